@@ -1,0 +1,47 @@
+"""``[resolver]``: the service that finds hosts, casts and gathers acknowledgements."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup('resolver', title='The resolver')
+
+OPTS: list[cfg.Opt] = [
+    cfg.IntOpt(
+        'workers',
+        default=2,
+        min=1,
+        max=256,
+        help='Worker processes of ``external-events-resolver``. One per core that it may use.',
+    ),
+    cfg.IntOpt(
+        'threads',
+        default=256,
+        min=1,
+        max=4096,
+        help="""
+Batches that one worker process routes at the same time. Each waits for its
+hosts, up to ``[delivery] ack_timeout``.
+""",
+    ),
+    cfg.IntOpt(
+        'publishers',
+        default=16,
+        min=1,
+        max=256,
+        help="""
+Threads per worker process that cast to hosts. One is enough for ordinary load;
+the others are there for when the broker is slow to confirm. Related:
+``[DEFAULT] rpc_conn_pool_size``, which should not be smaller.
+""",
+    ),
+]
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    conf.register_group(GROUP)
+    conf.register_opts(OPTS, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    return [(GROUP.name, OPTS)]

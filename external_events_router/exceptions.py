@@ -1,0 +1,97 @@
+"""Every error that the service raises itself.
+
+A leaf: the standard library only. Errors of other libraries are turned into
+these at the border where they occur (``rpcapi`` for messaging, ``db`` and the
+host maps for the database), with ``from``. Per-event results are data
+(:class:`external_events_router.events.Outcome`), never errors: an error here
+means that something as a whole could not be done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RouterError(Exception):
+    """The base of all: a template, filled with keywords that stay readable.
+
+    May cross RPC: a receiver rebuilds it as ``cls(message, **kwargs)``.
+    """
+
+    template = 'An unknown error occurred.'
+
+    def __init__(self, message: str | None = None, /, **kwargs: Any) -> None:
+        self.kwargs = kwargs
+        super().__init__(message if message is not None else self.template.format(**kwargs))
+
+
+class ConfigurationError(RouterError):
+    """A value in the configuration cannot be used; the service does not start."""
+
+    template = '{option}: {reason}'
+
+
+class MalformedMessage(RouterError):
+    """A message on the wire, or a line of a file, is not of the agreed form."""
+
+    template = 'malformed {what}: {value!r}'
+
+
+class BrokerUnavailable(RouterError):
+    """The message could not be given to the broker in the time there was."""
+
+    template = 'the message broker did not take the message: {reason}'
+
+
+class HostUnreachable(RouterError):
+    """The broker has no queue for the host: no agent listens there."""
+
+    template = 'no agent listens for host {host}'
+
+
+class ResolverUnavailable(RouterError):
+    """No resolver answered in the time there was; what became of the events is not known."""
+
+    template = 'no resolver answered: {reason}'
+
+
+class DatabaseUnavailable(RouterError):
+    """The database could not be asked, or did not answer in time."""
+
+    template = 'the database did not answer: {reason}'
+
+
+class NoSuchServer(RouterError):
+    """The host map does not know the server."""
+
+    template = 'no server {server_uuid} in the host map'
+
+
+class BadLine(RouterError):
+    """A line of a host map file cannot be used; nothing of the file was."""
+
+    template = 'line {number}: {reason}'
+
+
+class NotHere(RouterError):
+    """Raised by a handler: the server is not on this host."""
+
+    template = 'server {server_uuid} is not on this host'
+
+
+class Refused(RouterError):
+    """Raised by a handler: the event will never be handled here, do not send it again."""
+
+    template = 'refused: {reason}'
+
+
+class WaitTimeout(RouterError):
+    """Events that were waited for did not come in time."""
+
+    template = 'waited {timeout} s for {missing}'
+
+
+class AgentStopped(RouterError):
+    """The agent was stopped while something waited for events."""
+
+    template = 'the agent was stopped while waiting for {missing}'

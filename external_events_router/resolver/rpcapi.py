@@ -1,0 +1,177 @@
+"""Calls and casts to the resolver. Their other half is ``resolver.endpoint``.
+
+Three clients, because three kinds of caller reach the resolver: the front
+routes, agents acknowledge and report. Acknowledgements have a topic of their
+own: threads that wait for them must not be able to fill the pool that
+receives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+from oslo_config import cfg
+import oslo_messaging as messaging
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rpc
+
+TOPIC = 'external-events-resolver'
+ACK_TOPIC = 'external-events-acks'
+HOST_MAP_NAMESPACE = 'host-map'
+
+#: Seconds. How long a caller of the host map waits for the answer.
+HOST_MAP_TIMEOUT = 10.0
+
+#: Seconds without a sign of life after which a resolver counts as dead. It
+#: gives one every half of it while it works; oslo.messaging takes whole seconds.
+MONITOR_TIMEOUT = 1
+
+
+class ResolverAPI:
+    """Client of the routing of events.
+
+    Version history:
+
+    * 1.0: ``route``
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
+        target = messaging.Target(topic=TOPIC, version=self.VERSION)
+        self._client = rpc.get_client(transport, target, version_cap=version_cap, routed=True)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> ResolverAPI:
+        """The client that the configuration asks for."""
+        return cls(transport, version_cap=conf.upgrade_levels.resolver)
+
+    def route(
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        timeout: float,
+    ) -> list[events.Outcome]:
+        """Have a batch delivered.
+
+        :param ack_timeout: seconds that the resolver waits for hosts
+        :param timeout: seconds that this call may take, more than ``ack_timeout``
+        :returns: an outcome per event, in their order
+        :raises ResolverUnavailable: no resolver answered, or the one that had
+            the batch died; the events may have been delivered all the same
+        :raises BrokerUnavailable: the batch did not reach a resolver
+        """
+        with rpc.translated(no_answer=exceptions.ResolverUnavailable):
+            outcomes = self._client.prepare(timeout=timeout, call_monitor_timeout=MONITOR_TIMEOUT).call(
+                ctxt, 'route', events=[event.to_dict() for event in batch], ack_timeout=ack_timeout
+            )
+        return [events.Outcome.from_dict(outcome) for outcome in outcomes]
+
+
+class AckAPI:
+    """Client of the worker that waits for acknowledgements.
+
+    Version history:
+
+    * 1.0: ``acknowledge``
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
+        target = messaging.Target(topic=ACK_TOPIC, version=self.VERSION)
+        self._client = rpc.get_client(transport, target, version_cap=version_cap)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> AckAPI:
+        """The client that the configuration asks for."""
+        return cls(transport, version_cap=conf.upgrade_levels.acks)
+
+    def acknowledge(
+        self,
+        ctxt: context.RequestContext,
+        reply_to: str,
+        delivery_id: str,
+        results: Iterable[events.Result],
+    ) -> None:
+        """Cast the results of some events of a delivery; the others may follow later.
+
+        :param reply_to: as the delivery said
+        :raises BrokerUnavailable: the broker did not take the message
+        """
+        with rpc.translated():
+            self._client.prepare(server=reply_to).cast(
+                ctxt,
+                'acknowledge',
+                delivery_id=delivery_id,
+                results=[result.to_dict() for result in results],
+            )
+
+
+class HostMapAPI:
+    """Client of the host map.
+
+    Version history:
+
+    * 1.0: ``assign``, ``unassign``, ``forget``, ``report``
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
+        target = messaging.Target(topic=TOPIC, namespace=HOST_MAP_NAMESPACE, version=self.VERSION)
+        self._client = rpc.get_client(transport, target, version_cap=version_cap, routed=True)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> HostMapAPI:
+        """The client that the configuration asks for."""
+        return cls(transport, version_cap=conf.upgrade_levels.host_map)
+
+    def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
+        """Say that a server is on a host (too). An unknown server becomes known.
+
+        :raises ResolverUnavailable: no resolver answered
+        :raises BrokerUnavailable: the call did not reach a resolver
+        :raises DatabaseUnavailable: the resolver could not write it down
+        """
+        self._call(ctxt, 'assign', server_uuid=server_uuid, host=host)
+
+    def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
+        """Say that a server is not on a host (any more).
+
+        :raises NoSuchServer: the map does not know it
+        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        """
+        self._call(ctxt, 'unassign', server_uuid=server_uuid, host=host)
+
+    def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
+        """Say that a server is no more.
+
+        :raises NoSuchServer: the map does not know it
+        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        """
+        self._call(ctxt, 'forget', server_uuid=server_uuid)
+
+    def report(self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None) -> float:
+        """Say that a host is there, and the whole truth about its servers.
+
+        :param server_uuids: every server on the host; None: the host does not
+            know, and the map stays as it is
+        :returns: the resolver's time, seconds since the epoch, by which an
+            agent can tell how far its own clock is off
+        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        """
+        servers = None if server_uuids is None else sorted(server_uuids)
+        answer = self._call(ctxt, 'report', host=host, server_uuids=servers)
+        return float(answer['now'])
+
+    def _call(self, ctxt: context.RequestContext, method: str, **kwargs: object) -> dict[str, float]:
+        with rpc.translated(no_answer=exceptions.ResolverUnavailable):
+            answer = self._client.prepare(timeout=HOST_MAP_TIMEOUT).call(ctxt, method, **kwargs)
+        return answer or {}
