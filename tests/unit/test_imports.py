@@ -1,0 +1,201 @@
+"""Which room may import which: the arrows of the design, and no other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+import pathlib
+import sys
+import textwrap
+
+import external_events_router
+from tests import base
+
+PACKAGE = 'external_events_router'
+ROOT = pathlib.Path(external_events_router.__file__).parent
+
+#: What a room may import from outside itself. A name stands for the module and
+#: all below it. Leaves first, then the services, then who puts them together.
+ALLOWED = {
+    'exceptions': (),
+    'events': ('exceptions',),
+    'schemas': ('events', 'exceptions'),
+    'context': (),
+    'rpc': ('context', 'exceptions'),
+    'conf': ('conf',),
+    'conf.opts': ('conf', 'rpc'),
+    'db': ('conf', 'exceptions'),
+    'api': ('conf', 'context', 'events', 'exceptions', 'rpc', 'schemas', 'resolver.rpcapi'),
+    'resolver': ('conf', 'context', 'events', 'exceptions', 'rpc', 'db', 'agent.rpcapi'),
+    'resolver.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
+    'agent': ('conf', 'context', 'events', 'exceptions', 'rpc', 'resolver.rpcapi'),
+    'agent.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
+    'cmd': ('',),
+    'wsgi': ('',),
+}
+
+#: Those of the above that import from the standard library and each other only.
+STANDARD_LIBRARY_ONLY = ('exceptions', 'events')
+
+#: May be imported by these alone, whatever the table says.
+IMPORTED_BY = {'cmd': ('cmd', 'wsgi'), 'wsgi': ('cmd',)}
+
+#: Modules that would bring green threads in.
+FORBIDDEN = ('eventlet', 'greenlet', 'gevent')
+
+
+def below(module: str, room: str) -> bool:
+    """Whether a module is a room or in it; every module is in the room ``''``."""
+    return not room or module == room or module.startswith(f'{room}.')
+
+
+def room_of(module: str) -> str | None:
+    """The closest entry of the table that a module belongs to."""
+    rooms = [room for room in ALLOWED if below(module, room)]
+    return max(rooms, key=len, default=None)
+
+
+def imports(source: str, module: str) -> Iterator[tuple[int, str]]:
+    """Every absolute name that a module imports, late imports inside functions too.
+
+    :returns: line numbers and names; ``from a import b`` is ``a.b``
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split('.')[: -node.level] if node.level else []
+            origin = '.'.join([*package, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f'{origin}.{alias.name}') for alias in node.names)
+
+
+def problem(module: str, imported: str) -> str | None:
+    """Why one of our modules may not import another, or None if it may.
+
+    :param module: without the package's name, as ``resolver.plan``
+    :param imported: the same
+    """
+    room = room_of(module)
+    if room is None:
+        return f'{module} is in no room of the table'
+    for target, importers in IMPORTED_BY.items():
+        if below(imported, target) and not any(below(module, importer) for importer in importers):
+            return f'{module} must not import {imported}: only {" and ".join(importers)} may'
+    allowed = (*ALLOWED[room], room)
+    # NOTE: a part of a room that has a line of its own (an rpcapi) may import
+    # less than the room, but the room may import it.
+    if any(below(imported, target) for target in allowed):
+        return None
+    return f'{module} must not import {imported}: {room} may import {", ".join(allowed)}'
+
+
+def problems(source: str, module: str) -> list[str]:
+    """What is wrong with the imports of one of our modules."""
+    found = []
+    for line, name in imports(source, f'{PACKAGE}.{module}'):
+        if name == PACKAGE:
+            trouble = None
+        elif below(name, PACKAGE):
+            trouble = problem(module, name.removeprefix(f'{PACKAGE}.'))
+        elif any(below(name, other) for other in FORBIDDEN):
+            trouble = f'{module} must not import {name}: native threads only'
+        elif module in STANDARD_LIBRARY_ONLY and not is_standard(name):
+            trouble = f'{module} must not import {name}: the standard library only'
+        else:
+            trouble = None
+        if trouble:
+            found.append(f'line {line}: {trouble}')
+    return found
+
+
+def is_standard(name: str) -> bool:
+    """Whether a name is of the standard library."""
+    return name.split('.')[0] in sys.stdlib_module_names
+
+
+def modules() -> Iterator[tuple[str, pathlib.Path]]:
+    """Our modules, by their names without the package's."""
+    for path in sorted(ROOT.rglob('*.py')):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        name = '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+        if name and 'migrations' not in parts:
+            yield name, path
+
+
+class ArrowsTest(base.TestCase):
+    def test_no_module_imports_what_its_room_may_not(self) -> None:
+        found = []
+        for module, path in modules():
+            found += [f'{path}: {text}' for text in problems(path.read_text(encoding='utf-8'), module)]
+        self.assertEqual([], found, '\n'.join(found))
+
+    def test_the_walk_sees_the_package(self) -> None:
+        names = {name for name, _ in modules()}
+        self.assertLessEqual({'events', 'rpc', 'conf.opts', 'resolver.rpcapi', 'agent.rpcapi'}, names)
+
+
+class TableTest(base.TestCase):
+    """The table says what the design says: an arrow of each forbidden kind is found."""
+
+    def check(self, module: str, source: str, *fragments: str) -> None:
+        found = problems(textwrap.dedent(source), module)
+        self.assertEqual(len(fragments), len(found), found)
+        for text, fragment in zip(found, fragments, strict=True):
+            self.assertIn(fragment, text)
+
+    def test_a_leaf_imports_no_service(self) -> None:
+        for leaf in ('events', 'exceptions', 'context', 'schemas', 'rpc'):
+            for service in ('api.app', 'resolver.rpcapi', 'agent.rpcapi', 'db.models'):
+                room, name = service.split('.')
+                self.check(leaf, f'from {PACKAGE}.{room} import {name}\n', f'must not import {service}')
+
+    def test_of_another_service_only_its_rpcapi(self) -> None:
+        self.check('api.app', f'from {PACKAGE}.resolver import rpcapi\n')
+        self.check('api.app', f'from {PACKAGE}.resolver.rpcapi import ResolverAPI\n')
+        self.check('api.app', f'from {PACKAGE}.resolver import plan\n', 'must not import resolver.plan')
+        self.check('resolver.dispatch', f'from {PACKAGE}.agent import service\n', 'must not import agent')
+        self.check('agent.acker', f'import {PACKAGE}.resolver.acks\n', 'must not import resolver.acks')
+
+    def test_a_service_as_a_whole_is_not_its_rpcapi(self) -> None:
+        self.check('api.app', f'from {PACKAGE} import resolver\n', 'must not import resolver')
+
+    def test_api_not_agent_and_not_db(self) -> None:
+        self.check('api.app', f'from {PACKAGE}.agent import rpcapi\n', 'must not import agent.rpcapi')
+        self.check('api.app', f'from {PACKAGE} import db\n', 'must not import db')
+
+    def test_agent_not_api_and_not_db(self) -> None:
+        self.check('agent.service', f'from {PACKAGE}.api import app\n', 'must not import api')
+        self.check('agent.service', f'from {PACKAGE}.db import session\n', 'must not import db')
+
+    def test_resolver_not_api(self) -> None:
+        self.check('resolver.router', f'from {PACKAGE}.api import policies\n', 'must not import api')
+
+    def test_conf_imports_nothing_of_ours(self) -> None:
+        self.check('conf.api', f'from {PACKAGE} import rpc\n', 'must not import rpc')
+        self.check('conf.opts', f'from {PACKAGE} import rpc\n')
+
+    def test_nothing_imports_cmd(self) -> None:
+        for module in ('rpc', 'api.app', 'resolver.service', 'agent.service'):
+            self.check(module, f'from {PACKAGE}.cmd import startup\n', 'must not import cmd.startup')
+        self.check('wsgi', f'from {PACKAGE}.cmd import api\n')
+
+    def test_a_late_import_counts(self) -> None:
+        source = f"""
+            def late():
+                from {PACKAGE}.db import models
+                return models
+            """
+        self.check('api.app', source, 'line 3: api.app must not import db.models')
+
+    def test_a_relative_import_counts(self) -> None:
+        self.check('api.app', 'from ..db import models\n', 'must not import db.models')
+        self.check('api.app', 'from .. import db\n', 'must not import db')
+
+    def test_green_threads(self) -> None:
+        self.check('rpc', 'import eventlet.green\n', 'native threads')
+
+    def test_the_innermost_leaves_import_the_standard_library_only(self) -> None:
+        self.check('events', 'from oslo_utils import uuidutils\n', 'the standard library only')
+
+    def test_a_new_room_wants_a_line(self) -> None:
+        self.check('broker.pool', f'from {PACKAGE} import rpc\n', 'in no room of the table')
