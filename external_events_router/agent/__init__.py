@@ -1,0 +1,54 @@
+"""The agent on a compute host: first of all a library, then a daemon.
+
+::
+
+    agent = Agent(transport, 'host-a')
+
+    @agent.on('volume-extended')
+    def extend(ctxt, event): ...
+
+    agent.start()
+    with agent.expect(server_uuid, [('network-vif-plugged', port_id)]) as expected:
+        plug()
+        expected.wait()
+
+It receives the events of a host from the resolver, hands each to whoever waits
+for it and to its handlers, and acknowledges it. It does not ask where a server
+is, and does not send events to other hosts.
+"""
+
+from external_events_router.agent.fleet import Fleet
+from external_events_router.agent.handlers import ANY
+from external_events_router.agent.handlers import Handler
+from external_events_router.agent.handlers import Handlers
+from external_events_router.agent.service import Agent
+from external_events_router.agent.shared import Shared
+from external_events_router.agent.sources import FileSource
+from external_events_router.agent.sources import NoSource
+from external_events_router.agent.sources import Source
+from external_events_router.agent.waiters import Expected
+from external_events_router.events import Event
+from external_events_router.events import Verdict
+from external_events_router.exceptions import AgentStopped
+from external_events_router.exceptions import NotHere
+from external_events_router.exceptions import Refused
+from external_events_router.exceptions import WaitTimeout
+
+__all__ = [
+    'ANY',
+    'Agent',
+    'AgentStopped',
+    'Event',
+    'Expected',
+    'FileSource',
+    'Fleet',
+    'Handler',
+    'Handlers',
+    'NoSource',
+    'NotHere',
+    'Refused',
+    'Shared',
+    'Source',
+    'Verdict',
+    'WaitTimeout',
+]

@@ -18,10 +18,11 @@ of ``[DEFAULT] host``.
     cfg.ListOpt(
         'handlers',
         default=['log'],
+        mutable=True,
         help="""
-Handlers for the events that nothing waits for, in the order in which they are
-tried: ``log`` writes a line, ``exec`` runs a command (see ``[exec]``), others
-are entry points in ``external_events_router.agent.handlers``.
+Handlers of every event, in the order in which they are called, up to the first
+that does not handle it: ``log`` writes a line, ``exec`` runs a command (see
+``[exec]``), others are entry points in ``external_events_router.agent.handlers``.
 """,
     ),
     cfg.StrOpt(
@@ -71,6 +72,15 @@ server are always handled one after the other.
         default=900.0,
         min=1.0,
         help='Seconds for which a handled event is remembered.',
+    ),
+    cfg.FloatOpt(
+        'stop_timeout',
+        default=30.0,
+        min=0.0,
+        help="""
+Seconds that a stopping agent gives to the events it has in hand. Those that are
+not handled then are not acknowledged. Related: ``[exec] timeout``.
+""",
     ),
 ]
 

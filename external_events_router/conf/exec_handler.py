@@ -9,6 +9,7 @@ GROUP = cfg.OptGroup('exec', title='The exec handler of the agent')
 OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         'command',
+        mutable=True,
         help="""
 Command to run for an event, split as a shell splits words, run without a shell.
 It gets the event as one JSON object on its standard input. Exit status 0: handled;
@@ -18,6 +19,7 @@ It gets the event as one JSON object on its standard input. Exit status 0: handl
     cfg.FloatOpt(
         'timeout',
         default=30.0,
+        mutable=True,
         min=0.1,
         help="""
 Seconds after which the command and its children are killed and the event is

@@ -1,0 +1,195 @@
+"""What one host does with the events of a delivery.
+
+For each event, in this order: was it seen already? who waits for it? which
+handlers has it? Waiters get it at once, so that a handler may wait for a later
+event of its own server; handlers run in order per server, on the pool. How
+deliveries come and results go is not known here.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection
+from collections.abc import Sequence
+import functools
+import logging
+import threading
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.agent import acker
+from external_events_router.agent import clock
+from external_events_router.agent import handlers
+from external_events_router.agent import ordering
+from external_events_router.agent import seen
+from external_events_router.agent import sources
+from external_events_router.agent import waiters
+
+LOG = logging.getLogger(__name__)
+
+#: Late events that one warning names.
+MAX_NAMED = 10
+
+_REPEATED = 'repeated'
+_LATE = 'late'
+_NO_ROOM = 'without room'
+
+
+class Dispatcher:
+    """Takes deliveries of one host; results come out at the acker."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        pool: ordering.OrderedPool,
+        results: acker.Acker,
+        resolver_clock: clock.ResolverClock,
+        waiting: waiters.Waiters,
+        handling: handlers.Handlers,
+        source: sources.Source,
+        memory: seen.Seen,
+    ) -> None:
+        self._host = host
+        self._pool = pool
+        self._results = results
+        self._clock = resolver_clock
+        self._waiting = waiting
+        self._handling = handling
+        self._source = source
+        self._memory = memory
+        # Guards the number of events whose handlers wait or run.
+        self._drained = threading.Condition()
+        self._in_hand = 0
+
+    def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
+        """Take a delivery: quick, because the next of the host waits for it."""
+        LOG.debug('Delivery %s: %d events from %s', delivery.id, len(delivery.events), delivery.reply_to)
+        tally = _Tally(delivery)
+        if self._clock.left(delivery.deadline) <= 0:
+            _warn_late(delivery.events)
+            tally.count(_LATE, len(delivery.events))
+            return
+        receipt = acker.Receipt(ctxt, delivery.id, delivery.reply_to, delivery.deadline)
+        for event in delivery.events:
+            self._admit(event, receipt, tally)
+
+    def drain(self, timeout: float) -> int:
+        """Wait for the handlers of what was received.
+
+        :returns: how many events were still in hand at the end of the time
+        """
+        with self._drained:
+            self._drained.wait_for(lambda: not self._in_hand, timeout)
+            return self._in_hand
+
+    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> None:
+        begun = self._memory.begin(event.id, receipt)
+        if begun is not True:
+            LOG.debug('Event %s (%s) came again', event.id, event.name)
+            if isinstance(begun, events.Result):
+                self._results.add(receipt, begun)
+            tally.count(_REPEATED)
+            return
+        waited = self._waiting.deliver(event)
+        handling = self._handling.of(event.name)
+        if waited and not handling:
+            self._finish(events.Result(event.id, events.Verdict.HANDLED), tally)
+        else:
+            self._enqueue(event, receipt, tally, waited=waited)
+
+    def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
+        self._took(1)
+        task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
+        if not self._pool.submit((self._host, event.server_uuid), task):
+            self._memory.forget(event.id)
+            self._took(-1)
+            LOG.warning('No room for %s of server %s, it is dropped', event.name, event.server_uuid)
+            tally.count(_NO_ROOM)
+
+    def _run(self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool) -> None:
+        try:
+            # The lines of a handler carry the request's id.
+            ctxt.update_store()
+            if self._memory.forget_late(event.id, self._clock.now()):
+                _warn_late((event,))
+                tally.count(_LATE)
+            else:
+                self._finish(self._handle(event, ctxt, waited=waited), tally)
+        finally:
+            self._took(-1)
+
+    def _handle(self, event: events.Event, ctxt: context.RequestContext, *, waited: bool) -> events.Result:
+        if not self._is_here(event.server_uuid):
+            result = events.Result(event.id, events.Verdict.NOT_HERE)
+        else:
+            result = self._call(self._handling.of(event.name), ctxt, event, waited=waited)
+        if waited and result.verdict is events.Verdict.NOT_HERE:
+            # Someone on this host waited for it, so it was for this host.
+            return events.Result(event.id, events.Verdict.HANDLED)
+        return result
+
+    def _call(
+        self,
+        handling: Sequence[handlers.Handler],
+        ctxt: context.RequestContext,
+        event: events.Event,
+        *,
+        waited: bool,
+    ) -> events.Result:
+        if not handling and not waited:
+            LOG.info('Nothing waits for or handles %s of server %s', event.name, event.server_uuid)
+        return handlers.handle(handling, ctxt, event)
+
+    def _is_here(self, server_uuid: str) -> bool:
+        try:
+            servers: Collection[str] | None = self._source.servers(self._host)
+        except Exception:
+            # A source is a plug-in; one that fails does not know.
+            LOG.exception('The source of the servers of host %s failed', self._host)
+            return True
+        return servers is None or server_uuid in servers
+
+    def _finish(self, result: events.Result, tally: _Tally) -> None:
+        for receipt in self._memory.finish(result.event_id, result):
+            self._results.add(receipt, result)
+        tally.count(result.verdict)
+
+    def _took(self, number: int) -> None:
+        with self._drained:
+            self._in_hand += number
+            if not self._in_hand:
+                self._drained.notify_all()
+
+
+class _Tally:
+    """Counts what became of the events of a delivery, and logs it once, at its end."""
+
+    def __init__(self, delivery: events.Delivery) -> None:
+        self._delivery = delivery
+        self._since = time.monotonic()
+        # Guards the counts.
+        self._lock = threading.Lock()
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def count(self, fate: str, number: int = 1) -> None:
+        """Count events that came to their end."""
+        with self._lock:
+            self._counts[str(fate)] += number
+            if self._counts.total() < len(self._delivery.events):
+                return
+            counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
+        LOG.info(
+            'Delivery %s: %d events in %.3f s: %s',
+            self._delivery.id,
+            len(self._delivery.events),
+            time.monotonic() - self._since,
+            counts,
+        )
+
+
+def _warn_late(late: Sequence[events.Event]) -> None:
+    named = ', '.join(f'{event.name} of server {event.server_uuid}' for event in late[:MAX_NAMED])
+    more = f' and {len(late) - MAX_NAMED} more' if len(late) > MAX_NAMED else ''
+    LOG.warning('Past their deadline, not handled: %s%s', named, more)

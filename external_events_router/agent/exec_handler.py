@@ -1,0 +1,210 @@
+"""The handler that runs an operator's command for each event.
+
+The event is one JSON object on the command's standard input, its exit status
+is the verdict. There is no shell, no more time than the configuration gives,
+and no more output than a log line can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import json
+import logging
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from typing import IO
+
+from oslo_config import cfg
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+
+LOG = logging.getLogger(__name__)
+
+#: The exit status that says that the server is not on this host.
+EXIT_NOT_HERE = 3
+
+#: Bytes of a command's output that go to the log; the rest is read and dropped.
+MAX_OUTPUT = 4096
+
+_READ = 65536
+
+#: Seconds between two looks at a command where the system cannot tell its end.
+_LOOK = 0.05
+
+
+class ExecHandler:
+    """Runs a command per event, in a process group of its own."""
+
+    def __init__(self, command: list[str], *, timeout: float) -> None:
+        """Make the handler.
+
+        :param command: the program and its arguments
+        :param timeout: seconds after which it is killed, with its children
+        """
+        self._command = command
+        self._timeout = timeout
+        # Guards what follows.
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+        self._closed = False
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> ExecHandler:
+        """The handler that the configuration asks for.
+
+        :raises ConfigurationError: no command, or one that cannot be run
+        """
+        try:
+            command = shlex.split(conf.exec.command or '')
+        except ValueError as exc:
+            raise exceptions.ConfigurationError(option='[exec] command', reason=str(exc)) from exc
+        if not command:
+            raise exceptions.ConfigurationError(
+                option='[exec] command', reason='the exec handler needs a command'
+            )
+        if shutil.which(command[0]) is None:
+            raise exceptions.ConfigurationError(
+                option='[exec] command', reason=f'{command[0]!r} is not a program that can be run'
+            )
+        return cls(command, timeout=conf.exec.timeout)
+
+    def __call__(self, ctxt: context.RequestContext, event: events.Event) -> None:
+        """Run the command.
+
+        :raises NotHere: it said so
+        :raises Refused: it said so, could not be started or took too long
+        """
+        process = self._start(event)
+        try:
+            output, in_time = _attend(process, time.monotonic() + self._timeout)
+        finally:
+            self._end(process)
+        self._judge(event, process.returncode, output, in_time=in_time)
+
+    def close(self) -> None:
+        """Kill what runs, and start no more."""
+        with self._lock:
+            self._closed = True
+            for group in self._running:
+                _kill(group)
+
+    def _start(self, event: events.Event) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise exceptions.Refused(reason='the agent is stopping')
+            try:
+                with _as_file(event) as stdin:
+                    process = subprocess.Popen(  # noqa: S603
+                        self._command,
+                        stdin=stdin,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+            except OSError as exc:
+                raise exceptions.Refused(reason=f'{self._command[0]}: {exc.strerror}') from exc
+            self._running.add(process.pid)
+        return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        # Before the process is waited for, so that its number still is its own.
+        with self._lock:
+            self._running.discard(process.pid)
+            if process.poll() is None:
+                _kill(process.pid)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def _judge(self, event: events.Event, status: int, output: bytes, *, in_time: bool) -> None:
+        LOG.log(
+            logging.INFO if status == 0 else logging.WARNING,
+            'Command for %s of server %s: exit status %d, output %r',
+            event.name,
+            event.server_uuid,
+            status,
+            output.decode(errors='replace'),
+        )
+        if not in_time:
+            raise exceptions.Refused(reason=f'the command took longer than {self._timeout} s')
+        if status == EXIT_NOT_HERE:
+            raise exceptions.NotHere(server_uuid=event.server_uuid)
+        if status != 0:
+            raise exceptions.Refused(reason=f'exit status {status}')
+
+
+def _as_file(event: events.Event) -> IO[bytes]:
+    # A file and not a pipe: a command that does not read its input cannot block
+    # its writer.
+    stdin = tempfile.TemporaryFile()  # noqa: SIM115
+    stdin.write(json.dumps(event.to_dict()).encode())
+    stdin.seek(0)
+    return stdin
+
+
+def _attend(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
+    """Read a command's output until it ends, or until the deadline.
+
+    Its end and not the end of its output: a child that it left behind may keep
+    that open.
+
+    :param deadline: a ``time.monotonic()`` instant
+    :returns: the first of its output, and whether it ended in time
+    """
+    stdout = process.stdout
+    if stdout is None:
+        raise ValueError('the process has no pipe')
+    os.set_blocking(stdout.fileno(), False)
+    output = bytearray()
+    with selectors.DefaultSelector() as selector, _end_of(process.pid) as end:
+        selector.register(stdout, selectors.EVENT_READ)
+        if end is not None:
+            selector.register(end, selectors.EVENT_READ)
+        while process.poll() is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return bytes(output), False
+            for key, _ready in selector.select(left if end is not None else min(left, _LOOK)):
+                if key.fileobj is stdout and not _drain(stdout.fileno(), output):
+                    selector.unregister(stdout)
+    _drain(stdout.fileno(), output)
+    return bytes(output), True
+
+
+@contextlib.contextmanager
+def _end_of(pid: int) -> Iterator[int | None]:
+    """A descriptor that becomes readable when a process ends, where the system has that."""
+    try:
+        end = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        yield None
+        return
+    try:
+        yield end
+    finally:
+        os.close(end)
+
+
+def _drain(descriptor: int, output: bytearray) -> bool:
+    """Read what there is now, and keep it up to :data:`MAX_OUTPUT`; False: there will be no more."""
+    try:
+        read = os.read(descriptor, _READ)
+    except BlockingIOError:
+        return True
+    output += read[: MAX_OUTPUT - len(output)]
+    return bool(read)
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

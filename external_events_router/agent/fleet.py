@@ -1,0 +1,119 @@
+"""The agents of many hosts in one process.
+
+They share threads, handlers and the source; each has a connection to the
+broker, because oslo.messaging gives one to each server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import concurrent.futures
+import functools
+import logging
+import threading
+import time
+
+from oslo_config import cfg
+import oslo_messaging
+
+from external_events_router import exceptions
+from external_events_router.agent import handlers as agent_handlers
+from external_events_router.agent import service
+from external_events_router.agent import shared as agent_shared
+from external_events_router.agent import sources
+
+LOG = logging.getLogger(__name__)
+
+#: Agents that are started at the same time: more only make each other wait.
+STARTERS = 4
+
+
+class Fleet:
+    """A started and stopped whole of agents."""
+
+    def __init__(
+        self,
+        agents: Sequence[service.Agent],
+        *,
+        shared: agent_shared.Shared,
+        handlers: agent_handlers.Handlers,
+        source: sources.Source,
+    ) -> None:
+        """Take the parts together; the agents were made with the other three."""
+        self.agents = tuple(agents)
+        self._shared = shared
+        self._handlers = handlers
+        self._source = source
+        self._stopped = threading.Event()
+
+    @classmethod
+    def from_conf(
+        cls,
+        conf: cfg.ConfigOpts,
+        transport: oslo_messaging.RPCTransport,
+        hosts: Sequence[str],
+        *,
+        handlers: agent_handlers.Handlers | None = None,
+        source: sources.Source | None = None,
+    ) -> Fleet:
+        """The agents that the configuration asks for.
+
+        :param handlers: in place of those of ``[agent] handlers``
+        :param source: in place of that of ``[agent] source``
+        :raises ConfigurationError: a handler or the source cannot be made
+        """
+        handlers = handlers or agent_handlers.Handlers(agent_handlers.load(conf))
+        source = source or sources.load(conf, hosts)
+        shared = agent_shared.Shared.from_conf(conf, transport)
+        agents = [
+            service.Agent.from_conf(conf, transport, host, handlers=handlers, source=source, shared=shared)
+            for host in dict.fromkeys(hosts)
+        ]
+        return cls(agents, shared=shared, handlers=handlers, source=source)
+
+    def start(self) -> None:
+        """Start all; see :meth:`Agent.start`."""
+        self._shared.start()
+        with concurrent.futures.ThreadPoolExecutor(STARTERS, 'start') as starters:
+            list(starters.map(service.Agent.start, self.agents))
+
+    def reload(self, conf: cfg.ConfigOpts) -> None:
+        """Make the handlers anew from a configuration that was read again.
+
+        Events in hand end with the old ones. If it cannot be done the old ones
+        stay, and the log says why.
+        """
+        try:
+            self._handlers.configure(agent_handlers.load(conf))
+        except exceptions.ConfigurationError as exc:
+            LOG.error('The handlers stay as they were: %s', exc)
+        else:
+            LOG.info('Handlers: %s', ', '.join(conf.agent.handlers) or 'none')
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Drain all at the same time; see :meth:`Agent.stop`.
+
+        :param timeout: seconds
+        """
+        until = time.monotonic() + timeout
+        self._source.close()
+        _in_parallel([functools.partial(agent.stop, timeout) for agent in self.agents], until)
+        self._shared.stop(max(0.0, until - time.monotonic()))
+        self._handlers.close()
+        self._stopped.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it was stopped.
+
+        :returns: whether it was, in time
+        """
+        return self._stopped.wait(timeout)
+
+
+def _in_parallel(functions: Sequence[Callable[[], None]], until: float) -> None:
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))

@@ -1,0 +1,169 @@
+"""Tells the resolver which hosts are there, and which servers are on them.
+
+At start, when a source says that something changed, and at an interval. A
+resolver that is away delays nothing here but the reports themselves. What a
+source is, is said in ``sources``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Iterable
+import dataclasses
+import logging
+import random
+import threading
+import time
+from typing import Protocol
+
+from external_events_router import context
+from external_events_router import exceptions
+from external_events_router.agent import clock
+from external_events_router.agent import sources
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between attempts while no resolver takes a report: the first, the longest.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+
+#: By how much, of it, an interval is longer or shorter at random, so that
+#: agents that were started together do not report together for ever.
+JITTER = 0.1
+
+
+class ReportClient(Protocol):
+    """The part of ``resolver.rpcapi.HostMapAPI`` that is used."""
+
+    def report(self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None) -> float:
+        """Report a host; the resolver's time comes back."""
+        ...
+
+
+@dataclasses.dataclass(slots=True)
+class _Host:
+    name: str
+    source: sources.Source
+    due: float
+    changed: bool = False
+    reported: frozenset[str] | None = None
+    ever: bool = False
+
+
+class Reporter:
+    """Reports the hosts of one process, one after the other, on one thread."""
+
+    def __init__(
+        self, client: ReportClient, resolver_clock: clock.ResolverClock, *, interval: float = 60.0
+    ) -> None:
+        """Make a reporter.
+
+        :param resolver_clock: is told the time that comes back
+        :param interval: seconds between two reports of a host
+        """
+        self._client = client
+        self._clock = resolver_clock
+        self._interval = interval
+        # Guards what follows.
+        self._wake = threading.Condition()
+        self._hosts: dict[str, _Host] = {}
+        self._not_before = 0.0
+        self._failures = 0
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name='reports', daemon=True)
+
+    def start(self) -> None:
+        """Start to report."""
+        self._thread.start()
+
+    def add(self, host: str, source: sources.Source) -> None:
+        """Report a host from now on, at once for the first time."""
+        with self._wake:
+            self._hosts[host] = _Host(host, source, due=time.monotonic())
+            self._wake.notify()
+
+    def remove(self, host: str) -> None:
+        """Report a host no more."""
+        with self._wake:
+            self._hosts.pop(host, None)
+
+    def changed(self, host: str) -> None:
+        """Have a host reported now, if its servers are others than those reported."""
+        with self._wake:
+            if (entry := self._hosts.get(host)) is not None:
+                entry.changed = True
+                self._wake.notify()
+
+    def stop(self) -> None:
+        """End after the report that is on its way, if any; does not wait for it."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+
+    def _serve(self) -> None:
+        while (entry := self._next()) is not None:
+            try:
+                self._visit(entry)
+            except Exception:
+                # The thread's outermost loop: the other hosts go on.
+                LOG.exception('Host %s cannot be reported', entry.name)
+                self._plan(entry, self._interval)
+
+    def _next(self) -> _Host | None:
+        """Wait for a host that is due."""
+        with self._wake:
+            while not self._stopping:
+                now = time.monotonic()
+                first = min(self._hosts.values(), key=_due, default=None)
+                at = None if first is None else max(_due(first), self._not_before)
+                if first is not None and at is not None and at <= now:
+                    return first
+                self._wake.wait(None if at is None else at - now)
+            return None
+
+    def _visit(self, entry: _Host) -> None:
+        with self._wake:
+            only_changed = entry.changed and entry.due > time.monotonic()
+            entry.changed = False
+        servers = _ask(entry)
+        if only_changed and entry.ever and servers == entry.reported:
+            return
+        asked = self._clock.start_reading()
+        try:
+            now = self._client.report(context.for_service(), entry.name, servers)
+        except exceptions.RouterError as exc:
+            self._failed(entry, exc)
+            return
+        self._clock.note(now, asked=asked)
+        self._succeeded(entry, servers)
+
+    def _succeeded(self, entry: _Host, servers: frozenset[str] | None) -> None:
+        LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))
+        entry.ever, entry.reported = True, servers
+        if self._failures:
+            LOG.info('Reports to the resolver go through again')
+        self._failures = 0
+        self._plan(entry, self._interval)
+
+    def _failed(self, entry: _Host, error: exceptions.RouterError) -> None:
+        # It is the resolver's failure, or the broker's, so all hosts wait.
+        pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
+        if not self._failures:
+            LOG.warning('Host %s cannot be reported, to be tried again: %s', entry.name, error)
+        self._failures += 1
+        with self._wake:
+            self._not_before = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311
+            entry.due = self._not_before
+
+    def _plan(self, entry: _Host, interval: float) -> None:
+        with self._wake:
+            entry.due = time.monotonic() + interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+
+
+def _due(entry: _Host) -> float:
+    return 0.0 if entry.changed else entry.due
+
+
+def _ask(entry: _Host) -> frozenset[str] | None:
+    servers: Collection[str] | None = entry.source.servers(entry.name)
+    return None if servers is None else frozenset(servers)

@@ -1,0 +1,78 @@
+"""``external-events-agent``: the agents of one host or more, in one process.
+
+SIGTERM and SIGINT drain and end; SIGHUP reads the configuration again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import types
+
+from oslo_config import cfg
+
+from external_events_router import rpc
+from external_events_router.agent import fleet as agent_fleet
+from external_events_router.cmd import startup
+
+LOG = logging.getLogger(__name__)
+
+PROG = 'external-events-agent'
+
+CLI_OPTS = (
+    cfg.MultiStrOpt(
+        'host',
+        dest='agent_hosts',
+        default=[],
+        metavar='NAME',
+        help='A host that the agent stands for; may be given several times. Instead of ``[agent] hosts``.',
+    ),
+)
+
+
+def run() -> int:
+    """Read the configuration, serve until a signal says stop."""
+    conf = startup.load(PROG, cli_opts=CLI_OPTS)
+    signals = _catch_signals()
+    transport = rpc.get_transport(conf)
+    fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
+    rpc.check_broker(conf)
+    fleet.start()
+    LOG.info('%d hosts on %s', len(fleet.agents), rpc.broker_address(conf))
+    _serve(conf, fleet, signals)
+    fleet.stop(conf.agent.stop_timeout)
+    return 0
+
+
+def hosts_of(conf: cfg.ConfigOpts) -> list[str]:
+    """The hosts to stand for: of the command line, of ``[agent] hosts``, or this machine."""
+    return list(conf.agent_hosts or conf.agent.hosts or [conf.host])
+
+
+def _catch_signals() -> queue.SimpleQueue[int]:
+    # NOTE: a SimpleQueue, because its put() may interrupt its own get(), which
+    # an Event's set() must not.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def note(number: int, frame: types.FrameType | None) -> None:
+        signals.put(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    return signals
+
+
+def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, signals: queue.SimpleQueue[int]) -> None:
+    while (number := signals.get()) == signal.SIGHUP:
+        LOG.info('SIGHUP: reading the configuration again')
+        try:
+            conf.mutate_config_files()
+        except cfg.Error as exc:
+            LOG.error('The configuration stays as it was: %s', exc)
+            continue
+        fleet.reload(conf)
+    LOG.info('%s: draining', signal.Signals(number).name)
+
+
+main = startup.entry_point(run)
