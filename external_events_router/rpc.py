@@ -8,12 +8,17 @@ gets further than an ``rpcapi``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import functools
 from typing import Any
+from typing import TypeVar
+from typing import cast
 
+import kombu
 import kombu.exceptions
 from oslo_config import cfg
 import oslo_messaging as messaging
@@ -21,6 +26,8 @@ from oslo_messaging.rpc import dispatcher
 
 from external_events_router import context
 from external_events_router import exceptions
+
+Method = TypeVar('Method', bound=Callable[..., Any])
 
 #: The exchange of all topics, unless ``[DEFAULT] control_exchange`` says otherwise.
 EXCHANGE = 'external_events'
@@ -31,6 +38,8 @@ ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 #: Attempts after the first for one publish. A pooled connection may have died
 #: unnoticed, so none is too few; the time is bounded by who publishes.
 PUBLISH_RETRIES = 1
+
+_AMQP_PORT = 5672
 
 
 class ContextSerializer(messaging.NoOpSerializer):
@@ -99,10 +108,27 @@ def get_server(
         transport,
         target,
         endpoints,
-        executor='threading',
         serializer=ContextSerializer(),
         access_policy=dispatcher.ExplicitRPCAccessPolicy,
     )
+
+
+def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
+    """Make a method of an endpoint callable by RPC.
+
+    :param answers: errors that are answers: the caller gets them, and our log
+        no traceback
+    """
+
+    def mark(method: Method) -> Method:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return expected(*args, **kwargs)
+
+        expected = messaging.expected_exceptions(*answers)(method)
+        return cast(Method, messaging.expose(call))
+
+    return mark
 
 
 @contextlib.contextmanager
@@ -115,6 +141,9 @@ def translated(
     :param no_answer: the error when nobody answers a call
     :raises HostUnreachable: the broker has no queue for the host
     :raises BrokerUnavailable: the broker is away or did not take the message
+
+    An error of the server's own that is not one of :mod:`exceptions` counts as
+    no answer: what it had done by then is not known.
     """
     try:
         yield
@@ -124,8 +153,11 @@ def translated(
         raise exceptions.HostUnreachable(host=host) from exc
     except messaging.MessagingTimeout as exc:
         raise no_answer(reason='no reply in time') from exc
+    except messaging.RemoteError as exc:
+        raise no_answer(reason=f'the server failed with {exc.exc_type}') from exc
     except (
-        messaging.MessageDeliveryFailure,
+        # NOTE: with it MessageDeliveryFailure, and what cannot be sent at all.
+        messaging.MessagingException,
         # NOTE: a first connect fails with kombu's error, not oslo.messaging's.
         kombu.exceptions.OperationalError,
         OSError,
@@ -138,3 +170,68 @@ def broker_address(conf: cfg.ConfigOpts) -> str:
     url = messaging.TransportURL.parse(conf)
     hosts = ', '.join(f'{host.hostname}:{host.port}' for host in url.hosts if host.hostname)
     return f'{url.transport}://{hosts}'
+
+
+def check_broker(conf: cfg.ConfigOpts, timeout: float = 5.0) -> None:
+    """Make sure at start that a RabbitMQ of ``[DEFAULT] transport_url`` lets us in.
+
+    Other drivers have no broker that could be asked this way, and pass.
+
+    :param timeout: seconds, for all nodes of a cluster together
+    :raises ConfigurationError: none of the nodes can be reached, or it refuses us
+    """
+    # NOTE: making a transport registers the driver's options, TLS among them.
+    get_transport(conf)
+    url = messaging.TransportURL.parse(conf)
+    if url.transport not in ('rabbit', 'kombu'):
+        return
+    deadline = time.monotonic() + timeout
+    problems = []
+    for host in url.hosts:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        problem = _connect_problem(conf, url, host, timeout=left)
+        if problem is None:
+            return
+        problems.append(f'{host.hostname}:{host.port or _AMQP_PORT}: {problem}')
+    raise exceptions.ConfigurationError(
+        option='[DEFAULT] transport_url',
+        reason=f'no broker can be reached ({"; ".join(problems) or "the URL names no host"})',
+    )
+
+
+def _connect_problem(
+    conf: cfg.ConfigOpts, url: messaging.TransportURL, host: messaging.TransportHost, *, timeout: float
+) -> str | None:
+    connection = kombu.Connection(
+        hostname=host.hostname,
+        port=host.port or _AMQP_PORT,
+        userid=host.username or 'guest',
+        password=host.password or 'guest',
+        virtual_host=url.virtual_host or '/',
+        ssl=_ssl_params(conf.oslo_messaging_rabbit, host),
+        connect_timeout=timeout,
+        # NOTE: the handshake has no timeout but these.
+        transport_options={'read_timeout': timeout, 'write_timeout': timeout},
+    )
+    try:
+        connection.connect()
+    except (OSError, *connection.connection_errors, *connection.channel_errors) as exc:
+        return str(exc).replace(host.password or '\0', '***') or type(exc).__name__
+    finally:
+        connection.release()
+    return None
+
+
+def _ssl_params(rabbit: cfg.ConfigOpts, host: messaging.TransportHost) -> dict[str, Any] | bool:
+    if not rabbit.ssl:
+        return False
+    params = {
+        'keyfile': rabbit.ssl_key_file or None,
+        'certfile': rabbit.ssl_cert_file or None,
+        'ca_certs': rabbit.ssl_ca_file or None,
+        'cert_reqs': ssl.CERT_REQUIRED if rabbit.ssl_ca_file else ssl.CERT_NONE,
+        'server_hostname': host.hostname,
+    }
+    return {name: value for name, value in params.items() if value is not None}

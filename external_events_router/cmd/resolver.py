@@ -1,0 +1,50 @@
+"""``external-events-resolver``: resolver workers under a supervisor.
+
+SIGTERM drains, SIGHUP rereads the configuration: each worker finishes what it
+has in hand and is replaced by one with the new values.
+"""
+
+from __future__ import annotations
+
+import cotyledon
+from cotyledon import oslo_config_glue
+from cotyledon import types
+from oslo_config import cfg
+
+from external_events_router import rpc
+from external_events_router.cmd import startup
+from external_events_router.resolver import host_map
+from external_events_router.resolver import service
+
+
+class ResolverWorker(cotyledon.Service):
+    """A worker process; it connects after the fork."""
+
+    name = 'resolver'
+
+    def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
+        super().__init__(worker_id)
+        transport = rpc.get_transport(conf)
+        self._transport = transport
+        self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
+
+    def run(self) -> None:
+        self._resolver.start()
+
+    def terminate(self) -> None:
+        self._resolver.stop()
+        self._transport.cleanup()
+
+
+def _main() -> None:
+    conf = startup.load('external-events-resolver')
+    oslo_config_glue.register_opts(conf)
+    host_map.check(conf)
+    rpc.check_broker(conf)
+    manager = cotyledon.ServiceManager()
+    manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf,))
+    oslo_config_glue.link(manager, conf)
+    manager.run()
+
+
+main = startup.entry_point(_main)

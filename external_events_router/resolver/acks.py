@@ -1,0 +1,110 @@
+"""Waiting for the acknowledgements of hosts.
+
+A :class:`Collector` per resolver worker knows every delivery that is waited
+for; the RPC server of the acknowledgement topic feeds it. Nothing is sent here
+(see ``dispatch``) and nothing is decided (see ``plan``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import threading
+import time
+
+from oslo_log import log
+
+from external_events_router import events
+from external_events_router.resolver import plan
+
+LOG = log.getLogger(__name__)
+
+#: Why a host has no answer, where nothing else is known.
+NO_ACK = 'no acknowledgement in time'
+
+
+class Waiting:
+    """The answers to the deliveries of one round: asked for at once, awaited together."""
+
+    def __init__(self, deliveries: Mapping[str, events.Delivery]) -> None:
+        """:param deliveries: host to what it was sent"""
+        # Guards everything below; notified when nothing is missing any more.
+        self._settled = threading.Condition()
+        self._missing = {
+            (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
+        }
+        self._answers: dict[tuple[str, str], plan.Answer] = {}
+
+    def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
+        """Take a host's word on some events; a second word on the same event is ignored."""
+        with self._settled:
+            for result in results:
+                self._settle((host, result.event_id), plan.Answer(result.verdict, result.reason))
+            self._notify()
+
+    def fail(self, host: str, reason: str) -> None:
+        """Wait no longer for a host that could not be asked."""
+        with self._settled:
+            for key in [key for key in self._missing if key[0] == host]:
+                self._settle(key, plan.Answer(None, reason))
+            self._notify()
+
+    def wait(self, deadline: float) -> None:
+        """Return when every host has answered for every event, or at the deadline.
+
+        :param deadline: an instant of ``time.monotonic()``
+        """
+        with self._settled:
+            self._settled.wait_for(lambda: not self._missing, max(0.0, deadline - time.monotonic()))
+
+    def answer(self, host: str, event_id: str) -> plan.Answer:
+        """What is known of one event at one host by now."""
+        with self._settled:
+            return self._answers.get((host, event_id), plan.Answer(None, NO_ACK))
+
+    def _settle(self, key: tuple[str, str], answer: plan.Answer) -> None:
+        if key in self._missing:
+            self._missing.remove(key)
+            self._answers[key] = answer
+
+    def _notify(self) -> None:
+        if not self._missing:
+            self._settled.notify_all()
+
+
+class Collector:
+    """Brings acknowledgements to who waits for them. Thread-safe."""
+
+    def __init__(self) -> None:
+        # Guards the table: delivery id to the host that has it and who waits.
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[str, Waiting]] = {}
+
+    @contextlib.contextmanager
+    def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[Waiting]:
+        """Register deliveries, to be cast within the block; forget them after it.
+
+        :param deliveries: host to what it will be sent
+        """
+        waiting = Waiting(deliveries)
+        with self._lock:
+            for host, delivery in deliveries.items():
+                self._waiting[delivery.id] = (host, waiting)
+        try:
+            yield waiting
+        finally:
+            with self._lock:
+                for delivery in deliveries.values():
+                    del self._waiting[delivery.id]
+
+    def acknowledge(self, delivery_id: str, results: Iterable[events.Result]) -> None:
+        """Take an acknowledgement from the wire; one that nobody waits for is dropped."""
+        with self._lock:
+            host, waiting = self._waiting.get(delivery_id, (None, None))
+        if host is None or waiting is None:
+            # Ordinary: late, or meant for a worker of this name that is no more.
+            LOG.debug('Nobody waits for delivery %s; its acknowledgement is dropped', delivery_id)
+            return
+        waiting.acknowledge(host, results)

@@ -1,0 +1,87 @@
+"""Casting deliveries to hosts, with a bound of ours on every publish.
+
+oslo.messaging blocks without one while the broker is in memory alarm or does
+not answer (measured: 32 s with ``retry=0``, until the alarm ended), so the
+casts run on threads that nobody waits for past the deadline. What becomes of a
+cast is told to the one who waits for the acknowledgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from concurrent import futures
+import contextlib
+import time
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+
+LOG = log.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """The part of ``agent.rpcapi.AgentAPI`` that is used here."""
+
+    def deliver(self, ctxt: context.RequestContext, host: str, delivery: events.Delivery) -> None: ...
+
+
+class Dispatcher:
+    """Publishes on a few threads of its own. Thread-safe."""
+
+    def __init__(self, sender: Sender, *, publishers: int) -> None:
+        """:param publishers: how many casts may be on their way at the same time"""
+        self._sender = sender
+        self._pool = futures.ThreadPoolExecutor(publishers, thread_name_prefix='publisher')
+
+    @contextlib.contextmanager
+    def cast(
+        self,
+        ctxt: context.RequestContext,
+        deliveries: Mapping[str, events.Delivery],
+        *,
+        on_failure: Callable[[str, str], None],
+    ) -> Iterator[None]:
+        """Start a cast to each host; at the end of the block, withdraw those not begun.
+
+        Does not wait: one host's failure is told at once and touches no other.
+
+        :param deliveries: host to its delivery
+        :param on_failure: called with the host and the reason, from another thread
+        """
+        begun = [
+            self._pool.submit(self._cast_one, ctxt, host, delivery, on_failure)
+            for host, delivery in deliveries.items()
+        ]
+        try:
+            yield
+        finally:
+            for future in begun:
+                future.cancel()
+
+    def close(self) -> None:
+        """Publish no more. A cast that hangs in the broker is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _cast_one(
+        self,
+        ctxt: context.RequestContext,
+        host: str,
+        delivery: events.Delivery,
+        on_failure: Callable[[str, str], None],
+    ) -> None:
+        ctxt.update_store()
+        began = time.monotonic()
+        try:
+            self._sender.deliver(ctxt, host, delivery)
+        except exceptions.RouterError as exc:
+            LOG.debug('Cast to %s failed after %.3f s: %s', host, time.monotonic() - began, exc)
+            on_failure(host, str(exc))
+        except Exception as exc:  # the outermost frame of this thread's work
+            LOG.exception('Cast to %s failed', host)
+            on_failure(host, f'unexpected {type(exc).__name__}')

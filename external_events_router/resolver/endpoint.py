@@ -1,0 +1,87 @@
+"""The resolver's side of the wire. Its other half is ``resolver.rpcapi``.
+
+No logic: from JSON, one call, to JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import time
+from typing import Any
+
+import oslo_messaging as messaging
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rpc
+from external_events_router.resolver import acks
+from external_events_router.resolver import router
+from external_events_router.resolver import rpcapi
+from external_events_router.resolver.host_map import base
+
+
+class RouteEndpoint:
+    """Server of ``rpcapi.ResolverAPI``."""
+
+    target = messaging.Target(version=rpcapi.ResolverAPI.VERSION)
+
+    def __init__(self, events_router: router.Router) -> None:
+        self._router = events_router
+
+    @rpc.exposed(exceptions.MalformedMessage)
+    def route(
+        self, ctxt: context.RequestContext, events: Sequence[Mapping[str, Any]], ack_timeout: float
+    ) -> list[dict[str, Any]]:
+        batch = [_event(data) for data in events]
+        outcomes = self._router.route(ctxt, batch, ack_timeout=ack_timeout)
+        return [outcome.to_dict() for outcome in outcomes]
+
+
+class AckEndpoint:
+    """Server of ``rpcapi.AckAPI``."""
+
+    target = messaging.Target(version=rpcapi.AckAPI.VERSION)
+
+    def __init__(self, collector: acks.Collector) -> None:
+        self._collector = collector
+
+    @rpc.exposed()
+    def acknowledge(
+        self, ctxt: context.RequestContext, delivery_id: str, results: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self._collector.acknowledge(delivery_id, [events.Result.from_dict(data) for data in results])
+
+
+class HostMapEndpoint:
+    """Server of ``rpcapi.HostMapAPI``."""
+
+    target = messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
+
+    def __init__(self, host_map: base.WritableHostMap) -> None:
+        self._host_map = host_map
+
+    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
+    def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
+        self._host_map.assign(server_uuid, host)
+
+    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
+    def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
+        self._host_map.unassign(server_uuid, host)
+
+    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
+    def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
+        self._host_map.forget(server_uuid)
+
+    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
+    def report(
+        self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
+    ) -> dict[str, float]:
+        if server_uuids is not None:
+            self._host_map.report(host, server_uuids)
+        return {'now': time.time()}
+
+
+def _event(data: Mapping[str, Any]) -> events.Event:
+    return events.Event.from_dict(data)

@@ -1,0 +1,90 @@
+import threading
+import time
+
+from external_events_router import events
+from external_events_router.resolver import acks
+from tests import base
+
+SERVER = '11111111-1111-4111-8111-111111111111'
+
+
+def delivery(number, count=1):
+    return events.Delivery(
+        id=f'delivery-{number}',
+        reply_to='worker',
+        deadline=time.time() + 60,
+        events=tuple(events.Event('network-changed', SERVER, id=f'{number}.{n}') for n in range(count)),
+    )
+
+
+def handled(*event_ids):
+    return [events.Result(event_id, events.Verdict.HANDLED) for event_id in event_ids]
+
+
+class CollectorTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.collector = acks.Collector()
+
+    def soon(self, waiting):
+        """How long the wait took, in seconds; it may take a minute."""
+        began = time.monotonic()
+        waiting.wait(began + 60)
+        return time.monotonic() - began
+
+    def test_wait_ends_with_the_last_acknowledgement(self):
+        with self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
+            self.collector.acknowledge('delivery-1', handled('1.0'))
+            self.collector.acknowledge('delivery-2', handled('2.0'))
+            late = threading.Timer(0.05, self.collector.acknowledge, ('delivery-1', handled('1.1')))
+            late.start()
+            self.addCleanup(late.join)
+            self.assertLess(self.soon(waiting), 30)
+            for host, event_id in (('a', '1.0'), ('a', '1.1'), ('b', '2.0')):
+                self.assertEqual(events.Verdict.HANDLED, waiting.answer(host, event_id).verdict)
+
+    def test_deadline_ends_the_wait_and_keeps_what_came(self):
+        with self.collector.expect({'a': delivery(1, 2)}) as waiting:
+            self.collector.acknowledge('delivery-1', handled('1.1'))
+            began = time.monotonic()
+            waiting.wait(began + 0.05)
+            self.assertGreaterEqual(time.monotonic() - began, 0.05)
+            self.assertIsNone(waiting.answer('a', '1.0').verdict)
+            self.assertEqual(acks.NO_ACK, waiting.answer('a', '1.0').reason)
+            self.assertEqual(events.Verdict.HANDLED, waiting.answer('a', '1.1').verdict)
+
+    def test_failed_host_is_not_waited_for(self):
+        with self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
+            waiting.fail('a', 'no queue')
+            self.collector.acknowledge('delivery-2', handled('2.0'))
+            self.assertLess(self.soon(waiting), 30)
+            self.assertEqual('no queue', waiting.answer('a', '1.0').reason)
+
+    def test_acknowledgement_after_a_failure_to_publish_changes_nothing(self):
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            waiting.fail('a', 'no queue')
+            self.collector.acknowledge('delivery-1', handled('1.0'))
+            self.assertIsNone(waiting.answer('a', '1.0').verdict)
+
+    def test_first_word_of_a_host_counts(self):
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            self.collector.acknowledge('delivery-1', [events.Result('1.0', events.Verdict.REFUSED, 'no')])
+            self.collector.acknowledge('delivery-1', handled('1.0'))
+            self.assertEqual(events.Verdict.REFUSED, waiting.answer('a', '1.0').verdict)
+
+    def test_host_cannot_answer_for_another(self):
+        with self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as waiting:
+            self.collector.acknowledge('delivery-1', handled('2.0'))
+            self.assertIsNone(waiting.answer('b', '2.0').verdict)
+
+    def test_unknown_late_and_repeated_acknowledgements_are_dropped(self):
+        with self.collector.expect({'a': delivery(1)}):
+            self.collector.acknowledge('delivery-1', handled('1.0', '1.0', 'never heard of'))
+        self.collector.acknowledge('delivery-1', handled('1.0'))
+        self.collector.acknowledge('delivery-9', handled('9.0'))
+
+    def test_nothing_is_remembered_after_the_block(self):
+        for number in range(10):
+            with self.collector.expect({'a': delivery(number)}):
+                pass
+        self.assertEqual({}, self.collector._waiting)

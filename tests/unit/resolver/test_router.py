@@ -1,0 +1,141 @@
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.resolver import acks
+from external_events_router.resolver import dispatch
+from external_events_router.resolver import router
+from external_events_router.resolver.host_map import base
+from tests import base as tests_base
+
+ONE = '11111111-1111-4111-8111-111111111111'
+TWO = '22222222-2222-4222-8222-222222222222'
+
+
+class Map:
+    """Answers each look-up with the next of its states, the last one for ever."""
+
+    def __init__(self, *states):
+        self.states = list(states)
+        self.asked = []
+
+    def lookup(self, server_uuids):
+        self.asked.append(set(server_uuids))
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, base.Lookup):
+            return state
+        return base.Lookup(
+            hosts={uuid: state[uuid] for uuid in server_uuids if uuid in state},
+            unavailable=frozenset(),
+            reason=None,
+        )
+
+
+class Hosts:
+    """Hosts that acknowledge at once, with the verdict each was given; None: never."""
+
+    def __init__(self, **verdicts):
+        self.verdicts = verdicts
+        self.delivered = []
+
+    def connect(self, collector):
+        self.collector = collector
+
+    def deliver(self, ctxt, host, delivery):
+        self.delivered.append((host, delivery))
+        verdict = self.verdicts[host]
+        if verdict is not None:
+            self.collector.acknowledge(
+                delivery.id, [events.Result(event.id, verdict, 'said so') for event in delivery.events]
+            )
+
+
+class RouterTest(tests_base.TestCase):
+    def route(self, host_map, hosts, *batch, ack_timeout=30):
+        collector = acks.Collector()
+        hosts.connect(collector)
+        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
+        self.addCleanup(dispatcher.close)
+        made = router.Router(host_map, dispatcher, collector, reply_to='worker')
+        outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
+        self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
+        self.assertEqual({}, collector._waiting)
+        return [int(outcome.code) for outcome in outcomes]
+
+    def test_one_outcome_per_event_in_the_order_given(self):
+        hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.REFUSED)
+        codes = self.route(
+            Map({ONE: ('a',), TWO: ('b',)}),
+            hosts,
+            events.Event('network-changed', TWO),
+            events.Event('network-changed', 'unknown'),
+            events.Event('network-changed', ONE),
+            events.Event('volume-extended', ONE),
+        )
+        self.assertEqual([500, 404, 200, 400], codes)
+
+    def test_one_look_up_and_one_delivery_per_host_and_batch(self):
+        host_map, hosts = (
+            Map({ONE: ('a',), TWO: ('a', 'b')}),
+            Hosts(a=events.Verdict.HANDLED, b=events.Verdict.HANDLED),
+        )
+        batch = [events.Event('network-changed', uuid, tag=str(n)) for n in range(5) for uuid in (ONE, TWO)]
+        self.assertEqual([200] * 10, self.route(host_map, hosts, *batch))
+        self.assertEqual([{ONE, TWO}], host_map.asked)
+        self.assertEqual(['a', 'b'], sorted(host for host, _ in hosts.delivered))
+        of_a = next(delivery for host, delivery in hosts.delivered if host == 'a')
+        self.assertEqual(tuple(batch), of_a.events)
+        self.assertEqual('worker', of_a.reply_to)
+
+    def test_silent_host_costs_the_ack_timeout_and_its_own_events_only(self):
+        hosts = Hosts(a=events.Verdict.HANDLED, b=None)
+        began = time.monotonic()
+        codes = self.route(
+            Map({ONE: ('a',), TWO: ('b',)}),
+            hosts,
+            events.Event('network-changed', ONE),
+            events.Event('network-changed', TWO),
+            ack_timeout=0.1,
+        )
+        self.assertEqual([200, 503], codes)
+        self.assertGreaterEqual(time.monotonic() - began, 0.1)
+
+    def test_delivery_says_until_when_it_is_worth_anything(self):
+        hosts, now = Hosts(a=events.Verdict.HANDLED), time.time()
+        self.route(Map({ONE: ('a',)}), hosts, events.Event('network-changed', ONE), ack_timeout=7)
+        ((_, delivery),) = hosts.delivered
+        self.assertAlmostEqual(now + 7, delivery.deadline, delta=5)
+
+    def test_server_that_moved_is_found_on_its_new_host(self):
+        hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
+        host_map = Map({ONE: ('a',), TWO: ('b',)}, {ONE: ('a', 'b')})
+        codes = self.route(
+            host_map, hosts, events.Event('network-changed', ONE), events.Event('network-changed', TWO)
+        )
+        self.assertEqual([200, 200], codes)
+        self.assertEqual([{ONE, TWO}, {ONE}], host_map.asked)
+        self.assertEqual(['a', 'b', 'b'], sorted(host for host, _ in hosts.delivered))
+
+    def test_server_that_is_nowhere_is_422_after_one_more_look(self):
+        hosts, host_map = (
+            Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.NOT_HERE),
+            Map({ONE: ('a',)}, {ONE: ('b',)}),
+        )
+        self.assertEqual([422], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+        self.assertEqual(2, len(host_map.asked))
+        self.assertEqual(['a', 'b'], [host for host, _ in hosts.delivered])
+
+    def test_server_that_was_deleted_meanwhile_is_404(self):
+        hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, {})
+        self.assertEqual([404], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+
+    def test_map_that_fails_at_the_second_look_is_503(self):
+        away = base.Lookup(hosts={}, unavailable=frozenset({ONE}), reason='away')
+        hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, away)
+        self.assertEqual([503], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+
+    def test_migrating_server_that_one_host_has_is_not_looked_up_again(self):
+        hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
+        host_map = Map({ONE: ('a', 'b')})
+        self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+        self.assertEqual(1, len(host_map.asked))
