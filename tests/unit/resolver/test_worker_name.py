@@ -7,7 +7,8 @@ from tests import base
 HOLD_A_NAME = """
 import sys
 from external_events_router.resolver import worker_name
-print(worker_name.WorkerName(sys.argv[1]).name, flush=True)
+name = worker_name.WorkerName(sys.argv[1])
+print(name.name, flush=True)
 sys.stdin.read()
 """
 
