@@ -12,6 +12,7 @@ from oslo_config import cfg
 from external_events_router.conf import agent
 from external_events_router.conf import api
 from external_events_router.conf import compute
+from external_events_router.conf import database
 from external_events_router.conf import default
 from external_events_router.conf import delivery
 from external_events_router.conf import exec_handler
@@ -25,6 +26,7 @@ GROUPS = (
     resolver,
     delivery,
     compute,
+    database,
     host_map,
     agent,
     exec_handler,

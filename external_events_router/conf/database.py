@@ -1,0 +1,30 @@
+"""``[database]``: oslo.db's options, with defaults of ours.
+
+oslo.db lists them itself for the sample file, so :func:`list_opts` does not.
+Not used are those for a second, read-only database, and ``max_retries``: a
+service that cannot reach its database at start says so at once and ends.
+"""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+from oslo_db import options
+
+GROUP = cfg.OptGroup('database', title='The database')
+
+#: Seconds that a thread waits for a connection of the pool.
+POOL_TIMEOUT = 5
+
+
+def set_defaults() -> None:
+    """Our defaults for oslo.db's options."""
+    cfg.set_defaults(options.database_opts, pool_timeout=POOL_TIMEOUT)
+
+
+def register_opts(conf: cfg.ConfigOpts) -> None:
+    conf.register_group(GROUP)
+    conf.register_opts(options.database_opts, group=GROUP)
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    return []

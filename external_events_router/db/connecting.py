@@ -1,0 +1,135 @@
+"""How we connect: the URL with its bounds, and what every new connection is told.
+
+No transactions and no statements of the service here, see ``session``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from external_events_router import exceptions
+
+#: The option that errors about the database name.
+OPTION = '[database] connection'
+
+#: Seconds in which a connection must stand. libpq rounds 1 up to 2.
+CONNECT_TIMEOUT = 5
+
+#: Seconds that one statement of a service may take. Look-ups have a bound of
+#: their own far below; this one gives their threads back.
+READ_TIMEOUT = 10.0
+
+#: Seconds that a statement waits for another transaction's lock, at most.
+LOCK_TIMEOUT = 5.0
+
+#: Execution option: the transaction is going to write.
+WRITES = 'external_events_writes'
+
+#: The driver where a URL names none: what we are tested with.
+_DRIVERS = {'mysql': 'mysql+pymysql', 'mariadb': 'mysql+pymysql', 'postgresql': 'postgresql+psycopg'}
+
+
+def bounded(connection: str | None, parameters: str = '', *, read_timeout: float) -> sa.URL:
+    """The URL to connect to, with a bound for every wait where the operator set none.
+
+    :param connection: ``[database] connection``
+    :param parameters: ``[database] connection_parameters``
+    :raises ConfigurationError: there is no URL, or it names no database that we know
+    """
+    if not connection:
+        raise exceptions.ConfigurationError(option=OPTION, reason='is not set')
+    try:
+        url = sa.make_url(connection).update_query_string(parameters or '')
+    except (exc.ArgumentError, ValueError) as error:
+        # NOTE: not the error's own text, which holds the URL and its password.
+        raise exceptions.ConfigurationError(option=OPTION, reason='is not a database URL') from error
+    if url.drivername in _DRIVERS:
+        url = url.set(drivername=_DRIVERS[url.drivername])
+    elif url.drivername.startswith('mariadb+'):
+        # NOTE: oslo.db knows deadlocks and lost connections by the name mysql only.
+        url = url.set(drivername=url.drivername.replace('mariadb', 'mysql', 1))
+    return url.update_query_dict(
+        {key: str(value) for key, value in _bounds(url, read_timeout).items() if key not in url.query}
+    )
+
+
+def in_memory(url: sa.URL) -> bool:
+    """Whether it is an SQLite that ends with its connection."""
+    return url.get_backend_name() == 'sqlite' and url.database in (None, '', ':memory:')
+
+
+def listen(engine: sa.Engine, *, read_timeout: float) -> None:
+    """Have every new connection of an engine told what no URL can say."""
+    match engine.dialect.name:
+        case 'sqlite':
+            if not in_memory(engine.url):
+                sa.event.listen(engine, 'connect', _write_ahead)
+            # Before oslo.db's own listener, which would send a plain BEGIN.
+            sa.event.listen(engine, 'begin', _begin_immediate, insert=True)
+        case 'postgresql':
+            if 'options' not in engine.url.query:
+                sa.event.listen(engine, 'connect', _statement_timeout(read_timeout))
+        case 'mysql':
+            sa.event.listen(engine, 'connect', _set_session)
+
+
+def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
+    match url.get_backend_name(), url.get_driver_name():
+        case 'sqlite', _:
+            return {'timeout': LOCK_TIMEOUT}
+        case 'postgresql', 'psycopg':
+            # NOTE: the server bounds the statement (see listen); these bound a
+            # server that is gone without a word, at about as many seconds.
+            return {
+                'connect_timeout': CONNECT_TIMEOUT,
+                'keepalives_idle': 3,
+                'keepalives_interval': 2,
+                'keepalives_count': 3,
+                'tcp_user_timeout': 10000,
+            }
+        case 'mysql', 'pymysql':
+            timeouts = {'read_timeout': int(read_timeout), 'write_timeout': int(read_timeout)}
+            return {'connect_timeout': CONNECT_TIMEOUT, **timeouts, 'charset': 'utf8mb4'}
+        case (('postgresql' | 'mysql'), _):
+            return {}
+        case backend, _:
+            raise exceptions.ConfigurationError(
+                option=OPTION, reason=f'{backend} is none of sqlite, postgresql, mysql'
+            )
+
+
+def _write_ahead(dbapi_connection: Any, record: Any) -> None:
+    # NOTE: readers then do not wait for a writer. Where another process holds
+    # the file at this moment it has set the mode, or the next connection will;
+    # and what is wrong with a file the first statement says better.
+    with contextlib.suppress(sqlite3.DatabaseError):
+        dbapi_connection.execute('PRAGMA journal_mode = WAL')
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # NOTE: a transaction that reads first and then finds that another one wrote
+    # fails at once, whatever the timeout. So writers queue at their beginning.
+    if connection.get_execution_options().get(WRITES) and 'in_transaction' not in connection.info:
+        connection.exec_driver_sql('BEGIN IMMEDIATE')
+        connection.info['in_transaction'] = True
+
+
+def _statement_timeout(seconds: float) -> Any:
+    def set_timeout(dbapi_connection: Any, record: Any) -> None:
+        dbapi_connection.execute(f'SET statement_timeout = {int(seconds * 1000)}')
+        dbapi_connection.commit()
+
+    return set_timeout
+
+
+def _set_session(dbapi_connection: Any, record: Any) -> None:
+    # NOTE: as PostgreSQL does it; without the gaps that REPEATABLE READ locks,
+    # two reports at once seldom meet.
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED')
+        cursor.execute(f'SET SESSION innodb_lock_wait_timeout = {int(LOCK_TIMEOUT)}')

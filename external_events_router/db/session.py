@@ -1,0 +1,178 @@
+"""Transactions: their connections, what differs between databases in them, and errors of ours.
+
+It knows no table. Whoever has data there (the host map) takes a
+:class:`Database` and writes its statements on the connections that it hands
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import functools
+import json
+import threading
+from typing import Any
+from typing import ParamSpec
+from typing import TypeVar
+
+from oslo_config import cfg
+from oslo_db import api
+from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import engines
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite
+
+from external_events_router import exceptions
+from external_events_router.db import connecting
+
+_P = ParamSpec('_P')
+_T = TypeVar('_T')
+
+#: How often, and after how many seconds at first, a transaction is tried again
+#: that lost against another one.
+_RETRIES = 5
+_RETRY_INTERVAL = 0.05
+_MAX_RETRY_INTERVAL = 1.0
+
+
+class Database:
+    """The database of ``[database] connection``. Connects at its first use; thread-safe.
+
+    :ivar dialect: ``sqlite``, ``postgresql`` or ``mysql``
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.dialect = engine.dialect.name
+        self._engine = engine
+        # NOTE: an in-memory SQLite is one connection for all threads, and
+        # transactions belong to a connection.
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.RLock() if connecting.in_memory(engine.url) else contextlib.nullcontext()
+        )
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, *, read_timeout: float = connecting.READ_TIMEOUT) -> Database:
+        """The database that the configuration names.
+
+        :param read_timeout: seconds that one statement may take
+        :raises ConfigurationError: the option is missing or names no database that we know
+        """
+        options = conf.database
+        url = connecting.bounded(options.connection, options.connection_parameters, read_timeout=read_timeout)
+        try:
+            engine = engines.create_engine(
+                url,
+                sqlite_fk=True,
+                sqlite_synchronous=options.sqlite_synchronous,
+                mysql_sql_mode=options.mysql_sql_mode,
+                mysql_wsrep_sync_wait=options.mysql_wsrep_sync_wait,
+                connection_recycle_time=options.connection_recycle_time,
+                connection_debug=options.connection_debug,
+                connection_trace=options.connection_trace,
+                max_pool_size=options.max_pool_size,
+                max_overflow=options.max_overflow,
+                pool_timeout=options.pool_timeout,
+                # NOTE: else it would connect here, before our listeners are on.
+                max_retries=0,
+            )
+        except (ImportError, sa.exc.ArgumentError) as exc:
+            raise exceptions.ConfigurationError(
+                option=connecting.OPTION, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
+            ) from exc
+        connecting.listen(engine, read_timeout=read_timeout)
+        return cls(engine)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for reading."""
+        with self._turn, self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """A connection with a transaction that is committed at the end, or rolled back on an error."""
+        with self._turn, self._engine.connect() as connection:
+            connection.execution_options(**{connecting.WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def among(self, column: sa.ColumnElement[str], values: Collection[str]) -> sa.ColumnElement[bool]:
+        """``column`` is one of ``values``, however many those are."""
+        # NOTE: SQLite takes 32,766 parameters in a statement and PostgreSQL
+        # 65,535, so the values travel as one. PyMySQL writes them into the text.
+        match self.dialect:
+            case 'postgresql':
+                return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.String)))
+            case 'sqlite':
+                each = sa.func.json_each(json.dumps(list(values))).table_valued('value')
+                return column.in_(sa.select(each.c.value))
+            case _:
+                return column.in_(values)
+
+    def insert_missing(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, str]]
+    ) -> None:
+        """Insert the rows whose primary key is not there yet, whoever else inserts them meanwhile."""
+        if not rows:
+            return
+        statement: sa.Insert
+        match self.dialect:
+            case 'postgresql':
+                statement = postgresql.insert(table).on_conflict_do_nothing()
+            case 'sqlite':
+                statement = sqlite.insert(table).on_conflict_do_nothing()
+            case _:
+                # NOTE: not INSERT IGNORE, which would let any other error pass.
+                column = next(iter(table.primary_key.columns))
+                statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
+        connection.execute(statement, rows)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._engine.dispose()
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn the errors of the database into ours.
+
+    :raises DatabaseUnavailable: with what the database said, in one line
+    """
+    try:
+        yield
+    except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
+        raise exceptions.DatabaseUnavailable(reason=_what_it_said(exc)) from exc
+
+
+def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Run a whole transaction again when it lost against another one; errors as :func:`translated`."""
+    again = api.wrap_db_retry(
+        max_retries=_RETRIES,
+        retry_interval=_RETRY_INTERVAL,
+        max_retry_interval=_MAX_RETRY_INTERVAL,
+        retry_on_deadlock=True,
+        # NOTE: the server of a new row was forgotten before the row was there.
+        exception_checker=lambda exc: isinstance(exc, db_exception.DBReferenceError),
+    )(function)
+
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with translated():
+            return again(*args, **kwargs)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _what_it_said(exc: BaseException) -> str:
+    # NOTE: SQLAlchemy's own text would bring the statement and its values.
+    inner = getattr(exc, 'inner_exception', None) or exc
+    inner = getattr(inner, 'orig', None) or inner
+    text = ' '.join(str(inner).split())
+    return f'{type(inner).__name__}: {text}' if text else type(inner).__name__
