@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import functools
+import ssl
+import time
 from typing import Any
 from typing import TypeVar
 from typing import cast
 
-import kombu
+import kombu.connection
 import kombu.exceptions
 from oslo_config import cfg
 import oslo_messaging as messaging
@@ -204,7 +206,7 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = 5.0) -> None:
 def _connect_problem(
     conf: cfg.ConfigOpts, url: messaging.TransportURL, host: messaging.TransportHost, *, timeout: float
 ) -> str | None:
-    connection = kombu.Connection(
+    connection: Any = kombu.connection.Connection(  # type: ignore[no-untyped-call]
         hostname=host.hostname,
         port=host.port or _AMQP_PORT,
         userid=host.username or 'guest',

@@ -1,0 +1,139 @@
+"""The WSGI application: its pipeline and its route table.
+
+    request ids -> last catch -> body limit -> [token ->] routes
+
+Handlers and filters are elsewhere; this is where one sees in which order they
+work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import falcon
+import falcon.routing
+from oslo_config import cfg
+from oslo_log import log
+from oslo_middleware import healthcheck
+from oslo_middleware import http_proxy_to_wsgi
+from oslo_middleware import sizelimit
+
+from external_events_router import rpc
+from external_events_router.api import auth
+from external_events_router.api import faults
+from external_events_router.api import handlers
+from external_events_router.api import middleware
+from external_events_router.api import policies
+from external_events_router.api import router_client
+from external_events_router.api import versions
+from external_events_router.resolver import rpcapi
+
+LOG = log.getLogger(__name__)
+
+RESOURCE = 'os-server-external-events'
+
+
+def from_conf(conf: cfg.ConfigOpts) -> auth.WSGIApp:
+    """The application of this configuration, with the resolver behind its transport.
+
+    :raises ConfigurationError: a value cannot be used
+    """
+    return make_app(conf, rpcapi.ResolverAPI.from_conf(conf, rpc.get_transport(conf)))
+
+
+def make_app(
+    conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, authenticate: auth.Filter | None = None
+) -> auth.WSGIApp:
+    """The application.
+
+    :param resolver_api: routes the batches
+    :param authenticate: in place of the filter that ``[api] auth_strategy`` names
+    :raises ConfigurationError: a value cannot be used
+    """
+    conf.register_opts(sizelimit.OPTS, group='oslo_middleware')
+    conf.register_opts(http_proxy_to_wsgi.OPTS, group='oslo_middleware')
+    max_bytes = conf.oslo_middleware.max_request_body_size
+    routes = make_routes(conf, resolver_api, max_bytes=max_bytes)
+    tokens = authenticate or auth.from_conf(conf)
+
+    def pipeline(app: auth.WSGIApp) -> auth.WSGIApp:
+        return middleware.RequestIds(middleware.CatchAll(app))
+
+    app: auth.WSGIApp = middleware.Fork(
+        api=pipeline(middleware.BodyLimit(tokens(routes), max_bytes=max_bytes)),
+        documents=pipeline(routes),
+        healthcheck=healthcheck.Healthcheck(None, conf),
+        elsewhere=middleware.CatchAll(routes),
+    )
+    if conf.oslo_middleware.enable_proxy_headers_parsing:
+        app = http_proxy_to_wsgi.HTTPProxyToWSGI(app, conf)
+    return app
+
+
+def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max_bytes: int) -> auth.WSGIApp:
+    """The route table alone: it takes the caller's identity from the environment."""
+    client = router_client.RouterClient(
+        resolver_api, ack_timeout=conf.delivery.ack_timeout, threads=conf.api.threads
+    )
+    enforcer = policies.make_enforcer(conf)
+    routes = falcon.App()
+    routes.router_options.converters['project'] = ProjectConverter
+    for endpoint, legacy in (('v2', True), ('v2.1', False)):
+        resource = handlers.ServerExternalEvents(
+            client,
+            enforcer,
+            max_events=conf.api.max_events,
+            max_bytes=max_bytes,
+            none_found_status=conf.api.none_found_status,
+            legacy=legacy,
+        )
+        routes.add_route(f'/{endpoint}', versions.Document(endpoint, microversioned=not legacy))
+        routes.add_route(f'/{endpoint}/{RESOURCE}', resource)
+        routes.add_route(f'/{endpoint}/{{project_id:project}}/{RESOURCE}', resource)
+    routes.add_sink(_elsewhere, '/')
+    routes.add_error_handler(faults.Fault, _render_fault)
+    routes.add_error_handler(falcon.HTTPError, _render_unrouted)
+    routes.add_error_handler(Exception, _render_surprise)
+    app: auth.WSGIApp = routes
+    return app
+
+
+class ProjectConverter(falcon.routing.BaseConverter):
+    """What may stand for a project id in a path; anything else is another path."""
+
+    _FORM = re.compile('[0-9a-f-]+')
+
+    def convert(self, value: str) -> str | None:
+        return value if self._FORM.fullmatch(value) else None
+
+
+def _elsewhere(req: falcon.Request, resp: falcon.Response, **_params: Any) -> None:
+    if req.path == '/':
+        versions.list_endpoints(req, resp)
+    elif req.path.startswith(('/v2/', '/v2.1/')):
+        raise faults.not_found()
+    else:
+        versions.offer_choices(req, resp)
+
+
+def _render_fault(
+    _req: falcon.Request, resp: falcon.Response, fault: faults.Fault, _params: dict[str, Any]
+) -> None:
+    resp.status = fault.status_line()
+    resp.content_type = faults.CONTENT_TYPE
+    resp.data = fault.body()
+
+
+def _render_unrouted(
+    req: falcon.Request, resp: falcon.Response, _error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    # NOTE: falcon raises these itself, for a method that a path does not have.
+    _render_fault(req, resp, faults.not_found(), params)
+
+
+def _render_surprise(
+    req: falcon.Request, resp: falcon.Response, _error: Exception, params: dict[str, Any]
+) -> None:
+    LOG.exception('unexpected error')
+    _render_fault(req, resp, faults.Fault(500, faults.UNEXPECTED), params)

@@ -1,0 +1,235 @@
+"""The one resource: a batch of events comes in, a code for each goes out.
+
+Parse, validate, make one call, render. What a body may hold is said in
+``schemas``, what becomes of an event in the resolver.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
+import json
+import time
+from typing import Any
+
+import falcon
+from oslo_log import log
+from oslo_policy import policy
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import schemas
+from external_events_router.api import faults
+from external_events_router.api import middleware
+from external_events_router.api import policies
+from external_events_router.api import router_client
+from external_events_router.api import versions
+
+LOG = log.getLogger(__name__)
+
+#: Media types of a request; ``text/plain`` is what some clients call JSON, and
+#: none at all is taken for JSON too.
+MEDIA_TYPES = ('', 'application/json', 'application/vnd.openstack.compute+json', 'text/plain')
+
+_CHUNK = 64 * 1024
+
+
+class ServerExternalEvents:
+    """``os-server-external-events`` of one endpoint.
+
+    :param max_events: events that one request may carry
+    :param max_bytes: bytes that its body may have
+    :param none_found_status: the answer's status if no event names a known server
+    :param legacy: the endpoint is ``/v2``: no microversions, unknown members are ignored
+    """
+
+    def __init__(
+        self,
+        client: router_client.RouterClient,
+        enforcer: policy.Enforcer,
+        *,
+        max_events: int,
+        max_bytes: int,
+        none_found_status: int,
+        legacy: bool,
+    ) -> None:
+        self._client = client
+        self._enforcer = enforcer
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._none_found_status = none_found_status
+        self._legacy = legacy
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, project_id: str | None = None) -> None:
+        """Answer a batch: 200 if every event is, else 207, with a code per event.
+
+        :raises Fault: the request as a whole cannot be served; nothing was delivered
+        """
+        started = time.monotonic()
+        ctxt = _caller(req.env)
+        version = events.MIN_MICROVERSION if self._legacy else versions.negotiate(req, resp)
+        _check_media_type(req.env)
+        document = parse(read_body(req.env, self._max_bytes))
+        _check_project(ctxt, project_id)
+        submitted = self._validated(document, version)
+        policies.authorize(self._enforcer, ctxt)
+        batch = events.identify([_event(submission) for submission in submitted], ctxt.global_request_id)
+        outcomes = self._client.route(ctxt, batch)
+        _log_outcomes(outcomes, time.monotonic() - started)
+        self._render(resp, submitted, outcomes)
+
+    def on_options(self, _req: falcon.Request, _resp: falcon.Response, **_params: str) -> None:
+        """Not offered; falcon would answer it by itself."""
+        raise faults.not_found()
+
+    def _validated(self, document: Any, version: events.Microversion) -> Sequence[Mapping[str, str]]:
+        batch = document.get('events') if isinstance(document, dict) else None
+        if isinstance(batch, list) and len(batch) > self._max_events:
+            raise faults.Fault(
+                413, f'events has {len(batch)} items; at most {self._max_events} are allowed in one request'
+            )
+        try:
+            problem = schemas.request_problem(document, version, strict=not self._legacy)
+        except RecursionError:
+            problem = 'the body is nested too deep'
+        if problem is None:
+            problem = _lone_surrogate(document['events'])
+        if problem is not None:
+            raise faults.Fault(400, f'Invalid input: {problem}')
+        submitted: Sequence[Mapping[str, str]] = document['events']
+        return submitted
+
+    def _render(
+        self,
+        resp: falcon.Response,
+        submitted: Sequence[Mapping[str, str]],
+        outcomes: Sequence[events.Outcome],
+    ) -> None:
+        codes = {outcome.code for outcome in outcomes}
+        if codes == {events.Code.NO_SUCH_SERVER} and self._none_found_status == 404:
+            raise faults.Fault(404, 'No event of the request names a known server.')
+        answers = [_answer(event, outcome.code) for event, outcome in zip(submitted, outcomes, strict=True)]
+        resp.status = falcon.HTTP_200 if codes == {events.Code.DELIVERED} else falcon.HTTP_207
+        resp.content_type = 'application/json'
+        resp.data = json.dumps({'events': answers}).encode()
+
+
+def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
+    """The body of a request, whether or not it says its length.
+
+    :raises Fault: 413 if it is longer than allowed, 400 if it ends too early
+    """
+    declared = environ.get('CONTENT_LENGTH')
+    if not declared and not environ.get('wsgi.input_terminated'):
+        return b''
+    left = int(declared) if declared else max_bytes + 1
+    chunks = []
+    try:
+        while left > 0 and (chunk := environ['wsgi.input'].read(min(left, _CHUNK))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except OSError as exc:
+        raise faults.Fault(400, 'The request body could not be read.') from exc
+    body = b''.join(chunks)
+    if len(body) > max_bytes:
+        raise middleware.too_large(max_bytes)
+    if declared and left:
+        raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
+    return body
+
+
+def parse(body: bytes) -> Any:
+    """The JSON document of a body; None if there is no body.
+
+    :raises Fault: 400 that says where the document is malformed
+    """
+    if not body:
+        return None
+    try:
+        return json.loads(body.decode('utf-8'), parse_constant=_no_constant)
+    except UnicodeDecodeError as exc:
+        raise faults.Fault(400, f'Malformed request body: not UTF-8 at byte {exc.start}') from exc
+    except json.JSONDecodeError as exc:
+        raise faults.Fault(
+            400, f'Malformed request body: {exc.msg} at line {exc.lineno} column {exc.colno}'
+        ) from exc
+    except ValueError as exc:
+        raise faults.Fault(400, 'Malformed request body: a number has too many digits') from exc
+    except RecursionError as exc:
+        raise faults.Fault(400, 'Malformed request body: nested too deep') from exc
+
+
+def _no_constant(name: str) -> Any:
+    raise faults.Fault(400, f'Malformed request body: {name} is not JSON')
+
+
+def _caller(environ: dict[str, Any]) -> context.RequestContext:
+    # NOTE: not the tokens: the context goes over the broker, and who receives
+    # it needs to know who asked, not to act as them.
+    return context.RequestContext.from_environ(environ, auth_token=None, service_token=None)
+
+
+def _check_media_type(environ: Mapping[str, Any]) -> None:
+    media_type = (environ.get('CONTENT_TYPE') or '').split(';', 1)[0].strip()
+    if media_type not in MEDIA_TYPES:
+        raise faults.Fault(415, f'Unsupported Content-Type {media_type[:60]!a}: it must be application/json.')
+
+
+def _check_project(ctxt: context.RequestContext, project_id: str | None) -> None:
+    if project_id is not None and project_id != ctxt.project_id:
+        raise faults.Fault(
+            400,
+            f"Malformed request URL: its project id '{project_id}' is not "
+            f"that of the caller, '{ctxt.project_id}'.",
+        )
+
+
+def _lone_surrogate(submitted: Sequence[Mapping[str, str]]) -> str | None:
+    """Names the tag that is no text: half a surrogate pair cannot be sent on."""
+    for i, event in enumerate(submitted):
+        tag = event.get('tag', '')
+        if not tag.isascii() and any('\ud800' <= char <= '\udfff' for char in tag):
+            return f'events[{i}].tag is {tag[:60]!a}, which holds half a surrogate pair'
+    return None
+
+
+def _event(submission: Mapping[str, str]) -> events.Event:
+    server_uuid = schemas.canonical_uuid(submission['server_uuid'])
+    assert server_uuid is not None  # noqa: S101 - the schema's format has seen to it
+    return events.Event(
+        name=submission['name'],
+        server_uuid=server_uuid,
+        tag=submission.get('tag'),
+        status=submission.get('status', events.DEFAULT_STATUS),
+    )
+
+
+def _answer(submission: Mapping[str, str], code: events.Code) -> dict[str, Any]:
+    # NOTE: the status says what became of the event here, not what it told:
+    # one sent as failed is answered completed once it is delivered.
+    answer: dict[str, Any] = {
+        member: submission[member] for member in ('name', 'server_uuid', 'tag') if member in submission
+    }
+    answer['status'] = 'completed' if code == events.Code.DELIVERED else 'failed'
+    answer['code'] = int(code)
+    return answer
+
+
+def _log_outcomes(outcomes: Sequence[events.Outcome], elapsed: float) -> None:
+    counts = collections.Counter(int(outcome.code) for outcome in outcomes)
+    LOG.info(
+        'batch of %d events: %s; %.3f s',
+        len(outcomes),
+        ', '.join(f'{code} x {count}' for code, count in sorted(counts.items())),
+        elapsed,
+    )
+    if LOG.isEnabledFor(log.DEBUG):
+        for outcome in outcomes:
+            event = outcome.event
+            # NOTE: %a, so that no control character of a tag reaches the log.
+            LOG.debug(
+                'event %s: %s of %s, tag %a, status %s: %d, %a',
+                *(event.id, event.name, event.server_uuid, event.tag, event.status),
+                *(outcome.code, outcome.reason),
+            )

@@ -1,0 +1,166 @@
+"""The front's one call to the resolver, bounded in time whatever happens.
+
+A call on a broker that is away or in alarm can block without a bound, so it is
+made on a thread of a pool and waited for until the deadline. What could not be
+routed comes back as outcomes, never as an error: the handler has nothing to
+decide. It does not know HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent import futures
+import queue
+import threading
+import time
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+
+LOG = log.getLogger(__name__)
+
+#: Seconds that a request may take beyond ``[delivery] ack_timeout``.
+GRACE = 1.0
+
+#: Seconds beyond its ack timeout that a call waits for its answer.
+CALL_MARGIN = 0.5
+
+#: Seconds that a second call leaves for its answer's way back; and the least
+#: ack timeout that makes it worth a try.
+RETRY_MARGIN = 0.3
+MIN_RETRY_ACK_TIMEOUT = 0.05
+
+Outcomes = list[events.Outcome]
+
+
+class Router(Protocol):
+    """What routes a batch: ``resolver.rpcapi.ResolverAPI``, or a test's own."""
+
+    def route(
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        timeout: float,
+    ) -> Outcomes:
+        """See ``ResolverAPI.route``."""
+        ...
+
+
+class RouterClient:
+    """Routes batches, and turns every trouble on the way into outcomes. Thread-safe.
+
+    :param ack_timeout: seconds that a batch waits for its hosts
+    :param threads: calls that may be on their way at the same time
+    """
+
+    def __init__(self, router: Router, *, ack_timeout: float, threads: int) -> None:
+        self._router = router
+        self._ack_timeout = ack_timeout
+        self._pool = _DaemonPool(threads)
+
+    def route(self, ctxt: context.RequestContext, batch: Sequence[events.Event]) -> Outcomes:
+        """Have a batch delivered, within the ack timeout and :data:`GRACE`.
+
+        :returns: an outcome per event, in their order; 503 for each where the
+            resolver could not be asked
+        """
+        deadline = time.monotonic() + self._ack_timeout + GRACE
+        try:
+            try:
+                return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
+            except exceptions.ResolverUnavailable as exc:
+                ack_timeout = deadline - time.monotonic() - RETRY_MARGIN
+                if ack_timeout < MIN_RETRY_ACK_TIMEOUT:
+                    raise
+                LOG.warning('%s; calling again', exc)
+                # NOTE: the events keep their ids, so that one which the first
+                # call did deliver is not handled twice.
+                return self._attempt(
+                    ctxt, batch, ack_timeout=min(ack_timeout, self._ack_timeout), deadline=deadline
+                )
+        except exceptions.RouterError as exc:
+            return self._undelivered(batch, str(exc))
+        except Exception as exc:
+            # NOTE: an overall error would lose the codes of the whole batch to
+            # its sender, so that even a fault of ours ends as outcomes here.
+            LOG.exception('unexpected error while routing')
+            return self._undelivered(batch, f'unexpected {type(exc).__name__}')
+
+    def _attempt(
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        deadline: float,
+    ) -> Outcomes:
+        def call() -> Outcomes:
+            # NOTE: the log finds the request ids by thread.
+            ctxt.update_store()
+            left = deadline - time.monotonic()
+            return self._router.route(
+                ctxt, batch, ack_timeout=ack_timeout, timeout=max(min(ack_timeout + CALL_MARGIN, left), 0.01)
+            )
+
+        future = self._pool.submit(call)
+        try:
+            outcomes = future.result(timeout=max(deadline - time.monotonic(), 0.0))
+        except futures.TimeoutError as exc:
+            if future.done():
+                raise
+            future.cancel()
+            raise exceptions.BrokerUnavailable(reason='the call did not end in time') from exc
+        if [outcome.event.id for outcome in outcomes] != [event.id for event in batch]:
+            raise exceptions.MalformedMessage(what='answer of the resolver', value='other events')
+        return outcomes
+
+    def _undelivered(self, batch: Sequence[events.Event], reason: str) -> Outcomes:
+        LOG.error('%d events not routed: %s', len(batch), reason)
+        return [events.Outcome(event=event, code=events.Code.UNDELIVERED, reason=reason) for event in batch]
+
+
+class _DaemonPool:
+    """Threads that are started as they are needed, and that nobody waits for at exit.
+
+    ``concurrent.futures`` waits at exit for its threads, and so would keep a
+    process alive whose broker is away.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._jobs: queue.SimpleQueue[tuple[futures.Future[Outcomes], Callable[[], Outcomes]]] = (
+            queue.SimpleQueue()
+        )
+        self._idle = threading.Semaphore(0)
+        # Guards _started.
+        self._lock = threading.Lock()
+        self._started = 0
+
+    def submit(self, job: Callable[[], Outcomes]) -> futures.Future[Outcomes]:
+        """Have a job done by the next free thread, unless it is cancelled before."""
+        future: futures.Future[Outcomes] = futures.Future()
+        self._jobs.put((future, job))
+        if not self._idle.acquire(blocking=False):
+            with self._lock:
+                if self._started < self._size:
+                    self._started += 1
+                    threading.Thread(target=self._work, name='route', daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, job = self._jobs.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(job())
+                except BaseException as exc:
+                    future.set_exception(exc)
+            del future, job
+            self._idle.release()

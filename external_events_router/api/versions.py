@@ -1,0 +1,150 @@
+"""Microversions: the documents that announce them, and the one a request asks for.
+
+The documents are those of the compute service, because clients look for it. What
+a microversion changes in a request is said in ``schemas``, not here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import falcon
+import microversion_parse
+
+from external_events_router import events
+from external_events_router.api import faults
+
+SERVICE_TYPE = 'compute'
+HEADER = 'OpenStack-API-Version'
+LEGACY_HEADER = 'X-OpenStack-Nova-API-Version'
+
+_VERSION = re.compile(r'([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})')
+
+
+def text(version: events.Microversion) -> str:
+    """A microversion as it is written."""
+    return f'{version[0]}.{version[1]}'
+
+
+def negotiate(req: falcon.Request, resp: falcon.Response) -> events.Microversion:
+    """The microversion that a request asks for; the answer's headers say so.
+
+    :raises Fault: 400 if it is none, 406 if it is not supported
+    """
+    version = _requested(req.env)
+    resp.set_header(HEADER, f'{SERVICE_TYPE} {text(version)}')
+    resp.set_header(LEGACY_HEADER, text(version))
+    resp.set_header('Vary', f'{HEADER}, {LEGACY_HEADER}')
+    if not events.MIN_MICROVERSION <= version <= events.MAX_MICROVERSION:
+        raise faults.Fault(
+            406,
+            f'Version {text(version)} is not supported by the API. '
+            f'Minimum is {text(events.MIN_MICROVERSION)} and maximum is {text(events.MAX_MICROVERSION)}.',
+        )
+    return version
+
+
+def _requested(environ: dict[str, Any]) -> events.Microversion:
+    headers = {
+        name: environ[key]
+        for name in (HEADER, LEGACY_HEADER)
+        if (key := f'HTTP_{name.upper().replace("-", "_")}') in environ
+    }
+    if not headers:
+        return events.MIN_MICROVERSION
+    asked = microversion_parse.get_version(headers, SERVICE_TYPE, legacy_headers=[LEGACY_HEADER])
+    if asked is None:
+        return events.MIN_MICROVERSION
+    if asked == 'latest':
+        return events.MAX_MICROVERSION
+    if (match := _VERSION.fullmatch(asked)) is None:
+        raise faults.Fault(
+            400, f'API version {asked[:60]!a} is of invalid format: it must be MAJOR.MINOR or "latest".'
+        )
+    return int(match[1]), int(match[2])
+
+
+#: What the documents say of each endpoint; the keys are the endpoints' paths.
+_ENDPOINTS: dict[str, dict[str, str]] = {
+    'v2': {
+        'id': 'v2.0',
+        'status': 'DEPRECATED',
+        'version': '',
+        'min_version': '',
+        'updated': '2025-07-04T12:00:00Z',
+    },
+    'v2.1': {
+        'id': 'v2.1',
+        'status': 'CURRENT',
+        'version': text(events.MAX_MICROVERSION),
+        'min_version': text(events.MIN_MICROVERSION),
+        'updated': '2013-07-23T11:33:21Z',
+    },
+}
+
+
+def _self_link(prefix: str, endpoint: str, rest: str = '') -> dict[str, str]:
+    return {'rel': 'self', 'href': f'{prefix}/{endpoint}/{rest}'}
+
+
+def _media_type(endpoint: str) -> dict[str, str]:
+    version = endpoint.removeprefix('v')
+    return {
+        'base': 'application/json',
+        'type': f'application/vnd.openstack.compute+json;version={version}',
+    }
+
+
+def _answer(resp: falcon.Response, document: dict[str, Any]) -> None:
+    resp.content_type = 'application/json'
+    resp.data = json.dumps(document).encode()
+
+
+def list_endpoints(req: falcon.Request, resp: falcon.Response) -> None:
+    """The document at ``/``."""
+    documents = [
+        {**about, 'links': [_self_link(req.prefix, endpoint)]} for endpoint, about in _ENDPOINTS.items()
+    ]
+    _answer(resp, {'versions': documents})
+
+
+def offer_choices(req: falcon.Request, resp: falcon.Response) -> None:
+    """The document at a path that belongs to no endpoint: where it might have meant to go."""
+    resp.status = falcon.HTTP_300
+    choices = [
+        {
+            'id': about['id'],
+            'status': about['status'],
+            'links': [_self_link(req.prefix, endpoint, req.path.lstrip('/'))],
+            'media-types': [_media_type(endpoint)],
+        }
+        for endpoint, about in _ENDPOINTS.items()
+    ]
+    _answer(resp, {'choices': choices})
+
+
+class Document:
+    """The document at an endpoint's root; needs no token."""
+
+    def __init__(self, endpoint: str, *, microversioned: bool) -> None:
+        self._endpoint = endpoint
+        self._microversioned = microversioned
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if self._microversioned:
+            negotiate(req, resp)
+        document = {
+            **_ENDPOINTS[self._endpoint],
+            'links': [
+                _self_link(req.prefix, self._endpoint),
+                {'rel': 'describedby', 'type': 'text/html', 'href': 'http://docs.openstack.org/'},
+            ],
+            'media-types': [_media_type(self._endpoint)],
+        }
+        _answer(resp, {'version': document})
+
+    def on_options(self, _req: falcon.Request, _resp: falcon.Response) -> None:
+        """Not offered; falcon would answer it by itself."""
+        raise faults.not_found()

@@ -1,0 +1,186 @@
+"""JSON Schemas of the API's request and response, and what is wrong with a document.
+
+Built from the one table of events, per microversion. It knows nothing of HTTP:
+which status a problem becomes is said in ``api``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from typing import Any
+import uuid
+
+import jsonschema
+import jsonschema.protocols
+
+from external_events_router import events
+
+#: Characters.
+MAX_TAG_LENGTH = 255
+
+#: Characters of a value that an error message repeats.
+_SHOWN = 60
+
+_CANONICAL = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+_IDENTIFIER = re.compile('[A-Za-z_][A-Za-z0-9_-]{0,40}')
+_ARTICLED = {
+    'object': 'an object',
+    'array': 'an array',
+    'string': 'a string',
+    'integer': 'an integer',
+    'boolean': 'a boolean',
+}
+
+
+def request_schema(version: events.Microversion, *, strict: bool = True) -> dict[str, Any]:
+    """The schema of a request body.
+
+    :param strict: members that the API does not know are an error; False: they
+        are ignored, as the compatible ``/v2`` endpoint does
+    """
+    return _request_schema(events.names_at(version), strict)
+
+
+def _request_schema(names: tuple[str, ...], strict: bool) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        'type': 'object',
+        'properties': {
+            'name': {'type': 'string', 'enum': list(names)},
+            'server_uuid': {'type': 'string', 'format': 'uuid'},
+            'tag': {'type': 'string', 'maxLength': MAX_TAG_LENGTH},
+            'status': {'type': 'string', 'enum': list(events.STATUSES)},
+        },
+        'required': ['name', 'server_uuid'],
+    }
+    batch: dict[str, Any] = {
+        'type': 'object',
+        'properties': {'events': {'type': 'array', 'minItems': 1, 'items': event}},
+        'required': ['events'],
+    }
+    if strict:
+        event['additionalProperties'] = batch['additionalProperties'] = False
+    return {'$schema': jsonschema.Draft202012Validator.META_SCHEMA['$id'], **batch}
+
+
+def response_schema() -> dict[str, Any]:
+    """The schema of a response body that has a code per event (200 and 207)."""
+    event = {
+        'type': 'object',
+        'properties': {
+            'name': {'type': 'string', 'enum': list(events.EVENT_TYPES)},
+            'server_uuid': {'type': 'string', 'format': 'uuid'},
+            'tag': {'type': 'string', 'maxLength': MAX_TAG_LENGTH},
+            'status': {'type': 'string', 'enum': ['completed', 'failed']},
+            'code': {'type': 'integer', 'enum': [int(code) for code in events.Code]},
+        },
+        'required': ['name', 'server_uuid', 'status', 'code'],
+        'additionalProperties': False,
+    }
+    return {
+        '$schema': jsonschema.Draft202012Validator.META_SCHEMA['$id'],
+        'type': 'object',
+        'properties': {'events': {'type': 'array', 'minItems': 1, 'items': event}},
+        'required': ['events'],
+        'additionalProperties': False,
+    }
+
+
+def canonical_uuid(text: str) -> str | None:
+    """The lower-case dashed form of a uuid, or None if the text is none.
+
+    Capitals, missing dashes, a ``urn:uuid:`` in front and braces around make
+    no other uuid of it; anything more does, white space too.
+    """
+    if _CANONICAL.fullmatch(text):
+        return text
+    bare = text.replace('urn:', '').replace('uuid:', '').strip('{}').replace('-', '').lower()
+    try:
+        canonical = uuid.UUID(bare)
+    except ValueError:
+        return None
+    # NOTE: uuid.UUID reads the digits with int(), which takes underscores,
+    # signs, white space and the digits of other scripts too.
+    return str(canonical) if canonical.hex == bare else None
+
+
+def request_problem(document: Any, version: events.Microversion, *, strict: bool = True) -> str | None:
+    """What is wrong with a request body, or None.
+
+    :returns: a message that names the member, its value, and what is allowed
+    :raises RecursionError: the document is nested too deep to be looked at
+    """
+    validator = _validator(events.names_at(version), strict)
+    for error in validator.iter_errors(document):
+        return _message(error)
+    return None
+
+
+def _is_uuid(value: object) -> bool:
+    return not isinstance(value, str) or canonical_uuid(value) is not None
+
+
+@functools.cache
+def _validator(names: tuple[str, ...], strict: bool) -> jsonschema.protocols.Validator:
+    checker = jsonschema.FormatChecker(formats=())
+    checker.checks('uuid')(_is_uuid)
+    return jsonschema.Draft202012Validator(_request_schema(names, strict), format_checker=checker)
+
+
+def _message(error: jsonschema.ValidationError) -> str:
+    where = _path(error)
+    value: Any = error.instance
+    shown = _short(value)
+    # NOTE: an error can lack these by its type, those of a validator do not.
+    rule: Any = error.validator_value
+    schema: Any = error.schema
+    match error.validator:
+        case 'required':
+            missing = [name for name in rule if name not in value]
+            return f'{_member(where, missing[0])} is missing'
+        case 'additionalProperties':
+            allowed = schema['properties']
+            unknown = next(name for name in value if name not in allowed)
+            return f'{_member(where, unknown)} is not a known member; known are: {", ".join(allowed)}'
+        case 'type':
+            return f'{where or "the body"} is {shown}, but must be {_ARTICLED[rule]}'
+        case 'enum':
+            return f'{where} is {shown}, but must be one of: {", ".join(rule)}{_since(error)}'
+        case 'maxLength':
+            return f'{where} is {shown}, which has {len(value)} characters; at most {rule} are allowed'
+        case 'format':
+            return f'{where} is {shown}, but must be a UUID'
+        case _:
+            return f'{where} is empty, but must hold at least one event'
+
+
+def _since(error: jsonschema.ValidationError) -> str:
+    name: Any = error.instance
+    if error.path[-1] == 'name' and name in events.EVENT_TYPES:
+        major, minor = events.EVENT_TYPES[name].min_version
+        return f' ({name} needs microversion {major}.{minor})'
+    return ''
+
+
+def _path(error: jsonschema.ValidationError) -> str:
+    path = ''
+    for step in error.absolute_path:
+        path = f'{path}[{step}]' if isinstance(step, int) else _member(path, step)
+    return path
+
+
+def _member(path: str, name: str) -> str:
+    shown = name if _IDENTIFIER.fullmatch(name) else _short(name)
+    return f'{path}.{shown}' if path else shown
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return '{...}' if value else '{}'
+    if isinstance(value, list):
+        return '[...]' if value else '[]'
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f'{json.dumps(value[:_SHOWN])}...'
+    text = json.dumps(value)
+    return text if isinstance(value, str) or len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
