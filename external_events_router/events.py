@@ -57,7 +57,7 @@ EVENT_TYPES: Mapping[str, EventType] = types.MappingProxyType(
             EventType('volume-extended', (2, 51), tag_required=True),
             EventType('power-update', (2, 76), tag_required=True, tags=('POWER_ON', 'POWER_OFF')),
             EventType('accelerator-request-bound', (2, 82), tag_required=True),
-            EventType('volume-reimaged', (2, 93), tag_required=True),
+            EventType('volume-reimaged', (2, 93)),
         )
     }
 )
