@@ -71,27 +71,32 @@ class RouterClient:
         :returns: an outcome per event, in their order; 503 for each where the
             resolver could not be asked
         """
-        deadline = time.monotonic() + self._ack_timeout + GRACE
         try:
-            try:
-                return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
-            except exceptions.ResolverUnavailable as exc:
-                ack_timeout = deadline - time.monotonic() - RETRY_MARGIN
-                if ack_timeout < MIN_RETRY_ACK_TIMEOUT:
-                    raise
-                LOG.warning('%s; calling again', exc)
-                # NOTE: the events keep their ids, so that one which the first
-                # call did deliver is not handled twice.
-                return self._attempt(
-                    ctxt, batch, ack_timeout=min(ack_timeout, self._ack_timeout), deadline=deadline
-                )
+            return self._route(ctxt, batch, time.monotonic() + self._ack_timeout + GRACE)
         except exceptions.RouterError as exc:
-            return self._undelivered(batch, str(exc))
+            reason = str(exc)
         except Exception as exc:
             # NOTE: an overall error would lose the codes of the whole batch to
             # its sender, so that even a fault of ours ends as outcomes here.
             LOG.exception('unexpected error while routing')
-            return self._undelivered(batch, f'unexpected {type(exc).__name__}')
+            reason = f'unexpected {type(exc).__name__}'
+        LOG.error('%d events not routed: %s', len(batch), reason)
+        return [events.Outcome(event, events.Code.UNDELIVERED, reason) for event in batch]
+
+    def _route(
+        self, ctxt: context.RequestContext, batch: Sequence[events.Event], deadline: float
+    ) -> Outcomes:
+        try:
+            return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
+        except exceptions.ResolverUnavailable as exc:
+            failure = exc
+        ack_timeout = min(deadline - time.monotonic() - RETRY_MARGIN, self._ack_timeout)
+        if ack_timeout < MIN_RETRY_ACK_TIMEOUT:
+            raise failure
+        # NOTE: the events keep their ids, so that one which the first call did
+        # deliver is not handled twice.
+        LOG.warning('%s; calling again', failure)
+        return self._attempt(ctxt, batch, ack_timeout=ack_timeout, deadline=deadline)
 
     def _attempt(
         self,
@@ -120,10 +125,6 @@ class RouterClient:
         if [outcome.event.id for outcome in outcomes] != [event.id for event in batch]:
             raise exceptions.MalformedMessage(what='answer of the resolver', value='other events')
         return outcomes
-
-    def _undelivered(self, batch: Sequence[events.Event], reason: str) -> Outcomes:
-        LOG.error('%d events not routed: %s', len(batch), reason)
-        return [events.Outcome(event=event, code=events.Code.UNDELIVERED, reason=reason) for event in batch]
 
 
 class _DaemonPool:

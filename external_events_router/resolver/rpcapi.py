@@ -27,8 +27,10 @@ HOST_MAP_NAMESPACE = 'host-map'
 HOST_MAP_TIMEOUT = 10.0
 
 #: Seconds without a sign of life after which a resolver counts as dead. It
-#: gives one every half of it while it works; oslo.messaging takes whole seconds.
-MONITOR_TIMEOUT = 1
+#: gives one every half of it while it works. The least that oslo.messaging
+#: takes: at 1 its servers give no sign at all, and every call that takes longer
+#: than that fails.
+MONITOR_TIMEOUT = 2
 
 
 class ResolverAPI:
