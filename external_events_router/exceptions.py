@@ -67,6 +67,12 @@ class NoSuchServer(RouterError):
     template = 'no server {server_uuid} in the host map'
 
 
+class ReadOnlyHostMap(RouterError):
+    """The host map in use is written by somebody else."""
+
+    template = 'this host map cannot be written: {reason}'
+
+
 class BadLine(RouterError):
     """A line of a host map file cannot be used; nothing of the file was."""
 

@@ -7,11 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
+import dataclasses
+import re
 from typing import Protocol
+from typing import runtime_checkable
+import uuid
+
+from external_events_router import exceptions
 
 #: Hosts of each known server: none, one, or two while it migrates. A server
 #: that is not a key is unknown.
 Hosts = Mapping[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lookup:
+    """What one look-up of a batch's servers found.
+
+    :ivar hosts: hosts of each known server
+    :ivar unavailable: servers of which nothing could be learned
+    :ivar reason: why, where some are unavailable
+    """
+
+    hosts: Hosts
+    unavailable: frozenset[str] = frozenset()
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """What a report changed.
+
+    :ivar gained: servers that are now on the host and were not
+    :ivar lost: servers that were on the host and no longer are
+    """
+
+    gained: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
 
 
 class HostMap(Protocol):
@@ -25,13 +57,25 @@ class HostMap(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Insist, at start, that the source can be asked.
+
+        :raises ConfigurationError: naming the option to look at
+        """
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
 
 
+@runtime_checkable
 class WritableHostMap(HostMap, Protocol):
-    """A map that is the service's own: told by RPC and by the command line."""
+    """A map that is the service's own: told by RPC and by the command line.
+
+    Every method raises ``DatabaseUnavailable`` where it cannot write, and
+    ``MalformedMessage`` for what is no server uuid or no host's name.
+    """
 
     def assign(self, server_uuid: str, host: str) -> None:
         """Put a server on a host (too); an unknown server becomes known."""
@@ -51,6 +95,41 @@ class WritableHostMap(HostMap, Protocol):
         """
         ...
 
-    def report(self, host: str, server_uuids: Collection[str]) -> None:
-        """Make the servers of a host exactly these; unknown ones become known."""
+    def report(self, host: str, server_uuids: Collection[str]) -> Change:
+        """Make the servers of a host exactly these; unknown ones become known.
+
+        A server that the host no longer has stays known.
+        """
         ...
+
+
+def server_uuid(text: str) -> str:
+    """The canonical form of a server's uuid, from any usual one.
+
+    :raises MalformedMessage: it is no uuid
+    """
+    if _CANONICAL_UUID.fullmatch(text):
+        return text
+    try:
+        parsed = uuid.UUID(text)
+    except ValueError as exc:
+        raise exceptions.MalformedMessage(what='server uuid', value=text) from exc
+    # NOTE: int() behind uuid.UUID takes blanks, signs and underscores for digits.
+    if _NO_HEX.search(text.replace('urn:', '').replace('uuid:', '')):
+        raise exceptions.MalformedMessage(what='server uuid', value=text)
+    return str(parsed)
+
+
+def host_name(text: str) -> str:
+    """The name of a host as it is: up to 255 printable ASCII characters without blanks.
+
+    :raises MalformedMessage: it is none
+    """
+    if not _HOST_NAME.fullmatch(text):
+        raise exceptions.MalformedMessage(what='host name', value=text)
+    return text
+
+
+_CANONICAL_UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+_NO_HEX = re.compile('[^0-9a-fA-F{}-]')
+_HOST_NAME = re.compile('[!-~]{1,255}')

@@ -1,0 +1,290 @@
+"""Between a host map and the resolver: a bound on waiting, and a memory.
+
+A look-up ends in time whatever the database does, and what was seen before is
+found again while the database is away. Where the hosts come from is not known
+here (see ``base`` and the sources beside it).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from concurrent import futures
+import functools
+import queue
+import threading
+import time
+
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router.resolver.host_map import base
+
+LOG = log.getLogger(__name__)
+
+#: Look-ups at a time per worker; more wait for one of them to end, no longer
+#: than their own time. At 1 ms each this is 8,000 batches per second.
+THREADS = 8
+
+#: Look-ups that must fail one after the other before none is tried any more, and
+#: the seconds until one is tried again. Until then each costs no time.
+FAILURES = 3
+PAUSE = 1.0
+
+
+class GuardedHostMap:
+    """A host map whose look-ups end in time. Thread-safe.
+
+    The hand-over to a thread of its own costs a look-up about 50 µs.
+    """
+
+    def __init__(
+        self,
+        inner: base.HostMap,
+        *,
+        timeout: float = 0.5,
+        remembered: int = 100_000,
+        threads: int = THREADS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """:param timeout: seconds that one look-up may take
+        :param remembered: servers whose hosts are kept, those asked for last
+        :param threads: look-ups that may hang at the same time
+        """
+        self._inner = inner
+        self._timeout = timeout
+        self._memory = _Memory(remembered)
+        self._crew = _Crew(threads)
+        self._breaker = _Breaker(clock)
+
+    def lookup(self, server_uuids: Collection[str]) -> base.Lookup:
+        """Look up a batch's servers, within ``timeout``.
+
+        Where the source fails, or does not answer in time, servers that were
+        seen before have the hosts that they had then; the others are
+        unavailable. After three failures in a row nobody waits for the source
+        any more: once a second one look-up tries it, until it answers.
+
+        :param server_uuids: canonical uuids
+        """
+        wanted = frozenset(server_uuids)
+        if not wanted:
+            return base.Lookup({})
+        if not self._breaker.admits():
+            return self._memory.recall(wanted, reason='the host map failed just now')
+        try:
+            hosts = self._crew.run(functools.partial(self._fetch, wanted), timeout=self._timeout)
+        except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
+            reason = str(exc) or f'the host map did not answer within {self._timeout} s'
+            self._breaker.failed()
+            LOG.warning('Look-up of %d servers failed: %s', len(wanted), reason)
+            return self._memory.recall(wanted, reason=reason)
+        except BaseException:
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
+        return base.Lookup(hosts)
+
+    def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
+        """Ask the source itself, without bound and memory.
+
+        :raises DatabaseUnavailable: the source cannot be asked
+        """
+        return self._inner.hosts_of(server_uuids)
+
+    def assign(self, server_uuid: str, host: str) -> None:
+        """As :class:`base.WritableHostMap` says."""
+        self._writable().assign(server_uuid, host)
+        self._memory.add(frozenset({base.server_uuid(server_uuid)}), host)
+
+    def unassign(self, server_uuid: str, host: str) -> None:
+        """As :class:`base.WritableHostMap` says."""
+        self._writable().unassign(server_uuid, host)
+        self._memory.remove(frozenset({base.server_uuid(server_uuid)}), host)
+
+    def forget(self, server_uuid: str) -> None:
+        """As :class:`base.WritableHostMap` says."""
+        self._writable().forget(server_uuid)
+        self._memory.forget(base.server_uuid(server_uuid))
+
+    def report(self, host: str, server_uuids: Collection[str]) -> base.Change:
+        """As :class:`base.WritableHostMap` says."""
+        change = self._writable().report(host, server_uuids)
+        self._memory.add(change.gained, host)
+        self._memory.remove(change.lost, host)
+        return change
+
+    def check(self) -> None:
+        """Insist that the source can be asked.
+
+        :raises ConfigurationError: naming the option to look at
+        """
+        self._inner.check()
+
+    def close(self) -> None:
+        """End the threads that are idle, and let go of connections."""
+        self._crew.close()
+        self._inner.close()
+
+    def _fetch(self, wanted: frozenset[str]) -> base.Hosts:
+        # NOTE: it also remembers what comes too late for who asked.
+        epoch = self._memory.epoch
+        hosts = self._inner.hosts_of(wanted)
+        self._memory.learn(wanted, hosts, epoch=epoch)
+        return hosts
+
+    def _writable(self) -> base.WritableHostMap:
+        if not isinstance(self._inner, base.WritableHostMap):
+            raise exceptions.ReadOnlyHostMap(reason=f'{type(self._inner).__name__} only reads')
+        return self._inner
+
+
+class _Memory:
+    """The hosts of the servers that were looked up last."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        # Guards all below.
+        self._lock = threading.Lock()
+        self._hosts: collections.OrderedDict[str, tuple[str, ...]] = collections.OrderedDict()
+        self._epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """Changes with every write of this process."""
+        with self._lock:
+            return self._epoch
+
+    def learn(self, wanted: frozenset[str], hosts: base.Hosts, *, epoch: int) -> None:
+        """Keep an answer of the source, unless a write has overtaken it since ``epoch``."""
+        with self._lock:
+            if epoch != self._epoch:
+                return
+            for server in wanted:
+                self._hosts.pop(server, None)
+                if server in hosts:
+                    self._hosts[server] = hosts[server]
+            while len(self._hosts) > self._size:
+                self._hosts.popitem(last=False)
+
+    def recall(self, wanted: frozenset[str], *, reason: str) -> base.Lookup:
+        """What is known of servers without the source."""
+        with self._lock:
+            found: Mapping[str, tuple[str, ...]] = {
+                server: self._hosts[server] for server in wanted if server in self._hosts
+            }
+            for server in found:
+                self._hosts.move_to_end(server)
+        unavailable = wanted - found.keys()
+        return base.Lookup(found, unavailable, reason if unavailable else None)
+
+    def add(self, servers: frozenset[str], host: str) -> None:
+        """Servers are on a host (too)."""
+        self._rewrite(servers, lambda hosts: tuple(sorted({*hosts, host})))
+
+    def remove(self, servers: frozenset[str], host: str) -> None:
+        """Servers are not on a host (any more)."""
+        self._rewrite(servers, lambda hosts: tuple(one for one in hosts if one != host))
+
+    def forget(self, server: str) -> None:
+        """A server is no more."""
+        with self._lock:
+            self._epoch += 1
+            self._hosts.pop(server, None)
+
+    def _rewrite(self, servers: frozenset[str], change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        # A server that was never looked up stays out: its other hosts are not known.
+        with self._lock:
+            self._epoch += bool(servers)
+            for server in servers & self._hosts.keys():
+                self._hosts[server] = change(self._hosts[server])
+
+
+class _Breaker:
+    """Whether the source is worth a try."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # Guards both below.
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._next_try = 0.0
+
+    def admits(self) -> bool:
+        """Whether to try; after :data:`FAILURES`, one caller in every :data:`PAUSE` may."""
+        with self._lock:
+            if self._failures < FAILURES:
+                return True
+            now = self._clock()
+            if now < self._next_try:
+                return False
+            self._next_try = now + PAUSE
+            return True
+
+    def succeeded(self) -> None:
+        """The source has answered."""
+        with self._lock:
+            self._failures = 0
+
+    def failed(self) -> None:
+        """The source has not."""
+        with self._lock:
+            self._failures += 1
+            self._next_try = self._clock() + PAUSE
+
+
+class _Crew:
+    """A few threads that may hang. They start when needed and keep no process from its end."""
+
+    def __init__(self, threads: int) -> None:
+        self._size = threads
+        # A slot is free again when its look-up has ended, not when who asked
+        # has gone: nothing piles up behind a source that hangs.
+        self._slots = threading.BoundedSemaphore(threads)
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], base.Hosts], futures.Future[base.Hosts]] | None] = (
+            queue.SimpleQueue()
+        )
+        # Guards the list.
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def run(self, task: Callable[[], base.Hosts], *, timeout: float) -> base.Hosts:
+        """Run a task in one of the threads.
+
+        :raises TimeoutError: it did not end, or not begin, in time
+        """
+        deadline = time.monotonic() + timeout
+        if not self._slots.acquire(timeout=timeout):
+            raise TimeoutError
+        future: futures.Future[base.Hosts] = futures.Future()
+        self._tasks.put((task, future))
+        self._man()
+        return future.result(timeout=max(0.0, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """End the threads, each after what it has in hand."""
+        with self._lock:
+            for _thread in self._threads:
+                self._tasks.put(None)
+
+    def _man(self) -> None:
+        if len(self._threads) < self._size:
+            with self._lock:
+                if len(self._threads) < self._size:
+                    thread = threading.Thread(target=self._work, name='host-map', daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    def _work(self) -> None:
+        while (item := self._tasks.get()) is not None:
+            task, future = item
+            try:
+                future.set_result(task())
+            except BaseException as exc:
+                future.set_exception(exc)
+            finally:
+                self._slots.release()
+            # Else the last batch lives until the next.
+            del item, task, future

@@ -1,0 +1,242 @@
+"""The service's own host map, in the database of ``[database] connection``.
+
+Every method is one transaction, safe beside others of the same kind, here and
+in other processes. What is remembered for when the database is away is not
+here, see ``guarded``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+from typing import cast
+
+from oslo_config import cfg
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import models
+from external_events_router.db import session
+from external_events_router.resolver.host_map import base
+from external_events_router.resolver.host_map import lines
+
+_servers = cast(sa.Table, models.Server.__table__)
+_server_hosts = cast(sa.Table, models.ServerHost.__table__)
+
+#: Servers that an export reads at a time.
+_PAGE = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did, in servers."""
+
+    added: int
+    changed: int
+    unchanged: int
+
+    def __add__(self, other: Imported) -> Imported:
+        return Imported(
+            self.added + other.added, self.changed + other.changed, self.unchanged + other.unchanged
+        )
+
+
+class SqlHostMap:
+    """A map in SQL tables. Thread-safe."""
+
+    def __init__(self, database: session.Database) -> None:
+        self._database = database
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> SqlHostMap:
+        """The map that the configuration asks for. It connects at its first use.
+
+        :raises ConfigurationError: ``[database] connection`` cannot be used
+        """
+        return cls(session.Database.from_conf(conf))
+
+    def check(self) -> None:
+        """Insist on a database that answers and a schema that fits.
+
+        :raises ConfigurationError: naming ``[database] connection``
+        """
+        migration.check(self._database)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._database.close()
+
+    @session.retried
+    def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
+        """As :class:`base.HostMap` says: one query, by primary key, whatever the number of servers."""
+        if not server_uuids:
+            return {}
+        with self._database.reading() as connection:
+            return self._locate(connection, server_uuids)
+
+    def show(self, server_uuid: str) -> tuple[str, ...]:
+        """The hosts of one server.
+
+        :raises NoSuchServer: the map does not know it
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        server_uuid = base.server_uuid(server_uuid)
+        hosts = self.hosts_of([server_uuid])
+        if server_uuid not in hosts:
+            raise exceptions.NoSuchServer(server_uuid=server_uuid)
+        return hosts[server_uuid]
+
+    @session.retried
+    def assign(self, server_uuid: str, host: str) -> None:
+        """As :class:`base.WritableHostMap` says."""
+        locations = {base.server_uuid(server_uuid): (base.host_name(host),)}
+        with self._database.writing() as connection:
+            self._add(connection, locations)
+
+    @session.retried
+    def unassign(self, server_uuid: str, host: str) -> None:
+        """As :class:`base.WritableHostMap` says. That the server is not on the host is no error."""
+        server_uuid = base.server_uuid(server_uuid)
+        with self._database.writing() as connection:
+            found = connection.scalar(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid))
+            if found is None:
+                raise exceptions.NoSuchServer(server_uuid=server_uuid)
+            connection.execute(
+                sa.delete(_server_hosts).where(
+                    _server_hosts.c.server_uuid == server_uuid, _server_hosts.c.host == base.host_name(host)
+                )
+            )
+
+    @session.retried
+    def forget(self, server_uuid: str) -> None:
+        """As :class:`base.WritableHostMap` says."""
+        server_uuid = base.server_uuid(server_uuid)
+        with self._database.writing() as connection:
+            # The rows of its hosts go with it.
+            if not connection.execute(sa.delete(_servers).where(_servers.c.uuid == server_uuid)).rowcount:
+                raise exceptions.NoSuchServer(server_uuid=server_uuid)
+
+    @session.retried
+    def report(self, host: str, server_uuids: Collection[str]) -> base.Change:
+        """As :class:`base.WritableHostMap` says. A report without news is one query and writes nothing."""
+        host, listed = base.host_name(host), frozenset(map(base.server_uuid, server_uuids))
+        with self._database.reading() as connection:
+            change = self._change(connection, host, listed)
+        if not (change.gained or change.lost):
+            return change
+        with self._database.writing() as connection:
+            change = self._change(connection, host, listed)
+            if change.lost:
+                connection.execute(
+                    sa.delete(_server_hosts).where(
+                        _server_hosts.c.host == host,
+                        self._database.among(_server_hosts.c.server_uuid, sorted(change.lost)),
+                    )
+                )
+            self._add(connection, dict.fromkeys(sorted(change.gained), (host,)))
+        return change
+
+    def import_lines(
+        self, source: Iterable[bytes], *, progress: Callable[[str, int, int | None], None] | None = None
+    ) -> Imported:
+        """Replace the hosts of the servers that a file names, and leave all others alone.
+
+        The file is read and checked as a whole before anything is written, in
+        one transaction. Memory does not grow with it.
+
+        :param source: the lines, see :mod:`.lines`
+        :param progress: called now and then with ``reading`` and the lines
+            read, then with ``writing``, the servers written and their number
+        :raises BadLine: a line cannot be used, or names a server that another names
+        :raises DatabaseUnavailable: the database cannot be written
+        """
+        tell = progress or (lambda step, done, total: None)
+        with lines.Spool() as spool:
+            spool.fill(source, progress=lambda done: tell('reading', done, None))
+            return self._merge(spool, tell)
+
+    def export(self) -> Iterator[lines.Entry]:
+        """Every server, ordered by uuid, read in pages.
+
+        Each page is true for its moment; it is no snapshot of the whole.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        after = ''
+        while page := self._page(after):
+            yield from (lines.Entry(server_uuid, hosts) for server_uuid, hosts in page.items())
+            after = list(page)[-1]
+
+    @session.retried
+    def _page(self, after: str) -> Mapping[str, tuple[str, ...]]:
+        uuid = _servers.c.uuid
+        page = sa.select(uuid).where(uuid > after).order_by(uuid).limit(_PAGE).subquery()
+        query = (
+            sa.select(page.c.uuid, _server_hosts.c.host)
+            .select_from(page.outerjoin(_server_hosts, _server_hosts.c.server_uuid == page.c.uuid))
+            .order_by(page.c.uuid)
+        )
+        with self._database.reading() as connection:
+            return _gather(connection.execute(query))
+
+    @session.retried
+    def _merge(self, spool: lines.Spool, tell: Callable[[str, int, int | None], None]) -> Imported:
+        done, total = Imported(0, 0, 0), len(spool)
+        with self._database.writing() as connection:
+            written = 0
+            for wanted in spool.chunks():
+                done += self._replace(connection, wanted)
+                written += len(wanted)
+                tell('writing', written, total)
+        return done
+
+    def _replace(self, connection: sa.Connection, wanted: Mapping[str, tuple[str, ...]]) -> Imported:
+        there = self._locate(connection, wanted)
+        changed = {server: hosts for server, hosts in wanted.items() if there.get(server) != hosts}
+        moved = [server for server in changed if there.get(server)]
+        if moved:
+            among = self._database.among(_server_hosts.c.server_uuid, moved)
+            connection.execute(sa.delete(_server_hosts).where(among))
+        self._add(connection, changed)
+        added = len(wanted) - len(there)
+        return Imported(added, len(changed) - added, len(wanted) - len(changed))
+
+    def _locate(self, connection: sa.Connection, server_uuids: Collection[str]) -> base.Hosts:
+        query = (
+            sa.select(_servers.c.uuid, _server_hosts.c.host)
+            .select_from(_servers.outerjoin(_server_hosts))
+            .where(self._database.among(_servers.c.uuid, server_uuids))
+        )
+        return _gather(connection.execute(query))
+
+    def _change(self, connection: sa.Connection, host: str, listed: frozenset[str]) -> base.Change:
+        query = sa.select(_server_hosts.c.server_uuid).where(_server_hosts.c.host == host)
+        there = frozenset(connection.scalars(query))
+        return base.Change(gained=listed - there, lost=there - listed)
+
+    def _add(self, connection: sa.Connection, locations: Mapping[str, Collection[str]]) -> None:
+        # NOTE: always servers before hosts, and both in the order of their
+        # keys, so that two writers wait for each other instead of deadlocking.
+        servers = [{'uuid': server_uuid} for server_uuid in sorted(locations)]
+        hosts = [
+            {'server_uuid': server_uuid, 'host': host}
+            for server_uuid in sorted(locations)
+            for host in sorted(locations[server_uuid])
+        ]
+        self._database.insert_missing(connection, _servers, servers)
+        self._database.insert_missing(connection, _server_hosts, hosts)
+
+
+def _gather(rows: Iterable[sa.Row[Any]]) -> dict[str, tuple[str, ...]]:
+    hosts: dict[str, list[str]] = {}
+    for row in rows:
+        of_server = hosts.setdefault(row.uuid, [])
+        if row.host is not None:
+            of_server.append(row.host)
+    return {server_uuid: tuple(sorted(of_server)) for server_uuid, of_server in hosts.items()}
