@@ -11,6 +11,8 @@ import oslo_messaging
 
 from external_events_router import context
 from external_events_router import events as router_events
+from external_events_router import rpc
+from external_events_router.agent import rpcapi
 
 
 class Receiver(Protocol):
@@ -24,12 +26,12 @@ class Receiver(Protocol):
 class AgentEndpoint:
     """Server of ``AgentAPI``; its version history is there."""
 
-    target = oslo_messaging.Target(version='1.0')
+    target = oslo_messaging.Target(version=rpcapi.AgentAPI.VERSION)
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    @oslo_messaging.expose  # type: ignore[untyped-decorator]
+    @rpc.exposed()
     def deliver(
         self,
         ctxt: context.RequestContext,

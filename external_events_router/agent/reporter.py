@@ -128,14 +128,20 @@ class Reporter:
         servers = _ask(entry)
         if only_changed and entry.ever and servers == entry.reported:
             return
+        error = self._report(entry.name, servers)
+        if error is None:
+            self._succeeded(entry, servers)
+        else:
+            self._failed(entry, error)
+
+    def _report(self, host: str, servers: frozenset[str] | None) -> exceptions.RouterError | None:
         asked = self._clock.start_reading()
         try:
-            now = self._client.report(context.for_service(), entry.name, servers)
+            now = self._client.report(context.for_service(), host, servers)
         except exceptions.RouterError as exc:
-            self._failed(entry, exc)
-            return
+            return exc
         self._clock.note(now, asked=asked)
-        self._succeeded(entry, servers)
+        return None
 
     def _succeeded(self, entry: _Host, servers: frozenset[str] | None) -> None:
         LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))

@@ -138,14 +138,20 @@ class FileSource:
             if (stamp := _stamp(self._path)) == self._stamp:
                 return
             self._stamp = stamp
-            try:
-                self._servers = _read(self._path, self._hosts)
-            except (OSError, exceptions.BadLine) as exc:
-                LOG.warning('%s cannot be used, its last content stands: %s', self._path, exc)
-                return
+            problem = self._read_again()
             watchers = tuple(self._watchers)
+        if problem:
+            LOG.warning('%s cannot be used, its last content stands: %s', self._path, problem)
+            return
         for changed in watchers:
             changed()
+
+    def _read_again(self) -> str | None:
+        try:
+            self._servers = _read(self._path, self._hosts)
+        except (OSError, exceptions.BadLine) as exc:
+            return str(exc)
+        return None
 
 
 def load(conf: cfg.ConfigOpts, hosts: Iterable[str]) -> Source:

@@ -1,0 +1,166 @@
+"""Small real things in place of the broker, the resolver and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import threading
+import time
+from typing import Any
+import uuid
+
+import fixtures
+from oslo_config import cfg
+import oslo_messaging
+from oslo_messaging import conffixture
+from oslo_messaging._drivers import impl_fake
+
+from external_events_router import conf as router_conf
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rpc
+from external_events_router.agent import acker
+from external_events_router.agent import clock
+from external_events_router.resolver import rpcapi
+
+#: Seconds. No wait of a test is longer, and none that succeeds is nearly so long.
+PATIENCE = 20.0
+
+SERVER = '2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41'
+OTHER_SERVER = '9d0e2b7a-0f51-4b7c-8d53-6a1d6b1a4f10'
+
+
+def event(
+    name: str = 'network-changed', server: str = SERVER, *, tag: str | None = None, status: str = 'completed'
+) -> events.Event:
+    """An event with an id of its own."""
+    return events.Event(name, server, tag, status)
+
+
+def delivery(*batch: events.Event, seconds: float = 60.0, reply_to: str = 'worker') -> events.Delivery:
+    """A delivery that is late in some seconds."""
+    return events.Delivery(str(uuid.uuid4()), reply_to, time.time() + seconds, batch)
+
+
+def receipt(delivery_id: str = 'd', *, seconds: float = 60.0) -> acker.Receipt:
+    """Where results go that :class:`Acks` collects."""
+    return acker.Receipt(context.for_service(), delivery_id, 'worker', time.time() + seconds)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for something that another thread brings about."""
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError('it did not come about')
+        time.sleep(0.002)
+
+
+class Time:
+    """A clock that a test sets."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Acks:
+    """In place of the client for acknowledgements: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.casts: list[tuple[str, list[events.Result]]] = []
+        #: How many of the next casts the broker does not take.
+        self.failures = 0
+        #: Casts wait while it is not set.
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Semaphore(0)
+
+    def acknowledge(
+        self, ctxt: context.RequestContext, reply_to: str, delivery_id: str, results: list[events.Result]
+    ) -> None:
+        self.entered.release()
+        if not self.open.wait(PATIENCE):
+            raise AssertionError('nobody opened')
+        if self.failures:
+            self.failures -= 1
+            raise exceptions.BrokerUnavailable(reason='a test')
+        self.casts.append((delivery_id, list(results)))
+
+    def results(self) -> list[events.Result]:
+        """All of all casts."""
+        return [result for _delivery_id, results in self.casts for result in results]
+
+    def verdicts(self) -> dict[str, events.Verdict]:
+        """By event id."""
+        return {result.event_id: result.verdict for result in self.results()}
+
+
+def make_acker(acks: Acks, **kwargs: Any) -> acker.Acker:
+    """A started acker."""
+    made = acker.Acker(acks, kwargs.pop('resolver_clock', None) or clock.ResolverClock(), **kwargs)
+    made.start()
+    return made
+
+
+class Resolver(fixtures.Fixture):
+    """The resolver as agents see it, on ``fake://``: takes acknowledgements and reports."""
+
+    def _setUp(self) -> None:
+        self.conf = cfg.CONF
+        router_conf.register_all(self.conf)
+        messaging = self.useFixture(conffixture.ConfFixture(self.conf))
+        messaging.transport_url = 'fake://'
+        self.conf([], default_config_files=[], default_config_dirs=[])
+        self.addCleanup(self.conf.reset)
+        self.addCleanup(impl_fake.FakeExchangeManager._exchanges.clear)
+        self.transport = rpc.get_transport(self.conf)
+        self.acks = Acks()
+        self.reports: list[tuple[str, list[str] | None]] = []
+        #: Seconds by which the clock of this resolver is ahead.
+        self.ahead = 0.0
+        self.name = str(uuid.uuid4())
+        self._serve(oslo_messaging.Target(topic=rpcapi.ACK_TOPIC, server=self.name), _AckEndpoint(self))
+        self._serve(oslo_messaging.Target(topic=rpcapi.TOPIC, server=self.name), _HostMapEndpoint(self))
+
+    def delivery(self, *batch: events.Event, seconds: float = 60.0) -> events.Delivery:
+        """One that this resolver waits for."""
+        return delivery(*batch, seconds=seconds + self.ahead, reply_to=self.name)
+
+    def _serve(self, target: oslo_messaging.Target, endpoint: object) -> None:
+        server = rpc.get_server(self.transport, target, [endpoint])
+        server.start()
+        self.addCleanup(server.wait)
+        self.addCleanup(server.stop)
+
+
+class _AckEndpoint:
+    target = oslo_messaging.Target(version=rpcapi.AckAPI.VERSION)
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._acks = resolver.acks
+
+    @rpc.exposed()
+    def acknowledge(
+        self, ctxt: context.RequestContext, delivery_id: str, results: list[dict[str, Any]]
+    ) -> None:
+        found = [events.Result.from_dict(result) for result in results]
+        self._acks.acknowledge(ctxt, '', delivery_id, found)
+
+
+class _HostMapEndpoint:
+    target = oslo_messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    @rpc.exposed()
+    def report(
+        self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None
+    ) -> dict[str, float]:
+        servers = None if server_uuids is None else list(server_uuids)
+        self._resolver.reports.append((host, servers))
+        return {'now': time.time() + self._resolver.ahead}
