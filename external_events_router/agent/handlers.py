@@ -155,6 +155,10 @@ def _load(name: str, conf: cfg.ConfigOpts) -> Handler:
         raise exceptions.ConfigurationError(
             option='[agent] handlers', reason=f'there is no handler {name!r}; there are: {known}'
         ) from exc
+    except (ImportError, AttributeError) as exc:
+        raise exceptions.ConfigurationError(
+            option='[agent] handlers', reason=f'handler {name!r} cannot be loaded: {exc}'
+        ) from exc
     plugin: Any = manager.driver
     handler: Handler = plugin.from_conf(conf)
     return handler

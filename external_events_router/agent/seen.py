@@ -51,8 +51,9 @@ class Seen:
             self._expire()
             if event_id in self._done:
                 return self._done[event_id][1]
-            if event_id in self._in_progress:
-                self._in_progress[event_id].append(receipt)
+            if (receipts := self._in_progress.get(event_id)) is not None:
+                if receipts[-1] is not receipt:
+                    receipts.append(receipt)
                 return False
             self._in_progress[event_id] = collections.deque([receipt], MAX_RECEIPTS)
             return True

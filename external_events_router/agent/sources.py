@@ -166,6 +166,10 @@ def load(conf: cfg.ConfigOpts, hosts: Iterable[str]) -> Source:
         raise exceptions.ConfigurationError(
             option='[agent] source', reason=f'there is no source {conf.agent.source!r}; there are: {known}'
         ) from exc
+    except (ImportError, AttributeError) as exc:
+        raise exceptions.ConfigurationError(
+            option='[agent] source', reason=f'source {conf.agent.source!r} cannot be loaded: {exc}'
+        ) from exc
     plugin: Any = manager.driver
     source: Source = plugin.from_conf(conf, hosts)
     return source

@@ -11,6 +11,7 @@ import uuid
 
 import fixtures
 from oslo_config import cfg
+from oslo_config import fixture as config_fixture
 import oslo_messaging
 from oslo_messaging import conffixture
 from oslo_messaging._drivers import impl_fake
@@ -29,6 +30,16 @@ PATIENCE = 20.0
 
 SERVER = '2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41'
 OTHER_SERVER = '9d0e2b7a-0f51-4b7c-8d53-6a1d6b1a4f10'
+
+
+def make_conf(case: fixtures.TestWithFixtures) -> cfg.ConfigOpts:
+    """A configuration with the defaults, whose overrides end with the test."""
+    conf = cfg.ConfigOpts()
+    router_conf.register_all(conf)
+    # NOTE: the groups of all ConfigOpts share their overrides.
+    case.useFixture(config_fixture.Config(conf))
+    conf([], default_config_files=[], default_config_dirs=[])
+    return conf
 
 
 def event(
@@ -107,7 +118,14 @@ def make_acker(acks: Acks, **kwargs: Any) -> acker.Acker:
 
 
 class Resolver(fixtures.Fixture):
-    """The resolver as agents see it, on ``fake://``: takes acknowledgements and reports."""
+    """The resolver as agents see it, on ``fake://``: takes acknowledgements and reports.
+
+    :param away: it does neither
+    """
+
+    def __init__(self, *, away: bool = False) -> None:
+        super().__init__()
+        self._away = away
 
     def _setUp(self) -> None:
         self.conf = cfg.CONF
@@ -123,6 +141,8 @@ class Resolver(fixtures.Fixture):
         #: Seconds by which the clock of this resolver is ahead.
         self.ahead = 0.0
         self.name = str(uuid.uuid4())
+        if self._away:
+            return
         self._serve(oslo_messaging.Target(topic=rpcapi.ACK_TOPIC, server=self.name), _AckEndpoint(self))
         self._serve(oslo_messaging.Target(topic=rpcapi.TOPIC, server=self.name), _HostMapEndpoint(self))
 

@@ -35,6 +35,11 @@ class TestSeen(base.TestCase):
         self.assertIs(False, self.seen.begin('e', again))
         self.assertEqual((self.receipt, again), self.seen.finish('e', HANDLED))
 
+    def test_one_delivery_is_told_once(self):
+        self.seen.begin('e', self.receipt)
+        self.assertIs(False, self.seen.begin('e', self.receipt))
+        self.assertEqual((self.receipt,), self.seen.finish('e', HANDLED))
+
     def test_receipts_are_bounded(self):
         for number in range(seen.MAX_RECEIPTS + 5):
             self.seen.begin('e', helpers.receipt(str(number)))

@@ -1,0 +1,334 @@
+import collections
+import threading
+
+import hypothesis
+from hypothesis import strategies
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.agent import clock
+from external_events_router.agent import dispatcher
+from external_events_router.agent import handlers
+from external_events_router.agent import ordering
+from external_events_router.agent import seen
+from external_events_router.agent import sources
+from external_events_router.agent import waiters
+from tests import base
+from tests.unit.agent import helpers
+
+HANDLED, NOT_HERE, REFUSED = events.Verdict.HANDLED, events.Verdict.NOT_HERE, events.Verdict.REFUSED
+
+#: Numbers of a server and of one of its events.
+SERVER_AND_EVENT = strategies.tuples(strategies.integers(0, 3), strategies.integers(0, 12))
+
+
+class Source(sources.NoSource):
+    answer = frozenset()
+
+    def servers(self, host):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class Host:
+    """A dispatcher and what it works with."""
+
+    def __init__(self, *, source=None, threads=4, **pool):
+        self.acks = helpers.Acks()
+        self.clock = clock.ResolverClock()
+        self.acker = helpers.make_acker(self.acks, resolver_clock=self.clock)
+        self.pool = ordering.OrderedPool(threads, **pool)
+        self.waiters = waiters.Waiters()
+        self.handlers = handlers.Handlers()
+        self.ctxt = context.for_service()
+        self.dispatcher = dispatcher.Dispatcher(
+            'a',
+            pool=self.pool,
+            results=self.acker,
+            resolver_clock=self.clock,
+            waiting=self.waiters,
+            handling=self.handlers,
+            source=source or sources.NoSource(),
+            memory=seen.Seen(),
+        )
+
+    def receive(self, *batch, **kwargs):
+        delivery = helpers.delivery(*batch, **kwargs)
+        self.dispatcher.receive(self.ctxt, delivery)
+        return delivery
+
+    def finish(self):
+        assert self.dispatcher.drain(helpers.PATIENCE) == 0
+        assert self.acker.flush(helpers.PATIENCE)
+
+    def verdict(self, event):
+        self.receive(event)
+        self.finish()
+        return self.acks.verdicts().get(event.id)
+
+    def close(self):
+        self.pool.stop(helpers.PATIENCE)
+        self.acker.stop(helpers.PATIENCE)
+
+
+class TestDispatcher(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.called = []
+
+    def _host(self, **kwargs):
+        host = Host(**kwargs)
+        self.addCleanup(host.close)
+        return host
+
+    def _record(self, ctxt, event):
+        self.called.append(event)
+
+    def _blocker(self, host, name='network-changed'):
+        """A handler that blocks until the returned event is set."""
+        release, entered = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+
+        def block(ctxt, event):
+            entered.set()
+            release.wait(helpers.PATIENCE)
+
+        host.handlers.on(name, block)
+        return entered, release
+
+    def test_nothing_registered_is_handled(self):
+        host = self._host()
+        self.assertEqual(HANDLED, host.verdict(helpers.event()))
+        self.assertIn(
+            f'Nothing waits for or handles network-changed of server {helpers.SERVER}', self.logs.output
+        )
+
+    def test_handler(self):
+        host = self._host()
+        host.handlers.on('network-changed', self._record)
+        event = helpers.event()
+        self.assertEqual(HANDLED, host.verdict(event))
+        self.assertEqual([event], self.called)
+        self.assertIn('1 events in', self.logs.output)
+        self.assertIn(': 1 handled', self.logs.output)
+
+    def test_counts_of_a_delivery(self):
+        host = self._host()
+
+        @host.handlers.on('*')
+        def handle(ctxt, event):
+            if event.tag is not None:
+                raise exceptions.Refused(reason='no')
+
+        event = helpers.event()
+        host.receive(event, helpers.event(tag='t'), event)
+        host.finish()
+        self.assertRegex(self.logs.output, r'3 events in .*: 1 handled, 1 refused, 1 repeated')
+
+    def test_handler_sees_the_request(self):
+        host = self._host()
+        seen_ids = []
+        host.handlers.on('*', lambda ctxt, event: seen_ids.append(context.context.get_current().request_id))
+        host.verdict(helpers.event())
+        self.assertEqual([host.ctxt.request_id], seen_ids)
+
+    def test_waiter_without_handler(self):
+        host = self._host()
+        event = helpers.event()
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
+            self.assertEqual(HANDLED, host.verdict(event))
+            self.assertEqual({('network-changed', None): event}, expected.wait(0))
+        self.assertNotIn('Nothing waits', self.logs.output)
+
+    def test_waiter_and_handler_both(self):
+        host = self._host()
+        host.handlers.on('network-changed', self._record)
+        event = helpers.event()
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
+            host.verdict(event)
+            expected.wait(0)
+        self.assertEqual([event], self.called)
+
+    def test_handler_may_wait_for_its_own_server(self):
+        host = self._host(threads=1)
+        got = []
+
+        @host.handlers.on('network-changed')
+        def handle(ctxt, event):
+            with host.waiters.expect(event.server_uuid, [('network-vif-plugged', 'p')]) as expected:
+                waiting.set()
+                got.append(expected.wait(helpers.PATIENCE))
+
+        waiting = threading.Event()
+        host.receive(helpers.event())
+        self.assertTrue(waiting.wait(helpers.PATIENCE))
+        host.receive(helpers.event('network-vif-plugged', tag='p'))
+        host.finish()
+        self.assertEqual(1, len(got))
+
+    def test_source_says_not_here(self):
+        host = self._host(source=Source())
+        host.handlers.on('*', self._record)
+        self.assertEqual(NOT_HERE, host.verdict(helpers.event()))
+        self.assertEqual([], self.called)
+
+    def test_source_says_here(self):
+        source = Source()
+        source.answer = frozenset([helpers.SERVER])
+        self.assertEqual(HANDLED, self._host(source=source).verdict(helpers.event()))
+
+    def test_source_fails(self):
+        source = Source()
+        source.answer = ZeroDivisionError()
+        self.assertEqual(HANDLED, self._host(source=source).verdict(helpers.event()))
+
+    def test_waiter_for_a_server_that_is_not_here(self):
+        host = self._host(source=Source())
+        host.handlers.on('*', self._record)
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
+            self.assertEqual(HANDLED, host.verdict(helpers.event()))
+            expected.wait(0)
+        self.assertEqual([], self.called)
+
+    def test_refused_although_waited_for(self):
+        host = self._host()
+        host.handlers.on('*', lambda ctxt, event: REFUSED)
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]):
+            self.assertEqual(REFUSED, host.verdict(helpers.event()))
+
+    def test_repeated_is_acknowledged_again_and_not_handled(self):
+        host = self._host()
+        host.handlers.on('*', self._record)
+        event = helpers.event()
+        first = host.receive(event)
+        host.finish()
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
+            second = host.receive(event)
+            host.finish()
+            self.assertEqual({}, expected.arrived)
+        self.assertEqual([first.id, second.id], [delivery_id for delivery_id, _results in host.acks.casts])
+        self.assertEqual([event], self.called)
+
+    def test_repeated_in_progress_acknowledges_both(self):
+        host = self._host()
+        entered, release = self._blocker(host)
+        event = helpers.event()
+        first = host.receive(event)
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        second = host.receive(event)
+        self.assertEqual([], host.acks.casts)
+        release.set()
+        host.finish()
+        self.assertEqual({first.id, second.id}, {delivery_id for delivery_id, _results in host.acks.casts})
+
+    def test_not_here_is_tried_again(self):
+        source = Source()
+        host = self._host(source=source)
+        event = helpers.event()
+        self.assertEqual(NOT_HERE, host.verdict(event))
+        source.answer = frozenset([helpers.SERVER])
+        self.assertEqual(HANDLED, host.verdict(event))
+
+    def test_late_delivery(self):
+        host = self._host()
+        host.handlers.on('*', self._record)
+        event = helpers.event()
+        host.receive(event, seconds=-1)
+        host.finish()
+        self.assertEqual(([], []), (self.called, host.acks.casts))
+        self.assertIn(f'WARNING MainThread {dispatcher.__name__}: Past their deadline', self.logs.output)
+        self.assertEqual(HANDLED, host.verdict(event))
+
+    def test_late_by_the_resolver_s_clock(self):
+        host = self._host()
+        host.clock.note(host.clock.now() + 100, asked=host.clock.start_reading())
+        self.assertIsNone(host.verdict(helpers.event()))
+
+    def test_late_in_the_queue(self):
+        host = self._host()
+        entered, release = self._blocker(host)
+        host.handlers.on('*', self._record)
+        first, second, third = helpers.event(), helpers.event(), helpers.event()
+        host.receive(first)
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        host.receive(second, third, seconds=50)
+        host.receive(third, seconds=200)
+        host.clock.note(host.clock.now() + 100, asked=host.clock.start_reading())
+        release.set()
+        host.finish()
+        # The third came again with a later deadline.
+        self.assertEqual([first, third], self.called)
+        self.assertEqual({first.id, third.id}, host.acks.verdicts().keys())
+        self.assertRegex(self.logs.output, r'2 events in .*: 1 handled, 1 late')
+
+    def test_results_do_not_wait_for_slow_ones(self):
+        host = self._host()
+        entered, release = self._blocker(host)
+        slow, quick = helpers.event(), helpers.event('power-update', server=helpers.OTHER_SERVER)
+        host.receive(slow, quick)
+        helpers.wait_until(lambda: host.acks.verdicts() == {quick.id: HANDLED})
+        self.assertTrue(entered.is_set())
+        release.set()
+        host.finish()
+        self.assertEqual({slow.id, quick.id}, host.acks.verdicts().keys())
+
+    def test_no_room(self):
+        host = self._host(threads=1, max_queued_per_key=1)
+        entered, release = self._blocker(host)
+        host.receive(helpers.event())
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        waits, dropped = helpers.event(), helpers.event()
+        host.receive(waits, dropped)
+        self.assertIn('No room for network-changed', self.logs.output)
+        release.set()
+        host.finish()
+        self.assertNotIn(dropped.id, host.acks.verdicts())
+        self.assertEqual(HANDLED, host.verdict(dropped))
+
+    def test_drain_is_bounded(self):
+        host = self._host()
+        entered, _release = self._blocker(host)
+        host.receive(helpers.event())
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        self.assertEqual(1, host.dispatcher.drain(0.01))
+
+    @hypothesis.settings(max_examples=30, deadline=None)
+    @hypothesis.given(
+        deliveries=strategies.lists(
+            strategies.lists(
+                strategies.tuples(strategies.integers(0, 3), strategies.integers(0, 12)), max_size=8
+            ),
+            max_size=12,
+        )
+    )
+    def test_order_and_once(self, deliveries):
+        """Whatever is sent, and sent again: each once, first come first handled per server."""
+        host = Host(threads=3)
+        lock, handled = threading.Lock(), collections.defaultdict(list)
+
+        @host.handlers.on('*')
+        def handle(ctxt, event):
+            with lock:
+                handled[event.server_uuid].append(event.id)
+
+        expected = collections.defaultdict(list)
+        sent = set()
+        for batch in deliveries:
+            made = [
+                events.Event('network-changed', f'server-{server}', id=f'{server}-{number}')
+                for server, number in batch
+            ]
+            for event in made:
+                if event.id not in expected[event.server_uuid]:
+                    expected[event.server_uuid].append(event.id)
+            delivery = host.receive(*made)
+            sent.update((delivery.id, event.id) for event in made)
+        host.finish()
+        host.close()
+        self.assertEqual(expected, handled)
+        acknowledged = {
+            (delivery_id, result.event_id) for delivery_id, results in host.acks.casts for result in results
+        }
+        self.assertEqual(sent, acknowledged)

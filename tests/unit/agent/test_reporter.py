@@ -1,0 +1,133 @@
+import threading
+import time
+
+import fixtures
+
+from external_events_router import exceptions
+from external_events_router.agent import clock
+from external_events_router.agent import reporter
+from external_events_router.agent import sources
+from tests import base
+from tests.unit.agent import helpers
+
+
+class Client:
+    def __init__(self):
+        self.reports = []
+        self.failures = 0
+        self.error = exceptions.ResolverUnavailable(reason='a test')
+        self.tried = 0
+
+    def report(self, ctxt, host, server_uuids):
+        self.tried += 1
+        if self.failures:
+            self.failures -= 1
+            raise self.error
+        self.reports.append((host, server_uuids))
+        return time.time() + 100
+
+
+class Source(sources.NoSource):
+    def __init__(self, *servers):
+        self.now = set(servers)
+
+    def servers(self, host):
+        return self.now
+
+
+class TestReporter(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.FIRST_PAUSE', 0.01))
+        self.client = Client()
+        self.clock = clock.ResolverClock()
+
+    def _reporter(self, interval=1000.0):
+        made = reporter.Reporter(self.client, self.clock, interval=interval)
+        self.addCleanup(made.stop)
+        made.start()
+        return made
+
+    def _wait_for_reports(self, number):
+        helpers.wait_until(lambda: len(self.client.reports) >= number)
+
+    def test_at_start_and_the_time_comes_back(self):
+        self._reporter().add('a', sources.NoSource())
+        self._wait_for_reports(1)
+        self.assertEqual([('a', None)], self.client.reports)
+        helpers.wait_until(lambda: self.clock.now() > time.time() + 90)
+
+    def test_at_the_interval(self):
+        self._reporter(interval=0.01).add('a', Source('s'))
+        self._wait_for_reports(3)
+        self.assertEqual({('a', frozenset('s'))}, set(self.client.reports))
+
+    def test_on_change(self):
+        source = Source('s')
+        made = self._reporter()
+        made.add('a', source)
+        self._wait_for_reports(1)
+        source.now = {'s', 't'}
+        made.changed('a')
+        self._wait_for_reports(2)
+        self.assertEqual(('a', frozenset('st')), self.client.reports[-1])
+
+    def test_nothing_changed(self):
+        source = Source('s')
+        made = self._reporter()
+        made.add('a', source)
+        self._wait_for_reports(1)
+        made.changed('a')
+        made.changed('unknown')
+        made.add('b', source)
+        self._wait_for_reports(2)
+        self.assertEqual(['a', 'b'], [host for host, _servers in self.client.reports])
+
+    def test_resolver_is_away_at_start(self):
+        self.client.failures = 3
+        made = self._reporter()
+        made.add('a', sources.NoSource())
+        made.add('b', sources.NoSource())
+        self._wait_for_reports(2)
+        self.assertEqual(5, self.client.tried)
+        self.assertEqual(1, self.logs.output.count('cannot be reported, to be tried again'))
+        helpers.wait_until(lambda: 'go through again' in self.logs.output)
+
+    def test_surprise_is_one_host_s(self):
+        self.client.failures, self.client.error = 1, KeyError('a test')
+        made = self._reporter()
+        made.add('a', sources.NoSource())
+        helpers.wait_until(lambda: self.client.tried)
+        made.add('b', sources.NoSource())
+        self._wait_for_reports(1)
+        self.assertEqual([('b', None)], self.client.reports)
+
+    def test_removed(self):
+        made = self._reporter(interval=0.01)
+        made.add('a', sources.NoSource())
+        self._wait_for_reports(1)
+        made.remove('a')
+        made.add('b', sources.NoSource())
+        helpers.wait_until(lambda: ('b', None) in self.client.reports)
+        since = len(self.client.reports)
+        self._wait_for_reports(since + 3)
+        self.assertEqual({('b', None)}, set(self.client.reports[since:]))
+
+    def test_change_while_it_reports_is_not_lost(self):
+        source, entered, release = Source('s'), threading.Event(), threading.Event()
+        report = self.client.report
+
+        def slow(ctxt, host, servers):
+            entered.set()
+            release.wait(helpers.PATIENCE)
+            return report(ctxt, host, servers)
+
+        self.client.report = slow
+        made = self._reporter()
+        made.add('a', source)
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        source.now = {'t'}
+        made.changed('a')
+        release.set()
+        self._wait_for_reports(2)
+        self.assertEqual(('a', frozenset('t')), self.client.reports[-1])
