@@ -17,7 +17,14 @@ from external_events_router.conf import database
 MAX_REQUEST_BODY_SIZE = 1024 * 1024
 
 #: Chatty libraries, quietened as their own services do it.
-LOG_LEVELS = ('amqp=WARNING', 'amqplib=WARNING', 'kombu=WARNING', 'oslo.messaging=INFO', 'sqlalchemy=WARNING')
+LOG_LEVELS = (
+    'alembic=WARNING',
+    'amqp=WARNING',
+    'amqplib=WARNING',
+    'kombu=WARNING',
+    'oslo.messaging=INFO',
+    'sqlalchemy=WARNING',
+)
 
 
 def list_opts() -> Iterable[tuple[str, list[cfg.Opt]]]:

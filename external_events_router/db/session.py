@@ -78,7 +78,8 @@ class Database:
                 connection_trace=options.connection_trace,
                 max_pool_size=options.max_pool_size,
                 max_overflow=options.max_overflow,
-                pool_timeout=options.pool_timeout,
+                # NOTE: a SQLite file has no pool, and oslo.db would pass this on to it.
+                pool_timeout=None if url.get_backend_name() == 'sqlite' else options.pool_timeout,
                 # NOTE: else it would connect here, before our listeners are on.
                 max_retries=0,
             )

@@ -1,0 +1,206 @@
+"""``external-events-all-in-one``: front, resolver and agents in one process.
+
+The embedded default: SQLite and the ``fake://`` transport, no token asked for,
+unless the configuration says otherwise. For trying it out and for tests; a
+cloud runs the three services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import tempfile
+import threading
+
+from cheroot import wsgi
+from oslo_config import cfg
+from oslo_log import log
+import oslo_messaging as messaging
+
+from external_events_router import exceptions
+from external_events_router import rpc
+from external_events_router.agent import fleet as agent_fleet
+from external_events_router.agent import handlers as agent_handlers
+from external_events_router.api import app as api_app
+from external_events_router.cmd import demo
+from external_events_router.cmd import signals
+from external_events_router.cmd import startup
+from external_events_router.db import migration
+from external_events_router.db import session
+from external_events_router.resolver import host_map
+from external_events_router.resolver import rpcapi
+from external_events_router.resolver import service
+from external_events_router.resolver.host_map import sql
+
+LOG = log.getLogger(__name__)
+
+PROG = 'external-events-all-in-one'
+
+CLI_OPTS = (
+    cfg.MultiStrOpt(
+        'host',
+        dest='agent_hosts',
+        default=[],
+        metavar='NAME',
+        help='A host to stand for; may be given several times. Default: this machine.',
+    ),
+    cfg.StrOpt(
+        'host-map',
+        dest='host_map_file',
+        metavar='FILE',
+        help='Servers and their hosts, JSON lines as ``external-events-manage host-map import`` takes them.',
+    ),
+    cfg.BoolOpt(
+        'demo',
+        default=False,
+        help='Bring sample hosts and servers, post a sample batch, print its outcomes, and go on serving.',
+    ),
+    cfg.BoolOpt('exit', default=False, help='With --demo: stop after the outcomes.'),
+)
+
+#: Seconds that stopping may take, for each of the parts.
+STOP_TIMEOUT = 10.0
+
+
+@contextlib.contextmanager
+def state_dir(*, keep: bool) -> Iterator[pathlib.Path]:
+    """The folder of the embedded database: the user's, or one that is gone afterwards."""
+    if not keep:
+        with tempfile.TemporaryDirectory(prefix='external-events-') as name:
+            yield pathlib.Path(name)
+        return
+    home = os.environ.get('XDG_STATE_HOME') or pathlib.Path.home() / '.local' / 'state'
+    path = pathlib.Path(home) / startup.PROJECT
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise exceptions.ConfigurationError(option='[database] connection', reason=str(exc)) from exc
+    yield path
+
+
+def embed(conf: cfg.ConfigOpts, state: pathlib.Path) -> None:
+    """Where the configuration says nothing: no broker, no database server, no Keystone."""
+    rpc.set_defaults()
+    messaging.TransportURL.parse(conf, 'fake://')  # registers the option
+    conf.set_default('transport_url', 'fake://')
+    conf.set_default('connection', f'sqlite:///{state}/all-in-one.sqlite', group='database')
+    conf.set_default('auth_strategy', 'noauth', group='api')
+
+
+@contextlib.contextmanager
+def running_resolver(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Iterator[None]:
+    """A resolver worker, drained at the end of the block."""
+    resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
+    resolver.start()
+    try:
+        yield
+    finally:
+        resolver.stop()
+
+
+@contextlib.contextmanager
+def running_agents(
+    conf: cfg.ConfigOpts,
+    transport: messaging.RPCTransport,
+    hosts: Sequence[str],
+    handlers: agent_handlers.Handlers,
+) -> Iterator[None]:
+    """The agents of some hosts, drained at the end of the block."""
+    fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts, handlers=handlers)
+    fleet.start()
+    try:
+        yield
+    finally:
+        fleet.stop(STOP_TIMEOUT)
+
+
+@contextlib.contextmanager
+def running_front(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Iterator[str]:
+    """The HTTP front on a thread, drained at the end of the block.
+
+    :returns: the URL it answers at
+    :raises ConfigurationError: the port cannot be had
+    """
+    server = wsgi.Server(
+        (conf.api.bind_host, conf.api.bind_port),
+        api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport)),
+        numthreads=conf.api.threads,
+        shutdown_timeout=STOP_TIMEOUT,
+    )
+    try:
+        server.prepare()
+    except OSError as exc:
+        raise exceptions.ConfigurationError(option='[api] bind_host, bind_port', reason=str(exc)) from exc
+    thread = threading.Thread(target=server.serve, name='front')
+    thread.start()
+    host, port = server.bind_addr[:2]
+    try:
+        yield f'http://[{host}]:{port}' if _is_v6(host) else f'http://{host}:{port}'
+    finally:
+        server.stop()
+        thread.join()
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, host)
+    except OSError:
+        return False
+    return True
+
+
+def prepare_map(conf: cfg.ConfigOpts) -> None:
+    """Bring the embedded database up to date, and import what was asked for.
+
+    :raises ConfigurationError: the database cannot be reached
+    :raises BadLine: a line of the host map cannot be used
+    """
+    database = session.Database.from_conf(conf)
+    try:
+        migration.upgrade(database)
+        servers = sql.SqlHostMap(database)
+        if conf.demo:
+            servers.import_lines(demo.host_map_lines())
+        if conf.host_map_file:
+            with open(conf.host_map_file, 'rb') as lines:
+                servers.import_lines(lines)
+    except OSError as exc:
+        raise exceptions.ConfigurationError(option='--host-map', reason=str(exc)) from exc
+    except exceptions.DatabaseUnavailable as exc:
+        raise exceptions.ConfigurationError(option='[database] connection', reason=str(exc)) from exc
+    finally:
+        database.close()
+
+
+def _run() -> int:
+    conf = startup.load(PROG, cli_opts=CLI_OPTS)
+    came = signals.catch()
+    with contextlib.ExitStack() as stack:
+        embed(conf, stack.enter_context(state_dir(keep=not conf.demo)))
+        rpc.check_broker(conf)
+        prepare_map(conf)
+        transport = rpc.get_transport(conf)
+        stack.callback(transport.cleanup)
+        stack.enter_context(running_resolver(conf, transport))
+        handlers = agent_handlers.Handlers(agent_handlers.load(conf))
+        hosts = [*(demo.HOSTS if conf.demo else ()), *conf.agent_hosts] or [conf.host]
+        if conf.demo:
+            handlers.on(agent_handlers.ANY, demo.refuse_the_unknown_port)
+        stack.enter_context(running_agents(conf, transport, hosts, handlers))
+        url = stack.enter_context(running_front(conf, transport))
+        LOG.info('Serving %s for %s', url, ', '.join(hosts))
+        if conf.demo:
+            as_expected = demo.show(url)
+            if conf.exit:
+                return 0 if as_expected else 1
+        while came.get() == signal.SIGHUP:
+            conf.mutate_config_files()
+    return 0
+
+
+main = startup.entry_point(_run)
