@@ -14,6 +14,7 @@ from oslo_log import log
 
 from external_events_router import conf as router_conf
 from external_events_router import exceptions
+from external_events_router.conf import database
 from external_events_router.conf import opts
 
 #: Names the configuration file, ``external-events-router.conf``, and its
@@ -59,7 +60,7 @@ def check(conf: cfg.ConfigOpts) -> None:
 
     :raises ConfigurationError: naming the first option whose value is bad
     """
-    for group, group_opts in opts.list_opts():
+    for group, group_opts in (*opts.list_opts(), *database.library_opts()):
         namespace = conf if group == 'DEFAULT' else conf[group]
         for opt in group_opts:
             try:

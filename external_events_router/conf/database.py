@@ -28,3 +28,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return []
+
+
+def library_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """The options as :func:`list_opts` would have them, were they ours."""
+    return [(GROUP.name, options.database_opts)]

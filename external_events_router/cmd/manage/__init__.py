@@ -1,0 +1,34 @@
+"""``external-events-manage``: the operator's command for what is in the database.
+
+A module per group of commands beside this one, and ``app`` for what they
+share. It works on the database itself and needs no broker and no service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import sys
+
+from external_events_router.cmd import startup
+from external_events_router.cmd.manage import app
+from external_events_router.cmd.manage import db
+from external_events_router.cmd.manage import host_map
+
+#: A command as it is typed, and its class.
+COMMANDS = {**db.COMMANDS, **host_map.COMMANDS}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    :param argv: the arguments after the program's name
+    :returns: the exit status
+    """
+    return app.ManageApp(COMMANDS).run(list(argv))
+
+
+def _main() -> int:
+    return run(sys.argv[1:])
+
+
+main = startup.entry_point(_main)

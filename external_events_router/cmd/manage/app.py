@@ -1,0 +1,123 @@
+"""What all groups of commands share: options before the command, configuration, database, errors.
+
+It knows no command; ``__init__`` brings them together.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+import contextlib
+import logging
+from typing import Any
+from typing import cast
+
+from cliff import app
+from cliff import command
+from cliff import commandmanager
+from cliff import show
+from oslo_config import cfg
+
+from external_events_router.cmd import startup
+from external_events_router.db import session
+
+NAME = 'external-events-manage'
+
+#: Seconds. An operator's statement may go over a million servers, or change their table.
+READ_TIMEOUT = 3600.0
+
+
+class ManageApp(app.App):
+    """The command line, with its configuration and database once a command runs."""
+
+    NAME = NAME
+    LOG = logging.getLogger(f'{__name__}.errors')
+
+    def __init__(self, commands: Mapping[str, type[command.Command]]) -> None:
+        manager = commandmanager.CommandManager('external_events_router.manage')
+        for name, factory in commands.items():
+            manager.add_command(name, factory)
+        super().__init__(
+            description='Manage the database of external-events-router.',
+            version=startup.version(),
+            command_manager=manager,
+        )
+        self._conf: cfg.ConfigOpts | None = None
+        self._closing = contextlib.ExitStack()
+
+    def build_option_parser(
+        self, description: str | None, version: str | None, argparse_kwargs: dict[str, Any] | None = None
+    ) -> argparse.ArgumentParser:
+        """Add the options that say where the configuration is."""
+        parser = super().build_option_parser(description, version, {'prog': NAME, **(argparse_kwargs or {})})
+        for option, metavar in (('--config-file', 'PATH'), ('--config-dir', 'DIR')):
+            parser.add_argument(
+                option,
+                metavar=metavar,
+                action='append',
+                default=[],
+                help='Where to read the configuration; may be repeated.',
+            )
+        return parser
+
+    def configure_logging(self) -> None:
+        """Errors of a command go to the terminal as one line each; the log is oslo.log's."""
+        handler = logging.StreamHandler(self.stderr)
+        handler.setFormatter(_OneLine(f'{NAME}: %(message)s'))
+        self.LOG.handlers = [handler]
+        self.LOG.propagate = False
+
+    def initialize_app(self, argv: list[str]) -> None:
+        """Read the configuration.
+
+        :raises ConfigurationError: a value or a file cannot be used
+        """
+        options = self.options
+        arguments = [f'--config-file={path}' for path in options.config_file]
+        arguments += [f'--config-dir={path}' for path in options.config_dir]
+        arguments += ['--log-file', options.log_file] if options.log_file else []
+        arguments += ['--debug'] if options.debug or options.verbose_level > 1 else []
+        self._conf = startup.load(NAME, arguments)
+        if not self._conf.debug:
+            # NOTE: the terminal is for the command's answer. What oslo.db has
+            # to say of an error, with a traceback, the error's one line says too.
+            logging.getLogger().setLevel(logging.WARNING)
+            logging.getLogger('oslo_db').setLevel(logging.CRITICAL)
+
+    def interact(self) -> None:
+        """Without a command there is nothing to do but to say which there are."""
+        self.parser.print_help(self.stderr)
+
+    def clean_up(self, cmd: command.Command, result: int, err: BaseException | None) -> None:
+        """Let go of the database."""
+        self._closing.close()
+
+    def open_database(self) -> session.Database:
+        """The database of the configuration, closed when the command has ended.
+
+        :raises ConfigurationError: it cannot be used
+        """
+        assert self._conf is not None  # noqa: S101 - commands run after initialize_app
+        database = session.Database.from_conf(self._conf, read_timeout=READ_TIMEOUT)
+        self._closing.callback(database.close)
+        return database
+
+
+class ShowOne(show.ShowOne):
+    """A command that shows one thing, in any of cliff's forms or as CSV."""
+
+    @property
+    def formatter_namespace(self) -> str:
+        return 'external_events_router.manage.show'
+
+
+def open_database(cmd: command.Command) -> session.Database:
+    """The database for a command; see :meth:`ManageApp.open_database`."""
+    return cast(ManageApp, cmd.app).open_database()
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info:
+            return super().format(record)
+        return ' '.join(super().format(record).split())

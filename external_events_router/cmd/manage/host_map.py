@@ -1,0 +1,146 @@
+"""``host-map``: on which hosts servers are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+import contextlib
+import os
+import sys
+from typing import BinaryIO
+
+from cliff import columns
+from cliff import command
+
+from external_events_router.cmd.manage import app
+from external_events_router.cmd.manage import progress
+from external_events_router.resolver.host_map import base
+from external_events_router.resolver.host_map import lines
+from external_events_router.resolver.host_map import sql
+
+Shown = tuple[tuple[str, ...], tuple[object, ...]]
+
+
+class HostsColumn(columns.FormattableColumn[list[str]]):
+    """Host names: a list for programs, one line for people."""
+
+    def human_readable(self) -> str:
+        return ', '.join(self._value)
+
+
+class Import(app.ShowOne):
+    """Set the hosts of the servers that a file names; all other servers stay as they are.
+
+    The file is JSON lines: {"server": "<uuid>", "hosts": ["host-a"]}. A server
+    without hosts is known but on none, one with two is migrating. The file is
+    checked as a whole first: a bad line is named, and changes nothing.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('file', metavar='FILE', help='The file to read; - is the standard input.')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Shown:
+        with _opened(parsed_args.file) as file, progress.shown(self.app.stderr, size=_size(file)) as report:
+            imported = _host_map(self).import_lines(report.counting(lines.read(file)), progress=report)
+        total = imported.added + imported.changed + imported.unchanged
+        names = ('servers', 'added', 'changed', 'unchanged')
+        return names, (total, imported.added, imported.changed, imported.unchanged)
+
+
+class Export(command.Command):
+    """Print the whole map, in the form that import reads."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        for entry in _host_map(self).export():
+            self.app.stdout.write(f'{entry.to_line()}\n')
+
+
+class _OfServer(app.ShowOne):
+    """A command about one server, whose hosts it shows in the end."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('server', metavar='SERVER', help='The uuid of the server.')
+        return parser
+
+    def shown(self, host_map: sql.SqlHostMap, server: str) -> Shown:
+        hosts = host_map.show(server)
+        return ('server', 'hosts'), (base.server_uuid(server), HostsColumn(list(hosts)))
+
+
+class Show(_OfServer):
+    """Show the hosts of a server."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Shown:
+        return self.shown(_host_map(self), parsed_args.server)
+
+
+class _OfServerAndHost(_OfServer):
+    """A command about one server and one host."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('host', metavar='HOST', help='The name of the host, as its agent has it.')
+        return parser
+
+
+class Assign(_OfServerAndHost):
+    """Put a server on a host, beside those it is on already; an unknown server becomes known."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Shown:
+        host_map = _host_map(self)
+        host_map.assign(parsed_args.server, parsed_args.host)
+        return self.shown(host_map, parsed_args.server)
+
+
+class Unassign(_OfServerAndHost):
+    """Take a server from a host; it stays known."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> Shown:
+        host_map = _host_map(self)
+        host_map.unassign(parsed_args.server, parsed_args.host)
+        return self.shown(host_map, parsed_args.server)
+
+
+class Forget(command.Command):
+    """Make a server unknown; its events are answered 404 from then on."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument('server', metavar='SERVER', help='The uuid of the server.')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        _host_map(self).forget(parsed_args.server)
+
+
+COMMANDS: dict[str, type[command.Command]] = {
+    'host-map import': Import,
+    'host-map export': Export,
+    'host-map show': Show,
+    'host-map assign': Assign,
+    'host-map unassign': Unassign,
+    'host-map forget': Forget,
+}
+
+
+def _host_map(cmd: command.Command) -> sql.SqlHostMap:
+    host_map = sql.SqlHostMap(app.open_database(cmd))
+    host_map.check()
+    return host_map
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == '-':
+        yield sys.stdin.buffer
+        return
+    with open(name, 'rb') as file:
+        yield file
+
+
+def _size(file: BinaryIO) -> int | None:
+    # Nothing to expect of a pipe.
+    return os.fstat(file.fileno()).st_size or None
