@@ -128,6 +128,9 @@ class Resolver(fixtures.Fixture):
         self._away = away
 
     def _setUp(self) -> None:
+        # NOTE: a server of oslo.messaging ends when its executor's threads next
+        # look whether they should, which is every second.
+        self.useFixture(fixtures.MonkeyPatch('futurist._thread.ThreadWorker.MAX_IDLE_FOR', 0.02))
         self.conf = cfg.CONF
         router_conf.register_all(self.conf)
         messaging = self.useFixture(conffixture.ConfFixture(self.conf))
