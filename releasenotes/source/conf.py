@@ -2,15 +2,27 @@
 
 import pathlib
 
+from docutils import nodes
+from docutils.parsers import rst
+
 project = 'external-events-router release notes'
 copyright = 'the external-events-router authors, Apache License 2.0'
 html_theme = 'alabaster'
 html_show_sourcelink = False
 
-extensions = ['reno.sphinxext']
+HAS_HISTORY = (pathlib.Path(__file__).parents[2] / '.git').exists()
 
-# NOTE: reno reads the history. In a plain folder there is none, and the page
-# that asks for it is left out; index.rst says where the notes are.
-if not (pathlib.Path(__file__).parents[2] / '.git').exists():
-    extensions = []
-    exclude_patterns = ['unreleased.rst']
+extensions = ['reno.sphinxext'] if HAS_HISTORY else []
+
+
+class NoHistory(rst.Directive):
+    """In place of reno's directive in a plain folder."""
+
+    def run(self) -> list[nodes.Node]:
+        text = 'This copy of the source has no history; its notes are the files in releasenotes/notes.'
+        return [nodes.paragraph(text=text)]
+
+
+def setup(app) -> None:
+    if not HAS_HISTORY:
+        app.add_directive('release-notes', NoHistory)
