@@ -76,17 +76,19 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
     :raises ConfigurationError: the section does not say how to ask Keystone
     """
 
+    # NOTE: without a plug-in the middleware starts, and then fails at every
+    # request, those without a token too.
+    _check_plugin(conf)
+
     def wrap(app: WSGIApp) -> WSGIApp:
         filtered: WSGIApp = auth_token.AuthProtocol(app, {'oslo_config_config': conf})
-        # NOTE: without a plug-in the middleware starts, and then fails at
-        # every request, those without a token too.
-        _check_plugin(conf)
         return filtered
 
     return wrap
 
 
 def _check_plugin(conf: cfg.ConfigOpts) -> None:
+    loading.register_auth_conf_options(conf, GROUP)
     try:
         plugin = loading.load_auth_from_conf_options(conf, GROUP)
     except (ksa_exceptions.ClientException, cfg.Error) as exc:

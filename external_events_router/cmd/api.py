@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import errno
 import functools
 import math
 import multiprocessing
+import os
 import socket
 import sys
 from typing import Any
@@ -68,8 +70,9 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     try:
         return app.from_conf(startup.load(PROG, argv))
     except exceptions.RouterError as exc:
-        LOG.error('%s', exc)
-        raise SystemExit(1) from exc
+        problem = str(exc)
+    LOG.error('%s', problem)
+    raise SystemExit(1)
 
 
 def usable(conf: cfg.ConfigOpts) -> bool:
@@ -80,9 +83,11 @@ def usable(conf: cfg.ConfigOpts) -> bool:
         startup.check(conf)
         app.from_conf(conf)
     except exceptions.RouterError as exc:
-        LOG.error('configuration not reloaded: %s', exc)
-        return False
-    return True
+        problem = str(exc)
+    else:
+        return True
+    LOG.error('configuration not reloaded: %s', problem)
+    return False
 
 
 def bind_address(host: str, port: int) -> str:
@@ -100,8 +105,11 @@ def bind_address(host: str, port: int) -> str:
         # NOTE: granian's own sockets share the port, with strangers too.
         socket.create_server((str(address[0]), port), family=family).close()
     except OSError as exc:
+        # NOTE: not the error's own text, which says the address once more.
+        problem = os.strerror(exc.errno) if exc.errno else str(exc)
         raise exceptions.ConfigurationError(
-            option='[api] bind_port', reason=f'cannot listen on {address[0]} port {port}: {exc.strerror}'
+            option='[api] bind_host' if exc.errno == errno.EADDRNOTAVAIL else '[api] bind_port',
+            reason=f'cannot listen on {address[0]} port {port}: {problem}',
         ) from exc
     return str(address[0])
 

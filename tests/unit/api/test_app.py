@@ -1,0 +1,142 @@
+"""Which path leads where, and what every answer carries."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests import base
+from tests.unit.api import client
+
+EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
+VERSION_HEADERS = ('openstack-api-version', 'x-openstack-nova-api-version', 'vary')
+
+
+class RoutingTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.front = client.Client()
+
+    def test_paths_of_the_resource(self) -> None:
+        for path in (
+            '/v2.1/os-server-external-events',
+            '/v2.1/os-server-external-events/',
+            '/v2.1//os-server-external-events',
+            '/v2.1/os-server-external-events?foo=bar',
+            f'/v2.1/{client.PROJECT}/os-server-external-events',
+            '/v2/os-server-external-events',
+            f'/v2/{client.PROJECT}/os-server-external-events',
+        ):
+            reply = self.front.post([EVENT], path=path)
+            self.assertEqual((path, 200), (path, reply.status))
+            self.assertEqual('application/json', reply.headers['content-type'])
+            self.assertEqual(path.startswith('/v2.1'), 'vary' in reply.headers)
+
+    def test_paths_of_nothing(self) -> None:
+        for path in (
+            '/v2.1/nothing-here',
+            '/v2.1/os-server-external-events/1',
+            '/v2.1/os-server-external-events.json',
+            '/v2.1/OS-SERVER-EXTERNAL-EVENTS',
+            '/v2.1/my-project/os-server-external-events',
+            f'/v2.1/{client.PROJECT}/nothing-here',
+            f'/v2.1/{client.PROJECT}',
+            '/v2/nothing-here',
+        ):
+            reply = self.front.post([EVENT], {'OpenStack-API-Version': 'compute bogus'}, path=path)
+            self.assertEqual((path, 404, ('itemNotFound', 404)), (path, reply.status, reply.fault))
+            self.assertFalse(set(VERSION_HEADERS) & set(reply.headers))
+
+    def test_methods_of_the_resource(self) -> None:
+        for path in (client.PATH, '/v2/os-server-external-events'):
+            for method in ('GET', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'BREW'):
+                reply = self.front.call(method, path)
+                self.assertEqual((method, 404), (method, reply.status))
+                self.assertEqual(('itemNotFound', 404), reply.fault)
+                self.assertNotIn('allow', reply.headers)
+
+    def test_head(self) -> None:
+        reply = self.front.call('HEAD', '/v2.1/nothing-here')
+        self.assertEqual((404, b''), (reply.status, reply.body))
+        self.assertEqual((200, b''), (self.front.call('HEAD', '/').status, reply.body))
+
+    def test_health_needs_no_token(self) -> None:
+        self.assertEqual(200, client.Client(authenticate=_nobody).call('GET', '/healthcheck').status)
+
+    def test_documents_need_no_token(self) -> None:
+        front = client.Client(authenticate=_nobody)
+        for path in ('/', '/v2', '/v2/', '/v2.1', '/v2.1/'):
+            self.assertEqual((path, 200), (path, front.call('GET', path).status))
+        for path in ('/v2.1/nothing-here', client.PATH):
+            self.assertEqual((path, 401), (path, front.call('GET', path).status))
+
+    def test_proxy_headers_are_taken_where_the_operator_says_so(self) -> None:
+        headers = {'X-Forwarded-Proto': 'https', 'X-Forwarded-Host': 'api.example.org'}
+        for enabled, expected in (
+            (False, 'http://front.test/v2.1/'),
+            (True, 'https://api.example.org/v2.1/'),
+        ):
+            front = client.Client(oslo_middleware__enable_proxy_headers_parsing=enabled)
+            reply = front.call('GET', '/v2.1', headers=headers)
+            self.assertEqual(expected, reply.json['version']['links'][0]['href'])
+
+
+class RequestIdTest(base.TestCase):
+    FORM = re.compile('req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.front = client.Client()
+
+    def test_every_answer_below_an_endpoint_has_a_new_one(self) -> None:
+        seen = set()
+        for method, path in (('POST', client.PATH), ('GET', '/v2.1/'), ('GET', '/v2/'), ('GET', '/v2.1/x')):
+            reply = self.front.call(method, path, b'{')
+            own = reply.headers['x-openstack-request-id']
+            self.assertEqual(own, reply.headers['x-compute-request-id'])
+            self.assertTrue(self.FORM.fullmatch(own), own)
+            seen.add(own)
+        self.assertEqual(4, len(seen))
+
+    def test_none_outside(self) -> None:
+        for path in ('/', '/v3'):
+            self.assertNotIn('x-openstack-request-id', self.front.call('GET', path).headers)
+
+    def test_the_senders_goes_to_the_resolver(self) -> None:
+        reply = self.front.post([EVENT], {'X-OpenStack-Request-ID': client.REQUEST_ID})
+        (ctxt,) = self.front.resolver.contexts
+        self.assertEqual(client.REQUEST_ID, ctxt.global_request_id)
+        self.assertEqual(reply.headers['x-openstack-request-id'], ctxt.request_id)
+        self.assertNotEqual(client.REQUEST_ID, ctxt.request_id)
+
+    def test_one_that_is_none_is_not_taken_over(self) -> None:
+        for value in (
+            '',
+            'req-1',
+            client.REQUEST_ID.upper(),
+            f'{client.REQUEST_ID} x',
+            f'{client.REQUEST_ID}, a',
+        ):
+            self.assertEqual(200, self.front.post([EVENT], {'X-OpenStack-Request-ID': value}).status)
+            self.assertIsNone(self.front.resolver.contexts[-1].global_request_id)
+
+    def test_a_batch_sent_again_has_the_same_ids(self) -> None:
+        for headers in ({'X-OpenStack-Request-ID': client.REQUEST_ID}, {}):
+            self.front.resolver.batches.clear()
+            for _ in range(2):
+                self.front.post([EVENT, EVENT], headers)
+            first, second = ([event.id for event in batch] for batch in self.front.resolver.batches)
+            self.assertEqual(bool(headers), first == second)
+            self.assertEqual(2, len(set(first)))
+
+    def test_no_token_goes_to_the_resolver(self) -> None:
+        self.front.post([EVENT], {'X-Auth-Token': 'secret', 'X-Service-Token': 'secret'})
+        self.assertNotIn('secret', json.dumps(self.front.resolver.contexts[0].to_dict()))
+
+
+def _nobody(inner: object) -> client.auth.WSGIApp:
+    def refuse(environ: object, start_response: client.Any) -> list[bytes]:
+        start_response('401 Unauthorized', [('Content-Type', 'text/plain')])
+        return [b'no']
+
+    return refuse

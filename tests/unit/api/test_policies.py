@@ -1,0 +1,53 @@
+"""Who may send events."""
+
+from __future__ import annotations
+
+import pathlib
+
+import fixtures
+from oslo_config import cfg
+
+from external_events_router.api import policies
+from tests import base
+from tests.unit.api import client
+
+EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
+
+
+class PolicyTest(base.TestCase):
+    def status(self, *roles: str, **overrides: str) -> int:
+        return client.Client(authenticate=client.identity(*roles), **overrides).post([EVENT]).status
+
+    def test_roles(self) -> None:
+        for role, status in (('service', 200), ('admin', 200), ('member', 403), ('reader', 403), ('', 403)):
+            self.assertEqual((role, status), (role, self.status(role)))
+
+    def test_a_refusal_names_the_rule_and_the_log_the_roles(self) -> None:
+        for path in (client.PATH, '/v2/os-server-external-events'):
+            reply = client.Client(authenticate=client.identity('member', 'reader')).post([EVENT], path=path)
+            self.assertEqual(('forbidden', 403), reply.fault)
+            self.assertIn(policies.CREATE, reply.message)
+            self.assertIn("'a-user' with roles ['member', 'reader']", self.logs.output)
+
+    def test_the_operators_file_decides(self) -> None:
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        file.write_text(f'"{policies.CREATE}": "role:sender"\n')
+        for role, status in (('sender', 200), ('service', 403)):
+            self.assertEqual((role, status), (role, self.status(role, oslo_policy__policy_file=str(file))))
+
+    def test_the_rule_is_computes(self) -> None:
+        (rule,) = policies.list_rules()
+        self.assertEqual('os_compute_api:os-server-external-events:create', rule.name)
+        self.assertEqual('role:service or role:admin', rule.check_str)
+
+    def test_the_tools_get_an_enforcer(self) -> None:
+        argv = [
+            'oslopolicy-list-redundant',
+            '--namespace',
+            'external_events_router',
+            '--config-dir',
+            '/nonexistent',
+        ]
+        self.addCleanup(cfg.CONF.clear)
+        self.useFixture(fixtures.MonkeyPatch('sys.argv', argv[:3]))
+        self.assertIn(policies.CREATE, policies.get_enforcer().registered_rules)

@@ -1,0 +1,163 @@
+"""The one call to the resolver: bounded, repeated once, and never an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import threading
+import time
+from typing import Any
+
+from oslo_context import context as oslo_context
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.api import router_client
+from tests import base
+
+BATCH = [events.Event('network-changed', '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01', tag) for tag in 'ab']
+DELIVERED = [events.Outcome(event, events.Code.DELIVERED) for event in BATCH]
+
+
+class Script:
+    """A resolver that does one thing per call."""
+
+    def __init__(self, *steps: Callable[[], Any]) -> None:
+        self.steps = list(steps)
+        self.calls: list[tuple[list[events.Event], float, float]] = []
+
+    def route(
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        timeout: float,
+    ) -> list[events.Outcome]:
+        self.calls.append((list(batch), ack_timeout, timeout))
+        answer: list[events.Outcome] = self.steps.pop(0)()
+        return answer
+
+
+def delivered() -> list[events.Outcome]:
+    return DELIVERED
+
+
+def failing(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+class RouterClientTest(base.TestCase):
+    ACK_TIMEOUT = 0.2
+
+    def setUp(self) -> None:
+        super().setUp()
+        # What still blocks when the test is over is let go.
+        self.released = threading.Event()
+        self.addCleanup(self.released.set)
+
+    def client(self, script: Script, *, threads: int = 4, ack_timeout: float = ACK_TIMEOUT) -> Any:
+        return router_client.RouterClient(script, ack_timeout=ack_timeout, threads=threads)
+
+    def hang(self) -> list[events.Outcome]:
+        self.released.wait()
+        return DELIVERED
+
+    def route(self, client: Any) -> list[events.Outcome]:
+        outcomes: list[events.Outcome] = client.route(context.RequestContext(), BATCH)
+        return outcomes
+
+    def assert_undelivered(self, outcomes: list[events.Outcome]) -> None:
+        self.assertEqual(BATCH, [outcome.event for outcome in outcomes])
+        self.assertEqual({events.Code.UNDELIVERED}, {outcome.code for outcome in outcomes})
+        self.assertTrue(all(outcome.reason for outcome in outcomes))
+
+    def test_an_answer(self) -> None:
+        script = Script(delivered)
+        self.assertEqual(DELIVERED, self.route(self.client(script)))
+        self.assertEqual([(BATCH, 0.2, 0.7)], script.calls)
+
+    def test_a_dead_resolver_is_called_again_with_the_same_events(self) -> None:
+        script = Script(failing(exceptions.ResolverUnavailable(reason='died')), delivered)
+        self.assertEqual(DELIVERED, self.route(self.client(script)))
+        self.assertEqual([BATCH, BATCH], [batch for batch, _, _ in script.calls])
+        self.assertIn('died; calling again', self.logs.output)
+
+    def test_the_second_call_gets_what_time_is_left(self) -> None:
+        def die_late() -> Any:
+            self.released.wait(0.6)
+            raise exceptions.ResolverUnavailable(reason='died')
+
+        script = Script(die_late, delivered)
+        client = self.client(script, ack_timeout=0.5)
+        started = time.monotonic()
+        self.assertEqual(DELIVERED, self.route(client))
+        _, ack_timeout, timeout = script.calls[1]
+        left = 0.5 + router_client.GRACE - 0.6
+        self.assertLessEqual(ack_timeout, 0.5)
+        self.assertGreater(timeout, ack_timeout)
+        self.assertLessEqual(timeout, left)
+        self.assertLess(time.monotonic() - started, 0.5 + router_client.GRACE)
+
+    def test_but_only_once(self) -> None:
+        script = Script(*[failing(exceptions.ResolverUnavailable(reason='died'))] * 2)
+        self.assert_undelivered(self.route(self.client(script)))
+        self.assertEqual([], script.steps)
+
+    def test_what_is_not_repeated(self) -> None:
+        for error in (
+            exceptions.BrokerUnavailable(reason='away'),
+            exceptions.DatabaseUnavailable(reason='away'),
+            exceptions.MalformedMessage(what='outcome', value=None),
+            ZeroDivisionError(),
+        ):
+            script = Script(failing(error))
+            self.assert_undelivered(self.route(self.client(script)))
+            self.assertEqual(1, len(script.calls))
+
+    def test_an_answer_about_other_events(self) -> None:
+        other = events.Outcome(events.Event('network-changed', BATCH[0].server_uuid), events.Code.DELIVERED)
+        for answer in (DELIVERED[:1], [], [*DELIVERED, other], [other, other], DELIVERED[::-1]):
+            self.assert_undelivered(self.route(self.client(Script(lambda answer=answer: answer))))
+
+    def test_a_call_that_does_not_end(self) -> None:
+        client = self.client(Script(self.hang))
+        started = time.monotonic()
+        self.assert_undelivered(self.route(client))
+        elapsed = time.monotonic() - started
+        self.assertLess(abs(elapsed - self.ACK_TIMEOUT - router_client.GRACE), 0.5)
+
+    def test_calls_that_do_not_end_leave_the_next_one_its_bound(self) -> None:
+        script = Script(self.hang, self.hang, delivered)
+        client = self.client(script, threads=1)
+        for _ in range(2):
+            started = time.monotonic()
+            self.assert_undelivered(self.route(client))
+            self.assertLess(time.monotonic() - started, self.ACK_TIMEOUT + router_client.GRACE + 0.5)
+        # The second was given up before it began, so it is not made any more.
+        self.assertEqual(1, len(script.calls))
+        self.released.set()
+        script.steps.pop(0)
+        self.assertEqual(DELIVERED, self.route(client))
+
+    def test_threads_are_used_again(self) -> None:
+        before = threading.active_count()
+        client = self.client(Script(*[delivered] * 50))
+        for _ in range(50):
+            self.route(client)
+        self.assertLessEqual(threading.active_count() - before, 4)
+
+    def test_the_log_finds_the_request_on_the_calls_thread(self) -> None:
+        seen = []
+
+        def look() -> list[events.Outcome]:
+            seen.append(oslo_context.get_current())
+            return DELIVERED
+
+        ctxt = context.RequestContext()
+        self.client(Script(look)).route(ctxt, BATCH)
+        self.assertEqual([ctxt], seen)

@@ -1,0 +1,85 @@
+"""What ``external-events-api`` says before it serves, and when it is told to reload."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import pickle
+import socket
+
+import fixtures
+from oslo_config import cfg
+
+from external_events_router import conf as router_conf
+from external_events_router import exceptions
+from external_events_router.cmd import api
+from external_events_router.conf import opts
+from tests import base
+
+
+class BindAddressTest(base.TestCase):
+    def test_a_free_port(self) -> None:
+        self.assertEqual('127.0.0.1', api.bind_address('localhost', 0))
+        self.assertEqual('::1', api.bind_address('::1', 0))
+
+    def test_a_port_in_use_by_one_that_would_share_it(self) -> None:
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            other.bind(('127.0.0.1', 0))
+            other.listen()
+            port = other.getsockname()[1]
+            problem = self.assertRaises(exceptions.ConfigurationError, api.bind_address, '127.0.0.1', port)
+        self.assertEqual(
+            f'[api] bind_port: cannot listen on 127.0.0.1 port {port}: Address already in use', str(problem)
+        )
+
+    def test_an_address_that_is_not_ours(self) -> None:
+        for host in ('192.0.2.1', 'no-such-host.invalid'):
+            problem = self.assertRaises(exceptions.ConfigurationError, api.bind_address, host, 0)
+            self.assertIn('[api] bind_host', str(problem))
+
+
+class ReloadTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'a.conf'
+        self.write(threads='8')
+        self.conf = cfg.ConfigOpts()
+        opts.set_library_defaults()
+        router_conf.register_all(self.conf)
+        self.conf(['--config-file', str(self.file)], project='external-events-router')
+
+    def write(self, **api_options: str) -> None:
+        lines = [f'{name} = {value}' for name, value in {'auth_strategy': 'noauth', **api_options}.items()]
+        self.file.write_text('\n'.join(['[DEFAULT]', 'transport_url = fake://', '[api]', *lines, '']))
+
+    def test_a_good_change_is_taken(self) -> None:
+        self.write(threads='9')
+        self.assertTrue(api.usable(self.conf))
+        self.assertEqual(9, self.conf.api.threads)
+
+    def test_a_bad_one_is_named_and_not_taken(self) -> None:
+        for change, named in (
+            ({'threads': 'many'}, '[api] threads'),
+            ({'auth_strategy': 'keystone'}, '[keystone_authtoken] auth_type'),
+        ):
+            self.write(**change)
+            self.assertFalse(api.usable(self.conf))
+            self.assertIn(f'configuration not reloaded: {named}', self.logs.output)
+        self.file.unlink()
+        self.assertFalse(api.usable(self.conf))
+
+    def test_the_server_asks_first(self) -> None:
+        server = api.make_server(self.conf, '127.0.0.1')
+        self.write(threads='many')
+        server.signal_handler_reload()
+        self.assertFalse(server.reload_signal)
+        self.write(threads='8')
+        server.signal_handler_reload()
+        self.assertTrue(server.reload_signal)
+
+
+class WorkerTest(base.TestCase):
+    def test_what_starts_a_worker_can_be_sent_to_a_process(self) -> None:
+        loader = functools.partial(api.load_worker, ['--config-file', 'x'])
+        self.assertEqual(loader.args, pickle.loads(pickle.dumps(loader)).args)  # noqa: S301

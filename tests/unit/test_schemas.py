@@ -1,0 +1,173 @@
+"""What a body may hold at which microversion, and how a fault in it is named."""
+
+from __future__ import annotations
+
+from typing import Any
+import uuid
+
+import hypothesis
+from hypothesis import strategies
+import jsonschema
+
+from external_events_router import events
+from external_events_router import schemas
+from tests import base
+
+SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
+EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
+
+
+def problem(document: Any, version: events.Microversion = (2, 1), *, strict: bool = True) -> str | None:
+    return schemas.request_problem(document, version, strict=strict)
+
+
+class RequestTest(base.TestCase):
+    def test_each_name_from_its_microversion_on(self) -> None:
+        for name, kind in events.EVENT_TYPES.items():
+            batch = {'events': [{**EVENT, 'name': name}]}
+            for version in (
+                (2, 1),
+                (2, 50),
+                (2, 51),
+                (2, 75),
+                (2, 76),
+                (2, 81),
+                (2, 82),
+                (2, 92),
+                (2, 93),
+                (2, 104),
+            ):
+                found = problem(batch, version)
+                self.assertEqual((name, version, version >= kind.min_version), (name, version, found is None))
+        self.assertIn(
+            'volume-extended needs microversion 2.51',
+            str(problem({'events': [{**EVENT, 'name': 'volume-extended'}]})),
+        )
+
+    def test_good_ones(self) -> None:
+        for event in (
+            EVENT,
+            {**EVENT, 'tag': ''},
+            {**EVENT, 'tag': 'a' * 255},
+            {**EVENT, 'tag': '\U0001f600' * 255},
+            *({**EVENT, 'status': status} for status in events.STATUSES),
+            {**EVENT, 'server_uuid': SERVER.upper()},
+        ):
+            self.assertIsNone(problem({'events': [event]}))
+
+    def test_messages_name_the_field_its_value_and_what_is_allowed(self) -> None:
+        long = 'a' * 256
+        for document, message in (
+            (None, 'the body is null, but must be an object'),
+            ([1], 'the body is [...], but must be an object'),
+            ({}, 'events is missing'),
+            ({'event': []}, 'events is missing'),
+            ({'events': {}}, 'events is {}, but must be an array'),
+            ({'events': []}, 'events is empty, but must hold at least one event'),
+            ({'events': [EVENT], 'x': 1}, 'x is not a known member; known are: events'),
+            ({'events': [EVENT, None]}, 'events[1] is null, but must be an object'),
+            ({'events': [{'server_uuid': SERVER}]}, 'events[0].name is missing'),
+            ({'events': [{'name': 'network-changed'}]}, 'events[0].server_uuid is missing'),
+            ({'events': [{**EVENT, 'name': 7}]}, 'events[0].name is 7, but must be a string'),
+            (
+                {'events': [{**EVENT, 'name': 'x'}]},
+                'events[0].name is "x", but must be one of: network-changed, network-vif-plugged, '
+                'network-vif-unplugged, network-vif-deleted',
+            ),
+            (
+                {'events': [{**EVENT, 'status': 'x'}]},
+                'events[0].status is "x", but must be one of: failed, completed, in-progress',
+            ),
+            (
+                {'events': [EVENT] * 3 + [{**EVENT, 'tag': True}]},
+                'events[3].tag is true, but must be a string',
+            ),
+            (
+                {'events': [{**EVENT, 'tag': long}]},
+                f'events[0].tag is "{"a" * 60}"..., which has 256 characters; at most 255 are allowed',
+            ),
+            (
+                {'events': [{**EVENT, 'server_uuid': 'no'}]},
+                'events[0].server_uuid is "no", but must be a UUID',
+            ),
+            (
+                {'events': [{**EVENT, 'code': 200}]},
+                'events[0].code is not a known member; known are: name, server_uuid, tag, status',
+            ),
+            (
+                {'events': [{**EVENT, 'a\nb\ud800': 1}]},
+                'events[0]."a\\nb\\ud800" is not a known member; known are: name, server_uuid, tag, status',
+            ),
+        ):
+            self.assertEqual(message, problem(document))
+
+    def test_unknown_members_are_ignored_where_they_are_to_be(self) -> None:
+        document = {'events': [{**EVENT, 'extra': 1}], 'more': 2}
+        self.assertIsNone(problem(document, strict=False))
+        self.assertIsNotNone(problem({'events': [{**EVENT, 'tag': 1}]}, strict=False))
+
+    def test_messages_are_short(self) -> None:
+        for value in ('x' * 10**6, [1] * 10**6, {str(i): i for i in range(10**4)}, 10**4000):
+            for member in ('name', 'server_uuid', 'tag', 'status'):
+                self.assertLess(len(problem({'events': [{**EVENT, member: value}]}) or ''), 300)
+
+    def test_the_schemas_are_schemas(self) -> None:
+        for version in ((2, 1), events.MAX_MICROVERSION):
+            for strict in (True, False):
+                jsonschema.Draft202012Validator.check_schema(schemas.request_schema(version, strict=strict))
+        jsonschema.Draft202012Validator.check_schema(schemas.response_schema())
+
+
+class ResponseTest(base.TestCase):
+    def test_what_an_answer_holds(self) -> None:
+        validator = jsonschema.Draft202012Validator(schemas.response_schema())
+        answer = {**EVENT, 'status': 'completed', 'code': 200}
+        self.assertTrue(validator.is_valid({'events': [answer]}))
+        for bad in (
+            {**answer, 'reason': 'x'},
+            {**answer, 'code': 202},
+            {**answer, 'status': 'in-progress'},
+            EVENT,
+        ):
+            self.assertFalse(validator.is_valid({'events': [bad]}))
+
+
+class UuidTest(base.TestCase):
+    def test_forms(self) -> None:
+        bare = SERVER.replace('-', '')
+        for form in (
+            SERVER,
+            SERVER.upper(),
+            bare,
+            f'{{{SERVER}}}',
+            f'urn:uuid:{SERVER}',
+            f'{bare[:5]}-{bare[5:]}',
+        ):
+            self.assertEqual(SERVER, schemas.canonical_uuid(form))
+
+    def test_no_forms(self) -> None:
+        bare = SERVER.replace('-', '')
+        for form in (
+            '',
+            'nope',
+            f' {SERVER}',
+            f'{SERVER}\n',
+            f'{SERVER}0',
+            SERVER[:-1],
+            f'0x{bare[2:]}',
+            f'+{bare[1:]}',
+            f'{bare[:3]}_{bare[4:]}',
+            f' {bare[1:]}',
+            '\u0661' * 32,
+        ):
+            self.assertIsNone(schemas.canonical_uuid(form), form)
+
+    def test_any_text(self) -> None:
+        @hypothesis.settings(deadline=None)
+        @hypothesis.given(strategies.text() | strategies.text('0123456789abcdefABCDEF-{}urn:_ ', min_size=30))
+        def check(text: str) -> None:
+            canonical = schemas.canonical_uuid(text)
+            if canonical is not None:
+                self.assertEqual(str(uuid.UUID(text)), canonical)
+
+        check()
