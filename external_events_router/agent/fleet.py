@@ -84,10 +84,9 @@ class Fleet:
         Events in hand end with the old ones. If it cannot be done the old ones
         stay, and the log says why.
         """
-        try:
-            self._handlers.configure(agent_handlers.load(conf))
-        except exceptions.ConfigurationError as exc:
-            LOG.error('The handlers stay as they were: %s', exc)
+        problem = self._configure_handlers(conf)
+        if problem:
+            LOG.error('The handlers stay as they were: %s', problem)
         else:
             LOG.info('Handlers: %s', ', '.join(conf.agent.handlers) or 'none')
 
@@ -109,6 +108,14 @@ class Fleet:
         :returns: whether it was, in time
         """
         return self._stopped.wait(timeout)
+
+    def _configure_handlers(self, conf: cfg.ConfigOpts) -> str | None:
+        try:
+            self._handlers.configure(agent_handlers.load(conf))
+        except (exceptions.ConfigurationError, cfg.Error, ValueError) as exc:
+            # NOTE: a bad value is found when it is read, and not when its file is.
+            return str(exc)
+        return None
 
 
 def _in_parallel(functions: Sequence[Callable[[], None]], until: float) -> None:

@@ -12,6 +12,7 @@ import types
 
 from oslo_config import cfg
 
+from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.cmd import startup
@@ -42,6 +43,7 @@ def run() -> int:
     LOG.info('%d hosts on %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, signals)
     fleet.stop(conf.agent.stop_timeout)
+    transport.cleanup()
     return 0
 
 
@@ -66,13 +68,20 @@ def _catch_signals() -> queue.SimpleQueue[int]:
 def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, signals: queue.SimpleQueue[int]) -> None:
     while (number := signals.get()) == signal.SIGHUP:
         LOG.info('SIGHUP: reading the configuration again')
-        try:
-            conf.mutate_config_files()
-        except cfg.Error as exc:
-            LOG.error('The configuration stays as it was: %s', exc)
-            continue
-        fleet.reload(conf)
+        if problem := _read_again(conf):
+            LOG.error('The handlers stay as they were: %s', problem)
+        else:
+            fleet.reload(conf)
     LOG.info('%s: draining', signal.Signals(number).name)
+
+
+def _read_again(conf: cfg.ConfigOpts) -> str | None:
+    try:
+        conf.mutate_config_files()
+        startup.check(conf)
+    except (exceptions.ConfigurationError, cfg.Error, ValueError, OSError) as exc:
+        return str(exc)
+    return None
 
 
 main = startup.entry_point(run)

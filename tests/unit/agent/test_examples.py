@@ -1,0 +1,132 @@
+"""The examples of the documentation do what it says of them."""
+
+import importlib.util
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import fixtures
+
+from external_events_router import agent
+from external_events_router import context
+from external_events_router import events
+from external_events_router.agent import rpcapi
+from tests import base
+from tests.unit.agent import helpers
+
+FOLDER = pathlib.Path(__file__).parents[3] / 'doc' / 'source' / 'user' / 'examples'
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f'example_{name}', FOLDER / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestExamples(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.resolver = self.useFixture(helpers.Resolver())
+        self.client = rpcapi.AgentAPI.from_conf(self.resolver.conf, self.resolver.transport)
+
+    def _start(self, compute):
+        compute.start()
+        self.addCleanup(compute.stop, helpers.PATIENCE)
+        return compute
+
+    def _verdict(self, event):
+        self.client.deliver(context.for_service(), 'host-a', self.resolver.delivery(event))
+        helpers.wait_until(lambda: event.id in self.resolver.acks.verdicts())
+        return self.resolver.acks.verdicts()[event.id]
+
+    def test_handler(self):
+        example = load('handler')
+        self._start(example.make_agent(self.resolver.transport, 'host-a'))
+        ((server, volumes),) = example.VOLUMES.items()
+        verdicts = [
+            self._verdict(event)
+            for event in (
+                events.Event('volume-extended', server, *volumes),
+                events.Event('volume-extended', server, 'another'),
+                events.Event('volume-extended', helpers.OTHER_SERVER, *volumes),
+                events.Event('power-update', server, 'POWER_ON'),
+            )
+        ]
+        verdict = agent.Verdict
+        self.assertEqual([verdict.HANDLED, verdict.REFUSED, verdict.NOT_HERE, verdict.HANDLED], verdicts)
+
+    def _plug_ports(self, status, **kwargs):
+        example = load('waiter')
+        compute = self._start(agent.Agent(self.resolver.transport, 'host-a'))
+
+        def plug(port):
+            plugged = helpers.event('network-vif-plugged', tag=port, status=status)
+            self.client.deliver(context.for_service(), 'host-a', self.resolver.delivery(plugged))
+
+        return example, lambda: example.plug_ports(compute, helpers.SERVER, ['p1', 'p2'], plug, **kwargs)
+
+    def test_waiter(self):
+        _example, plug_ports = self._plug_ports('completed')
+        self.assertEqual({('network-vif-plugged', 'p1'), ('network-vif-plugged', 'p2')}, plug_ports().keys())
+
+    def test_waiter_is_told_of_a_failure(self):
+        example, plug_ports = self._plug_ports('failed')
+        error = self.assertRaises(example.PortsNotPlugged, plug_ports)
+        self.assertIn('failed to plug', str(error))
+
+    def test_waiter_gives_up(self):
+        example = load('waiter')
+        compute = self._start(agent.Agent(self.resolver.transport, 'host-a'))
+        error = self.assertRaises(
+            example.PortsNotPlugged,
+            lambda: example.plug_ports(compute, helpers.SERVER, ['p1'], lambda port: None, timeout=0.01),
+        )
+        self.assertIn("with tag 'p1'", str(error))
+
+    def test_source(self):
+        running = load('source').RunningServers()
+        self._start(agent.Agent(self.resolver.transport, 'host-a', source=running))
+        self.assertEqual(agent.Verdict.NOT_HERE, self._verdict(helpers.event()))
+        running.started(helpers.SERVER)
+        self.assertEqual(agent.Verdict.HANDLED, self._verdict(helpers.event()))
+        helpers.wait_until(lambda: ('host-a', [helpers.SERVER]) in self.resolver.reports)
+        running.stopped(helpers.SERVER)
+        helpers.wait_until(lambda: self.resolver.reports[-1] == ('host-a', []))
+
+
+class TestPrograms(base.TestCase):
+    """Each is a program that starts, and ends when it is interrupted."""
+
+    def _run(self, name, line):
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        (folder / 'c.conf').write_text('[DEFAULT]\ntransport_url = fake://\n')
+        process = subprocess.Popen(
+            [sys.executable, str(FOLDER / f'{name}.py'), '--config-file', str(folder / 'c.conf')],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.kill)
+        reaper = threading.Timer(helpers.PATIENCE, process.kill)
+        reaper.start()
+        self.addCleanup(reaper.cancel)
+        printed = []
+        for read in process.stderr:
+            printed.append(read)
+            if line in read:
+                process.send_signal(signal.SIGINT)
+                break
+        printed.append(process.stderr.read())
+        process.stderr.close()
+        self.assertEqual(0, process.wait(), ''.join(printed))
+
+    def test_handler(self):
+        self._run('handler', 'Agent of host host-a started')
+
+    def test_waiter(self):
+        self._run('waiter', 'Plug port-2')
+
+    def test_source(self):
+        self._run('source', 'Agent of host host-a started')
