@@ -30,6 +30,10 @@ GRACE = 1.0
 #: Seconds beyond its ack timeout that a call waits for its answer.
 CALL_MARGIN = 0.5
 
+#: Seconds before the request's end at which the call's own timeout comes first,
+#: because it knows better what went wrong.
+ANSWER_MARGIN = 0.05
+
 #: Seconds that a second call leaves for its answer's way back; and the least
 #: ack timeout that makes it worth a try.
 RETRY_MARGIN = 0.3
@@ -109,9 +113,12 @@ class RouterClient:
         def call() -> Outcomes:
             # NOTE: the log finds the request ids by thread.
             ctxt.update_store()
-            left = deadline - time.monotonic()
+            left = deadline - time.monotonic() - ANSWER_MARGIN
             return self._router.route(
-                ctxt, batch, ack_timeout=ack_timeout, timeout=max(min(ack_timeout + CALL_MARGIN, left), 0.01)
+                ctxt,
+                batch,
+                ack_timeout=ack_timeout,
+                timeout=max(min(ack_timeout + CALL_MARGIN, left), ANSWER_MARGIN),
             )
 
         future = self._pool.submit(call)
@@ -121,7 +128,7 @@ class RouterClient:
             if future.done():
                 raise
             future.cancel()
-            raise exceptions.BrokerUnavailable(reason='the call did not end in time') from exc
+            raise exceptions.ResolverUnavailable(reason='the call did not end in time') from exc
         if [outcome.event.id for outcome in outcomes] != [event.id for event in batch]:
             raise exceptions.MalformedMessage(what='answer of the resolver', value='other events')
         return outcomes
