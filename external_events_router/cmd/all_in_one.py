@@ -130,7 +130,7 @@ def running_front(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> It
         (conf.api.bind_host, conf.api.bind_port),
         api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport)),
         numthreads=conf.api.threads,
-        shutdown_timeout=STOP_TIMEOUT,
+        shutdown_timeout=int(STOP_TIMEOUT),
     )
     try:
         server.prepare()

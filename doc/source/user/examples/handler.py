@@ -40,8 +40,8 @@ def main():
     logging.basicConfig(level=logging.INFO)
     transport = rpc.get_transport(conf)
     compute = make_agent(transport, 'host-a')
-    compute.start()
     try:
+        compute.start()
         compute.wait()
     except KeyboardInterrupt:
         compute.stop(timeout=30)

@@ -56,9 +56,9 @@ def main():
     transport = rpc.get_transport(conf)
     running = RunningServers()
     compute = agent.Agent(transport, 'host-a', source=running)
-    compute.start()
-    running.started('2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41')
     try:
+        compute.start()
+        running.started('2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41')
         compute.wait()
     except KeyboardInterrupt:
         compute.stop(timeout=30)
