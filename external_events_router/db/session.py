@@ -135,6 +135,15 @@ class Database:
                 statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
         connection.execute(statement, rows)
 
+    def analyze(self, connection: sa.Connection, *tables: sa.Table) -> None:
+        """Have the database count, after a change of many rows."""
+        # NOTE: until PostgreSQL has counted it reads whole tables where it
+        # should use their keys (0.4 s for a look-up among a million servers);
+        # the others need no count to choose right.
+        if self.dialect == 'postgresql':
+            for table in tables:
+                connection.exec_driver_sql(f'ANALYZE {table.name}')
+
     def close(self) -> None:
         """Let go of the connections."""
         self._engine.dispose()

@@ -177,9 +177,12 @@ class SqlHostMap:
     def _page(self, after: str) -> Mapping[str, tuple[str, ...]]:
         uuid = _servers.c.uuid
         page = sa.select(uuid).where(uuid > after).order_by(uuid).limit(_PAGE).subquery()
+        # NOTE: the second condition changes no result, only that PostgreSQL may
+        # begin where the page does when it merges two indexes.
+        hosts = (_server_hosts.c.server_uuid == page.c.uuid) & (_server_hosts.c.server_uuid > after)
         query = (
             sa.select(page.c.uuid, _server_hosts.c.host)
-            .select_from(page.outerjoin(_server_hosts, _server_hosts.c.server_uuid == page.c.uuid))
+            .select_from(page.outerjoin(_server_hosts, hosts))
             .order_by(page.c.uuid)
         )
         with self._database.reading() as connection:
@@ -194,6 +197,7 @@ class SqlHostMap:
                 done += self._replace(connection, wanted)
                 written += len(wanted)
                 tell('writing', written, total)
+            self._database.analyze(connection, _servers, _server_hosts)
         return done
 
     def _replace(self, connection: sa.Connection, wanted: Mapping[str, tuple[str, ...]]) -> Imported:
