@@ -28,7 +28,6 @@ StartResponse = Callable[..., Any]
 ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
-_GLOBAL_ID_LENGTH = len('req-') + 36
 _SLASHES = re.compile('//+')
 
 
@@ -48,7 +47,7 @@ class RequestIds:
         own = oslo_context.generate_request_id()
         theirs = environ.get('HTTP_X_OPENSTACK_REQUEST_ID', '')
         environ[request_id.ENV_REQUEST_ID] = own
-        if len(theirs) == _GLOBAL_ID_LENGTH and _GLOBAL_ID.match(theirs):
+        if _GLOBAL_ID.fullmatch(theirs):
             environ[request_id.GLOBAL_REQ_ID] = theirs
         # NOTE: making a context also makes it the thread's own, for the log
         # lines until the caller is known; it replaces that of the last request.

@@ -165,10 +165,18 @@ class _DaemonPool:
     def _work(self) -> None:
         while True:
             future, job = self._jobs.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(job())
-                except BaseException as exc:
-                    future.set_exception(exc)
+            if not future.set_running_or_notify_cancel():
+                self._idle.release()
+                continue
+            try:
+                outcomes = job()
+            except BaseException as exc:
+                self._idle.release()
+                future.set_exception(exc)
+            else:
+                # NOTE: free before the caller knows, so that its next job
+                # finds this thread and starts no other.
+                self._idle.release()
+                future.set_result(outcomes)
+                del outcomes
             del future, job
-            self._idle.release()

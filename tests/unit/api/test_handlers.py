@@ -119,7 +119,6 @@ class RefusedTest(base.TestCase):
             (b'{"events": ' + b'9' * 5000 + b'}', 'too many digits'),
             (b'[' * 100000, 'too deep'),
             (b'{"events": [' * 20000, 'too deep'),
-            (b'{"events": ' + b'[' * 990 + b']' * 990 + b'}', ''),
             (b'null', 'the body is null'),
             (b'[]', 'the body is []'),
             (
@@ -132,6 +131,13 @@ class RefusedTest(base.TestCase):
                 self.assert_refused(
                     self.front.call('POST', client.PATH, body, chunked=chunked), 'badRequest', 400, words
                 )
+
+    def test_nesting_at_the_edge_of_what_can_be_read(self) -> None:
+        # NOTE: what the parser still takes can be too deep for what looks at
+        # it after; where the edge is depends on the stack that is in use.
+        for depth in range(800, 1000):
+            body = b'{"events": ' + b'[' * depth + b']' * depth + b'}'
+            self.assert_refused(self.front.call('POST', client.PATH, body), 'badRequest', 400)
 
     def test_a_body_that_ends_too_early(self) -> None:
         reply = self.front.call('POST', client.PATH, b'{', {'Content-Type': 'application/json'})

@@ -145,11 +145,27 @@ class RouterClientTest(base.TestCase):
         self.assertEqual(DELIVERED, self.route(client))
 
     def test_threads_are_used_again(self) -> None:
-        before = threading.active_count()
+        before = set(threading.enumerate())
         client = self.client(Script(*[delivered] * 50))
         for _ in range(50):
             self.route(client)
-        self.assertLessEqual(threading.active_count() - before, 4)
+        self.assertEqual(1, len(set(threading.enumerate()) - before))
+
+    def test_as_many_calls_as_threads_at_the_same_time(self) -> None:
+        together = threading.Barrier(4)
+
+        def meet() -> list[events.Outcome]:
+            together.wait(30)
+            return DELIVERED
+
+        client = self.client(Script(*[meet] * 4), ack_timeout=30)
+        answers: list[list[events.Outcome]] = []
+        callers = [threading.Thread(target=lambda: answers.append(self.route(client))) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(30)
+        self.assertEqual([DELIVERED] * 4, answers)
 
     def test_the_log_finds_the_request_on_the_calls_thread(self) -> None:
         seen = []

@@ -66,6 +66,8 @@ class ReloadTest(base.TestCase):
             self.write(**change)
             self.assertFalse(api.usable(self.conf))
             self.assertIn(f'configuration not reloaded: {named}', self.logs.output)
+
+    def test_a_file_that_is_gone(self) -> None:
         self.file.unlink()
         self.assertFalse(api.usable(self.conf))
 
