@@ -44,9 +44,11 @@ class TestAcker(base.TestCase):
     def test_tried_again_with_what_came_meanwhile(self):
         acker = self._acker()
         self.acks.failures = 2
+        self.acks.open.clear()
         acker.add(helpers.receipt('d'), result('a'))
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
         acker.add(helpers.receipt('d'), result('b'))
+        self.acks.open.set()
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('a'), result('b')], self.acks.results())
 

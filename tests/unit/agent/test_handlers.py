@@ -92,7 +92,7 @@ class TestHandle(base.TestCase):
     def test_surprise(self):
         self.assertEqual((REFUSED, 'ZeroDivisionError'), self._handle(self._raises(ZeroDivisionError())))
         self.assertIn('Traceback', self.logs.output)
-        self.assertEqual((REFUSED, 'SystemExit'), self._handle(self._raises(SystemExit())))
+        self.assertEqual((REFUSED, 'SystemExit'), self._handle(self._raises(SystemExit(3))))
 
     def test_nonsense_returned(self):
         self.assertEqual((REFUSED, 'ValueError'), self._handle(lambda ctxt, event: True))
