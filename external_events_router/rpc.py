@@ -214,12 +214,16 @@ def _connect_problem(
         virtual_host=url.virtual_host or '/',
         ssl=_ssl_params(conf.oslo_messaging_rabbit, host),
         connect_timeout=timeout,
-        # NOTE: the handshake has no timeout but these.
-        transport_options={'read_timeout': timeout, 'write_timeout': timeout},
     )
     try:
-        connection.connect()
-    except (OSError, *connection.connection_errors, *connection.channel_errors) as exc:
+        # NOTE: connect() would wait 2 s and try again.
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=timeout)
+    except (
+        OSError,
+        kombu.exceptions.OperationalError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    ) as exc:
         return str(exc).replace(host.password or '\0', '***') or type(exc).__name__
     finally:
         connection.release()
