@@ -24,6 +24,9 @@ class ResolverWorker(cotyledon.Service):
 
     def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
         super().__init__(worker_id)
+        # NOTE: after a SIGHUP the supervisor has read new values, but its log
+        # still is as it was.
+        startup.set_up_log(conf)
         transport = rpc.get_transport(conf)
         self._transport = transport
         self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))

@@ -51,8 +51,13 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
         check(conf)
     except (cfg.Error, OSError) as exc:
         raise exceptions.ConfigurationError(option='configuration', reason=str(exc)) from exc
-    log.setup(conf, PROJECT, version())
+    set_up_log(conf)
     return conf
+
+
+def set_up_log(conf: cfg.ConfigOpts) -> None:
+    """Log as the configuration says; again, in a process that was forked after it was read anew."""
+    log.setup(conf, PROJECT, version())
 
 
 def check(conf: cfg.ConfigOpts) -> None:

@@ -1,0 +1,229 @@
+"""The service as an operator runs it: its commands as processes, over a real broker and database.
+
+Every process logs into a file of its own in the deployment's folder; what is
+waited for is waited for with a bound, and a process that ends early fails the
+wait with the end of its log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import fixtures
+
+#: Seconds; long enough for any machine.
+PATIENCE = 60.0
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+#: Where the console scripts are: beside the interpreter that runs the tests.
+BIN = pathlib.Path(sys.executable).parent
+
+
+class Process(fixtures.Fixture):
+    """A running command; terminated, and killed if that does not help, at the end."""
+
+    def __init__(self, name, command, folder):
+        self.name = name
+        self.command = [str(word) for word in command]
+        self.log = folder / f'{name}.log'
+
+    def _setUp(self):
+        with open(self.log, 'ab') as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+        self.addCleanup(self.stop)
+
+    @property
+    def pid(self):
+        """Of the process that was started; workers are its children."""
+        return self.process.pid
+
+    def text(self):
+        """What it has logged so far."""
+        return self.log.read_text(errors='replace')
+
+    def wait_for(self, text, *, times=1):
+        """Wait until it has logged a text, so many times."""
+        wait_until(
+            lambda: self.text().count(text) >= times or self.process.poll() is not None,
+            f'{text!r} in the log of {self.name}',
+        )
+        if self.text().count(text) < times:
+            raise AssertionError(f'{self.name} ended before {text!r}:\n{self.text()[-4000:]}')
+
+    def stop(self, *, number=signal.SIGTERM):
+        """Have it end.
+
+        :returns: its exit status
+        """
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE)
+            raise AssertionError(f'{self.name} did not end:\n{self.text()[-4000:]}') from None
+
+
+class Deployment(fixtures.Fixture):
+    """Front, resolver (both with two workers) and recording agents, as processes.
+
+    :ivar url: where the front answers
+    :ivar folder: configuration, logs and ledger
+    """
+
+    def __init__(self, *, transport_url, connection, hosts, hosts_of, **options):
+        """:param hosts: names of the hosts that have an agent
+        :param hosts_of: server uuid to its hosts, imported before anything starts
+        :param options: option to value, its group before two underscores
+        """
+        self.transport_url = transport_url
+        self.connection = connection
+        self.hosts = list(hosts)
+        self.hosts_of = hosts_of
+        self.options = {'delivery__ack_timeout': 5.0, **options}
+
+    def _setUp(self):
+        self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.port = free_port()
+        self.url = f'http://127.0.0.1:{self.port}'
+        self.config = self.folder / 'external-events-router.conf'
+        self.config.write_text(self._configuration())
+        self.ledger = self.folder / 'ledger.jsonl'
+        self.ledger.touch()
+        self.manage('db', 'upgrade')
+        host_map = self.folder / 'host-map.jsonl'
+        host_map.write_text(
+            ''.join(
+                json.dumps({'server': server, 'hosts': list(hosts)}) + '\n'
+                for server, hosts in self.hosts_of.items()
+            )
+        )
+        self.manage('host-map', 'import', host_map)
+        self.resolver = self.start_resolver()
+        self.agents = self.start_agents('agents', *self.hosts)
+        self.api = self.start_api()
+
+    def _configuration(self):
+        values = {
+            'DEFAULT': {'transport_url': self.transport_url, 'debug': 'false'},
+            'database': {'connection': self.connection.replace('%', '%%')},
+            'api': {'bind_port': self.port, 'workers': 2, 'auth_strategy': 'noauth'},
+            'resolver': {'workers': 2},
+        }
+        for name, value in self.options.items():
+            group, _, option = name.rpartition('__')
+            values.setdefault(group or 'DEFAULT', {})[option] = value
+        return '\n'.join(
+            f'[{group}]\n' + ''.join(f'{option} = {value}\n' for option, value in options.items())
+            for group, options in values.items()
+        )
+
+    def start_resolver(self, name='resolver'):
+        """Start ``external-events-resolver`` and wait until its workers are ready."""
+        process = self.useFixture(
+            Process(name, [BIN / 'external-events-resolver', '--config-file', self.config], self.folder)
+        )
+        process.wait_for('is ready', times=self.options.get('resolver__workers', 2))
+        return process
+
+    def start_agents(self, name, *hosts):
+        """Start a process of recording agents and wait until all of them listen."""
+        command = [
+            sys.executable,
+            '-m',
+            'tests.integration.recording_agent',
+            self.config,
+            self.ledger,
+            *hosts,
+        ]
+        process = self.useFixture(Process(name, command, self.folder))
+        process.wait_for('ready\n')
+        return process
+
+    def start_api(self, name='api'):
+        """Start ``external-events-api`` and wait until it answers."""
+        process = self.useFixture(
+            Process(name, [BIN / 'external-events-api', '--config-file', self.config], self.folder)
+        )
+        wait_until(self._answers, f'an answer of the front ({process.log})')
+        return process
+
+    def _answers(self):
+        try:
+            with urllib.request.urlopen(f'{self.url}/healthcheck', timeout=5) as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def manage(self, *arguments):
+        """Run ``external-events-manage``.
+
+        :returns: what it printed
+        """
+        done = subprocess.run(
+            [BIN / 'external-events-manage', '--config-file', self.config, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
+        )
+        if done.returncode:
+            raise AssertionError(f'external-events-manage {arguments}: {done.stderr}')
+        return done.stdout
+
+    def post(self, *batch, headers=()):
+        """Post a batch over HTTP.
+
+        :returns: the status, and the code of each event
+        """
+        request = urllib.request.Request(
+            f'{self.url}/v2.1/os-server-external-events',
+            data=json.dumps({'events': list(batch)}).encode(),
+            headers={
+                'Content-Type': 'application/json',
+                'OpenStack-API-Version': 'compute 2.93',
+                **dict(headers),
+            },
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return response.status, [event['code'] for event in json.load(response)['events']]
+
+    def handled(self):
+        """What the agents wrote down, as dicts."""
+        return [json.loads(line) for line in self.ledger.read_text().splitlines()]
+
+
+def free_port():
+    """A TCP port that nobody listens on now."""
+    with socket.create_server(('127.0.0.1', 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def wait_until(condition, what):
+    """Wait until a condition holds.
+
+    :raises AssertionError: it does not after :data:`PATIENCE`
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f'waited {PATIENCE} s for {what}')
+        time.sleep(0.05)

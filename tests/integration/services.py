@@ -1,0 +1,145 @@
+"""The real services that the tests need: where they are, and a private corner of each.
+
+An environment variable says where a service is, else its default address is
+tried. A test whose service is not there is skipped and says which it was, or
+fails where ``EER_TEST_REQUIRE_SERVICES`` is set to ``1``.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import unittest
+import uuid
+
+import fixtures
+import sqlalchemy as sa
+
+REQUIRED = os.environ.get('EER_TEST_REQUIRE_SERVICES') == '1'
+
+#: Seconds for one command of a service's administration.
+ADMIN_TIMEOUT = 60
+
+
+def missing(what, why):
+    """Skip the test, or fail it where the services are required."""
+    text = f'{what}: {" ".join(str(why).split())}'
+    if REQUIRED:
+        raise AssertionError(text)
+    raise unittest.SkipTest(text)
+
+
+class RabbitMQ(fixtures.Fixture):
+    """A virtual host of the test's own.
+
+    :ivar url: for ``[DEFAULT] transport_url``
+    """
+
+    ADDRESS = os.environ.get('EER_TEST_RABBITMQ', 'rabbit://guest:guest@127.0.0.1:5672/')
+
+    def _setUp(self):
+        url = sa.make_url(self.ADDRESS)
+        try:
+            socket.create_connection((url.host, url.port or 5672), timeout=5).close()
+        except OSError as exc:
+            missing('RabbitMQ (EER_TEST_RABBITMQ)', f'{url.host}:{url.port}: {exc}')
+        name = f'eer-test-{uuid.uuid4().hex[:12]}'
+        self._control('add_vhost', name)
+        self.addCleanup(self._control, 'delete_vhost', name)
+        self._control('set_permissions', '-p', name, url.username or 'guest', '.*', '.*', '.*')
+        self.url = f'{self.ADDRESS.rpartition("/")[0]}/{name}'
+
+    def _control(self, *arguments):
+        try:
+            subprocess.run(
+                ['rabbitmqctl', '-q', *arguments],
+                check=True,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=ADMIN_TIMEOUT,
+            )
+        except FileNotFoundError:
+            missing('RabbitMQ', 'a virtual host for the test is made with rabbitmqctl, which is not here')
+        except subprocess.CalledProcessError as exc:
+            missing('RabbitMQ', f'rabbitmqctl {arguments[0]}: {exc.stderr or exc.stdout}')
+
+
+class _Database(fixtures.Fixture):
+    """A database of the test's own on a server.
+
+    :ivar url: for ``[database] connection``
+    """
+
+    ADDRESS: str
+    NAME: str
+
+    def _setUp(self):
+        admin = sa.create_engine(self.ADDRESS, isolation_level='AUTOCOMMIT', poolclass=sa.pool.NullPool)
+        name = f'eer_test_{uuid.uuid4().hex[:12]}'
+        try:
+            self._execute(admin, f'CREATE DATABASE {name}')
+        except sa.exc.SQLAlchemyError as exc:
+            missing(self.NAME, exc)
+        self.addCleanup(self._execute, admin, self._drop(name))
+        url = sa.make_url(self.ADDRESS).set(database=name)
+        self.url = url.render_as_string(hide_password=False)
+
+    def _execute(self, admin, statement):
+        with admin.connect() as connection:
+            connection.execute(sa.text(statement))
+
+    def _drop(self, name):
+        return f'DROP DATABASE {name}'
+
+
+class MySQL(_Database):
+    """MariaDB or MySQL."""
+
+    NAME = 'MariaDB (EER_TEST_MYSQL)'
+    ADDRESS = os.environ.get('EER_TEST_MYSQL', 'mysql+pymysql://root@127.0.0.1:3306/')
+
+
+class PostgreSQL(_Database):
+    """PostgreSQL."""
+
+    NAME = 'PostgreSQL (EER_TEST_POSTGRESQL)'
+    ADDRESS = os.environ.get('EER_TEST_POSTGRESQL', 'postgresql+psycopg://postgres@127.0.0.1:5432/postgres')
+
+    def _drop(self, name):
+        return f'DROP DATABASE {name} WITH (FORCE)'
+
+
+class Folder(fixtures.Fixture):
+    """A folder for the time of the test.
+
+    :ivar path: a ``pathlib.Path``
+    """
+
+    def _setUp(self):
+        self.path = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+
+
+def children(pid):
+    """The processes that a process has started and that still run, oldest first."""
+    found = []
+    for task in pathlib.Path(f'/proc/{pid}/task').iterdir():
+        found += [int(child) for child in (task / 'children').read_text().split()]
+    return sorted(found)
+
+
+def kill(pid):
+    """End a process that a test started as the operating system would."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def is_alive(pid):
+    """Whether a process runs."""
+    try:
+        state = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    except OSError:
+        return False
+    return state not in 'ZX'

@@ -1,0 +1,309 @@
+"""The main job with nothing faked: processes, RabbitMQ, and each of the databases.
+
+Senders are those of OpenStack's projects: python-novaclient and openstacksdk.
+"""
+
+import json
+import signal
+import time
+
+from keystoneauth1 import session
+from keystoneauth1 import token_endpoint
+from novaclient import client as novaclient
+from openstack import connection
+
+from tests import base
+from tests.integration import deployment
+from tests.integration import services
+
+HOSTS = ('host-a', 'host-b', 'host-c')
+ON_A, ON_B, MIGRATING, ON_NO_HOST, ON_SILENT, UNKNOWN, HUNG = (
+    f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 8)
+)
+HOSTS_OF = {
+    ON_A: ['host-a'],
+    ON_B: ['host-b'],
+    MIGRATING: ['host-a', 'host-b'],
+    ON_NO_HOST: [],
+    ON_SILENT: ['host-without-agent'],
+}
+REQUEST_ID = 'req-6b0f1f4e-9d53-4f5c-8a55-0d6f0d5f4a11'
+
+#: Seconds. Far more than a batch takes here, and so less than any test may wait in vain.
+ACK_TIMEOUT = 5.0
+
+
+def event(server_uuid, name='network-changed', **members):
+    return {'name': name, 'server_uuid': server_uuid, **members}
+
+
+class DeployedTest(base.TestCase):
+    """Starts the service once for all tests of a class: it takes ten processes.
+
+    So each test leaves it working, and looks at what it caused itself.
+    """
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    DATABASE: type[services.MySQL] | type[services.PostgreSQL]
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.router = cls.deploy()
+
+    @classmethod
+    def deploy(cls):
+        broker, database = services.RabbitMQ(), cls.DATABASE()
+        for fixture in (broker, database):
+            fixture.setUp()
+            cls.addClassCleanup(fixture.cleanUp)
+        deployed = deployment.Deployment(
+            transport_url=broker.url,
+            connection=database.url,
+            hosts=HOSTS,
+            hosts_of=HOSTS_OF,
+            delivery__ack_timeout=ACK_TIMEOUT,
+        )
+        deployed.setUp()
+        cls.addClassCleanup(deployed.cleanUp)
+        return deployed
+
+    def setUp(self):
+        super().setUp()
+        self.before = len(self.router.handled())
+
+    def lines(self):
+        """What the agents have written down since the test began."""
+        return self.router.handled()[self.before :]
+
+    def handled(self):
+        return sorted((line['host'], line['server_uuid'], line['name']) for line in self.lines())
+
+
+class Scenarios:
+    """What holds over each database."""
+
+    def test_outcomes(self):
+        answer = self.router.post(
+            event(ON_A),
+            event(UNKNOWN),
+            event(MIGRATING),
+            event(ON_NO_HOST),
+            event(ON_A, 'power-update'),
+            event(ON_B, 'power-update', tag='POWER_ON'),
+        )
+        self.assertEqual((207, [200, 404, 200, 422, 400, 200]), answer)
+        self.assertEqual(
+            [
+                ('host-a', ON_A, 'network-changed'),
+                ('host-a', MIGRATING, 'network-changed'),
+                ('host-b', ON_B, 'power-update'),
+                ('host-b', MIGRATING, 'network-changed'),
+            ],
+            sorted(self.handled()),
+        )
+
+    def test_novaclient_and_openstacksdk(self):
+        auth = token_endpoint.Token(f'{self.router.url}/v2.1', 'any')
+        nova = novaclient.Client('2.93', session=session.Session(auth=auth))
+        answered = nova.server_external_events.create([event(ON_A), event(ON_NO_HOST)])
+        self.assertEqual([200, 422], [each['code'] for each in answered])
+        cloud = connection.Connection(
+            session=session.Session(auth=auth), compute_endpoint_override=f'{self.router.url}/v2.1'
+        )
+        answered = cloud.compute.create_server_external_events([event(ON_B, tag='port')])
+        self.assertEqual(
+            [(ON_B, 'port', 200)], [(each.server_uuid, each.tag, each.code) for each in answered]
+        )
+        self.assertEqual(['host-a', 'host-b'], [host for host, _, _ in self.handled()])
+
+    def test_batch_sent_again_is_handled_once(self):
+        for _ in range(3):
+            answer = self.router.post(
+                event(ON_A), event(MIGRATING), headers={'X-OpenStack-Request-ID': REQUEST_ID}
+            )
+            self.assertEqual((200, [200, 200]), answer)
+        self.assertEqual(3, len(self.handled()))
+        self.assertEqual({REQUEST_ID}, {line['request_id'] for line in self.lines()})
+        for process in (self.router.api, self.router.resolver, self.router.agents):
+            self.assertIn(REQUEST_ID, process.text())
+
+    def test_host_without_a_queue_is_seen_at_once(self):
+        began = time.monotonic()
+        answer = self.router.post(event(ON_SILENT), event(ON_B))
+        self.assertEqual((207, [503, 200]), answer)
+        self.assertLess(time.monotonic() - began, ACK_TIMEOUT)
+
+    def test_hung_host_costs_the_ack_timeout_and_only_its_own_events(self):
+        hung = self.router.start_agents('hung', 'host-hung')
+        self.router.manage('host-map', 'assign', HUNG, 'host-hung')
+        self.assertEqual((200, [200]), self.router.post(event(HUNG)))
+        hung.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        self.assertEqual((207, [503, 200]), self.router.post(event(HUNG), event(ON_B)))
+        took = time.monotonic() - began
+        self.assertGreaterEqual(took, ACK_TIMEOUT)
+        self.assertLess(took, ACK_TIMEOUT + 1.0)
+        began = time.monotonic()
+        self.assertEqual((200, [200]), self.router.post(event(ON_B)))
+        self.assertLess(time.monotonic() - began, ACK_TIMEOUT)
+        hung.process.send_signal(signal.SIGCONT)
+        self.assertEqual((200, [200]), self.router.post(event(HUNG)))
+        # What was answered 503 is not run behind the sender's back.
+        self.assertEqual(2, len([line for line in self.handled() if line[0] == 'host-hung']))
+
+    def test_killed_resolver_worker_is_replaced_and_nothing_is_answered_wrongly(self):
+        workers = services.children(self.router.resolver.pid)
+        self.assertEqual(2, len(workers))
+        services.kill(workers[0])
+        codes = [self.router.post(event(ON_A, tag=f'tag-{n}'))[1] for n in range(50)]
+        handled = {line['tag'] for line in self.lines()}
+        for n, code in enumerate(codes):
+            if code == [200]:
+                self.assertIn(f'tag-{n}', handled)
+            else:
+                self.assertEqual([503], code)
+        self.router.resolver.wait_for('is ready', times=3)
+        self.assertEqual((200, [200]), self.router.post(event(ON_A)))
+
+
+class MariaDBTest(Scenarios, DeployedTest):
+    DATABASE = services.MySQL
+
+
+class PostgreSQLTest(Scenarios, DeployedTest):
+    DATABASE = services.PostgreSQL
+
+
+class SignalsTest(DeployedTest):
+    DATABASE = services.MySQL
+
+    def test_hangup_rereads_the_configuration_and_term_ends_cleanly(self):
+        self.check_hangup()
+        self.check_term()
+
+    def check_term(self):
+        for process in (self.router.api, self.router.resolver, self.router.agents):
+            children = services.children(process.pid)
+            self.assertEqual(0, process.stop(), process.text()[-2000:])
+            self.assertNotIn('Traceback', process.text())
+            self.assertEqual([], [pid for pid in children if services.is_alive(pid)])
+
+    def check_hangup(self):
+        config = self.router.config
+        config.write_text(config.read_text().replace('debug = false', 'debug = true'))
+        for process in (self.router.resolver, self.router.api):
+            self.assertNotIn(' DEBUG ', process.text())
+            process.process.send_signal(signal.SIGHUP)
+        self.router.resolver.wait_for('is ready', times=4)
+        deployment.wait_until(
+            lambda: (
+                self.router.post(event(ON_A))[0] == 200
+                and ' DEBUG ' in self.router.resolver.text()
+                and ' DEBUG ' in self.router.api.text()
+            ),
+            'debug lines of both services',
+        )
+
+
+class StartTest(base.TestCase):
+    """What cannot work is said in one line that names the option, and ends the process."""
+
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def start(self, command, **values):
+        folder = self.useFixture(services.Folder()).path
+        config = folder / 'external-events-router.conf'
+        options = {
+            'DEFAULT': {'transport_url': services.RabbitMQ.ADDRESS},
+            'database': {'connection': f'sqlite:///{folder}/router.sqlite'},
+            'api': {'auth_strategy': 'noauth', 'bind_port': deployment.free_port()},
+        }
+        for name, value in values.items():
+            group, _, option = name.rpartition('__')
+            options.setdefault(group or 'DEFAULT', {})[option] = value
+        config.write_text(
+            '\n'.join(
+                f'[{group}]\n' + ''.join(f'{option} = {value}\n' for option, value in section.items())
+                for group, section in options.items()
+            )
+        )
+        process = self.useFixture(
+            deployment.Process(command, [deployment.BIN / command, '--config-file', config], folder)
+        )
+        status = process.process.wait(deployment.PATIENCE)
+        return status, process.text()
+
+    def assert_says(self, option, status, text):
+        self.assertNotEqual(0, status)
+        self.assertNotIn('Traceback', text)
+        last = text.strip().splitlines()[-1]
+        self.assertIn(option, last)
+        self.assertNotIn('secret', text)
+
+    def test_broker_that_cannot_be_reached(self):
+        url = f'rabbit://guest:secret@127.0.0.1:{deployment.free_port()}/'
+        for command in ('external-events-api', 'external-events-agent'):
+            self.assert_says('[DEFAULT] transport_url', *self.start(command, transport_url=url))
+
+    def test_database_that_cannot_be_reached(self):
+        for scheme in ('mysql+pymysql', 'postgresql+psycopg'):
+            url = f'{scheme}://root:secret@127.0.0.1:{deployment.free_port()}/router'
+            self.assert_says(
+                '[database] connection', *self.start('external-events-resolver', database__connection=url)
+            )
+
+    def test_database_without_a_schema(self):
+        status, text = self.start('external-events-resolver')
+        self.assert_says('[database] connection', status, text)
+        self.assertIn('external-events-manage db upgrade', text)
+
+    def test_bad_value(self):
+        for command in ('external-events-api', 'external-events-resolver', 'external-events-agent'):
+            self.assert_says('[delivery] ack_timeout', *self.start(command, delivery__ack_timeout='soon'))
+
+    def test_unknown_names(self):
+        for option, value, command in (
+            ('[host_map] backend', 'nonsense', 'external-events-resolver'),
+            ('[agent] handlers', 'nonsense', 'external-events-agent'),
+            ('[agent] source', 'nonsense', 'external-events-agent'),
+        ):
+            name = option.strip('[').replace('] ', '__')
+            self.assert_says(option, *self.start(command, **{name: value}))
+
+
+class ExecTest(base.TestCase):
+    """``external-events-agent`` itself, with the ``exec`` handler."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def test_exit_status_is_the_verdict(self):
+        self.router = self.useFixture(
+            deployment.Deployment(
+                transport_url=self.useFixture(services.RabbitMQ()).url,
+                connection=self.useFixture(services.MySQL()).url,
+                hosts=(),
+                hosts_of={ON_A: ['host-exec'], ON_B: ['host-exec']},
+                delivery__ack_timeout=ACK_TIMEOUT,
+                agent__handlers='log,exec',
+                exec__command="sh -c 'tee -a $0 | grep -qv refuse-me' {}".format('/dev/null'),
+            )
+        )
+        agent = self.useFixture(
+            deployment.Process(
+                'agent',
+                [
+                    deployment.BIN / 'external-events-agent',
+                    '--config-file',
+                    self.router.config,
+                    '--host',
+                    'host-exec',
+                ],
+                self.router.folder,
+            )
+        )
+        agent.wait_for('1 hosts on')
+        self.assertEqual((207, [200, 500]), self.router.post(event(ON_A), event(ON_B, tag='refuse-me')))
+        self.assertEqual(0, agent.stop(), agent.text()[-2000:])
+        self.assertIn(json.dumps('refuse-me')[1:-1], agent.text())
