@@ -29,18 +29,20 @@ class BodyLimitTest(base.TestCase):
     def test_lengths(self) -> None:
         app = middleware.BodyLimit(ok, max_bytes=100)
         for length, status in (
-            ('', '200 OK'),
-            ('0', '200 OK'),
-            ('100', '200 OK'),
-            ('00000100', '200 OK'),
-            ('101', '413 Request Entity Too Large'),
-            ('1000', '413 Request Entity Too Large'),
-            ('9' * 5000, '413 Request Entity Too Large'),
-            ('-1', '400 Bad Request'),
-            ('1e3', '400 Bad Request'),
-            ('\u00b2', '400 Bad Request'),
+            ('', 200),
+            ('0', 200),
+            ('100', 200),
+            ('00000100', 200),
+            ('101', 413),
+            ('1000', 413),
+            ('9' * 5000, 413),
+            ('-1', 400),
+            ('1e3', 400),
+            ('\u00b2', 400),
         ):
-            self.assertEqual((length, status), (length, Answer(app, CONTENT_LENGTH=length).status))
+            # NOTE: not the phrase, which newer releases of Python word otherwise.
+            answered = int(Answer(app, CONTENT_LENGTH=length).status.split()[0])
+            self.assertEqual((length, status), (length, answered))
 
 
 class ForkTest(base.TestCase):
