@@ -5,8 +5,8 @@ No transactions and no statements of the service here, see ``session``.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
+import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +26,9 @@ READ_TIMEOUT = 10.0
 
 #: Seconds that a statement waits for another transaction's lock, at most.
 LOCK_TIMEOUT = 5.0
+
+#: Seconds between attempts where SQLite itself does not wait.
+_POLL = 0.01
 
 #: Execution option: the transaction is going to write.
 WRITES = 'external_events_writes'
@@ -69,8 +72,7 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
         case 'sqlite':
             if not in_memory(engine.url):
                 sa.event.listen(engine, 'connect', _write_ahead)
-            # Before oslo.db's own listener, which would send a plain BEGIN.
-            sa.event.listen(engine, 'begin', _begin_immediate, insert=True)
+            sa.event.listen(engine, 'begin', _begin_immediate)
         case 'postgresql':
             if 'options' not in engine.url.query:
                 sa.event.listen(engine, 'connect', _statement_timeout(read_timeout))
@@ -104,19 +106,31 @@ def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
 
 
 def _write_ahead(dbapi_connection: Any, record: Any) -> None:
-    # NOTE: readers then do not wait for a writer. Where another process holds
-    # the file at this moment it has set the mode, or the next connection will;
-    # and what is wrong with a file the first statement says better.
-    with contextlib.suppress(sqlite3.DatabaseError):
-        dbapi_connection.execute('PRAGMA journal_mode = WAL')
+    # NOTE: readers then do not wait for a writer. The first one changes the
+    # mode of a new file, while others may have it open: SQLite then gives up
+    # at once and not at its timeout.
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            dbapi_connection.execute('PRAGMA journal_mode = WAL')
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_POLL)
+        except sqlite3.DatabaseError:
+            # What is wrong with the file the first statement says better.
+            return
+        else:
+            return
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
     # NOTE: a transaction that reads first and then finds that another one wrote
     # fails at once, whatever the timeout. So writers queue at their beginning.
-    if connection.get_execution_options().get(WRITES) and 'in_transaction' not in connection.info:
+    # The plain BEGIN that oslo.db has sent just before has done nothing yet.
+    if connection.get_execution_options().get(WRITES):
+        connection.exec_driver_sql('ROLLBACK')
         connection.exec_driver_sql('BEGIN IMMEDIATE')
-        connection.info['in_transaction'] = True
 
 
 def _statement_timeout(seconds: float) -> Any:

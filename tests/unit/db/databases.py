@@ -1,0 +1,41 @@
+"""A configured database for tests, on whatever URL."""
+
+import contextlib
+
+from oslo_config import cfg
+import sqlalchemy as sa
+
+from external_events_router import conf as router_conf
+from external_events_router.db import connecting
+from external_events_router.db import session
+
+
+def configured(url, **options):
+    """A configuration whose ``[database]`` has this connection, and these options."""
+    conf = cfg.ConfigOpts()
+    router_conf.register_all(conf)
+    conf([])
+    for name, value in {'connection': url, **options}.items():
+        conf.set_override(name, value, group='database')
+    return conf
+
+
+def database(url, *, read_timeout=connecting.READ_TIMEOUT, **options):
+    """The database of such a configuration."""
+    return session.Database.from_conf(configured(url, **options), read_timeout=read_timeout)
+
+
+@contextlib.contextmanager
+def statements(a_database):
+    """The statements that are sent meanwhile, without those that begin a transaction."""
+    sent = []
+
+    def keep(connection, cursor, statement, *rest):
+        if statement not in ('BEGIN', 'BEGIN IMMEDIATE', 'ROLLBACK'):
+            sent.append(statement)
+
+    sa.event.listen(a_database._engine, 'before_cursor_execute', keep)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(a_database._engine, 'before_cursor_execute', keep)

@@ -1,0 +1,167 @@
+"""What the database room promises, whichever database it is; mixed into a test case.
+
+The test case has ``self.url``, of an empty database.
+"""
+
+import contextlib
+import threading
+
+from alembic import autogenerate
+from alembic.runtime import migration as alembic_migration
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import models
+from external_events_router.db import session
+from tests.unit.db import databases
+
+SERVERS = models.Server.__table__
+
+
+class SchemaScenarios:
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(self.url)
+        self.addCleanup(self.database.close)
+
+    def test_upgrade_from_nothing_and_again(self):
+        self.assertIsNone(migration.current(self.database))
+        migration.upgrade(self.database)
+        migration.upgrade(self.database)
+        self.assertEqual(migration.head(), migration.current(self.database))
+        migration.check(self.database)
+
+    def test_migrations_make_what_the_models_say(self):
+        migration.upgrade(self.database)
+        with self.database.reading() as connection:
+            context = alembic_migration.MigrationContext.configure(connection)
+            self.assertEqual([], autogenerate.compare_metadata(context, models.Base.metadata))
+
+    def test_two_upgrades_at_once(self):
+        errors = []
+
+        def upgrade():
+            with contextlib.closing(databases.database(self.url)) as database:
+                try:
+                    migration.upgrade(database)
+                except exceptions.RouterError as exc:
+                    errors.append(exc)
+
+        threads = [threading.Thread(target=upgrade) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([], errors)
+        migration.check(self.database)
+
+    def test_no_schema_is_refused(self):
+        refused = self.assertRaises(exceptions.ConfigurationError, migration.check, self.database)
+        self.assertIn('[database] connection', str(refused))
+        self.assertIn('external-events-manage db upgrade', str(refused))
+
+    def test_an_old_schema_is_refused_and_a_newer_one_is_not(self):
+        migration.upgrade(self.database)
+        self._set_revision('999')
+        migration.check(self.database)
+        self.assertIn('newer than this release knows', self.logs.output)
+        migration.upgrade(self.database)
+        self.assertEqual('999', migration.current(self.database))
+
+    def _set_revision(self, revision):
+        with self.database.writing() as connection:
+            connection.execute(
+                sa.text('UPDATE alembic_version SET version_num = :revision'), {'revision': revision}
+            )
+
+
+class TransactionScenarios:
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(self.url)
+        self.addCleanup(self.database.close)
+        migration.upgrade(self.database)
+
+    def known(self):
+        with self.database.reading() as connection:
+            return sorted(connection.scalars(sa.select(SERVERS.c.uuid)))
+
+    def test_an_error_undoes_the_transaction(self):
+        with contextlib.suppress(ZeroDivisionError), self.database.writing() as connection:
+            self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}])
+            raise ZeroDivisionError
+        self.assertEqual([], self.known())
+
+    def test_insert_missing_lets_be_what_is_there(self):
+        for uuids in (['a', 'b'], ['b', 'c'], []):
+            with self.database.writing() as connection:
+                self.database.insert_missing(connection, SERVERS, [{'uuid': uuid} for uuid in uuids])
+        self.assertEqual(['a', 'b', 'c'], self.known())
+
+    def test_among_takes_any_number(self):
+        with self.database.writing() as connection:
+            self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}, {'uuid': 'b'}])
+        for values, expected in (
+            ([], []),
+            (['a'], ['a']),
+            (["b'%\\", 'b', *map(str, range(70_000))], ['b']),
+        ):
+            with self.database.reading() as connection:
+                among = self.database.among(SERVERS.c.uuid, values)
+                found = connection.scalars(sa.select(SERVERS.c.uuid).where(among))
+                self.assertEqual(expected, sorted(found))
+
+    def test_an_error_says_what_the_database_said_and_no_more(self):
+        def broken():
+            with session.translated(), self.database.reading() as connection:
+                connection.execute(sa.text("SELECT 'statement' FROM no_such_table"))
+
+        failed = self.assertRaises(exceptions.DatabaseUnavailable, broken)
+        self.assertIn('no_such_table', str(failed))
+        self.assertNotIn('statement', str(failed))
+        self.assertEqual(1, len(str(failed).splitlines()))
+
+    def test_who_loses_against_another_transaction_tries_again(self):
+        """Two transactions, each with a row that the other one wants next."""
+        with self.database.writing() as connection:
+            self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}, {'uuid': 'b'}])
+        both_hold_one = threading.Barrier(2)
+        attempts = []
+
+        @session.retried
+        def lock(first, second):
+            attempts.append(first)
+            with self.database.writing() as connection:
+                self._lock(connection, first)
+                if len(attempts) <= 2:
+                    # Times out where a database has one writer at a time.
+                    with contextlib.suppress(threading.BrokenBarrierError):
+                        both_hold_one.wait(timeout=1)
+                self._lock(connection, second)
+
+        errors = self._at_once(lambda: lock('a', 'b'), lambda: lock('b', 'a'))
+        self.assertEqual([], errors)
+        self.assertIn(len(attempts), self.ATTEMPTS)
+
+    #: What the two of the test above need; more than two where one is a deadlock's victim.
+    ATTEMPTS = range(3, 7)
+
+    def _lock(self, connection, uuid):
+        connection.execute(sa.update(SERVERS).where(SERVERS.c.uuid == uuid).values(uuid=f'{uuid}'))
+
+    def _at_once(self, *calls):
+        errors = []
+
+        def run(call):
+            try:
+                call()
+            except Exception as exc:
+                errors.append(exc)
+
+        threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors

@@ -1,0 +1,61 @@
+"""The URL to connect to."""
+
+from external_events_router import exceptions
+from external_events_router.db import connecting
+from tests import base
+
+
+def query(url, parameters=''):
+    return dict(connecting.bounded(url, parameters, read_timeout=7.0).query)
+
+
+class TestBounded(base.TestCase):
+    def test_every_wait_has_a_bound(self):
+        mysql = query('mysql+pymysql://router@db/router')
+        self.assertEqual(('5', '7', '7'), tuple(mysql[f'{n}_timeout'] for n in ('connect', 'read', 'write')))
+        postgresql = query('postgresql+psycopg://router@db/router')
+        self.assertEqual(('5', '10000'), (postgresql['connect_timeout'], postgresql['tcp_user_timeout']))
+        self.assertEqual('5.0', query('sqlite:////var/lib/router.db')['timeout'])
+
+    def test_the_operators_own_bounds_stay(self):
+        self.assertEqual('60', query('mysql://router@db/router?read_timeout=60')['read_timeout'])
+        both = query('postgresql://router@db/router?connect_timeout=9', 'keepalives_idle=30&sslmode=require')
+        self.assertEqual(
+            ('9', '30', 'require'), (both['connect_timeout'], both['keepalives_idle'], both['sslmode'])
+        )
+
+    def test_drivers_that_we_are_tested_with(self):
+        for given, used in (
+            ('mysql', 'mysql+pymysql'),
+            ('mariadb', 'mysql+pymysql'),
+            ('mariadb+pymysql', 'mysql+pymysql'),
+            ('mysql+mysqldb', 'mysql+mysqldb'),
+            ('postgresql', 'postgresql+psycopg'),
+            ('sqlite', 'sqlite'),
+        ):
+            url = connecting.bounded(f'{given}://router@db/router', read_timeout=1.0)
+            self.assertEqual(used, url.drivername)
+
+    def test_what_is_no_database_of_ours(self):
+        for url, expected in (
+            (None, 'is not set'),
+            ('', 'is not set'),
+            ('s3cret', 'is not a database URL'),
+            ('mysql://router:s3cret@db:port/router', 'is not a database URL'),
+            ('oracle://router:s3cret@db/router', 'oracle is none of'),
+        ):
+            refused = self.assertRaises(
+                exceptions.ConfigurationError, connecting.bounded, url, read_timeout=1.0
+            )
+            self.assertIn(f'[database] connection: {expected}', str(refused))
+            self.assertNotIn('s3cret', str(refused))
+
+    def test_in_memory(self):
+        for url, expected in (
+            ('sqlite://', True),
+            ('sqlite:///:memory:', True),
+            ('sqlite:////a/file', False),
+            ('mysql://db', False),
+        ):
+            made = connecting.bounded(url, read_timeout=1.0)
+            self.assertEqual(expected, connecting.in_memory(made), url)

@@ -1,0 +1,71 @@
+"""Transactions, on SQLite in a file and in memory; tests/integration has the other databases."""
+
+import threading
+
+import fixtures
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import session
+from tests import base
+from tests.unit.db import databases
+from tests.unit.db import scenarios
+
+
+class TestFile(scenarios.TransactionScenarios, base.TestCase):
+    # Writers queue at their beginning.
+    ATTEMPTS = range(2, 3)
+
+    def setUp(self):
+        self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
+        super().setUp()
+
+    def test_readers_do_not_wait_for_a_writer(self):
+        with self.database.writing() as writing:
+            self.database.insert_missing(writing, scenarios.SERVERS, [{'uuid': 'a'}])
+            self.assertEqual([], self.known())
+        self.assertEqual(['a'], self.known())
+
+    def test_a_file_that_is_no_database(self):
+        path = self.create_tempfiles([('bad', 'hello, world; I am a text, and long enough to be read')])[0]
+        database = databases.database(f'sqlite:///{path}')
+        failed = self.assertRaises(exceptions.DatabaseUnavailable, migration.current, database)
+        self.assertIn('not a database', str(failed))
+
+
+class TestMemory(scenarios.TransactionScenarios, base.TestCase):
+    url = 'sqlite://'
+    ATTEMPTS = range(2, 3)
+
+    def test_transactions_of_threads_do_not_mix(self):
+        """They share the one connection, so that one waits for the other."""
+        entered = threading.Event()
+
+        def other():
+            with self.database.reading():
+                entered.set()
+
+        thread = threading.Thread(target=other)
+        with self.database.writing() as connection:
+            thread.start()
+            self.database.insert_missing(connection, scenarios.SERVERS, [{'uuid': 'a'}])
+            self.assertFalse(entered.wait(timeout=0.1))
+        thread.join()
+        self.assertEqual(['a'], self.known())
+
+
+class TestUnreachable(base.TestCase):
+    def test_nothing_secret_is_said(self):
+        for scheme in ('postgresql', 'mysql'):
+            database = databases.database(f'{scheme}://router:s3cret@127.0.0.1:1/router')
+            failed = self.assertRaises(exceptions.DatabaseUnavailable, migration.current, database)
+            self.assertIn('127.0.0.1', str(failed))
+            refused = self.assertRaises(exceptions.ConfigurationError, migration.check, database)
+            self.assertIn('[database] connection', str(refused))
+            for text in (str(failed), str(refused), self.logs.output):
+                self.assertNotIn('s3cret', text)
+
+    def test_a_driver_that_is_not_installed(self):
+        conf = databases.configured('mysql+mysqldb://router@127.0.0.1/router')
+        refused = self.assertRaises(exceptions.ConfigurationError, session.Database.from_conf, conf)
+        self.assertIn('mysql+mysqldb', str(refused))
