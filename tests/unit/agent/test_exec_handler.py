@@ -56,7 +56,10 @@ class TestExecHandler(base.TestCase):
         self.assertNotIn('x' * (exec_handler.MAX_OUTPUT + 1), self.logs.output)
 
     def test_closed_output_is_not_the_end(self):
-        self.assertEqual('exit status 4', self._refused('exec >&- 2>&-; sleep 0.1; exit 4'))
+        before = time.thread_time()
+        self.assertEqual('exit status 4', self._refused('exec >&- 2>&-; sleep 0.5; exit 4'))
+        # It waits for the end, and does not look for it again and again.
+        self.assertLess(time.thread_time() - before, 0.2)
 
     def test_killed_with_its_children_at_the_timeout(self):
         pids = self.folder / 'pids'
