@@ -131,3 +131,18 @@ class TestReporter(base.TestCase):
         release.set()
         self._wait_for_reports(2)
         self.assertEqual(('a', frozenset('t')), self.client.reports[-1])
+
+    def test_change_while_the_source_is_asked_is_not_lost(self):
+        made = self._reporter()
+
+        class Changing(Source):
+            def servers(self, host):
+                answer = set(self.now)
+                if self.now == {'s'}:
+                    self.now = {'t'}
+                    made.changed(host)
+                return answer
+
+        made.add('a', Changing('s'))
+        self._wait_for_reports(2)
+        self.assertEqual([('a', frozenset('s')), ('a', frozenset('t'))], self.client.reports)
