@@ -8,11 +8,8 @@ decide. It does not know HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent import futures
-import queue
-import threading
 import time
 from typing import Protocol
 
@@ -21,6 +18,7 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import pools
 
 LOG = log.getLogger(__name__)
 
@@ -67,7 +65,7 @@ class RouterClient:
     def __init__(self, router: Router, *, ack_timeout: float, threads: int) -> None:
         self._router = router
         self._ack_timeout = ack_timeout
-        self._pool = _DaemonPool(threads)
+        self._pool = pools.DaemonPool(threads, 'route')
 
     def route(self, ctxt: context.RequestContext, batch: Sequence[events.Event]) -> Outcomes:
         """Have a batch delivered, within the ack timeout and :data:`GRACE`.
@@ -132,51 +130,3 @@ class RouterClient:
         if [outcome.event.id for outcome in outcomes] != [event.id for event in batch]:
             raise exceptions.MalformedMessage(what='answer of the resolver', value='other events')
         return outcomes
-
-
-class _DaemonPool:
-    """Threads that are started as they are needed, and that nobody waits for at exit.
-
-    ``concurrent.futures`` waits at exit for its threads, and so would keep a
-    process alive whose broker is away.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._jobs: queue.SimpleQueue[tuple[futures.Future[Outcomes], Callable[[], Outcomes]]] = (
-            queue.SimpleQueue()
-        )
-        self._idle = threading.Semaphore(0)
-        # Guards _started.
-        self._lock = threading.Lock()
-        self._started = 0
-
-    def submit(self, job: Callable[[], Outcomes]) -> futures.Future[Outcomes]:
-        """Have a job done by the next free thread, unless it is cancelled before."""
-        future: futures.Future[Outcomes] = futures.Future()
-        self._jobs.put((future, job))
-        if not self._idle.acquire(blocking=False):
-            with self._lock:
-                if self._started < self._size:
-                    self._started += 1
-                    threading.Thread(target=self._work, name='route', daemon=True).start()
-        return future
-
-    def _work(self) -> None:
-        while True:
-            future, job = self._jobs.get()
-            if not future.set_running_or_notify_cancel():
-                self._idle.release()
-                continue
-            try:
-                outcomes = job()
-            except BaseException as exc:
-                self._idle.release()
-                future.set_exception(exc)
-            else:
-                # NOTE: free before the caller knows, so that its next job
-                # finds this thread and starts no other.
-                self._idle.release()
-                future.set_result(outcomes)
-                del outcomes
-            del future, job

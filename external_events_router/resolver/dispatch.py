@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from concurrent import futures
 import contextlib
+import functools
 import time
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import pools
 
 LOG = log.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Dispatcher:
     def __init__(self, sender: Sender, *, publishers: int) -> None:
         """:param publishers: how many casts may be on their way at the same time"""
         self._sender = sender
-        self._pool = futures.ThreadPoolExecutor(publishers, thread_name_prefix='publisher')
+        self._pool = pools.DaemonPool(publishers, 'publisher')
 
     @contextlib.contextmanager
     def cast(
@@ -55,7 +56,7 @@ class Dispatcher:
         :param on_failure: called with the host and the reason, from another thread
         """
         begun = [
-            self._pool.submit(self._cast_one, ctxt, host, delivery, on_failure)
+            self._pool.submit(functools.partial(self._cast_one, ctxt, host, delivery, on_failure))
             for host, delivery in deliveries.items()
         ]
         try:
@@ -66,7 +67,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Publish no more. A cast that hangs in the broker is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
     def _cast_one(
         self,

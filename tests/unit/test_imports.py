@@ -18,6 +18,7 @@ ROOT = pathlib.Path(external_events_router.__file__).parent
 #: all below it. Leaves first, then the services, then who puts them together.
 ALLOWED = {
     'exceptions': (),
+    'pools': (),
     'events': ('exceptions',),
     'schemas': ('events', 'exceptions'),
     'context': (),
@@ -25,8 +26,8 @@ ALLOWED = {
     'conf': ('conf',),
     'conf.opts': ('conf', 'rpc'),
     'db': ('conf', 'exceptions'),
-    'api': ('conf', 'context', 'events', 'exceptions', 'rpc', 'schemas', 'resolver.rpcapi'),
-    'resolver': ('conf', 'context', 'events', 'exceptions', 'rpc', 'db', 'agent.rpcapi'),
+    'api': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'schemas', 'resolver.rpcapi'),
+    'resolver': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'db', 'agent.rpcapi'),
     'resolver.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
     'agent': ('conf', 'context', 'events', 'exceptions', 'rpc', 'resolver.rpcapi'),
     'agent.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
@@ -35,7 +36,7 @@ ALLOWED = {
 }
 
 #: Those of the above that import from the standard library and each other only.
-STANDARD_LIBRARY_ONLY = ('exceptions', 'events')
+STANDARD_LIBRARY_ONLY = ('exceptions', 'events', 'pools')
 
 #: May be imported by these alone, whatever the table says.
 IMPORTED_BY = {'cmd': ('cmd', 'wsgi'), 'wsgi': ('cmd',)}
