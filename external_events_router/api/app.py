@@ -24,6 +24,7 @@ from external_events_router.api import auth
 from external_events_router.api import faults
 from external_events_router.api import handlers
 from external_events_router.api import middleware
+from external_events_router.api import openapi
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
@@ -91,6 +92,7 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
         routes.add_route(f'/{endpoint}', versions.Document(endpoint, microversioned=not legacy))
         routes.add_route(f'/{endpoint}/{RESOURCE}', resource)
         routes.add_route(f'/{endpoint}/{{project_id:project}}/{RESOURCE}', resource)
+    routes.add_route(middleware.OPENAPI, openapi.Served())
     routes.add_sink(_elsewhere, '/')
     routes.add_error_handler(faults.Fault, _render_fault)
     routes.add_error_handler(falcon.HTTPError, _render_unrouted)

@@ -27,6 +27,9 @@ StartResponse = Callable[..., Any]
 #: Names of the response headers that carry our id of the request.
 ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 
+#: Where the API describes itself.
+OPENAPI = '/v2.1/openapi.json'
+
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
 _SLASHES = re.compile('//+')
 
@@ -102,7 +105,7 @@ class Fork:
     """Sends a request on by its path.
 
     :param api: what lies below ``/v2`` and ``/v2.1``, and needs a token
-    :param documents: the endpoints' roots, which need none
+    :param documents: the endpoints' roots and the API's description, which need none
     :param elsewhere: every other path but ``/healthcheck``
     """
 
@@ -114,7 +117,12 @@ class Fork:
         healthcheck: auth.WSGIApp,
         elsewhere: auth.WSGIApp,
     ) -> None:
-        self._exact = {'/v2': documents, '/v2.1': documents, '/healthcheck': healthcheck}
+        self._exact = {
+            '/v2': documents,
+            '/v2.1': documents,
+            OPENAPI: documents,
+            '/healthcheck': healthcheck,
+        }
         self._api = api
         self._elsewhere = elsewhere
 

@@ -97,6 +97,24 @@ def _media_type(endpoint: str) -> dict[str, str]:
     }
 
 
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema of the document at an endpoint's root."""
+    return {'type': 'object', 'properties': {'version': _about_schema()}, 'required': ['version']}
+
+
+def list_schema() -> dict[str, Any]:
+    """The JSON Schema of the document at ``/``."""
+    about = {'type': 'array', 'minItems': len(_ENDPOINTS), 'items': _about_schema()}
+    return {'type': 'object', 'properties': {'versions': about}, 'required': ['versions']}
+
+
+def _about_schema() -> dict[str, Any]:
+    members: dict[str, Any] = {member: {'type': 'string'} for member in _ENDPOINTS['v2']}
+    link = {'type': 'object', 'properties': {'rel': {'type': 'string'}, 'href': {'type': 'string'}}}
+    members['links'] = {'type': 'array', 'minItems': 1, 'items': {**link, 'required': ['rel', 'href']}}
+    return {'type': 'object', 'properties': members, 'required': list(members)}
+
+
 def _answer(resp: falcon.Response, document: dict[str, Any]) -> None:
     resp.content_type = 'application/json'
     resp.data = json.dumps(document).encode()
