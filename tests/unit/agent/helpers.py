@@ -26,7 +26,7 @@ from external_events_router.agent import clock
 from external_events_router.resolver import rpcapi
 
 #: Seconds. No wait of a test is longer, and none that succeeds is nearly so long.
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 SERVER = '2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41'
 OTHER_SERVER = '9d0e2b7a-0f51-4b7c-8d53-6a1d6b1a4f10'
