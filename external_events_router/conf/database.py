@@ -10,7 +10,7 @@ from __future__ import annotations
 from oslo_config import cfg
 from oslo_db import options
 
-GROUP = cfg.OptGroup('database', title='The database')
+GROUP = 'database'
 
 #: Seconds that a thread waits for a connection of the pool.
 POOL_TIMEOUT = 5
@@ -22,7 +22,6 @@ def set_defaults() -> None:
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    conf.register_group(GROUP)
     conf.register_opts(options.database_opts, group=GROUP)
 
 
@@ -32,4 +31,4 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 def library_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """The options as :func:`list_opts` would have them, were they ours."""
-    return [(GROUP.name, options.database_opts)]
+    return [(GROUP, options.database_opts)]

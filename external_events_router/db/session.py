@@ -181,8 +181,8 @@ def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def _what_it_said(exc: BaseException) -> str:
-    # NOTE: SQLAlchemy's own text would bring the statement and its values.
+    # NOTE: SQLAlchemy's own text would bring the statement and its values, and
+    # so do psycopg's further lines.
     inner = getattr(exc, 'inner_exception', None) or exc
     inner = getattr(inner, 'orig', None) or inner
-    text = ' '.join(str(inner).split())
-    return f'{type(inner).__name__}: {text}' if text else type(inner).__name__
+    return ': '.join([type(inner).__name__, *str(inner).strip().splitlines()[:1]])

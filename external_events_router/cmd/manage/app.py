@@ -17,6 +17,7 @@ from cliff import command
 from cliff import commandmanager
 from cliff import show
 from oslo_config import cfg
+from oslo_log import log
 
 from external_events_router.cmd import startup
 from external_events_router.db import session
@@ -77,6 +78,9 @@ class ManageApp(app.App):
         arguments += [f'--config-dir={path}' for path in options.config_dir]
         arguments += ['--log-file', options.log_file] if options.log_file else []
         arguments += ['--debug'] if options.debug or options.verbose_level > 1 else []
+        # NOTE: oslo.log would write to the standard output, into the answer.
+        log.register_options(cfg.CONF)
+        cfg.CONF.set_default('use_stderr', True)
         self._conf = startup.load(NAME, arguments)
         if not self._conf.debug:
             # NOTE: the terminal is for the command's answer. What oslo.db has

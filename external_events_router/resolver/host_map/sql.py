@@ -102,14 +102,14 @@ class SqlHostMap:
     @session.retried
     def unassign(self, server_uuid: str, host: str) -> None:
         """As :class:`base.WritableHostMap` says. That the server is not on the host is no error."""
-        server_uuid = base.server_uuid(server_uuid)
+        server_uuid, host = base.server_uuid(server_uuid), base.host_name(host)
         with self._database.writing() as connection:
             found = connection.scalar(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid))
             if found is None:
                 raise exceptions.NoSuchServer(server_uuid=server_uuid)
             connection.execute(
                 sa.delete(_server_hosts).where(
-                    _server_hosts.c.server_uuid == server_uuid, _server_hosts.c.host == base.host_name(host)
+                    _server_hosts.c.server_uuid == server_uuid, _server_hosts.c.host == host
                 )
             )
 

@@ -1,0 +1,110 @@
+"""The database and the host map in it, on PostgreSQL and on MariaDB or MySQL."""
+
+import time
+
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import models
+from external_events_router.db import session
+from tests import base
+from tests.integration import services
+from tests.unit.db import databases
+from tests.unit.db import scenarios as db_scenarios
+from tests.unit.resolver.host_map import scenarios as map_scenarios
+
+
+class _EmptyDatabase(base.TestCase):
+    """The test has a database of its own, dropped when it has ended."""
+
+    SERVICE: type[services.MySQL] | type[services.PostgreSQL]
+
+    def setUp(self):
+        # NOTE: what super().setUp() of the scenarios does needs it already, and
+        # fixtures can only be used after that; so the class is asked first.
+        self.url = self._made.url
+        super().setUp()
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls._made = cls.SERVICE()
+        cls._made.setUp()
+        cls.addClassCleanup(cls._made.cleanUp)
+
+    def tearDown(self):
+        engine = sa.create_engine(self.url)
+        models.Base.metadata.drop_all(engine)
+        with engine.begin() as connection:
+            connection.execute(sa.text('DROP TABLE IF EXISTS alembic_version'))
+        engine.dispose()
+        super().tearDown()
+
+
+class BoundScenarios:
+    """A statement ends when its time is over, on the connection's side or the server's."""
+
+    NAP: str
+
+    def test_a_statement_that_takes_too_long(self):
+        database = databases.database(self.url, read_timeout=1.0)
+        self.addCleanup(database.close)
+
+        def nap():
+            with session.translated(), database.reading() as connection:
+                connection.execute(sa.text(self.NAP))
+
+        began = time.monotonic()
+        self.assertRaises(exceptions.DatabaseUnavailable, nap)
+        self.assertLess(time.monotonic() - began, 10)
+        # And the next one finds a connection that works.
+        self.assertIsNone(migration.current(database))
+
+    def test_a_database_that_is_not_there(self):
+        url = sa.make_url(self.url).set(database='eer_test_not_there').render_as_string(hide_password=False)
+        refused = self.assertRaises(exceptions.ConfigurationError, migration.check, databases.database(url))
+        self.assertIn('[database] connection', str(refused))
+        self.assertIn('eer_test_not_there', str(refused))
+
+
+class TestPostgreSQLSchema(db_scenarios.SchemaScenarios, _EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestPostgreSQLTransactions(db_scenarios.TransactionScenarios, _EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestPostgreSQLBounds(BoundScenarios, _EmptyDatabase):
+    SERVICE = services.PostgreSQL
+    NAP = 'SELECT pg_sleep(30)'
+
+
+class TestPostgreSQLHostMap(map_scenarios.HostMapScenarios, _EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+    def test_an_import_has_the_database_count(self):
+        """Without it, look-ups would read the tables instead of their keys."""
+        self.map.import_lines([map_scenarios.line(map_scenarios.A, 'one', 'two')])
+        query = "SELECT relname, reltuples FROM pg_class WHERE relname IN ('servers', 'server_hosts')"
+        with self.database.reading() as connection:
+            counted = dict(connection.execute(sa.text(query)).all())
+        self.assertEqual({'servers': 1, 'server_hosts': 2}, counted)
+
+
+class TestMySQLSchema(db_scenarios.SchemaScenarios, _EmptyDatabase):
+    SERVICE = services.MySQL
+
+
+class TestMySQLTransactions(db_scenarios.TransactionScenarios, _EmptyDatabase):
+    SERVICE = services.MySQL
+
+
+class TestMySQLBounds(BoundScenarios, _EmptyDatabase):
+    SERVICE = services.MySQL
+    NAP = 'SELECT sleep(30)'
+
+
+class TestMySQLHostMap(map_scenarios.HostMapScenarios, _EmptyDatabase):
+    SERVICE = services.MySQL

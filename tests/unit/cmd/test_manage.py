@@ -1,0 +1,197 @@
+"""The operator's command. In a process of its own, which runs several of them one after the other."""
+
+import contextlib
+import json
+import pathlib
+import sqlite3
+import subprocess
+import sys
+
+import fixtures
+
+from external_events_router.db import migration
+from tests import base
+
+A, B = ('00000000-0000-0000-0000-00000000000a', '00000000-0000-0000-0000-00000000000b')
+
+#: Runs the commands that it is given as JSON, and says of each how it ended.
+COMMANDS = """
+import contextlib, io, json, sys
+from oslo_config import cfg
+from external_events_router.cmd import manage
+
+answers = []
+for argv in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = manage.run(argv)
+        except SystemExit as exc:
+            status = exc.code
+    cfg.CONF.reset()
+    answers.append((status, out.getvalue(), err.getvalue()))
+json.dump(answers, sys.stdout)
+"""
+
+SCRIPT = 'import sys; from external_events_router.cmd import manage; sys.exit(manage.main())'
+
+
+class ManageTestCase(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.config = self.folder / 'router.conf'
+        self.configure(f'sqlite:///{self.folder}/router.db')
+
+    def configure(self, connection):
+        self.config.write_text(f'[database]\nconnection = {connection}\n')
+
+    def manage(self, *commands, config=None):
+        """Status, standard output and standard error of each command."""
+        config = str(config or self.config)
+        argvs = [['--config-file', config, *command.split()] for command in commands]
+        done = subprocess.run(
+            [sys.executable, '-c', COMMANDS, json.dumps(argvs)],
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=50,
+        )
+        self.assertEqual('', done.stderr)
+        return json.loads(done.stdout)
+
+    def refused(self, answer):
+        """The one line of a command that failed."""
+        status, out, err = answer
+        self.assertEqual((1, ''), (status, out))
+        self.assertEqual(1, len(err.splitlines()), err)
+        self.assertTrue(err.startswith('external-events-manage: '), err)
+        return err
+
+    def map_file(self, *lines):
+        path = self.folder / 'map.jsonl'
+        path.write_text(''.join(f'{line}\n' for line in lines))
+        return path
+
+
+class TestSchema(ManageTestCase):
+    def test_from_nothing(self):
+        before, early, upgrade, again, after = self.manage(
+            'db version -f json', f'host-map show {A}', 'db upgrade', 'db upgrade', 'db version -f value'
+        )
+        self.assertEqual({'current': None, 'newest': migration.head()}, json.loads(before[1]))
+        self.assertIn('external-events-manage db upgrade', self.refused(early))
+        self.assertEqual([[0, '', '']] * 2, [upgrade, again])
+        self.assertEqual([migration.head()] * 2, after[1].split())
+
+    def test_what_is_logged_does_not_get_into_the_answer(self):
+        self.manage('db upgrade', f'host-map assign {A} one')
+        with contextlib.closing(sqlite3.connect(self.folder / 'router.db')) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = '999'")
+        (export,) = self.manage('host-map export')
+        self.assertEqual({'server': A, 'hosts': ['one']}, json.loads(export[1]))
+        self.assertIn('newer than this release knows', export[2])
+
+
+class TestHostMap(ManageTestCase):
+    def test_a_life(self):
+        _, assign, both, show, one, none, table, forget, gone = self.manage(
+            'db upgrade',
+            f'host-map assign {A.upper()} host-b -f json',
+            f'host-map assign {A} host-a -f csv',
+            f'host-map show {A} -f json',
+            f'host-map unassign {A} host-b -f value',
+            f'host-map unassign {A} host-a -f json',
+            f'host-map show {A}',
+            f'host-map forget {A}',
+            f'host-map show {A}',
+        )
+        self.assertEqual({'server': A, 'hosts': ['host-b']}, json.loads(assign[1]))
+        self.assertEqual(f'server,hosts\n{A},"host-a, host-b"\n', both[1])
+        self.assertEqual({'server': A, 'hosts': ['host-a', 'host-b']}, json.loads(show[1]))
+        self.assertEqual([0, f"{A}\n['host-a']\n", ''], one)
+        self.assertEqual({'server': A, 'hosts': []}, json.loads(none[1]))
+        self.assertIn(f'| server | {A} |', table[1])
+        self.assertEqual([0, '', ''], forget)
+        self.assertIn(A, self.refused(gone))
+
+    def test_import_and_export(self):
+        path = self.map_file(f'{{"server": "{B}", "hosts": ["two", "one"]}}', '', f'{{"server": "{A}"}}')
+        _, imported, again, export = self.manage(
+            'db upgrade',
+            f'host-map import {path} -f json',
+            f'host-map import {path} -f csv',
+            'host-map export',
+        )
+        self.assertEqual({'servers': 2, 'added': 2, 'changed': 0, 'unchanged': 0}, json.loads(imported[1]))
+        self.assertEqual('servers,added,changed,unchanged\n2,0,0,2\n', again[1])
+        self.assertEqual(
+            [{'server': A, 'hosts': []}, {'server': B, 'hosts': ['one', 'two']}],
+            [json.loads(line) for line in export[1].splitlines()],
+        )
+
+    def test_import_from_standard_input(self):
+        self.manage('db upgrade')
+        done = subprocess.run(
+            [sys.executable, '-c', SCRIPT, '--config-file', self.config, 'host-map', 'import', '-'],
+            capture_output=True,
+            check=True,
+            input=f'{{"server": "{A}"}}\n',
+            text=True,
+            timeout=50,
+        )
+        self.assertIn('| added     | 1     |', done.stdout)
+
+    def test_progress_is_told(self):
+        path = self.map_file(*(f'{{"server": "{number:032x}"}}' for number in range(100_001)))
+        _, imported = self.manage('db upgrade', f'host-map import {path}')
+        self.assertEqual(
+            ['reading: 100000 lines', 'writing: 100000 of 100001 servers'], imported[2].splitlines()
+        )
+
+    def test_a_bad_line_changes_nothing(self):
+        path = self.map_file(f'{{"server": "{A}"}}', f'{{"server": "{B}", "hosts": "one"}}')
+        _, bad, export = self.manage('db upgrade', f'host-map import {path}', 'host-map export')
+        self.assertIn('line 2: "hosts" is not a list', self.refused(bad))
+        self.assertEqual([0, '', ''], export)
+
+
+class TestErrors(ManageTestCase):
+    def test_one_line_each(self):
+        _, *answers = self.manage(
+            'db upgrade',
+            'host-map show nonsense',
+            f'host-map assign {A} {"x" * 256}',
+            f'host-map unassign {A} one',
+            f'host-map forget {A}',
+            f'host-map import {self.folder}/not-there',
+        )
+        expected = ('nonsense', 'host name', A, A, 'not-there')
+        for answer, part in zip(answers, expected, strict=True):
+            self.assertIn(part, self.refused(answer))
+
+    def test_an_unreachable_database(self):
+        for connection in (
+            'postgresql://router:s3cret@127.0.0.1:1/router',
+            'mysql://router:s3cret@127.0.0.1:1/router',
+            f'sqlite:///{self.folder}/no/such/folder.db',
+        ):
+            self.configure(connection)
+            for answer in self.manage('host-map export', 'db upgrade'):
+                self.assertNotIn('s3cret', self.refused(answer))
+
+    def test_no_configuration(self):
+        (missing,) = self.manage('db version', config=self.folder / 'not-there')
+        self.assertIn('not-there', self.refused(missing))
+        self.config.write_text('')
+        (unset,) = self.manage('db version')
+        self.assertIn('[database] connection: is not set', self.refused(unset))
+        self.config.write_text('[database]\nmax_pool_size = many\n')
+        (bad,) = self.manage('db version')
+        self.assertIn('[database] max_pool_size', self.refused(bad))
+
+    def test_no_command(self):
+        status, out, err = self.manage('')[0]
+        self.assertEqual((1, ''), (status, out))
+        self.assertIn('usage: external-events-manage', err)

@@ -1,0 +1,181 @@
+"""What the SQL host map promises, whichever database it is in; mixed into a test case.
+
+The test case has ``self.url``, of an empty database.
+"""
+
+import json
+import threading
+import uuid
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.resolver.host_map import base
+from external_events_router.resolver.host_map import sql
+from tests.unit.db import databases
+
+A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
+
+
+def line(server, *hosts):
+    return json.dumps({'server': server, 'hosts': hosts}).encode() + b'\n'
+
+
+class HostMapScenarios:
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(self.url)
+        migration.upgrade(self.database)
+        self.map = sql.SqlHostMap(self.database)
+        self.addCleanup(self.map.close)
+
+    def located(self):
+        return {entry.server_uuid: entry.hosts for entry in self.map.export()}
+
+    def test_hosts_of(self):
+        self.map.import_lines([line(A), line(B, 'one'), line(C, 'two', 'one')])
+        found = self.map.hosts_of([A, B, C, D])
+        self.assertEqual({A: (), B: ('one',), C: ('one', 'two')}, found)
+        self.assertEqual({}, self.map.hosts_of([]))
+
+    def test_hosts_of_is_one_query_whatever_the_number(self):
+        self.map.assign(B, 'one')
+        many = [str(uuid.UUID(int=number)) for number in range(1, 70_001)]
+        for servers in ([B], many):
+            with databases.statements(self.database) as sent:
+                self.assertEqual({B: ('one',)}, self.map.hosts_of(servers))
+            self.assertEqual(1, len(sent), sent)
+
+    def test_show(self):
+        self.map.import_lines([line(A)])
+        self.assertEqual((), self.map.show(A.upper()))
+        self.assertRaises(exceptions.NoSuchServer, self.map.show, B)
+
+    def test_assign(self):
+        self.map.assign(A, 'one')
+        self.map.assign(A.replace('-', ''), 'two')
+        self.map.assign(A, 'one')
+        self.assertEqual({A: ('one', 'two')}, self.located())
+
+    def test_names_that_differ_in_case_are_two_hosts(self):
+        self.map.assign(A, 'Host')
+        self.map.assign(A, 'host')
+        self.map.assign(B, 'host')
+        self.assertEqual(('Host', 'host'), self.map.show(A))
+        self.map.report('host', [])
+        self.assertEqual({A: ('Host',), B: ()}, self.located())
+
+    def test_unassign(self):
+        self.map.assign(A, 'one')
+        self.map.unassign(A, 'two')
+        self.assertEqual({A: ('one',)}, self.located())
+        self.map.unassign(A, 'one')
+        self.assertEqual({A: ()}, self.located())
+        self.assertRaises(exceptions.NoSuchServer, self.map.unassign, B, 'one')
+
+    def test_forget(self):
+        self.map.assign(A, 'one')
+        self.map.forget(A)
+        self.assertEqual({}, self.located())
+        self.assertRaises(exceptions.NoSuchServer, self.map.forget, A)
+        self.map.assign(A, 'two')
+        self.assertEqual({A: ('two',)}, self.located())
+
+    def test_report(self):
+        self.map.import_lines([line(A, 'one'), line(B, 'one', 'two'), line(C, 'two')])
+        change = self.map.report('one', [A, C, D])
+        self.assertEqual(base.Change(gained=frozenset({C, D}), lost=frozenset({B})), change)
+        self.assertEqual({A: ('one',), B: ('two',), C: ('one', 'two'), D: ('one',)}, self.located())
+
+    def test_a_report_without_news_is_one_query(self):
+        self.map.report('one', [A, B])
+        with databases.statements(self.database) as sent:
+            self.assertEqual(base.Change(), self.map.report('one', [B, A]))
+        self.assertEqual(1, len(sent), sent)
+
+    def test_a_report_writes_only_what_changed(self):
+        self.map.report('one', [str(uuid.UUID(int=number)) for number in range(3_000)])
+        with databases.statements(self.database) as sent:
+            self.map.report('one', [str(uuid.UUID(int=number)) for number in range(1, 3_001)])
+        # Two reads, a delete, and an insert into each table.
+        self.assertEqual(5, len(sent), sent)
+
+    def test_what_is_no_server_and_no_host(self):
+        for call in (
+            lambda: self.map.assign('nonsense', 'one'),
+            lambda: self.map.assign(A, 'a host'),
+            lambda: self.map.assign(A, ''),
+            lambda: self.map.unassign(A, 'x' * 256),
+            lambda: self.map.report('h\N{LATIN SMALL LETTER O WITH DIAERESIS}st', [A]),
+            lambda: self.map.report('one', [A, '']),
+            lambda: self.map.forget('0x' + A[2:]),
+        ):
+            self.assertRaises(exceptions.MalformedMessage, call)
+        self.assertEqual({}, self.located())
+        self.map.assign(A, 'x' * 255)
+
+    def test_many_at_once(self):
+        """Hosts report while servers are assigned and forgotten; nobody fails, and all ends well."""
+        servers = [str(uuid.UUID(int=number)) for number in range(40)]
+
+        def report(host, ordered):
+            for _ in range(5):
+                self.map.report(host, ordered)
+                self.map.report(host, [])
+            self.map.report(host, ordered)
+
+        def churn():
+            for server in servers:
+                self.map.assign(server, 'three')
+                self.map.forget(server)
+
+        errors = self._at_once(lambda: report('one', servers), lambda: report('two', servers[::-1]), churn)
+        self.assertEqual([], errors)
+        self.map.report('one', servers)
+        self.map.report('two', servers)
+        self.assertEqual(dict.fromkeys(servers, ('one', 'two')), self.located())
+
+    def _at_once(self, *calls):
+        errors = []
+
+        def run(call):
+            try:
+                call()
+            except exceptions.NoSuchServer:
+                # Another thread has forgotten it first.
+                pass
+            except Exception as exc:
+                errors.append(exc)
+
+        threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return errors
+
+    def test_import_replaces_what_it_names(self):
+        self.map.import_lines([line(A, 'one'), line(B, 'one'), line(C, 'two')])
+        told = []
+        imported = self.map.import_lines(
+            [line(B, 'three', 'four'), b'\n', line(C, 'two'), line(D)],
+            progress=lambda *step: told.append(step),
+        )
+        self.assertEqual(sql.Imported(added=1, changed=1, unchanged=1), imported)
+        self.assertEqual({A: ('one',), B: ('four', 'three'), C: ('two',), D: ()}, self.located())
+        self.assertEqual([('reading', 4, None), ('writing', 3, 3)], told)
+
+    def test_a_bad_line_changes_nothing(self):
+        self.map.assign(A, 'one')
+        bad = self.assertRaises(
+            exceptions.BadLine, self.map.import_lines, [line(A, 'two'), line(B), b'{"server": 7}']
+        )
+        self.assertTrue(str(bad).startswith('line 3: '), bad)
+        self.assertEqual({A: ('one',)}, self.located())
+
+    def test_more_than_a_page(self):
+        expected = {str(uuid.UUID(int=number)): ('one', 'two')[: number % 3] for number in range(1, 2_502)}
+        ordered = [line(server, *hosts) for server, hosts in expected.items()]
+        imported = self.map.import_lines(reversed(ordered))
+        self.assertEqual(sql.Imported(added=2_501, changed=0, unchanged=0), imported)
+        self.assertEqual(expected, self.located())
+        self.assertEqual(list(expected), list(self.located()))

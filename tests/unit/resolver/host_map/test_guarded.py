@@ -1,0 +1,264 @@
+"""The guard between a host map and the resolver, over a map that fails and hangs on request."""
+
+import threading
+import time
+
+from external_events_router import exceptions
+from external_events_router.resolver.host_map import base
+from external_events_router.resolver.host_map import guarded
+from tests import base as tests_base
+
+A, B, C = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3))
+
+#: Seconds. What is expected to happen takes far less; what is not, far more.
+LONG = 30.0
+
+
+def wait_until(condition):
+    """Return when the condition holds; fail when it does not for long."""
+    deadline = time.monotonic() + LONG
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError('waited in vain')
+        time.sleep(0.005)
+
+
+class Source:
+    """A host map in a dict."""
+
+    def __init__(self):
+        self.hosts = {}
+        self.asked = 0
+        self.error = None
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.answered = threading.Semaphore(0)
+
+    def hosts_of(self, server_uuids):
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        found = {server: self.hosts[server] for server in server_uuids if server in self.hosts}
+        if not self.may_answer.wait(LONG):
+            raise AssertionError('nobody let it answer')
+        self.answered.release()
+        return found
+
+    def assign(self, server_uuid, host):
+        self.hosts[server_uuid] = tuple(sorted({*self.hosts.get(server_uuid, ()), host}))
+
+    def unassign(self, server_uuid, host):
+        self.hosts[server_uuid] = tuple(one for one in self.hosts[server_uuid] if one != host)
+
+    def forget(self, server_uuid):
+        del self.hosts[server_uuid]
+
+    def report(self, host, server_uuids):
+        there = {server for server, hosts in self.hosts.items() if host in hosts}
+        change = base.Change(frozenset(server_uuids) - there, frozenset(there - set(server_uuids)))
+        for server in change.gained:
+            self.assign(server, host)
+        for server in change.lost:
+            self.unassign(server, host)
+        return change
+
+    def check(self):
+        pass
+
+    def close(self):
+        pass
+
+
+class GuardedTestCase(tests_base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.source = Source()
+        self.source.hosts = {A: ('one',), B: ()}
+        self.now = 0.0
+        self.addCleanup(self.source.may_answer.set)
+
+    def guard(self, **options):
+        guard = guarded.GuardedHostMap(self.source, **{'timeout': LONG, 'clock': lambda: self.now, **options})
+        self.addCleanup(guard.close)
+        return guard
+
+    def break_source(self):
+        self.source.error = exceptions.DatabaseUnavailable(reason='gone')
+
+
+class TestLookup(GuardedTestCase):
+    def test_an_answer(self):
+        self.assertEqual(base.Lookup({A: ('one',), B: ()}), self.guard().lookup([A, B, C]))
+        self.assertEqual(base.Lookup({}), self.guard().lookup([]))
+
+    def test_a_failure_finds_what_was_seen_before(self):
+        guard = self.guard()
+        guard.lookup([A, B])
+        self.break_source()
+        found = guard.lookup([A, B, C])
+        self.assertEqual(({A: ('one',), B: ()}, frozenset({C})), (found.hosts, found.unavailable))
+        self.assertIn('gone', found.reason)
+        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+
+    def test_a_server_that_is_gone_is_not_remembered(self):
+        guard = self.guard()
+        guard.lookup([A])
+        del self.source.hosts[A]
+        guard.lookup([A])
+        self.break_source()
+        self.assertEqual(frozenset({A}), guard.lookup([A]).unavailable)
+
+    def test_those_asked_for_last_are_remembered(self):
+        guard = self.guard(remembered=2)
+        self.source.hosts[C] = ('three',)
+        for server in (A, B, A, C):
+            guard.lookup([server])
+        self.break_source()
+        self.assertEqual({A: ('one',), C: ('three',)}, guard.lookup([A, B, C]).hosts)
+
+    def test_nothing_is_remembered_on_request(self):
+        guard = self.guard(remembered=0)
+        guard.lookup([A])
+        self.break_source()
+        self.assertEqual(frozenset({A}), guard.lookup([A]).unavailable)
+
+    def test_other_errors_are_not_hidden(self):
+        guard = self.guard()
+        self.source.error = ZeroDivisionError()
+        self.assertRaises(ZeroDivisionError, guard.lookup, [A])
+
+
+class TestHanging(GuardedTestCase):
+    def test_a_lookup_ends_in_time_and_its_answer_is_remembered(self):
+        guard = self.guard(timeout=0.05)
+        self.source.may_answer.clear()
+        began = time.monotonic()
+        found = guard.lookup([A])
+        self.assertLess(time.monotonic() - began, LONG / 2)
+        self.assertEqual(frozenset({A}), found.unavailable)
+        self.assertIn('0.05 s', found.reason)
+        self.source.may_answer.set()
+        self.assertTrue(self.source.answered.acquire(timeout=LONG))
+        self.break_source()
+        wait_until(lambda: not guard.lookup([A]).unavailable)
+        self.assertEqual({A: ('one',)}, guard.lookup([A]).hosts)
+
+    def test_no_more_threads_than_allowed(self):
+        guard = self.guard(timeout=0.02, threads=2)
+        self.source.may_answer.clear()
+        before = threading.active_count()
+        for _ in range(10):
+            self.now += guarded.PAUSE
+            guard.lookup([A])
+        self.assertEqual(2, self.source.asked)
+        self.assertEqual(before + 2, threading.active_count())
+        self.assertEqual(0, guard._crew._tasks.qsize())
+        self.source.may_answer.set()
+        for _ in range(2):
+            self.assertTrue(self.source.answered.acquire(timeout=LONG))
+        self.now += guarded.PAUSE
+        wait_until(lambda: not guard.lookup([A]).unavailable)
+        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+
+    def test_close_ends_the_threads(self):
+        before = set(threading.enumerate())
+        guard = self.guard()
+        guard.lookup([A])
+        (thread,) = set(threading.enumerate()) - before
+        self.assertTrue(thread.daemon)
+        guard.close()
+        thread.join(LONG)
+        self.assertFalse(thread.is_alive())
+
+
+class TestBreaker(GuardedTestCase):
+    def setUp(self):
+        super().setUp()
+        self.guarded = self.guard()
+        self.break_source()
+        for _ in range(guarded.FAILURES):
+            self.guarded.lookup([A])
+        self.source.asked = 0
+
+    def test_after_failures_nobody_asks_for_a_while(self):
+        self.now += guarded.PAUSE * 0.9
+        found = self.guarded.lookup([A])
+        self.assertEqual((0, frozenset({A})), (self.source.asked, found.unavailable))
+        self.assertIn('just now', found.reason)
+
+    def test_then_one_asks(self):
+        self.now += guarded.PAUSE
+        for _ in range(5):
+            self.guarded.lookup([A])
+        self.assertEqual(1, self.source.asked)
+
+    def test_an_answer_ends_it(self):
+        self.source.error = None
+        self.now += guarded.PAUSE
+        for _ in range(5):
+            self.assertEqual(base.Lookup({A: ('one',)}), self.guarded.lookup([A]))
+        self.assertEqual(5, self.source.asked)
+
+    def test_while_one_asks_the_others_do_not_wait(self):
+        self.source.error = None
+        self.source.may_answer.clear()
+        self.now += guarded.PAUSE
+        asking = threading.Thread(target=self.guarded.lookup, args=([A],))
+        asking.start()
+        wait_until(lambda: self.source.asked)
+        self.assertEqual(frozenset({A}), self.guarded.lookup([A]).unavailable)
+        self.source.may_answer.set()
+        asking.join()
+
+    def test_failures_must_be_in_a_row(self):
+        guard = self.guard()
+        for _ in range(3):
+            for _ in range(guarded.FAILURES - 1):
+                self.break_source()
+                guard.lookup([A])
+            self.source.error = None
+            self.assertIsNone(guard.lookup([A]).reason)
+
+
+class TestWrites(GuardedTestCase):
+    def setUp(self):
+        super().setUp()
+        self.guarded = self.guard()
+        self.guarded.lookup([A, B])
+
+    def remembered(self):
+        self.break_source()
+        return self.guarded.lookup([A, B, C]).hosts
+
+    def test_assign(self):
+        self.guarded.assign(A, 'two')
+        self.assertEqual({A: ('one', 'two'), B: ()}, self.remembered())
+
+    def test_unassign(self):
+        self.guarded.unassign(A, 'one')
+        self.assertEqual({A: (), B: ()}, self.remembered())
+
+    def test_forget(self):
+        self.guarded.forget(A)
+        self.assertEqual({B: ()}, self.remembered())
+
+    def test_report(self):
+        self.guarded.report('one', [B, C])
+        self.assertEqual({A: (), B: ('one',)}, self.remembered())
+
+    def test_an_answer_from_before_a_write_is_not_remembered(self):
+        self.source.may_answer.clear()
+        asking = threading.Thread(target=self.guarded.lookup, args=([A],))
+        asking.start()
+        wait_until(lambda: self.source.asked == 2)
+        self.guarded.assign(A, 'two')
+        self.source.may_answer.set()
+        asking.join()
+        self.assertEqual({A: ('one', 'two'), B: ()}, self.remembered())
+
+    def test_a_map_that_only_reads(self):
+        class Reader:
+            hosts_of = check = close = None
+
+        guard = guarded.GuardedHostMap(Reader())
+        self.assertRaises(exceptions.ReadOnlyHostMap, guard.assign, A, 'one')

@@ -1,0 +1,44 @@
+"""The SQL host map, on SQLite in a file and in memory; tests/integration has the other databases."""
+
+import fixtures
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import models
+from tests import base
+from tests.unit.db import databases
+from tests.unit.resolver.host_map import scenarios
+
+
+class TestFile(scenarios.HostMapScenarios, base.TestCase):
+    def setUp(self):
+        self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
+        super().setUp()
+
+    def test_the_query_goes_by_primary_key(self):
+        with databases.statements(self.database) as sent:
+            self.map.hosts_of([scenarios.A, scenarios.B])
+        with self.database.reading() as connection:
+            steps = connection.exec_driver_sql(f'EXPLAIN QUERY PLAN {sent[0]}', ('[]',)).fetchall()
+        plan = [step[-1] for step in steps if models.Server.__tablename__[:6] in step[-1]]
+        self.assertEqual(2, len(plan), plan)
+        for step in plan:
+            self.assertIn('SEARCH', step)
+
+    def test_a_lost_database(self):
+        with self.database.writing() as connection:
+            for table in reversed(models.Base.metadata.sorted_tables):
+                connection.execute(sa.schema.DropTable(table))
+        for call in (
+            lambda: self.map.hosts_of([scenarios.A]),
+            lambda: self.map.assign(scenarios.A, 'one'),
+            lambda: self.map.report('one', []),
+            lambda: self.map.import_lines([scenarios.line(scenarios.A)]),
+            lambda: list(self.map.export()),
+        ):
+            failed = self.assertRaises(exceptions.DatabaseUnavailable, call)
+            self.assertIn('no such table', str(failed))
+
+
+class TestMemory(scenarios.HostMapScenarios, base.TestCase):
+    url = 'sqlite://'
