@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import pathlib
-import threading
 
 from alembic import command
 from alembic import config
@@ -24,9 +23,6 @@ from external_events_router.db import session
 LOG = log.getLogger(__name__)
 
 _INI = pathlib.Path(__file__).with_name('alembic.ini')
-
-#: Guards what alembic keeps per process: the migration that runs.
-_alembic = threading.Lock()
 
 #: How to wait, a minute or as long as a statement may take, for another upgrade to end.
 _LOCKS = {
@@ -56,7 +52,7 @@ def upgrade(database: session.Database) -> None:
 
     :raises DatabaseUnavailable: the database cannot be asked, or refused a step
     """
-    with session.translated(), _alembic, _alone(database), database.writing() as connection:
+    with session.translated(), _alone(database), database.writing() as connection:
         revision = _revision(connection)
         if revision is None or _is_known(revision):
             settings = _config()

@@ -184,5 +184,4 @@ def _what_it_said(exc: BaseException) -> str:
     # NOTE: SQLAlchemy's own text would bring the statement and its values, and
     # so do psycopg's further lines.
     inner = getattr(exc, 'inner_exception', None) or exc
-    inner = getattr(inner, 'orig', None) or inner
     return ': '.join([type(inner).__name__, *str(inner).strip().splitlines()[:1]])

@@ -29,24 +29,39 @@ BIN = pathlib.Path(sys.executable).parent
 
 
 class Process(fixtures.Fixture):
-    """A running command; terminated, and killed if that does not help, at the end."""
+    """A running command; terminated, and killed if that does not help, at the end.
 
-    def __init__(self, name, command, folder):
+    It can be started again after its end, and logs on into the same file.
+    """
+
+    def __init__(self, name, command, folder, *, environment=None, user=None):
+        """:param environment: all of it; None: that of the tests
+        :param user: who runs it; None: who runs the tests
+        """
         self.name = name
         self.command = [str(word) for word in command]
         self.log = folder / f'{name}.log'
+        self.environment = environment
+        self.user = user
 
     def _setUp(self):
+        self.start()
+        self.addCleanup(self.stop)
+
+    def start(self):
+        """Start it (again)."""
         with open(self.log, 'ab') as log:
+            self.logged_before = log.tell()
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                env=self.environment,
+                user=self.user,
                 start_new_session=True,
             )
-        self.addCleanup(self.stop)
 
     @property
     def pid(self):
@@ -54,8 +69,10 @@ class Process(fixtures.Fixture):
         return self.process.pid
 
     def text(self):
-        """What it has logged so far."""
-        return self.log.read_text(errors='replace')
+        """What it has logged since it was started last."""
+        with open(self.log, 'rb') as log:
+            log.seek(self.logged_before)
+            return log.read().decode(errors='replace')
 
     def wait_for(self, text, *, times=1):
         """Wait until it has logged a text, so many times."""
@@ -101,34 +118,54 @@ class Deployment(fixtures.Fixture):
         self.options = {'delivery__ack_timeout': 5.0, **options}
 
     def _setUp(self):
+        self.prepare()
+        self.start()
+
+    def prepare(self):
+        """Everything that must be there before the first process starts."""
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = free_port()
         self.url = f'http://127.0.0.1:{self.port}'
-        self.config = self.folder / 'external-events-router.conf'
-        self.config.write_text(self._configuration())
+        self.config = self.write_config('external-events-router.conf')
         self.ledger = self.folder / 'ledger.jsonl'
         self.ledger.touch()
         self.manage('db', 'upgrade')
-        host_map = self.folder / 'host-map.jsonl'
-        host_map.write_text(
-            ''.join(
-                json.dumps({'server': server, 'hosts': list(hosts)}) + '\n'
-                for server, hosts in self.hosts_of.items()
-            )
-        )
-        self.manage('host-map', 'import', host_map)
+        self.import_hosts(self.hosts_of)
+
+    def start(self):
+        """Start the processes."""
         self.resolver = self.start_resolver()
         self.agents = self.start_agents('agents', *self.hosts)
         self.api = self.start_api()
 
-    def _configuration(self):
+    def import_hosts(self, hosts_of):
+        """Have the host map say where some servers are."""
+        lines = self.folder / 'host-map.jsonl'
+        lines.write_text(
+            ''.join(
+                json.dumps({'server': server, 'hosts': list(hosts)}) + '\n'
+                for server, hosts in hosts_of.items()
+            )
+        )
+        self.manage('host-map', 'import', lines)
+
+    def write_config(self, name, **options):
+        """Write a configuration file: the deployment's options, and others over them.
+
+        :returns: its path
+        """
+        path = self.folder / name
+        path.write_text(self._configuration({**self.options, **options}))
+        return path
+
+    def _configuration(self, changed):
         values = {
             'DEFAULT': {'transport_url': self.transport_url, 'debug': 'false'},
             'database': {'connection': self.connection.replace('%', '%%')},
             'api': {'bind_port': self.port, 'workers': 2, 'auth_strategy': 'noauth'},
             'resolver': {'workers': 2},
         }
-        for name, value in self.options.items():
+        for name, value in changed.items():
             group, _, option = name.rpartition('__')
             values.setdefault(group or 'DEFAULT', {})[option] = value
         return '\n'.join(
@@ -136,25 +173,24 @@ class Deployment(fixtures.Fixture):
             for group, options in values.items()
         )
 
-    def start_resolver(self, name='resolver'):
+    def start_resolver(self, name='resolver', *, config=None, environment=None):
         """Start ``external-events-resolver`` and wait until its workers are ready."""
-        process = self.useFixture(
-            Process(name, [BIN / 'external-events-resolver', '--config-file', self.config], self.folder)
-        )
+        command = [BIN / 'external-events-resolver', '--config-file', config or self.config]
+        process = self.useFixture(Process(name, command, self.folder, environment=environment))
         process.wait_for('is ready', times=self.options.get('resolver__workers', 2))
         return process
 
-    def start_agents(self, name, *hosts):
+    def start_agents(self, name, *hosts, config=None, environment=None):
         """Start a process of recording agents and wait until all of them listen."""
         command = [
             sys.executable,
             '-m',
             'tests.integration.recording_agent',
-            self.config,
+            config or self.config,
             self.ledger,
             *hosts,
         ]
-        process = self.useFixture(Process(name, command, self.folder))
+        process = self.useFixture(Process(name, command, self.folder, environment=environment))
         process.wait_for('ready\n')
         return process
 

@@ -4,9 +4,11 @@ Run as a process of its own::
 
     python -m tests.integration.recording_agent CONFIG_FILE LEDGER HOST...
 
-A line is ``{"host", "id", "server_uuid", "name", "tag", "status", "request_id"}``. The
-file is appended to in one write per event, so that several processes may share it
-and a killed one leaves no half line behind another's.
+A line is ``{"host", "id", "server_uuid", "name", "tag", "status", "request_id",
+"incarnation", "at"}``: ``incarnation`` names the life of this process, ``at`` is an
+instant of the machine's monotonic clock. The file is appended to in one write per
+event, so that several processes may share it and a killed one leaves no half line
+behind another's.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from concurrent import futures
 import json
 import os
 import sys
+import time
 
 from external_events_router import rpc
 from external_events_router.agent import Agent
@@ -46,10 +49,18 @@ def main(config_file, ledger, *hosts):
 
 def _recorder(host, book):
     handlers = Handlers()
+    # NOTE: not the pid alone, which a later process may have again.
+    incarnation = f'{os.getpid()}.{time.monotonic_ns()}'
 
     @handlers.on('*')
     def record(ctxt, event):
-        line = {'host': host, 'request_id': ctxt.global_request_id or ctxt.request_id, **event.to_dict()}
+        line = {
+            'host': host,
+            'request_id': ctxt.global_request_id or ctxt.request_id,
+            'incarnation': incarnation,
+            'at': time.monotonic(),
+            **event.to_dict(),
+        }
         os.write(book, json.dumps(line).encode() + b'\n')
 
     return handlers

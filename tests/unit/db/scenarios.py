@@ -122,6 +122,20 @@ class TransactionScenarios:
         self.assertNotIn('statement', str(failed))
         self.assertEqual(1, len(str(failed).splitlines()))
 
+    def test_two_that_read_first_may_both_write(self):
+        both_have_read = threading.Barrier(2)
+
+        def write(uuid):
+            with session.translated(), self.database.writing() as connection:
+                connection.scalars(sa.select(SERVERS.c.uuid)).all()
+                # Times out where a database has one writer at a time.
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    both_have_read.wait(timeout=1)
+                self.database.insert_missing(connection, SERVERS, [{'uuid': uuid}])
+
+        self.assertEqual([], self._at_once(lambda: write('a'), lambda: write('b')))
+        self.assertEqual(['a', 'b'], self.known())
+
     def test_who_loses_against_another_transaction_tries_again(self):
         """Two transactions, each with a row that the other one wants next."""
         with self.database.writing() as connection:

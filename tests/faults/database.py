@@ -1,0 +1,232 @@
+"""A database server of the tests' own, which may be killed, frozen and cut off.
+
+MariaDB or PostgreSQL, from the installed binaries, with data in a folder that
+is thrown away. Both end at once when they are killed, and come back by
+themselves when they are started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import fixtures
+import sqlalchemy as sa
+
+from tests.integration import deployment
+from tests.integration import services
+
+#: Seconds in which a connection of ours must stand.
+CONNECT_TIMEOUT = 2
+
+NAME = 'router'
+
+_OTHERS = 'SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db IS NOT NULL'
+
+
+class Server(fixtures.Fixture):
+    """A running server.
+
+    :ivar url: for ``[database] connection``
+    """
+
+    SCHEME: str
+    USER: str
+    #: The database that is always there.
+    HOME: str
+    #: What ends it in order, and at once.
+    STOP: signal.Signals
+
+    def _setUp(self):
+        # NOTE: not fixtures.TempDir, which only its owner may enter: a server
+        # that does not run as root has another.
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix='faults-'))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder.chmod(0o755)
+        self.port = deployment.free_port()
+        self.prepare()
+        self.process = self.useFixture(
+            deployment.Process(self.SCHEME.partition('+')[0], self.command(), self.folder, user=self.user())
+        )
+        self.url = f'{self._address}/{NAME}'
+        self.wait()
+        with self.connection(None) as connection:
+            connection.exec_driver_sql(f'CREATE DATABASE {NAME}')
+
+    def user(self):
+        """Who runs it; None: who runs the tests."""
+
+    def wait(self):
+        """Wait until it takes connections."""
+        deployment.wait_until(self._answers, f'an answer of {self.process.name} ({self.process.log})')
+
+    def start(self):
+        """Start it again, and wait until it takes connections."""
+        self.process.start()
+        self.wait()
+
+    def kill(self):
+        """End it as a power cut would."""
+        self.process.stop(number=signal.SIGKILL)
+
+    def stop(self):
+        """End it as an operator would, without waiting for its clients."""
+        self.process.stop(number=self.STOP)
+
+    @contextlib.contextmanager
+    def frozen(self):
+        """Have it neither answer nor hang up."""
+        pids = [self.process.pid, *services.children(self.process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def connection(self, name=NAME):
+        """A connection of our own, each statement for itself."""
+        engine = sa.create_engine(
+            f'{self._address}/{self.HOME if name is None else name}',
+            poolclass=sa.pool.NullPool,
+            isolation_level='AUTOCOMMIT',
+            connect_args={'connect_timeout': CONNECT_TIMEOUT},
+        )
+        with engine.connect() as connection:
+            yield connection
+
+    @property
+    def _address(self):
+        return f'{self.SCHEME}://{self.USER}@127.0.0.1:{self.port}'
+
+    def _answers(self):
+        if self.process.process.poll() is not None:
+            raise AssertionError(f'{self.process.name} ended:\n{self.process.text()[-4000:]}')
+        try:
+            with self.connection(None):
+                return True
+        except sa.exc.SQLAlchemyError:
+            return False
+
+    def prepare(self):
+        """Make the folder one of a server."""
+        raise NotImplementedError
+
+    def command(self):
+        """What starts it."""
+        raise NotImplementedError
+
+
+class MariaDB(Server):
+    """``mariadbd``."""
+
+    SCHEME, USER, HOME = 'mysql+pymysql', 'root', ''
+    STOP = signal.SIGTERM
+
+    def prepare(self):
+        _run(
+            _found('mariadb-install-db'),
+            '--no-defaults',
+            f'--datadir={self.folder}/data',
+            '--auth-root-authentication-method=normal',
+            '--skip-test-db',
+            *self._as_root(),
+        )
+
+    def command(self):
+        return [
+            _found('mariadbd'),
+            '--no-defaults',
+            f'--datadir={self.folder}/data',
+            f'--socket={self.folder}/socket',
+            f'--port={self.port}',
+            '--bind-address=127.0.0.1',
+            '--innodb-buffer-pool-size=32M',
+            '--skip-name-resolve',
+            *self._as_root(),
+        ]
+
+    def cut(self):
+        """End every connection but ours."""
+        with self.connection() as connection:
+            for pid in connection.scalars(sa.text(_OTHERS)).all():
+                # NOTE: it may have gone by itself.
+                with contextlib.suppress(sa.exc.OperationalError):
+                    connection.exec_driver_sql(f'KILL {pid}')
+
+    def _as_root(self):
+        return ['--user=root'] if os.geteuid() == 0 else []
+
+
+class PostgreSQL(Server):
+    """``postgres``, which refuses to run as root."""
+
+    SCHEME, USER, HOME = 'postgresql+psycopg', 'postgres', 'postgres'
+    STOP = signal.SIGINT
+
+    def user(self):
+        return 'postgres' if os.geteuid() == 0 else None
+
+    def prepare(self):
+        if self.user():
+            shutil.chown(self.folder, self.user())
+        _run(
+            _postgres('initdb'), '-D', self.folder / 'data', '-U', 'postgres', '-A', 'trust', user=self.user()
+        )
+
+    def command(self):
+        settings = {'listen_addresses': '127.0.0.1', 'unix_socket_directories': '', 'fsync': 'on'}
+        return [
+            _postgres('postgres'),
+            '-D',
+            self.folder / 'data',
+            '-p',
+            self.port,
+            *(f'--{name}={value}' for name, value in settings.items()),
+        ]
+
+    def cut(self):
+        """End every connection but ours."""
+        with self.connection() as connection:
+            connection.exec_driver_sql(
+                'SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
+                ' WHERE pid <> pg_backend_pid() AND datname = current_database()'
+            )
+
+
+def _run(*command, user=None):
+    done = subprocess.run(
+        [str(word) for word in command],
+        user=user,
+        cwd='/',
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=services.ADMIN_TIMEOUT,
+    )
+    if done.returncode:
+        raise AssertionError(f'{command[0]}: {done.stderr or done.stdout}')
+
+
+def _found(name):
+    path = shutil.which(name) or shutil.which(name, path='/usr/sbin:/usr/local/sbin')
+    if path is None:
+        services.missing('MariaDB', f'a server of our own needs {name}, which is not here')
+    return path
+
+
+def _postgres(name):
+    # NOTE: Debian keeps them away from PATH, a folder per release.
+    beside = sorted(pathlib.Path('/usr/lib/postgresql').glob(f'*/bin/{name}'))
+    path = shutil.which(name) or (beside[-1] if beside else None)
+    if path is None:
+        services.missing('PostgreSQL', f'a server of our own needs {name}, which is not here')
+    return path

@@ -1,0 +1,168 @@
+"""Steady load: senders that post the events of their servers one after the other.
+
+Half of them give up at a broken connection, as Cinder and Ironic do; the others
+post the same batch again with the same request id, as Neutron does. What each
+was told goes into the :class:`Book`, with what the agents wrote down: the
+material of the ``ledger``.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import pathlib
+import random
+import threading
+import time
+import uuid
+
+import requests
+
+from tests.faults import ledger
+
+#: Events of a batch: mostly few, as with Nova's senders.
+BATCH_SIZES = (1, 1, 2, 3, 5, 8)
+
+#: Seconds between two batches of a sender.
+PAUSE = 0.35
+
+NAMES = ('network-changed', 'network-vif-plugged', 'network-vif-unplugged')
+
+#: Seconds after which a sender gives up; far beyond every bound of the service.
+TIMEOUT = 30.0
+
+#: How often a batch is posted again, and the seconds before.
+REPEATS, REPEAT_PAUSE = 4, 0.5
+
+
+class Book:
+    """What was told and what was handled. Thread-safe.
+
+    :ivar places: server to where it was
+    """
+
+    def __init__(self, path: pathlib.Path):
+        """:param path: the file that the agents write"""
+        self._path = path
+        # Guards what follows.
+        self._lock = threading.Lock()
+        self._offset = 0
+        self._told: list[ledger.Told] = []
+        self._handled: list[ledger.Handled] = []
+        self._sequences: collections.Counter[str] = collections.Counter()
+        self.places: dict[str, list[ledger.Placed]] = collections.defaultdict(list)
+
+    def place(self, server, hosts):
+        """Note that a server is somewhere from now on."""
+        with self._lock:
+            self.places[server].append(ledger.Placed(frozenset(hosts), time.monotonic()))
+
+    def next_event(self, server, name):
+        """A new event of a server, as it is posted, and its sequence number."""
+        with self._lock:
+            self._sequences[server] += 1
+            sequence = self._sequences[server]
+        return {'name': name, 'server_uuid': server, 'tag': f'{server[:8]}.{sequence}'}, sequence
+
+    def add(self, told):
+        """Note what senders were told."""
+        with self._lock:
+            self._told += told
+
+    def told(self, since=0.0, until=float('inf')):
+        """What was told of the events sent in a time."""
+        with self._lock:
+            return [each for each in self._told if since <= each.sent < until]
+
+    def handled(self):
+        """What the agents have written by now."""
+        with self._lock:
+            with open(self._path, 'rb') as file:
+                file.seek(self._offset)
+                lines = file.read()
+            complete = lines[: lines.rfind(b'\n') + 1]
+            self._offset += len(complete)
+            self._handled += map(_handled, complete.splitlines())
+            return list(self._handled)
+
+
+def _handled(line):
+    entry = json.loads(line)
+    return ledger.Handled(
+        tag=entry['tag'],
+        server=entry['server_uuid'],
+        host=entry['host'],
+        incarnation=entry['incarnation'],
+        at=entry['at'],
+    )
+
+
+class Poster:
+    """Posts batches and notes what it was told; for one thread."""
+
+    def __init__(self, url, book, *, repeats=0):
+        self._url = f'{url}/v2.1/os-server-external-events'
+        self._book = book
+        self._repeats = repeats
+        self._session = requests.Session()
+
+    def post(self, servers, names=NAMES[:1]):
+        """Post an event of each server, in one batch.
+
+        :returns: what was told of each
+        """
+        begun = [
+            self._book.next_event(server, names[number % len(names)]) for number, server in enumerate(servers)
+        ]
+        sent = time.monotonic()
+        codes, took = self._told_of([event for event, _ in begun])
+        now = time.monotonic()
+        told = [
+            ledger.Told(event['tag'], event['server_uuid'], sequence, code, sent, now, took)
+            for (event, sequence), code in zip(begun, codes, strict=True)
+        ]
+        self._book.add(told)
+        return told
+
+    def _told_of(self, batch):
+        request_id = f'req-{uuid.uuid4()}'
+        longest = 0.0
+        for attempt in range(1 + self._repeats):
+            if attempt:
+                time.sleep(REPEAT_PAUSE)
+            began = time.monotonic()
+            codes = self._codes(batch, request_id)
+            longest = max(longest, time.monotonic() - began)
+            if codes:
+                return codes, longest
+        return [ledger.BROKEN] * len(batch), longest
+
+    def _codes(self, batch, request_id):
+        try:
+            answer = self._session.post(
+                self._url,
+                json={'events': batch},
+                headers={'X-OpenStack-Request-ID': request_id},
+                timeout=TIMEOUT,
+            )
+        except requests.RequestException:
+            return None
+        if answer.status_code not in (200, 207):
+            return [answer.status_code] * len(batch)
+        return [event['code'] for event in answer.json()['events']]
+
+
+class Sender(threading.Thread):
+    """Posts events of its own servers until told to stop."""
+
+    def __init__(self, poster, servers, *, seed, stop):
+        super().__init__(name=f'sender-{seed}', daemon=True)
+        self._poster = poster
+        self._servers = servers
+        self._rnd = random.Random(seed)
+        self._stop_event = stop
+
+    def run(self):
+        while not self._stop_event.wait(self._rnd.uniform(0.5, 1.5) * PAUSE):
+            servers = self._rnd.choices(self._servers, k=self._rnd.choice(BATCH_SIZES))
+            self._poster.post(servers, self._rnd.sample(NAMES, len(NAMES)))

@@ -1,0 +1,203 @@
+"""What the faults break: the deployed service, its broker, its database, under load.
+
+Ten hosts in three agent processes, six servers on each, some of them migrating.
+The resolver and the third agent process reach the broker through a ``proxy``
+each, everything else does directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import threading
+import time
+import uuid
+
+import fixtures
+
+from tests.faults import broker
+from tests.faults import ledger
+from tests.faults import load
+from tests.faults import proxy
+from tests.integration import deployment
+from tests.integration import services
+
+ACK_TIMEOUT = 2.0
+
+#: Seconds within which the service answers, whatever is broken.
+BOUND = ACK_TIMEOUT + 1.0
+
+#: Agent process to its hosts.
+AGENTS = {
+    'agents-a': [f'host-{number}' for number in (0, 1, 2, 3)],
+    'agents-b': [f'host-{number}' for number in (4, 5, 6)],
+    'agents-c': [f'host-{number}' for number in (7, 8, 9)],
+}
+HOSTS = [host for hosts in AGENTS.values() for host in hosts]
+SERVERS_PER_HOST = 6
+SENDERS = 4
+
+#: Seconds: an answer that waited for nobody is quicker than this.
+QUICK = 1.0
+
+
+class Deployed(deployment.Deployment):
+    """The service, with the agents in several processes and pieces of network between."""
+
+    def __init__(self, rabbit, connection, hosts_of, **options):
+        """:param rabbit: the broker's node"""
+        super().__init__(
+            transport_url=rabbit.url(), connection=connection, hosts=HOSTS, hosts_of=hosts_of, **options
+        )
+        self.rabbit = rabbit
+
+    def prepare(self):
+        self.source = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'servers.jsonl'
+        self.options |= {'agent__source': 'file', 'agent__source_file': self.source}
+        self.write_source(self.hosts_of)
+        super().prepare()
+
+    def start(self):
+        self.networks = {
+            name: self.useFixture(proxy.Proxy(f'proxy-{name}', self.rabbit.port, self.folder))
+            for name in ('resolver', 'agents-c')
+        }
+        self.configs = {
+            name: self.write_config(f'{name}.conf', transport_url=self.rabbit.url(network.port))
+            for name, network in self.networks.items()
+        }
+        self.resolver = self.start_resolver(config=self.configs['resolver'])
+        self.agents = {
+            name: self.start_agents(name, *hosts, config=self.configs.get(name))
+            for name, hosts in AGENTS.items()
+        }
+        self.api = self.start_api()
+
+    def write_source(self, hosts_of):
+        """Tell the agents which servers are on their hosts."""
+        beside = self.source.with_suffix('.new')
+        beside.write_text(
+            ''.join(
+                json.dumps({'server': server, 'hosts': list(hosts)}) + '\n'
+                for server, hosts in hosts_of.items()
+            )
+        )
+        beside.rename(self.source)
+
+
+class Site(fixtures.Fixture):
+    """All of it, running.
+
+    :ivar router: the service
+    :ivar rabbit: the broker's node
+    :ivar database: its server
+    :ivar book: what was told and handled
+    :ivar hosts_of: server to its hosts, now
+    """
+
+    def __init__(self, database, *, seed=1):
+        """:param database: a fixture with a ``url``"""
+        self.database = database
+        self.seed = seed
+
+    def _setUp(self):
+        self.hosts_of = _hosts_of()
+        self.rabbit = self.useFixture(broker.Broker())
+        self.useFixture(self.database)
+        self.router = self.useFixture(
+            Deployed(self.rabbit, self.database.url, self.hosts_of, delivery__ack_timeout=ACK_TIMEOUT)
+        )
+        self.book = load.Book(self.router.ledger)
+        for server, hosts in self.hosts_of.items():
+            self.book.place(server, hosts)
+        self._probe = load.Poster(self.router.url, self.book)
+        # Guards hosts_of, and what is made of it.
+        self._moving = threading.Lock()
+
+    @contextlib.contextmanager
+    def loaded(self):
+        """Under load, within the block."""
+        stop = threading.Event()
+        servers = list(self.hosts_of)
+        senders = [
+            load.Sender(
+                load.Poster(self.router.url, self.book, repeats=load.REPEATS * (number % 2)),
+                servers[number::SENDERS],
+                seed=self.seed * SENDERS + number,
+                stop=stop,
+            )
+            for number in range(SENDERS)
+        ]
+        for sender in senders:
+            sender.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            for sender in senders:
+                sender.join(deployment.PATIENCE)
+
+    def move(self, hosts_of):
+        """Put servers on other hosts: the map and the agents' own source say so."""
+        with self._moving:
+            self.hosts_of |= hosts_of
+            # NOTE: the event that the old map sends to the old host after this
+            # is not lost: it is sent on. Therefore the place counts from here.
+            for server, hosts in hosts_of.items():
+                self.book.place(server, hosts)
+            self.router.write_source(self.hosts_of)
+            self.router.import_hosts(hosts_of)
+
+    def forget(self, servers):
+        """Have servers be no more."""
+        with self._moving:
+            for server in servers:
+                del self.hosts_of[server]
+                self.router.manage('host-map', 'forget', server)
+            self.router.write_source(self.hosts_of)
+
+    def is_normal(self):
+        """Whether an event for every server is at its hosts when it is answered, and that is quick."""
+        servers = list(self.hosts_of)
+        told = self._probe.post(servers)
+        if any(each.code != 200 or each.took > QUICK for each in told):
+            return False
+        return not ledger.unfinished(told, self.book.handled(), self.book.places)
+
+    def unfinished(self, since):
+        """The events promised since then that are not where they belong."""
+        promised = [each for each in self.book.told(since) if each.code == 200]
+        return ledger.unfinished(promised, self.book.handled(), self.book.places)
+
+    def api_workers(self):
+        """The front's worker processes, not what else it has started."""
+        return [pid for pid in services.children(self.router.api.pid) if b' worker-' in _command(pid)]
+
+
+def _command(pid):
+    return pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ')
+
+
+def _hosts_of():
+    servers = (str(uuid.uuid4()) for _ in range(len(HOSTS) * SERVERS_PER_HOST))
+    hosts_of = {}
+    for number, server in enumerate(servers):
+        host = HOSTS[number % len(HOSTS)]
+        # One in ten migrates, to a host of another process.
+        others = [HOSTS[(number + 5) % len(HOSTS)]] if number % len(HOSTS) == number // len(HOSTS) else []
+        hosts_of[server] = [host, *others]
+    return hosts_of
+
+
+def waited(condition, *, patience):
+    """Wait until a condition holds.
+
+    :returns: seconds that it took, or None: it does not
+    """
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > patience:
+            return None
+        time.sleep(0.2)
+    return time.monotonic() - began
