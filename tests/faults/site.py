@@ -15,6 +15,7 @@ import time
 import uuid
 
 import fixtures
+import sqlalchemy as sa
 
 from tests.faults import broker
 from tests.faults import ledger
@@ -96,9 +97,12 @@ class Site(fixtures.Fixture):
     :ivar hosts_of: server to its hosts, now
     """
 
-    def __init__(self, database, *, seed=1):
-        """:param database: a fixture with a ``url``"""
+    def __init__(self, database, *, patience, seed=1):
+        """:param database: a fixture with a ``url``
+        :param patience: seconds in which all must be well again after a fault
+        """
         self.database = database
+        self.patience = patience
         self.seed = seed
 
     def _setUp(self):
@@ -138,16 +142,27 @@ class Site(fixtures.Fixture):
             for sender in senders:
                 sender.join(deployment.PATIENCE)
 
+    @contextlib.contextmanager
+    def sending(self, servers):
+        """Have a sender of their own for some servers, within the block."""
+        stop = threading.Event()
+        sender = load.Sender(load.Poster(self.router.url, self.book), servers, seed=self.seed, stop=stop)
+        sender.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            sender.join(deployment.PATIENCE)
+
     def move(self, hosts_of):
         """Put servers on other hosts: the map and the agents' own source say so."""
         with self._moving:
             self.hosts_of |= hosts_of
-            # NOTE: the event that the old map sends to the old host after this
-            # is not lost: it is sent on. Therefore the place counts from here.
-            for server, hosts in hosts_of.items():
-                self.book.place(server, hosts)
             self.router.write_source(self.hosts_of)
             self.router.import_hosts(hosts_of)
+            # NOTE: what is sent before this instant may be handled on either host.
+            for server, hosts in hosts_of.items():
+                self.book.place(server, hosts)
 
     def forget(self, servers):
         """Have servers be no more."""
@@ -165,10 +180,46 @@ class Site(fixtures.Fixture):
             return False
         return not ledger.unfinished(told, self.book.handled(), self.book.places)
 
-    def unfinished(self, since):
-        """The events promised since then that are not where they belong."""
-        promised = [each for each in self.book.told(since) if each.code == 200]
+    def unfinished(self, *, since=0.0, servers=None):
+        """The events, promised since then, that are not where they belong.
+
+        :param servers: only theirs
+        """
+        promised = [
+            each
+            for each in self.book.told(since)
+            if each.code == 200 and (servers is None or each.server in servers)
+        ]
         return ledger.unfinished(promised, self.book.handled(), self.book.places)
+
+    def settle(self, servers):
+        """Wait until what was promised for some servers is where it belongs."""
+        waited(lambda: not self.unfinished(servers=servers), patience=self.patience)
+
+    def held(self):
+        """How many events the service holds now."""
+        return len(self._tags('held_events'))
+
+    def expired(self):
+        """Tags of the events that it lists as given up."""
+        return set(self._tags('ended_events'))
+
+    def _tags(self, table):
+        engine = sa.create_engine(self.database.url, poolclass=sa.pool.NullPool)
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table(table):
+                return []
+            listed = connection.scalars(sa.text(f'SELECT event FROM {table}')).all()
+        return [json.loads(event)['tag'] for event in listed]
+
+    def start_agents(self, agents):
+        """Start an agent process again, and wait until all of its hosts listen."""
+        agents.start()
+        agents.wait_for('ready\n')
+
+    def resolver_workers(self):
+        """The resolver's worker processes."""
+        return services.children(self.router.resolver.pid)
 
     def api_workers(self):
         """The front's worker processes, not what else it has started."""

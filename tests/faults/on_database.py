@@ -1,0 +1,121 @@
+"""Faults of the database.
+
+An agent process is away meanwhile, where it matters: with nothing to hold the
+ordinary way of an event writes no row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import threading
+
+import sqlalchemy as sa
+
+from tests.faults import catalogue
+from tests.integration import deployment
+
+
+@catalogue.fault('database-restarted', touches='database', in_short=True)
+def restarted(site, pace):
+    """The database restarted in order, 3 times."""
+    for _ in pace.times(3, short=1):
+        site.database.stop()
+        site.database.start()
+        pace.last(3, short=1)
+
+
+@catalogue.fault('database-killed', touches='database')
+def killed(site, pace):
+    """The database killed, started again after 10 s."""
+    site.database.kill()
+    pace.last(10, short=3)
+    site.database.start()
+
+
+@catalogue.fault('database-away', touches='database agents-a')
+def away(site, pace):
+    """The database away for 10 s, while an agent process is away too."""
+    with _away(site, pace, 'agents-a'):
+        site.database.stop()
+        pace.last(10, short=3)
+        site.database.start()
+        pace.last(5, short=1)
+
+
+@catalogue.fault('database-frozen', touches='database agents-a', in_short=True)
+def frozen(site, pace):
+    """The database frozen (SIGSTOP) for 10 s, while an agent process is away."""
+    with _away(site, pace, 'agents-a'):
+        with site.database.frozen():
+            pace.last(10, short=4)
+        pace.last(5, short=1)
+
+
+@catalogue.fault('database-cut', touches='database agents-a')
+def cut(site, pace):
+    """Every connection to the database cut, 5 times, while an agent process is away."""
+    with _away(site, pace, 'agents-a'):
+        for _ in pace.times(5, short=2):
+            site.database.cut()
+            pace.last(2, short=1)
+
+
+@catalogue.fault('database-deadlocks', touches='database agents-a')
+def deadlocks(site, pace):
+    """Others lock the service's rows in all orders for 20 s, while an agent process comes and goes."""
+    stop = threading.Event()
+    lockers = [threading.Thread(target=_lock, args=(site.database, seed, stop)) for seed in range(3)]
+    for locker in lockers:
+        locker.start()
+    try:
+        for _ in pace.times(3, short=1):
+            with _away(site, pace, 'agents-a'):
+                pace.last(5, short=3)
+    finally:
+        stop.set()
+        for locker in lockers:
+            locker.join(deployment.PATIENCE)
+
+
+@contextlib.contextmanager
+def _away(site, pace, name):
+    """Within the block an agent process is killed, and events for its hosts come."""
+    agents = site.router.agents[name]
+    agents.stop(number=signal.SIGKILL)
+    pace.last(2, short=2)
+    try:
+        yield
+    finally:
+        site.start_agents(agents)
+
+
+def _lock(database, seed, stop):
+    """Write rows of every table back as they are, in transactions that cross each other."""
+    rnd = random.Random(seed)
+    with database.connection() as connection:
+        tables = [table for table in _tables(connection) if table.name != 'alembic_version']
+        while not stop.is_set():
+            with contextlib.suppress(sa.exc.DBAPIError):
+                _cross(connection, tables, rnd, stop)
+
+
+def _tables(connection):
+    metadata = sa.MetaData()
+    metadata.reflect(connection)
+    return metadata.sorted_tables
+
+
+def _cross(connection, tables, rnd, stop):
+    connection.exec_driver_sql('BEGIN')
+    try:
+        for table in rnd.sample(tables, len(tables)):
+            keys = list(table.primary_key.columns)
+            rows = connection.execute(sa.select(*keys).limit(50)).all()
+            for row in rnd.sample(rows, min(3, len(rows))):
+                own = sa.and_(*(key == value for key, value in zip(keys, row, strict=True)))
+                connection.execute(sa.update(table).where(own).values({keys[0].name: row[0]}))
+                stop.wait(0.01)
+    finally:
+        connection.exec_driver_sql('ROLLBACK')

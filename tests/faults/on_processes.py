@@ -1,0 +1,119 @@
+"""Faults of the service's own processes, and of the machines they are on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import uuid
+
+from tests.faults import catalogue
+from tests.faults import clock
+from tests.faults import site as sites
+from tests.integration import deployment
+from tests.integration import services
+
+
+@catalogue.fault('resolver-killed', touches='resolver', in_short=True)
+def resolver_worker(site, pace):
+    """One resolver worker killed in mid-batch, 3 times."""
+    for _ in pace.times(3, short=1):
+        _kill(site.resolver_workers()[:1])
+        deployment.wait_until(lambda: len(site.resolver_workers()) == 2, 'two resolver workers')
+        pace.last(5, short=1)
+
+
+@catalogue.fault('resolvers-killed', touches='resolver', in_short=True)
+def resolver_workers(site, pace):
+    """All resolver workers killed in mid-batch."""
+    _kill(site.resolver_workers())
+    deployment.wait_until(lambda: len(site.resolver_workers()) == 2, 'two resolver workers')
+
+
+@catalogue.fault('api-worker-killed', touches='api', in_short=True)
+def api_worker(site, pace):
+    """One api worker killed in mid-batch, 3 times."""
+    for _ in pace.times(3, short=1):
+        _kill(site.api_workers()[:1])
+        deployment.wait_until(lambda: len(site.api_workers()) == 2, 'two api workers')
+        pace.last(5, short=1)
+
+
+@catalogue.fault('agent-killed', touches='agents-a', in_short=True)
+def agent_killed(site, pace):
+    """An agent process killed, started again after 10 s."""
+    agents = site.router.agents['agents-a']
+    agents.stop(number=signal.SIGKILL)
+    pace.last(10, short=3)
+    site.start_agents(agents)
+
+
+@catalogue.fault('agent-stopped', touches='agents-b', in_short=True)
+def agent_stopped(site, pace):
+    """An agent process frozen (SIGSTOP) for 20 s."""
+    pid = site.router.agents['agents-b'].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        pace.last(20, short=5)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@catalogue.fault('agent-restarted', touches='agents-a')
+def agent_restarted(site, pace):
+    """An agent process restarted 20 times."""
+    agents = site.router.agents['agents-a']
+    for _ in pace.times(20, short=2):
+        agents.stop()
+        site.start_agents(agents)
+
+
+@catalogue.fault('agent-absent', touches='database broker', in_short=True)
+def agent_absent(site, pace):
+    """An agent absent from the beginning, started after 10 s."""
+    host = f'host-new-{uuid.uuid4().hex[:6]}'
+    servers = [str(uuid.uuid4()) for _ in range(3)]
+    site.move({server: [host] for server in servers})
+    with site.sending(servers):
+        pace.last(10, short=4)
+        agents = site.router.start_agents(host, host)
+        pace.last(5, short=1)
+    site.settle(servers)
+    site.forget(servers)
+    agents.stop()
+
+
+@catalogue.fault('server-moved', touches='agents-b database broker', in_short=True)
+def server_moved(site, pace):
+    """The servers of a host that is down moved, with events held for them, to one that is up."""
+    agents = site.router.agents['agents-b']
+    down = set(sites.AGENTS['agents-b'])
+    before = {server: hosts for server, hosts in site.hosts_of.items() if down & set(hosts)}
+    agents.stop(number=signal.SIGKILL)
+    pace.last(5, short=3)
+    site.move({server: ['host-0'] for server in before})
+    site.settle(before)
+    site.start_agents(agents)
+    site.settle(before)
+    site.move(before)
+
+
+@catalogue.fault('clocks', touches='agents-c resolver')
+def clocks(site, pace):
+    """An agent's clock 30 s ahead, two more resolver workers 30 s behind, for 20 s."""
+    agents = site.router.agents['agents-c']
+    with contextlib.ExitStack() as undo:
+        agents.stop()
+        agents.environment = clock.shifted(+30)
+        undo.callback(site.start_agents, agents)
+        undo.callback(setattr, agents, 'environment', None)
+        undo.callback(agents.stop)
+        site.start_agents(agents)
+        late = site.router.start_resolver('resolver-late', environment=clock.shifted(-30))
+        undo.callback(late.stop)
+        pace.last(20, short=5)
+
+
+def _kill(pids):
+    for pid in pids:
+        services.kill(pid)

@@ -1,0 +1,167 @@
+"""Breaking things one after the other, and a row for what came of each.
+
+The load goes on from the first fault to the last. A row stands for the events
+that were sent from the moment of its fault until all was well again: a fresh
+event for every server is answered 200 at once and is at its hosts by then, and
+nothing that was promised is missing any more.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import random
+import threading
+import time
+import traceback
+
+from tests.faults import catalogue
+from tests.faults import ledger
+from tests.faults import site as sites
+
+#: Seconds beyond its bound that an answer may take here: the machine of the
+#: tests has few cores, on which the broker, the database and twenty processes
+#: start again at the same time.
+SLACK = 0.5
+
+#: Seconds of a random run in which a fault is followed by the next.
+GAP = (1.0, 6.0)
+
+
+@dataclasses.dataclass(slots=True)
+class Row:
+    """What came of a fault.
+
+    :ivar began: when it began
+    :ivar ended: when all was well again
+    :ivar lifted: when what was broken had been put back
+    :ivar normal: seconds from then until fresh events went straight through; None: they never did
+    :ivar held: how many events the service still holds
+    :ivar trouble: why the fault could not be made
+    """
+
+    name: str
+    text: str
+    began: float
+    ended: float = 0.0
+    lifted: float = 0.0
+    normal: float | None = None
+    held: int | None = None
+    trouble: str | None = None
+    audit: ledger.Audit = dataclasses.field(default_factory=ledger.Audit)
+    codes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    longest: float = 0.0
+
+    @property
+    def failed(self):
+        """Whether a promise was broken, or something did not come back."""
+        return self.audit.broken or self.normal is None or bool(self.held) or self.trouble is not None
+
+    def judge(self, book, expired):
+        """Look at its events again, with all that is known by now."""
+        told = book.told(self.began, self.ended)
+        self.codes = collections.Counter(str(each.code) for each in told)
+        self.longest = max((each.took for each in told), default=0.0)
+        self.audit = ledger.audit(
+            told,
+            book.handled(),
+            book.places,
+            bound=sites.BOUND + SLACK,
+            expired=expired,
+            others={each.tag for each in book.told()},
+        )
+
+
+class Runner:
+    """Breaks a site."""
+
+    def __init__(self, site, pace, report):
+        """:param report: called with each row when it is done"""
+        self._site = site
+        self._pace = pace
+        self._report = report
+        self.rows = []
+
+    def run(self, *faults):
+        """Break something, or several things at once, and wait until all is well."""
+        names = ' + '.join(fault.name for fault in faults)
+        self._row(names, ', and '.join(fault.text for fault in faults), lambda: self._together(faults))
+
+    def run_random(self, faults, *, seed, seconds):
+        """Break things in a random order, sometimes two at once, without a wait between."""
+        rnd = random.Random(seed)
+        done = []
+        self._row(
+            f'random-{seed}',
+            f'A random sequence of {seconds / 60:g} min, seed {seed}',
+            lambda: self._sequence(faults, rnd, seconds, done),
+        )
+        return done
+
+    def judge(self):
+        """Look at every row again: what was right then may have gone wrong since."""
+        expired = self._site.expired()
+        for row in self.rows:
+            row.judge(self._site.book, expired)
+
+    def _row(self, name, text, act):
+        row = Row(name, text, began=time.monotonic())
+        try:
+            act()
+        except Exception:
+            row.trouble = traceback.format_exc()
+        row.lifted = time.monotonic()
+        row.normal = sites.waited(self._site.is_normal, patience=self._site.patience)
+        sites.waited(lambda: not self._site.unfinished(since=row.began), patience=self._site.patience)
+        row.ended = time.monotonic()
+        row.held = self._site.held()
+        row.judge(self._site.book, self._site.expired())
+        self.rows.append(row)
+        self._report(row)
+
+    def _together(self, faults):
+        if len(faults) == 1:
+            faults[0].act(self._site, self._pace)
+            return
+        problems = []
+
+        def act(fault):
+            try:
+                fault.act(self._site, self._pace)
+            except Exception:
+                problems.append(traceback.format_exc())
+
+        threads = [threading.Thread(target=act, args=(fault,), name=fault.name) for fault in faults]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if problems:
+            raise AssertionError('\n'.join(problems))
+
+    def _sequence(self, faults, rnd, seconds, done):
+        until = time.monotonic() + seconds
+        never = threading.Event()
+        while time.monotonic() < until:
+            chosen = draw(faults, rnd)
+            done.append(' + '.join(fault.name for fault in chosen))
+            self._together(chosen)
+            never.wait(rnd.uniform(*GAP))
+
+
+def draw(faults, rnd):
+    """A fault, or one time in three two that do not touch the same thing."""
+    first = rnd.choice(faults)
+    others = [fault for fault in faults if not fault.touches & first.touches]
+    return [first, rnd.choice(others)] if others and rnd.random() < 1 / 3 else [first]
+
+
+def as_json(row):
+    """A row for programs, with the tags of what went wrong."""
+    return json.dumps(dataclasses.asdict(row))
+
+
+def pairs(names):
+    """The pairs of the catalogue whose faults are both among some names."""
+    return [[catalogue.FAULTS[name] for name in pair] for pair in catalogue.PAIRS if set(pair) <= set(names)]

@@ -1,0 +1,82 @@
+"""Rows as text: for a terminal as they come, for the documentation at the end."""
+
+from __future__ import annotations
+
+COLUMNS = (
+    'fault',
+    'sent',
+    'codes',
+    'longest s',
+    'normal s',
+    'late',
+    'lost',
+    'doubled',
+    'disordered',
+    'overdue',
+    'held',
+)
+
+
+def cells(row):
+    """What stands in each column."""
+    audit = row.audit
+    return (
+        row.name,
+        str(row.codes.total()),
+        ', '.join(f'{count} x {code}' for code, count in sorted(row.codes.items())),
+        f'{row.longest:.2f}',
+        'never' if row.normal is None else f'{row.normal:.1f}',
+        str(len(audit.late)),
+        str(len(audit.lost)),
+        str(len(audit.doubled)),
+        str(len(audit.disordered)),
+        str(len(audit.overdue)),
+        '?' if row.held is None else str(row.held),
+    )
+
+
+def as_text(rows):
+    """For a terminal."""
+    lines = [COLUMNS, *map(cells, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    return '\n'.join(_line(line, widths) for line in lines)
+
+
+def _line(line, widths):
+    # The columns of words are flush left, those of figures right.
+    return '  '.join(
+        cell.ljust(width) if column in (0, 2) else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ).rstrip()
+
+
+def as_rst(rows):
+    """For the documentation."""
+    return '\n'.join(
+        [
+            '.. list-table::',
+            '   :header-rows: 1',
+            '',
+            *(
+                f'   {"*" if number == 0 else " "} - {cell}'
+                for line in (COLUMNS, *map(cells, rows))
+                for number, cell in enumerate(line)
+            ),
+        ]
+    )
+
+
+def details(row, *, named=5):
+    """What went wrong, with some of the events that it happened to."""
+    found = {
+        'lost': row.audit.lost,
+        'doubled': row.audit.doubled,
+        'disordered': row.audit.disordered,
+        'overdue': row.audit.overdue,
+        'not sent': row.audit.strangers,
+    }
+    for what, tags in found.items():
+        if tags:
+            yield f'{row.name}: {what}: {", ".join(list(tags)[:named])}'
+    if row.trouble:
+        yield f'{row.name}: {row.trouble}'
