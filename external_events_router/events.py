@@ -217,10 +217,10 @@ def names_at(version: Microversion) -> tuple[str, ...]:
 def tag_problem(event: Event) -> str | None:
     """Why the event's tag makes the event meaningless, or None if it does not.
 
-    An empty tag is a missing one, as in Nova.
+    An empty tag is a tag, as in Nova.
     """
     kind = EVENT_TYPES[event.name]
-    if kind.tag_required and not event.tag:
+    if kind.tag_required and event.tag is None:
         return f'{event.name} needs a tag'
     if kind.tags and event.tag not in kind.tags:
         return f'the tag of {event.name} must be one of {", ".join(kind.tags)}'

@@ -34,6 +34,9 @@ LOG = log.getLogger(__name__)
 
 RESOURCE = 'os-server-external-events'
 
+#: First part of the path, and whether it is the one without microversions.
+_ENDPOINTS = (('v2', True), ('v2.1', False))
+
 
 def from_conf(conf: cfg.ConfigOpts) -> auth.WSGIApp:
     """The application of this configuration, with the resolver behind its transport.
@@ -80,7 +83,7 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
     enforcer = policies.make_enforcer(conf)
     routes = falcon.App()
     routes.router_options.converters['project'] = ProjectConverter
-    for endpoint, legacy in (('v2', True), ('v2.1', False)):
+    for endpoint, legacy in _ENDPOINTS:
         resource = handlers.ServerExternalEvents(
             client,
             enforcer,
@@ -89,11 +92,15 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
             none_found_status=conf.api.none_found_status,
             legacy=legacy,
         )
-        routes.add_route(f'/{endpoint}', versions.Document(endpoint, microversioned=not legacy))
         routes.add_route(f'/{endpoint}/{RESOURCE}', resource)
         routes.add_route(f'/{endpoint}/{{project_id:project}}/{RESOURCE}', resource)
     routes.add_route(middleware.OPENAPI, openapi.Served())
     routes.add_sink(_elsewhere, '/')
+    # NOTE: after the other, which would hide them.
+    for endpoint, legacy in _ENDPOINTS:
+        document = versions.Document(endpoint, microversioned=not legacy)
+        routes.add_sink(document, re.compile(f'/{re.escape(endpoint)}$'))
+        routes.add_route(f'/{endpoint}/{{project_id:project}}/', handlers.ProjectRoot(document))
     routes.add_error_handler(faults.Fault, _render_fault)
     routes.add_error_handler(falcon.HTTPError, _render_unrouted)
     routes.add_error_handler(Exception, _render_surprise)

@@ -21,16 +21,13 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import schemas
 from external_events_router.api import faults
+from external_events_router.api import media
 from external_events_router.api import middleware
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
 
 LOG = log.getLogger(__name__)
-
-#: Media types of a request; ``text/plain`` is what some clients call JSON, and
-#: none at all is taken for JSON too.
-MEDIA_TYPES = ('', 'application/json', 'application/vnd.openstack.compute+json', 'text/plain')
 
 _CHUNK = 64 * 1024
 
@@ -69,7 +66,7 @@ class ServerExternalEvents:
         started = time.monotonic()
         ctxt = _caller(req.env)
         version = events.MIN_MICROVERSION if self._legacy else versions.negotiate(req, resp)
-        _check_media_type(req.env)
+        media.check(req.env)
         document = parse(read_body(req.env, self._max_bytes))
         _check_project(ctxt, project_id)
         submitted = self._validated(document, version)
@@ -77,11 +74,8 @@ class ServerExternalEvents:
         batch = events.identify([_event(submission) for submission in submitted], ctxt.global_request_id)
         outcomes = self._client.route(ctxt, batch)
         _log_outcomes(outcomes, time.monotonic() - started)
+        resp.content_type = media.wanted(req.env)
         self._render(resp, submitted, outcomes)
-
-    def on_options(self, _req: falcon.Request, _resp: falcon.Response, **_params: str) -> None:
-        """Not offered; falcon would answer it by itself."""
-        raise faults.not_found()
 
     def _validated(self, document: Any, version: events.Microversion) -> Sequence[Mapping[str, str]]:
         batch = document.get('events') if isinstance(document, dict) else None
@@ -111,8 +105,18 @@ class ServerExternalEvents:
             raise faults.Fault(404, 'No event of the request names a known server.')
         answers = [_answer(event, outcome.code) for event, outcome in zip(submitted, outcomes, strict=True)]
         resp.status = falcon.HTTP_200 if codes == {events.Code.DELIVERED} else falcon.HTTP_207
-        resp.content_type = 'application/json'
         resp.data = json.dumps({'events': answers}).encode()
+
+
+class ProjectRoot:
+    """The root of a project below an endpoint: the document of the endpoint's own root."""
+
+    def __init__(self, document: versions.Document) -> None:
+        self._document = document
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, project_id: str) -> None:
+        self._document(req, resp)
+        _check_project(_caller(req.env), project_id)
 
 
 def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
@@ -133,6 +137,7 @@ def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
         raise faults.Fault(400, 'The request body could not be read.') from exc
     body = b''.join(chunks)
     if len(body) > max_bytes:
+        middleware.drain(environ, declared or str(middleware.DRAINED))
         raise middleware.too_large(max_bytes)
     if declared and left:
         raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
@@ -168,12 +173,6 @@ def _caller(environ: dict[str, Any]) -> context.RequestContext:
     # NOTE: not the tokens: the context goes over the broker, and who receives
     # it needs to know who asked, not to act as them.
     return context.RequestContext.from_environ(environ, auth_token=None, service_token=None)
-
-
-def _check_media_type(environ: Mapping[str, Any]) -> None:
-    media_type = (environ.get('CONTENT_TYPE') or '').split(';', 1)[0].strip()
-    if media_type not in MEDIA_TYPES:
-        raise faults.Fault(415, f'Unsupported Content-Type {media_type[:60]!a}: it must be application/json.')
 
 
 def _check_project(ctxt: context.RequestContext, project_id: str | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ from oslo_middleware import request_id
 from external_events_router import context
 from external_events_router.api import auth
 from external_events_router.api import faults
+from external_events_router.api import media
 
 LOG = log.getLogger(__name__)
 
@@ -30,6 +32,10 @@ ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 #: Where the API describes itself.
 OPENAPI = '/v2.1/openapi.json'
 
+#: Bytes of a body that is too large and is read nevertheless, to be thrown away.
+DRAINED = 8 * 1024 * 1024
+
+_CHUNK = 64 * 1024
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
 _SLASHES = re.compile('//+')
 
@@ -92,8 +98,25 @@ class BodyLimit:
             return _refuse(faults.Fault(400, 'Content-Length must be a number.'), start_response)
         # NOTE: compared by its digits first; int() refuses thousands of them.
         if len(length.lstrip('0')) > len(str(self._max_bytes)) or int(length) > self._max_bytes:
+            drain(environ, length)
             return _refuse(too_large(self._max_bytes), start_response)
         return self._app(environ, start_response)
+
+
+def drain(environ: Mapping[str, Any], length: str) -> None:
+    """Read a body that nobody wants, unless it is very long.
+
+    Servers end the connection under a sender whose body they have not read; it
+    would see a broken connection in place of the answer.
+
+    :param length: in bytes, in digits
+    """
+    left = int(length) if len(length) < 20 else DRAINED + 1
+    try:
+        while 0 < left <= DRAINED and (chunk := environ['wsgi.input'].read(min(left, _CHUNK))):
+            left -= len(chunk)
+    except OSError:
+        LOG.debug('the sender left before its body was read')
 
 
 def too_large(max_bytes: int) -> faults.Fault:
@@ -127,10 +150,26 @@ class Fork:
         self._elsewhere = elsewhere
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        path = _SLASHES.sub('/', environ.get('PATH_INFO') or '/').rstrip('/') or '/'
-        environ['PATH_INFO'] = path
-        if (app := self._exact.get(path)) is not None:
+        path = _SLASHES.sub('/', environ.get('PATH_INFO') or '/')
+        bare = path.rstrip('/') or '/'
+        if (app := self._exact.get(bare)) is not None:
+            environ['PATH_INFO'] = bare
             return app(environ, start_response)
         if path.startswith(('/v2.1/', '/v2/')):
-            return self._api(environ, start_response)
-        return self._elsewhere(environ, start_response)
+            environ['PATH_INFO'] = path
+            app = self._api
+        elif (endpoint := f'/v{media.version(environ)}') in self._exact:
+            environ['PATH_INFO'] = endpoint
+            return self._exact[endpoint](environ, start_response)
+        else:
+            environ['PATH_INFO'] = bare
+            app = self._elsewhere
+        if environ['REQUEST_METHOD'] == 'OPTIONS' and bare != '/':
+            app = _nothing
+        return app(environ, start_response)
+
+
+def _nothing(_environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """What an OPTIONS is answered, with a token or without: it may be sent, that is all."""
+    start_response('200 OK', [('Content-Length', '0')])
+    return []

@@ -16,13 +16,12 @@ import falcon
 from external_events_router import events
 from external_events_router import schemas
 from external_events_router.api import faults
+from external_events_router.api import media
 from external_events_router.api import versions
 
 Schema = dict[str, Any]
 
 _BATCH = 'os-server-external-events'
-_JSON = 'application/json'
-
 #: When a status is the answer to the whole request.
 _FAULTS = {
     400: 'The body is no JSON or not of this form, the microversion is none, or the project in the path '
@@ -72,12 +71,8 @@ class Served:
     """The document, as a resource; needs no token."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.content_type = _JSON
+        resp.content_type = media.JSON
         resp.data = json.dumps(document(req.prefix)).encode()
-
-    def on_options(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        """Not offered; falcon would answer it by itself."""
-        raise faults.not_found()
 
 
 def _paths() -> Schema:
@@ -173,7 +168,7 @@ def _without_dialect(schema: Schema) -> Schema:
 def _fault(status: int) -> Schema:
     name = faults.NAMES.get(status, faults.DEFAULT_NAME)
     inner = _object(code={'const': status}, message={'type': 'string', 'minLength': 1})
-    return {'description': _FAULTS[status], 'content': {_JSON: {'schema': _object(**{name: inner})}}}
+    return {'description': _FAULTS[status], 'content': {media.JSON: {'schema': _object(**{name: inner})}}}
 
 
 def _unauthorized() -> Schema:
@@ -181,7 +176,7 @@ def _unauthorized() -> Schema:
     inner = _object(code={'const': 401}, title=text, message=text)
     return {
         'description': 'There is no token, or it is not valid.',
-        'content': {_JSON: {'schema': _object(error=inner)}},
+        'content': {media.JSON: {'schema': _object(error=inner)}},
     }
 
 
@@ -232,7 +227,7 @@ def _headers() -> Schema:
 
 
 def _content(schema: str) -> Schema:
-    return {_JSON: {'schema': _ref('schemas', schema)}}
+    return {media.JSON: {'schema': _ref('schemas', schema)}}
 
 
 def _ref(kind: str, name: str) -> Schema:

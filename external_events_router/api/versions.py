@@ -9,18 +9,24 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib import parse
 
 import falcon
 import microversion_parse
 
 from external_events_router import events
 from external_events_router.api import faults
+from external_events_router.api import media
 
 SERVICE_TYPE = 'compute'
 HEADER = 'OpenStack-API-Version'
 LEGACY_HEADER = 'X-OpenStack-Nova-API-Version'
 
-_VERSION = re.compile(r'([1-9][0-9]{0,17})\.(0|[1-9][0-9]{0,17})')
+#: As many digits as anybody could mean; int() refuses thousands of them.
+_VERSION = re.compile(r'([1-9][0-9]{0,99})\.(0|[1-9][0-9]{0,99})')
+
+#: What a path in a link may hold unescaped.
+_PATH_SAFE = "/~!$&'()*+,;=:@"
 
 
 def text(version: events.Microversion) -> str:
@@ -115,8 +121,9 @@ def _about_schema() -> dict[str, Any]:
     return {'type': 'object', 'properties': members, 'required': list(members)}
 
 
-def _answer(resp: falcon.Response, document: dict[str, Any]) -> None:
-    resp.content_type = 'application/json'
+def _answer(req: falcon.Request, resp: falcon.Response, document: dict[str, Any]) -> None:
+    media.check(req.env)
+    resp.content_type = media.wanted(req.env)
     resp.data = json.dumps(document).encode()
 
 
@@ -125,32 +132,34 @@ def list_endpoints(req: falcon.Request, resp: falcon.Response) -> None:
     documents = [
         {**about, 'links': [_self_link(req.prefix, endpoint)]} for endpoint, about in _ENDPOINTS.items()
     ]
-    _answer(resp, {'versions': documents})
+    _answer(req, resp, {'versions': documents})
 
 
 def offer_choices(req: falcon.Request, resp: falcon.Response) -> None:
     """The document at a path that belongs to no endpoint: where it might have meant to go."""
     resp.status = falcon.HTTP_300
+    # NOTE: WSGI has the path's bytes as the characters of the same numbers.
+    path = parse.quote(req.env['PATH_INFO'].encode('latin-1').lstrip(b'/'), _PATH_SAFE)
     choices = [
         {
             'id': about['id'],
             'status': about['status'],
-            'links': [_self_link(req.prefix, endpoint, req.path.lstrip('/'))],
+            'links': [_self_link(req.prefix, endpoint, path)],
             'media-types': [_media_type(endpoint)],
         }
         for endpoint, about in _ENDPOINTS.items()
     ]
-    _answer(resp, {'choices': choices})
+    _answer(req, resp, {'choices': choices})
 
 
 class Document:
-    """The document at an endpoint's root; needs no token."""
+    """The document at an endpoint's root, whatever the method; needs no token."""
 
     def __init__(self, endpoint: str, *, microversioned: bool) -> None:
         self._endpoint = endpoint
         self._microversioned = microversioned
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+    def __call__(self, req: falcon.Request, resp: falcon.Response, **_params: Any) -> None:
         if self._microversioned:
             negotiate(req, resp)
         document = {
@@ -161,8 +170,4 @@ class Document:
             ],
             'media-types': [_media_type(self._endpoint)],
         }
-        _answer(resp, {'version': document})
-
-    def on_options(self, _req: falcon.Request, _resp: falcon.Response) -> None:
-        """Not offered; falcon would answer it by itself."""
-        raise faults.not_found()
+        _answer(req, resp, {'version': document})

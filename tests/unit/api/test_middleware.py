@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from oslo_context import context as oslo_context
@@ -41,8 +42,16 @@ class BodyLimitTest(base.TestCase):
             ('\u00b2', 400),
         ):
             # NOTE: not the phrase, which newer releases of Python word otherwise.
-            answered = int(Answer(app, CONTENT_LENGTH=length).status.split()[0])
-            self.assertEqual((length, status), (length, answered))
+            answer = Answer(app, **{'CONTENT_LENGTH': length, 'wsgi.input': io.BytesIO()})
+            self.assertEqual((length, status), (length, int(answer.status.split()[0])))
+
+    def test_what_is_too_large_is_read_nevertheless_unless_it_is_very_large(self) -> None:
+        app = middleware.BodyLimit(ok, max_bytes=100)
+        for length, left in ((101, 0), (middleware.DRAINED, 0), (middleware.DRAINED + 1, 1), (10**30, 1)):
+            body = io.BytesIO(b'x' * min(length, middleware.DRAINED + 1))
+            answer = Answer(app, **{'CONTENT_LENGTH': str(length), 'wsgi.input': body})
+            self.assertTrue(answer.status.startswith('413'))
+            self.assertEqual((length, left), (length, len(body.read(1))))
 
 
 class ForkTest(base.TestCase):
@@ -57,7 +66,7 @@ class ForkTest(base.TestCase):
         ways = ('api', 'documents', 'healthcheck', 'elsewhere')
         fork = middleware.Fork(**{name: named(name) for name in ways})
         for path, way in (
-            ('/v2.1/a//b/', b'api /v2.1/a/b'),
+            ('/v2.1/a//b/', b'api /v2.1/a/b/'),
             ('/v2/x', b'api /v2/x'),
             ('/v2.1/', b'documents /v2.1'),
             ('//v2', b'documents /v2'),
@@ -66,7 +75,29 @@ class ForkTest(base.TestCase):
             ('/v2.1x/y', b'elsewhere /v2.1x/y'),
             ('/v20', b'elsewhere /v20'),
         ):
-            self.assertEqual(way, Answer(fork, PATH_INFO=path).body)
+            self.assertEqual(way, Answer(fork, PATH_INFO=path, REQUEST_METHOD='GET').body)
+
+    def test_a_media_type_may_name_the_endpoint(self) -> None:
+        fork = middleware.Fork(api=ok, documents=ok, healthcheck=ok, elsewhere=ok)
+        for media_type, path, way in (
+            ('application/json;version=2.1', '/', b'/v2.1'),
+            ('application/json;version=2', '/v3', b'/v2'),
+            ('application/json;version=3', '/', b'/'),
+            ('application/json;version=2', '/v2.1/x', b'/v2.1/x'),
+            ('application/json;version=2', '/v2.1', b'/v2.1'),
+        ):
+            for header in ('CONTENT_TYPE', 'HTTP_ACCEPT'):
+                answer = Answer(fork, PATH_INFO=path, REQUEST_METHOD='GET', **{header: media_type})
+                self.assertEqual((media_type, path, way), (media_type, path, answer.body))
+
+    def test_options(self) -> None:
+        def never(*_args: Any) -> list[bytes]:
+            raise AssertionError
+
+        fork = middleware.Fork(api=never, documents=ok, healthcheck=ok, elsewhere=never)
+        for path in ('/v2.1/x', '/v2/', '/v3', '/v2.1/openapi.json'):
+            answer = Answer(fork, PATH_INFO=path, REQUEST_METHOD='OPTIONS')
+            self.assertEqual('200 OK', answer.status)
 
 
 class RequestIdsTest(base.TestCase):

@@ -72,9 +72,36 @@ class DocumentTest(base.TestCase):
                 second,
             )
 
-    def test_other_methods_of_an_endpoint(self) -> None:
-        for method in ('POST', 'OPTIONS', 'DELETE'):
-            self.assertEqual(404, self.front.call(method, '/v2.1/').status)
+    def test_any_method_will_do(self) -> None:
+        for path in ('/', '/v2', '/v2.1/'):
+            document = self.front.call('GET', path)
+            for method in ('POST', 'PUT', 'OPTIONS', 'DELETE', 'HEAD', 'BREW'):
+                reply = self.front.call(method, path)
+                self.assertEqual(
+                    (200, b'' if method == 'HEAD' else document.body), (reply.status, reply.body)
+                )
+
+    def test_the_root_of_a_project(self) -> None:
+        reply = self.front.call('GET', f'/v2.1/{client.PROJECT}/')
+        self.assertEqual((200, self.front.call('GET', '/v2.1/').json), (reply.status, reply.json))
+        for method, path, status in (
+            ('GET', f'/v2/{client.PROJECT}/', 200),
+            ('GET', f'/v2.1/{client.PROJECT}', 404),
+            ('POST', f'/v2.1/{client.PROJECT}/', 404),
+            ('GET', '/v2.1/0123456789abcdef0123456789abcdef/', 400),
+            ('GET', '/v2.1/servers/', 404),
+        ):
+            self.assertEqual((path, status), (path, self.front.call(method, path).status))
+
+    def test_a_path_in_a_link_is_escaped(self) -> None:
+        # As WSGI hands over /a b/%C3%A9%FF?
+        reply = self.front.call('GET', '/a b/\xc3\xa9\xff')
+        self.assertEqual(f'{BASE}/v2/a%20b/%C3%A9%FF', reply.json['choices'][0]['links'][0]['href'])
+
+    def test_the_type_of_a_body_is_judged_here_too(self) -> None:
+        for path in ('/', '/v2', '/v2.1', '/v3'):
+            reply = self.front.call('GET', path, headers={'Content-Type': 'text/xml'})
+            self.assertEqual((path, 415), (path, reply.status))
 
 
 class NegotiationTest(base.TestCase):
@@ -109,7 +136,7 @@ class NegotiationTest(base.TestCase):
             self.assertEqual('OpenStack-API-Version, X-OpenStack-Nova-API-Version', reply.headers['vary'])
 
     def test_out_of_range(self) -> None:
-        for version in ('2.105', '2.0', '3.0', '1.1', '2.999999999999'):
+        for version in ('2.105', '2.0', '3.0', '1.1', '2.999999999999', f'2.1{"0" * 30}'):
             reply = self.ask(OpenStack_API_Version=f'compute {version}')
             self.assertEqual((406, ('computeFault', 406)), (reply.status, reply.fault))
             self.assertEqual(f'compute {version}', reply.headers['openstack-api-version'])
