@@ -176,6 +176,8 @@ class TestErrors(ManageTestCase):
             'postgresql://router:s3cret@127.0.0.1:1/router',
             'mysql://router:s3cret@127.0.0.1:1/router',
             f'sqlite:///{self.folder}/no/such/folder.db',
+            # It is there, and no database.
+            f'sqlite:///{self.config}',
         ):
             self.configure(connection)
             for answer in self.manage('host-map export', 'db upgrade'):

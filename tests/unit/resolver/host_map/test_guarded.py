@@ -207,6 +207,7 @@ class TestBreaker(GuardedTestCase):
         asking.start()
         wait_until(lambda: self.source.asked)
         self.assertEqual(frozenset({A}), self.guarded.lookup([A]).unavailable)
+        self.assertEqual(1, self.source.asked)
         self.source.may_answer.set()
         asking.join()
 

@@ -36,5 +36,6 @@ class TestLoad(base.TestCase):
         self.config(timeout=0.25, group='host_map')
         guarded = host_map.load_guarded(self.conf)
         self.addCleanup(guarded.close)
+        self.assertEqual(0.25, guarded._timeout)
         lookup = guarded.lookup(['5b0d8c1e-6d0b-5f0e-9a0a-3c5a3f2f6f41'])
         self.assertIn('no such table', lookup.reason)
