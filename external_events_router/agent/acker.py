@@ -29,10 +29,12 @@ LONGEST_PAUSE = 2.0
 class Receipt:
     """Where the results of a delivery's events have to go.
 
+    :ivar host: whose results they are
     :ivar deadline: of the delivery: seconds since the epoch by the resolver's clock
     """
 
     ctxt: context.RequestContext
+    host: str
     delivery_id: str
     reply_to: str
     deadline: float
@@ -42,7 +44,13 @@ class AckClient(Protocol):
     """The part of ``resolver.rpcapi.AckAPI`` that is used."""
 
     def acknowledge(
-        self, ctxt: context.RequestContext, reply_to: str, delivery_id: str, results: list[events.Result]
+        self,
+        ctxt: context.RequestContext,
+        reply_to: str,
+        delivery_id: str,
+        results: list[events.Result],
+        *,
+        host: str,
     ) -> None:
         """Cast some results of a delivery."""
         ...
@@ -119,7 +127,9 @@ class Acker:
             error: Exception | None = None
             try:
                 receipt = pending.receipt
-                self._client.acknowledge(receipt.ctxt, receipt.reply_to, receipt.delivery_id, pending.results)
+                self._client.acknowledge(
+                    receipt.ctxt, receipt.reply_to, receipt.delivery_id, pending.results, host=receipt.host
+                )
             except exceptions.BrokerUnavailable as exc:
                 error = exc
             except Exception:

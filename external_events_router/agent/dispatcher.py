@@ -71,7 +71,7 @@ class Dispatcher:
             _warn_late(delivery.events)
             tally.count(_LATE, len(delivery.events))
             return
-        receipt = acker.Receipt(ctxt, delivery.id, delivery.reply_to, delivery.deadline)
+        receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
         for event in delivery.events:
             self._admit(event, receipt, tally)
 

@@ -118,9 +118,9 @@ class Database:
                 return column.in_(values)
 
     def insert_missing(
-        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, str]]
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Insert the rows whose primary key is not there yet, whoever else inserts them meanwhile."""
+        """Insert the rows whose key is not there yet, whoever else inserts them meanwhile."""
         if not rows:
             return
         statement: sa.Insert
@@ -134,6 +134,41 @@ class Database:
                 column = next(iter(table.primary_key.columns))
                 statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
         connection.execute(statement, rows)
+
+    def insert_or_lock(
+        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Insert the rows whose primary key is not there yet, and lock those that are, until the end.
+
+        Give them in the order of their keys, or two callers may deadlock.
+        """
+        if not rows:
+            return
+        column = next(iter(table.primary_key.columns))
+        statement: sa.Insert
+        match self.dialect:
+            case 'postgresql':
+                inserted = postgresql.insert(table)
+                statement = inserted.on_conflict_do_update(
+                    index_elements=[column], set_={column.name: inserted.excluded[column.name]}
+                )
+            case 'sqlite':
+                # The whole file is locked by whoever writes.
+                statement = sqlite.insert(table).on_conflict_do_nothing()
+            case _:
+                statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
+        connection.execute(statement, rows)
+
+    def now(self, connection: sa.Connection) -> float:
+        """Seconds since the epoch by the database's clock, which all machines share."""
+        match self.dialect:
+            case 'postgresql':
+                clock = 'extract(epoch from clock_timestamp())'
+            case 'mysql':
+                clock = 'unix_timestamp(sysdate(6))'
+            case _:
+                clock = "(julianday('now') - 2440587.5) * 86400.0"
+        return float(connection.exec_driver_sql(f'SELECT {clock}').scalar_one())
 
     def analyze(self, connection: sa.Connection, *tables: sa.Table) -> None:
         """Have the database count, after a change of many rows."""

@@ -7,6 +7,7 @@ for; the RPC server of the acknowledgement topic feeds it. Nothing is sent here
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -77,7 +78,9 @@ class Waiting:
 class Collector:
     """Brings acknowledgements to who waits for them. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, late: Callable[[str], None] = lambda host: None) -> None:
+        """:param late: called with the host of an acknowledgement that nobody waits for"""
+        self._late = late
         # Guards the table: delivery id to the host that has it and who waits.
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[str, Waiting]] = {}
@@ -99,12 +102,21 @@ class Collector:
                 for delivery in deliveries.values():
                     del self._waiting[delivery.id]
 
-    def acknowledge(self, delivery_id: str, results: Iterable[events.Result]) -> None:
-        """Take an acknowledgement from the wire; one that nobody waits for is dropped."""
+    def acknowledge(
+        self, delivery_id: str, results: Iterable[events.Result], *, sender: str | None = None
+    ) -> None:
+        """Take an acknowledgement from the wire.
+
+        One that nobody waits for is dropped, but it shows that its host is there.
+
+        :param sender: the host, where it says so
+        """
         with self._lock:
             host, waiting = self._waiting.get(delivery_id, (None, None))
         if host is None or waiting is None:
             # Ordinary: late, or meant for a worker of this name that is no more.
             LOG.debug('Nobody waits for delivery %s; its acknowledgement is dropped', delivery_id)
+            if sender is not None:
+                self._late(sender)
             return
         waiting.acknowledge(host, results)

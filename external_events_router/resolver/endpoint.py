@@ -17,6 +17,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.resolver import acks
+from external_events_router.resolver import presence
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.host_map import base
@@ -49,9 +50,15 @@ class AckEndpoint:
 
     @rpc.exposed()
     def acknowledge(
-        self, ctxt: context.RequestContext, delivery_id: str, results: Sequence[Mapping[str, Any]]
+        self,
+        ctxt: context.RequestContext,
+        delivery_id: str,
+        results: Sequence[Mapping[str, Any]],
+        host: str | None = None,
     ) -> None:
-        self._collector.acknowledge(delivery_id, [events.Result.from_dict(data) for data in results])
+        self._collector.acknowledge(
+            delivery_id, [events.Result.from_dict(data) for data in results], sender=host
+        )
 
 
 class HostMapEndpoint:
@@ -59,12 +66,14 @@ class HostMapEndpoint:
 
     target = messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
 
-    def __init__(self, host_map: base.WritableHostMap) -> None:
+    def __init__(self, host_map: base.WritableHostMap, hosts: presence.Presence) -> None:
         self._host_map = host_map
+        self._presence = hosts
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
         self._host_map.assign(server_uuid, host)
+        self._presence.placed(base.server_uuid(server_uuid))
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
@@ -78,9 +87,24 @@ class HostMapEndpoint:
     def report(
         self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
     ) -> dict[str, float]:
+        self._presence.appeared(host)
         if server_uuids is not None:
-            self._host_map.report(host, server_uuids)
+            for gained in self._host_map.report(host, server_uuids).gained:
+                self._presence.placed(gained)
         return {'now': time.time()}
+
+
+class PeerEndpoint:
+    """Server of ``rpcapi.PeerAPI``."""
+
+    target = messaging.Target(namespace=rpcapi.PEER_NAMESPACE, version=rpcapi.PeerAPI.VERSION)
+
+    def __init__(self, hosts: presence.Presence) -> None:
+        self._presence = hosts
+
+    @rpc.exposed()
+    def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
+        self._presence.heard_of(host)
 
 
 def _event(data: Mapping[str, Any]) -> events.Event:

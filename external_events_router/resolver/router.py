@@ -1,6 +1,6 @@
-"""The way of one batch through the resolver: look up, cast, await, decide.
+"""The way of one batch through the resolver: look up, cast, await, decide, hold what is not acknowledged.
 
-The steps live in ``host_map``, ``dispatch``, ``acks`` and ``plan``; here is
+The steps live in ``host_map``, ``delivery``, ``plan`` and ``hold``; here is
 their order and their deadline. It knows no RPC: ``endpoint`` calls it.
 """
 
@@ -10,7 +10,6 @@ import collections
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
-import itertools
 import time
 from typing import Protocol
 
@@ -18,12 +17,22 @@ from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router.resolver import acks
-from external_events_router.resolver import dispatch
+from external_events_router.resolver import breaker
+from external_events_router.resolver import delivery
 from external_events_router.resolver import plan
+from external_events_router.resolver.hold import base as hold_base
+from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
+
+#: Seconds beyond the ack timeout in which events must be held: the front waits
+#: half a second for the answer.
+HOLD_GRACE = 0.4
+
+#: Why an event is held although its host was not asked.
+BEHIND = 'behind an earlier event of the server'
+NOT_WAITED_FOR = 'a host of the server is not waited for'
 
 #: Host to its answer, for each position in the batch that a host was asked about.
 Answers = dict[int, dict[str, plan.Answer]]
@@ -41,25 +50,19 @@ class Router:
     def __init__(
         self,
         host_map: Map,
-        dispatcher: dispatch.Dispatcher,
-        collector: acks.Collector,
-        *,
-        reply_to: str,
+        deliverer: delivery.Deliverer,
+        hold: keeper.Keeper,
+        breakers: breaker.Breakers,
     ) -> None:
-        """:param reply_to: the server name under which this worker hears acknowledgements"""
         self._host_map = host_map
-        self._dispatcher = dispatcher
-        self._collector = collector
-        self._reply_to = reply_to
-        # NOTE: the start is in the ids, so that a late acknowledgement for a
-        # worker that died cannot be taken for its successor's.
-        started = time.time_ns()
-        self._delivery_ids = (f'{started:x}.{number}' for number in itertools.count())
+        self._deliverer = deliverer
+        self._hold = hold
+        self._breakers = breakers
 
     def route(
         self, ctxt: context.RequestContext, batch: Sequence[events.Event], *, ack_timeout: float
     ) -> list[events.Outcome]:
-        """Deliver a batch and say what became of each event.
+        """Deliver a batch, or hold it, and say what became of each event.
 
         :param ack_timeout: seconds after which no acknowledgement is waited for
         :returns: an outcome per event, in their order
@@ -67,18 +70,101 @@ class Router:
         began = time.monotonic()
         deadline = began + ack_timeout
         first = self._plan(dict(enumerate(batch)))
-        answers = self._deliver(ctxt, batch, first.by_host, deadline)
+        kept_back = self._kept_back(batch, first)
+        by_host = {
+            host: [position for position in positions if batch[position].server_uuid not in kept_back]
+            for host, positions in first.by_host.items()
+        }
+        answers = self._deliver(ctxt, batch, by_host, deadline)
         decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadline)}
         outcomes = [
-            decided[position] if position in decided else plan.outcome_of(event, answers[position])
+            self._outcome(position, event, decided=decided, answers=answers, kept_back=kept_back)
             for position, event in enumerate(batch)
         ]
+        asked = {position: tuple(told) for position, told in answers.items()}
+        for host, positions in first.by_host.items():
+            for position in positions:
+                if position not in answers:
+                    asked[position] = (*asked.get(position, ()), host)
+        outcomes = self._hold_rest(ctxt, outcomes, answers, asked, deadline=deadline + HOLD_GRACE)
         _log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
     def _plan(self, batch: Mapping[int, events.Event]) -> plan.Plan:
         lookup = self._host_map.lookup({event.server_uuid for event in batch.values()})
         return plan.by_host(batch, lookup)
+
+    def _kept_back(self, batch: Sequence[events.Event], first: plan.Plan) -> Mapping[str, str]:
+        """Servers whose events must not go out now, and why."""
+        hosts_of: dict[str, set[str]] = {}
+        for host, positions in first.by_host.items():
+            for position in positions:
+                hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
+        admitted = self._breakers.admit(first.by_host.keys())
+        kept_back = {server: NOT_WAITED_FOR for server, hosts in hosts_of.items() if not hosts <= admitted}
+        kept_back.update(dict.fromkeys(self._hold.busy(hosts_of), BEHIND))
+        return kept_back
+
+    def _outcome(
+        self,
+        position: int,
+        event: events.Event,
+        *,
+        decided: Mapping[int, events.Outcome],
+        answers: Answers,
+        kept_back: Mapping[str, str],
+    ) -> events.Outcome:
+        if position in decided:
+            return decided[position]
+        if event.server_uuid in kept_back:
+            return events.Outcome(event, events.Code.UNDELIVERED, kept_back[event.server_uuid])
+        return plan.outcome_of(event, answers[position])
+
+    def _hold_rest(
+        self,
+        ctxt: context.RequestContext,
+        outcomes: Sequence[events.Outcome],
+        answers: Answers,
+        asked: Mapping[int, tuple[str, ...]],
+        *,
+        deadline: float,
+    ) -> list[events.Outcome]:
+        """Hold what no host has acknowledged and some host may yet.
+
+        :param asked: the hosts of each event that has some
+        """
+        items = {
+            position: self._item(outcome, answers.get(position, {}), asked.get(position, ()))
+            for position, outcome in enumerate(outcomes)
+            if self._is_worth_holding(outcome, asked.get(position, ()))
+        }
+        if not items:
+            return list(outcomes)
+        problem = self._hold.hold(ctxt, list(items.values()), deadline=deadline)
+        return [
+            _held(outcome, problem) if position in items else outcome
+            for position, outcome in enumerate(outcomes)
+        ]
+
+    def _is_worth_holding(self, outcome: events.Outcome, hosts: tuple[str, ...]) -> bool:
+        if outcome.code is events.Code.NO_HOST:
+            return not hosts and self._hold.lifetimes.unassigned > 0
+        # A server that could not be looked up has no hosts here: it may not exist.
+        return outcome.code is events.Code.UNDELIVERED and bool(hosts)
+
+    def _item(
+        self, outcome: events.Outcome, told: Mapping[str, plan.Answer], hosts: tuple[str, ...]
+    ) -> hold_base.Item:
+        handled = frozenset(host for host, answer in told.items() if answer.verdict is events.Verdict.HANDLED)
+        unassigned = outcome.code is events.Code.NO_HOST
+        lifetimes = self._hold.lifetimes
+        return hold_base.Item(
+            event=outcome.event,
+            ttl=lifetimes.unassigned if unassigned else lifetimes.of(outcome.event),
+            hosts=tuple(host for host in hosts if host not in handled),
+            acknowledged=handled,
+            reason=outcome.reason or '',
+        )
 
     def _deliver(
         self,
@@ -87,25 +173,20 @@ class Router:
         by_host: Mapping[str, Sequence[int]],
         deadline: float,
     ) -> Answers:
-        expires = time.time() + max(0.0, deadline - time.monotonic())
-        deliveries = {
-            host: events.Delivery(
-                id=next(self._delivery_ids),
-                reply_to=self._reply_to,
-                deadline=expires,
-                events=tuple(batch[position] for position in positions),
-            )
-            for host, positions in by_host.items()
-        }
-        answers: Answers = collections.defaultdict(dict)
-        if not deliveries:
-            return answers
-        with self._collector.expect(deliveries) as waiting:
-            with self._dispatcher.cast(ctxt, deliveries, on_failure=waiting.fail):
-                waiting.wait(deadline)
-            for host, positions in by_host.items():
-                for position in positions:
-                    answers[position][host] = waiting.answer(host, batch[position].id)
+        told = self._deliverer.deliver(
+            ctxt,
+            {
+                host: [batch[position] for position in positions]
+                for host, positions in by_host.items()
+                if positions
+            },
+            deadline=deadline,
+            lifetime=self._hold.lifetimes.of,
+        )
+        answers: Answers = {}
+        for host, positions in by_host.items():
+            for position in positions:
+                answers.setdefault(position, {})[host] = told[host, batch[position].id]
         return answers
 
     def _follow_moves(
@@ -134,6 +215,13 @@ class Router:
         for position, told in self._deliver(ctxt, batch, new_hosts, deadline).items():
             answers[position].update(told)
         return again.decided
+
+
+def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
+    if problem is None:
+        return events.Outcome(outcome.event, events.Code.DELIVERED, f'held: {outcome.reason}')
+    code = outcome.code if outcome.code is events.Code.NO_HOST else events.Code.UNDELIVERED
+    return events.Outcome(outcome.event, code, f'{outcome.reason}; not held: {problem}')
 
 
 def _log(outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 from oslo_config import cfg
 import oslo_messaging as messaging
@@ -22,6 +23,7 @@ from external_events_router import rpc
 TOPIC = 'external-events-resolver'
 ACK_TOPIC = 'external-events-acks'
 HOST_MAP_NAMESPACE = 'host-map'
+PEER_NAMESPACE = 'peers'
 
 #: Seconds. How long a caller of the host map waits for the answer.
 HOST_MAP_TIMEOUT = 10.0
@@ -82,9 +84,11 @@ class AckAPI:
     Version history:
 
     * 1.0: ``acknowledge``
+    * 1.1: ``acknowledge`` says from which ``host``, so that a late one counts
+      as a sign of life
     """
 
-    VERSION = '1.0'
+    VERSION = '1.1'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=ACK_TOPIC, version=self.VERSION)
@@ -101,19 +105,24 @@ class AckAPI:
         reply_to: str,
         delivery_id: str,
         results: Iterable[events.Result],
+        *,
+        host: str,
     ) -> None:
         """Cast the results of some events of a delivery; the others may follow later.
 
         :param reply_to: as the delivery said
+        :param host: whose results they are
         :raises BrokerUnavailable: the broker did not take the message
         """
+        arguments: dict[str, Any] = {
+            'delivery_id': delivery_id,
+            'results': [result.to_dict() for result in results],
+        }
+        version = '1.0'
+        if self._client.can_send_version('1.1'):
+            arguments['host'], version = host, '1.1'
         with rpc.translated():
-            self._client.prepare(server=reply_to).cast(
-                ctxt,
-                'acknowledge',
-                delivery_id=delivery_id,
-                results=[result.to_dict() for result in results],
-            )
+            self._client.prepare(server=reply_to, version=version).cast(ctxt, 'acknowledge', **arguments)
 
 
 class HostMapAPI:
@@ -177,3 +186,31 @@ class HostMapAPI:
         with rpc.translated(no_answer=exceptions.ResolverUnavailable):
             answer = self._client.prepare(timeout=HOST_MAP_TIMEOUT).call(ctxt, method, **kwargs)
         return answer or {}
+
+
+class PeerAPI:
+    """Client of all resolver workers, of one of them.
+
+    Version history:
+
+    * 1.0: ``host_is_back``
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
+        target = messaging.Target(topic=TOPIC, namespace=PEER_NAMESPACE, version=self.VERSION)
+        self._client = rpc.get_client(transport, target, version_cap=version_cap)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> PeerAPI:
+        """The client that the configuration asks for."""
+        return cls(transport, version_cap=conf.upgrade_levels.resolver)
+
+    def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
+        """Cast to every worker that a host which was not waited for has answered.
+
+        :raises BrokerUnavailable: the broker did not take the message
+        """
+        with rpc.translated():
+            self._client.prepare(fanout=True).cast(ctxt, 'host_is_back', host=host)

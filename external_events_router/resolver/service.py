@@ -1,19 +1,30 @@
-"""A resolver worker: its two RPC servers and what they stand on, started and stopped as one."""
+"""A resolver worker: what it stands on, and its two RPC servers, started and stopped as one."""
 
 from __future__ import annotations
+
+import dataclasses
+import uuid
 
 from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
 
+from external_events_router import context
 from external_events_router import rpc
 from external_events_router.agent import rpcapi as agent_rpcapi
+from external_events_router.db import session
 from external_events_router.resolver import acks
+from external_events_router.resolver import breaker
+from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
 from external_events_router.resolver import endpoint
+from external_events_router.resolver import presence
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
+from external_events_router.resolver.hold import courier
+from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 
 LOG = log.getLogger(__name__)
@@ -23,6 +34,40 @@ LOG = log.getLogger(__name__)
 ACK_THREADS = 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The numbers of a worker, as ``[resolver]`` and ``[delivery]`` explain them.
+
+    :ivar host: name of this machine
+    """
+
+    host: str
+    lifetimes: keeper.Lifetimes = dataclasses.field(default_factory=keeper.Lifetimes)
+    threads: int = 256
+    publishers: int = 16
+    ack_timeout: float = 2.0
+    hold_timeout: float = 0.4
+    retry_interval: float = 10.0
+    keep_expired: float = 86400.0
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
+        """What the configuration says.
+
+        :raises ConfigurationError: a value cannot be used
+        """
+        return cls(
+            host=conf.host,
+            lifetimes=keeper.Lifetimes.from_conf(conf),
+            threads=conf.resolver.threads,
+            publishers=conf.resolver.publishers,
+            ack_timeout=conf.delivery.ack_timeout,
+            hold_timeout=conf.delivery.hold_timeout,
+            retry_interval=conf.delivery.retry_interval,
+            keep_expired=conf.delivery.keep_expired,
+        )
+
+
 class Resolver:
     """One worker. Several, on any machines, share the work."""
 
@@ -30,26 +75,53 @@ class Resolver:
         self,
         transport: messaging.RPCTransport,
         host_map: guarded.GuardedHostMap,
-        agent_api: dispatch.Sender,
+        held: store.HoldStore,
         *,
-        host: str,
-        threads: int,
-        publishers: int,
+        agent_api: dispatch.Sender,
+        peers: rpcapi.PeerAPI,
+        settings: Settings,
     ) -> None:
-        """:param host: name of this machine
-        :param threads: batches routed at the same time
-        :param publishers: casts on their way at the same time
-        """
-        self._threads = threads
+        self._threads = settings.threads
         self._host_map = host_map
-        self._name = worker_name.WorkerName(host)
-        self._dispatcher = dispatch.Dispatcher(agent_api, publishers=publishers)
-        collector = acks.Collector()
-        events_router = router.Router(host_map, self._dispatcher, collector, reply_to=self._name.name)
+        self._name = worker_name.WorkerName(settings.host)
+        self._dispatcher = dispatch.Dispatcher(agent_api, publishers=settings.publishers)
+        breakers = breaker.Breakers()
+        self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
+        self._presence = presence.Presence(
+            breakers,
+            held,
+            wake=lambda: self._courier.wake(),
+            tell_others=lambda host: peers.host_is_back(context.for_service(), host),
+        )
+        collector = acks.Collector(late=self._presence.appeared)
+        deliverer = delivery.Deliverer(
+            self._dispatcher,
+            collector,
+            reply_to=self._name.name,
+            answered=self._presence.answered,
+            silent=breakers.open,
+        )
+        self._courier = courier.Courier(
+            self._keeper,
+            host_map,
+            deliverer,
+            breakers,
+            # NOTE: a new one at each start, so that a worker does not take
+            # for its own what its predecessor of the same name had claimed.
+            worker=f'{self._name.name}/{uuid.uuid4()}',
+            ack_timeout=settings.ack_timeout,
+            max_interval=settings.retry_interval,
+            keep_ended=settings.keep_expired,
+        )
+        events_router = router.Router(host_map, deliverer, self._keeper, breakers)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
-            [endpoint.RouteEndpoint(events_router), endpoint.HostMapEndpoint(host_map)],
+            [
+                endpoint.RouteEndpoint(events_router),
+                endpoint.HostMapEndpoint(host_map, self._presence),
+                endpoint.PeerEndpoint(self._presence),
+            ],
         )
         # A server of its own: see ``rpcapi``.
         self._acks = rpc.get_server(
@@ -60,22 +132,32 @@ class Resolver:
 
     @classmethod
     def from_conf(
-        cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport, host_map: guarded.GuardedHostMap
+        cls,
+        conf: cfg.ConfigOpts,
+        transport: messaging.RPCTransport,
+        host_map: guarded.GuardedHostMap,
+        *,
+        database: session.Database | None = None,
     ) -> Resolver:
-        """The worker that the configuration asks for."""
+        """The worker that the configuration asks for.
+
+        :param database: for what is held; None: that of ``[database] connection``
+        :raises ConfigurationError: a value cannot be used
+        """
         return cls(
             transport,
             host_map,
-            agent_rpcapi.AgentAPI.from_conf(conf, transport),
-            host=conf.host,
-            threads=conf.resolver.threads,
-            publishers=conf.resolver.publishers,
+            store.HoldStore(database or session.Database.from_conf(conf)),
+            agent_api=agent_rpcapi.AgentAPI.from_conf(conf, transport),
+            peers=rpcapi.PeerAPI.from_conf(conf, transport),
+            settings=Settings.from_conf(conf),
         )
 
     def start(self) -> None:
-        """Hear acknowledgements, then take requests. Returns at once."""
+        """Hear acknowledgements, then take requests, then see to what is held. Returns at once."""
         self._acks.start(override_pool_size=ACK_THREADS)
         self._requests.start(override_pool_size=self._threads)
+        self._courier.start()
         LOG.info('Resolver worker %s is ready', self._name.name)
 
     def stop(self) -> None:
@@ -84,10 +166,13 @@ class Resolver:
         Bounded by the requests' own deadlines: ``[delivery] ack_timeout``.
         """
         self._requests.stop()
+        self._courier.stop()
         self._requests.wait()
         self._acks.stop()
         self._acks.wait()
+        self._presence.close()
         self._dispatcher.close()
+        self._keeper.close()
         self._host_map.close()
         self._name.release()
         LOG.info('Resolver worker %s has stopped', self._name.name)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+import time
 import uuid
 
 from falcon import testing
@@ -32,6 +33,8 @@ from external_events_router.db import migration
 from external_events_router.db import session
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 from external_events_router.resolver.host_map import sql
 
@@ -86,7 +89,8 @@ class Configuration(fixtures.Fixture):
         self.conf([], project='external-events-router', default_config_files=[], default_config_dirs=[])
         oslo_messaging.TransportURL.parse(self.conf, 'fake://')  # registers the options
         config.config(transport_url='fake://', control_exchange=f'test-{uuid.uuid4()}')
-        config.config(connection='sqlite://', group='database')
+        folder = self.useFixture(fixtures.TempDir()).path
+        config.config(connection=f'sqlite:///{folder}/router.sqlite', group='database')
         config.config(auth_strategy='noauth', group='api')
         for name, value in self._overrides.items():
             group, _, option = name.rpartition('__')
@@ -127,7 +131,7 @@ class Router(fixtures.Fixture):
     def start_resolver(self):
         """Start a resolver worker; the fixture stops it."""
         guard = guarded.GuardedHostMap(self.host_map, timeout=self.conf.host_map.timeout)
-        self.resolver = service.Resolver.from_conf(self.conf, self.transport, guard)
+        self.resolver = service.Resolver.from_conf(self.conf, self.transport, guard, database=self.database)
         self.resolver.start()
         self.addCleanup(self.resolver.stop)
 
@@ -146,6 +150,18 @@ class Router(fixtures.Fixture):
     def place(self, server, *hosts):
         """Make the hosts of a server exactly these."""
         self.host_map.import_lines([json.dumps({'server': server, 'hosts': hosts}).encode()])
+
+    def held(self, state='held'):
+        """The records of the hold in one state, see ``resolver.hold.base.Record``."""
+        return store.HoldStore(self.database).records(state=base.State(state))
+
+    def wait_until(self, condition):
+        """Wait until a condition holds, with a bound."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f'waited {PATIENCE} s')
+            time.sleep(0.02)
 
     def post(self, *batch, request_id=None, version='2.93', path=PATH):
         """Post a batch of events.

@@ -36,7 +36,7 @@ class Answers:
     """An endpoint that keeps what it was sent, as JSON, and answers what it was told to."""
 
     def __init__(self, namespace: str | None = None, answer: Any = None) -> None:
-        self.target = messaging.Target(version='1.0', namespace=namespace)
+        self.target = messaging.Target(version='1.1', namespace=namespace)
         self.answer = answer
         self.received: list[dict[str, Any]] = []
         self.contexts: list[context.RequestContext] = []
@@ -163,11 +163,18 @@ class MessageTest(WireTest):
             events.Result('1', events.Verdict.HANDLED),
             events.Result('2', events.Verdict.REFUSED, 'no such port'),
         ]
-        rpcapi.AckAPI(self.transport).acknowledge(self.ctxt, 'worker', 'd', iter(results))
+        rpcapi.AckAPI(self.transport).acknowledge(self.ctxt, 'worker', 'd', iter(results), host='host-a')
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         message = answers.received[0]
-        self.assertEqual('d', message['delivery_id'])
+        self.assertEqual(('d', 'host-a'), (message['delivery_id'], message['host']))
         self.assertEqual(results, [events.Result.from_dict(data) for data in message['results']])
+
+    def test_acknowledge_to_an_older_resolver(self) -> None:
+        answers = self.serve(rpcapi.ACK_TOPIC, Answers(), server='worker')
+        api = rpcapi.AckAPI(self.transport, version_cap='1.0')
+        api.acknowledge(self.ctxt, 'worker', 'd', [], host='host-a')
+        self.flush(rpcapi.ACK_TOPIC, 'worker')
+        self.assertEqual({'delivery_id', 'results'}, set(answers.received[0]))
 
     def test_report(self) -> None:
         answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))

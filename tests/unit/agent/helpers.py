@@ -56,7 +56,7 @@ def delivery(*batch: events.Event, seconds: float = 60.0, reply_to: str = 'worke
 
 def receipt(delivery_id: str = 'd', *, seconds: float = 60.0) -> acker.Receipt:
     """Where results go that :class:`Acks` collects."""
-    return acker.Receipt(context.for_service(), delivery_id, 'worker', time.time() + seconds)
+    return acker.Receipt(context.for_service(), 'host-a', delivery_id, 'worker', time.time() + seconds)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -91,7 +91,13 @@ class Acks:
         self.entered = threading.Semaphore(0)
 
     def acknowledge(
-        self, ctxt: context.RequestContext, reply_to: str, delivery_id: str, results: list[events.Result]
+        self,
+        ctxt: context.RequestContext,
+        reply_to: str,
+        delivery_id: str,
+        results: list[events.Result],
+        *,
+        host: str,
     ) -> None:
         self.entered.release()
         if not self.open.wait(PATIENCE):
@@ -168,10 +174,10 @@ class _AckEndpoint:
 
     @rpc.exposed()
     def acknowledge(
-        self, ctxt: context.RequestContext, delivery_id: str, results: list[dict[str, Any]]
+        self, ctxt: context.RequestContext, delivery_id: str, results: list[dict[str, Any]], host: str
     ) -> None:
         found = [events.Result.from_dict(result) for result in results]
-        self._acks.acknowledge(ctxt, '', delivery_id, found)
+        self._acks.acknowledge(ctxt, '', delivery_id, found, host=host)
 
 
 class _HostMapEndpoint:

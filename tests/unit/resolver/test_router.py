@@ -3,8 +3,11 @@ import time
 from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import acks
+from external_events_router.resolver import breaker
+from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
 from external_events_router.resolver import router
+from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base
 from tests import base as tests_base
 
@@ -50,18 +53,43 @@ class Hosts:
             )
 
 
-class RouterTest(tests_base.TestCase):
+class Hold:
+    """Keeps what it is given, or cannot."""
+
+    def __init__(self):
+        self.items = []
+        self.lifetimes = keeper.Lifetimes()
+        self.busy_servers = frozenset()
+        self.problem = None
+
+    def busy(self, server_uuids):
+        return self.busy_servers.intersection(server_uuids)
+
+    def hold(self, ctxt, items, *, deadline):
+        self.items += items
+        return self.problem
+
+
+class RouteCase(tests_base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.hold = Hold()
+
     def route(self, host_map, hosts, *batch, ack_timeout=30):
         collector = acks.Collector()
         hosts.connect(collector)
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
-        made = router.Router(host_map, dispatcher, collector, reply_to='worker')
+        breakers = breaker.Breakers()
+        deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        made = router.Router(host_map, deliverer, self.hold, breakers)
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
         self.assertEqual({}, collector._waiting)
         return [int(outcome.code) for outcome in outcomes]
 
+
+class RouterTest(RouteCase):
     def test_one_outcome_per_event_in_the_order_given(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.REFUSED)
         codes = self.route(
@@ -97,14 +125,16 @@ class RouterTest(tests_base.TestCase):
             events.Event('network-changed', TWO),
             ack_timeout=0.1,
         )
-        self.assertEqual([200, 503], codes)
+        self.assertEqual([200, 200], codes)
+        (item,) = self.hold.items
+        self.assertEqual((TWO, ('b',), 300.0), (item.event.server_uuid, item.hosts, item.ttl))
         self.assertGreaterEqual(time.monotonic() - began, 0.1)
 
     def test_delivery_says_until_when_it_is_worth_anything(self):
         hosts, now = Hosts(a=events.Verdict.HANDLED), time.time()
         self.route(Map({ONE: ('a',)}), hosts, events.Event('network-changed', ONE), ack_timeout=7)
         ((_, delivery),) = hosts.delivered
-        self.assertAlmostEqual(now + 7, delivery.deadline, delta=5)
+        self.assertAlmostEqual(now + 300, delivery.deadline, delta=5)
 
     def test_server_that_moved_is_found_on_its_new_host(self):
         hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
@@ -129,13 +159,78 @@ class RouterTest(tests_base.TestCase):
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, {})
         self.assertEqual([404], self.route(host_map, hosts, events.Event('network-changed', ONE)))
 
-    def test_map_that_fails_at_the_second_look_is_503(self):
+    def test_map_that_fails_at_the_second_look_is_asked_again_by_the_hold(self):
         away = base.Lookup(hosts={}, unavailable=frozenset({ONE}), reason='away')
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, away)
-        self.assertEqual([503], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+        self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
+        self.assertEqual(1, len(self.hold.items))
 
     def test_migrating_server_that_one_host_has_is_not_looked_up_again(self):
         hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
         host_map = Map({ONE: ('a', 'b')})
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
         self.assertEqual(1, len(host_map.asked))
+
+
+class HoldingTest(RouteCase):
+    """What is held, and for whom."""
+
+    def test_what_cannot_be_held_is_503(self):
+        self.hold.problem = 'database away'
+        codes = self.route(
+            Map({ONE: ('b',)}), Hosts(b=None), events.Event('network-changed', ONE), ack_timeout=0.05
+        )
+        self.assertEqual([503], codes)
+
+    def test_event_behind_a_held_one_is_held_and_not_sent(self):
+        self.hold.busy_servers = frozenset({ONE})
+        hosts = Hosts(a=events.Verdict.HANDLED)
+        batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO, ONE)]
+        self.assertEqual([200] * 3, self.route(Map({ONE: ('a',), TWO: ('a',)}), hosts, *batch))
+        self.assertEqual([batch[0], batch[2]], [item.event for item in self.hold.items])
+        ((_, sent),) = hosts.delivered
+        self.assertEqual((batch[1],), sent.events)
+
+    def test_only_the_host_that_is_missing_is_waited_for(self):
+        hosts = Hosts(a=events.Verdict.HANDLED, b=None)
+        self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), ack_timeout=0.05)
+        (item,) = self.hold.items
+        self.assertEqual((('b',), frozenset({'a'})), (item.hosts, item.acknowledged))
+
+    def test_host_that_said_nothing_is_not_waited_for_again(self):
+        hosts, host_map = Hosts(a=events.Verdict.HANDLED, b=None), Map({ONE: ('b',), TWO: ('a',)})
+        collector = acks.Collector()
+        hosts.connect(collector)
+        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
+        self.addCleanup(dispatcher.close)
+        breakers = breaker.Breakers()
+        deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        made = router.Router(host_map, deliverer, self.hold, breakers)
+        for _ in range(3):
+            made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.05)
+        self.assertEqual(['b'], [host for host, _ in hosts.delivered])
+        self.assertEqual(3, len(self.hold.items))
+
+    def test_unassigned_server_is_held_where_configured(self):
+        event = events.Event('network-changed', ONE)
+        self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
+        self.hold.lifetimes = keeper.Lifetimes(unassigned=7.0)
+        self.assertEqual([200], self.route(Map({ONE: ()}), Hosts(), event))
+        (item,) = self.hold.items
+        self.assertEqual((7.0, ()), (item.ttl, item.hosts))
+        self.hold.problem = 'database away'
+        self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
+
+    def test_unknown_refused_bad_and_stale_are_not_held(self):
+        self.hold.lifetimes = keeper.Lifetimes(unassigned=7.0)
+        hosts = Hosts(a=events.Verdict.REFUSED, b=events.Verdict.NOT_HERE)
+        codes = self.route(
+            Map({ONE: ('a',), TWO: ('b',)}),
+            hosts,
+            events.Event('network-changed', ONE),
+            events.Event('network-changed', TWO),
+            events.Event('network-changed', 'unknown'),
+            events.Event('power-update', ONE),
+        )
+        self.assertEqual([500, 422, 404, 400], codes)
+        self.assertEqual([], self.hold.items)

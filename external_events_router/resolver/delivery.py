@@ -1,0 +1,94 @@
+"""One round of deliveries: cast to each host, await the acknowledgements, learn which hosts are there.
+
+Batches and held events go out by the same round. Which events go to which host,
+and what the answers amount to, is decided by who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import itertools
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.resolver import acks
+from external_events_router.resolver import dispatch
+from external_events_router.resolver import plan
+
+#: What each host said of each event that it was sent: host and event id to answer.
+Answers = dict[tuple[str, str], plan.Answer]
+
+
+class Deliverer:
+    """Delivers to hosts. Thread-safe; one per resolver worker."""
+
+    def __init__(
+        self,
+        dispatcher: dispatch.Dispatcher,
+        collector: acks.Collector,
+        *,
+        reply_to: str,
+        answered: Callable[[str], None] = lambda host: None,
+        silent: Callable[[str, str], None] = lambda host, reason: None,
+    ) -> None:
+        """:param reply_to: the server name under which this worker hears acknowledgements
+        :param answered: called with a host that said something
+        :param silent: called with a host that said nothing, and why
+        """
+        self._dispatcher = dispatcher
+        self._collector = collector
+        self._reply_to = reply_to
+        self._answered = answered
+        self._silent = silent
+        # NOTE: the start is in the ids, so that a late acknowledgement for a
+        # worker that died cannot be taken for its successor's.
+        started = time.time_ns()
+        self._delivery_ids = (f'{started:x}.{number}' for number in itertools.count())
+
+    def deliver(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+    ) -> Answers:
+        """Send each host its events, in their order, and wait for what they say.
+
+        :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
+        :param lifetime: seconds for which an event is still worth anything; a
+            host that finds its delivery later than that does not run it
+        """
+        if not by_host:
+            return {}
+        now = time.time()
+        deliveries = {
+            host: events.Delivery(
+                id=next(self._delivery_ids),
+                reply_to=self._reply_to,
+                deadline=now + min(map(lifetime, sent)),
+                events=tuple(sent),
+            )
+            for host, sent in by_host.items()
+        }
+        with self._collector.expect(deliveries) as waiting:
+            with self._dispatcher.cast(ctxt, deliveries, on_failure=waiting.fail):
+                waiting.wait(deadline)
+            answers = {
+                (host, event.id): waiting.answer(host, event.id)
+                for host, sent in by_host.items()
+                for event in sent
+            }
+        self._tell(by_host, answers)
+        return answers
+
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: Answers) -> None:
+        for host, sent in by_host.items():
+            told = [answers[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in told):
+                self._answered(host)
+            else:
+                self._silent(host, told[0].reason or acks.NO_ACK)

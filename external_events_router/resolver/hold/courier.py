@@ -1,0 +1,254 @@
+"""Delivers what is held: claims servers that are due, tries them, writes down what came of it.
+
+One scheduler per worker looks for what is due, every second and whenever it is
+woken; attempts run on a few threads, those for hosts that are not waited for
+apart from the others, so that a dead host delays no other's events. The map is
+read anew at each attempt. What an attempt's answers amount to is decided in
+``attempt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+import threading
+import time
+from typing import Any
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import pools
+from external_events_router.resolver import breaker
+from external_events_router.resolver import delivery
+from external_events_router.resolver.hold import attempt
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.host_map import base as host_map_base
+
+LOG = log.getLogger(__name__)
+
+#: Seconds between two looks for what is due, if nobody says that something is.
+POLL = 1.0
+
+#: Servers that one attempt takes at most.
+SERVERS = 200
+
+#: Attempts that may run at the same time, per worker.
+THREADS = 4
+
+#: Seconds that a claim outlasts the acknowledgements that it waits for.
+LEASE_MARGIN = 15.0
+
+#: Seconds between two clean-ups of what ended, and after an error of the database.
+PURGE_INTERVAL = 600.0
+ERROR_PAUSE = 1.0
+
+
+class Map(Protocol):
+    """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
+
+    def lookup(self, server_uuids: Collection[str]) -> host_map_base.Lookup: ...
+
+
+class Courier:
+    """The scheduler and its threads. Thread-safe."""
+
+    def __init__(
+        self,
+        hold: keeper.Keeper,
+        host_map: Map,
+        deliverer: delivery.Deliverer,
+        breakers: breaker.Breakers,
+        *,
+        worker: str,
+        ack_timeout: float,
+        max_interval: float,
+        keep_ended: float,
+    ) -> None:
+        """:param worker: names this worker's claims; a new name at each start
+        :param ack_timeout: seconds that an attempt waits for its hosts
+        :param max_interval: seconds between two attempts for a server, at most
+        :param keep_ended: seconds that what ended unacknowledged is kept
+        """
+        self._hold = hold
+        self._store = hold.store
+        self._host_map = host_map
+        self._deliverer = deliverer
+        self._breakers = breakers
+        self._worker = worker
+        self._ack_timeout = ack_timeout
+        self._max_interval = max_interval
+        self._keep_ended = keep_ended
+        self._pool = pools.DaemonPool(THREADS, 'courier')
+        self._places = threading.Semaphore(THREADS)
+        # Guards the two below.
+        self._woken = threading.Condition()
+        self._news = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._schedule, name='courier', daemon=True)
+        self._next_purge = time.monotonic() + PURGE_INTERVAL
+
+    def start(self) -> None:
+        """Begin to look for what is due."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        with self._woken:
+            self._news = True
+            self._woken.notify_all()
+
+    def stop(self) -> None:
+        """Claim no more, and wait for the attempts that run: no longer than they wait for hosts."""
+        with self._woken:
+            self._stopping = True
+            self._woken.notify_all()
+        deadline = time.monotonic() + self._ack_timeout + LEASE_MARGIN
+        self._thread.join(self._ack_timeout + LEASE_MARGIN)
+        for _ in range(THREADS):
+            self._places.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        self._pool.close()
+
+    def _schedule(self) -> None:
+        while self._wait():
+            try:
+                while self._claim_some():
+                    pass
+                self._hold.learn()
+                self._purge()
+            except exceptions.DatabaseUnavailable as exc:
+                LOG.warning('Held events wait for the database: %s', exc)
+                time.sleep(ERROR_PAUSE)
+            except Exception:  # the outermost loop of this thread
+                LOG.exception('Looking for held events failed')
+                time.sleep(ERROR_PAUSE)
+
+    def _wait(self) -> bool:
+        with self._woken:
+            self._woken.wait_for(lambda: self._news or self._stopping, POLL)
+            self._news = False
+            return not self._stopping
+
+    def _claim_some(self) -> bool:
+        """Whether there may be more."""
+        if self._stopping or not self._places.acquire(timeout=POLL):
+            return False
+        try:
+            claims = self._store.claim(self._worker, limit=SERVERS, lease=self._ack_timeout + LEASE_MARGIN)
+        except BaseException:
+            self._places.release()
+            raise
+        if not claims:
+            self._places.release()
+            return False
+        future = self._pool.submit(functools.partial(self._attempt, claims))
+        future.add_done_callback(lambda _done: self._places.release())
+        return len(claims) == SERVERS
+
+    def _attempt(self, claims: Sequence[base.Claim]) -> None:
+        try:
+            lookup = self._host_map.lookup({claim.server_uuid for claim in claims})
+            plans = [attempt.plan(claim, lookup) for claim in claims]
+            promising = [plan for plan in plans if self._breakers.closed(plan.hosts)]
+            others = [plan for plan in plans if not self._breakers.closed(plan.hosts)]
+            self._try(promising, probe=False)
+            self._try(others, probe=True)
+        except exceptions.DatabaseUnavailable as exc:
+            LOG.warning('What came of %d attempts is not written down: %s', len(claims), exc)
+        except Exception:  # the outermost frame of this thread's work
+            LOG.exception('Attempts for %d servers failed', len(claims))
+
+    def _try(self, plans: Sequence[attempt.Plan], *, probe: bool) -> None:
+        """Deliver, and settle.
+
+        :param probe: one server per host is enough to see whether it is there
+        """
+        if not plans:
+            return
+        tried = _one_per_host(plans) if probe else list(plans)
+        answers = self._deliver(tried)
+        settlements = [
+            attempt.settle(plan, answers if plan in tried else {}, max_interval=self._max_interval)
+            for plan in plans
+        ]
+        self._store.settle(self._worker, settlements)
+        _log(plans, settlements)
+        if probe:
+            self._bring_forward(answers)
+
+    def _deliver(self, plans: Sequence[attempt.Plan]) -> delivery.Answers:
+        by_host: dict[str, list[base.Held]] = {}
+        for plan in plans:
+            for host, held in plan.by_host().items():
+                by_host.setdefault(host, []).extend(held)
+        remaining = {held.event.id: held.remaining for sent in by_host.values() for held in sent}
+        return self._deliverer.deliver(
+            _context([held for sent in by_host.values() for held in sent]),
+            {host: [held.event for held in sent] for host, sent in by_host.items()},
+            deadline=time.monotonic() + self._ack_timeout,
+            lifetime=lambda event: remaining[event.id],
+        )
+
+    def _bring_forward(self, answers: delivery.Answers) -> None:
+        """A host that answered its probe is there: whatever waits for it is due now."""
+        there = {host for (host, _), answer in answers.items() if answer.verdict is not None}
+        if there and self._store.make_due(hosts=there):
+            self.wake()
+
+    def _purge(self) -> None:
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_INTERVAL
+            self._store.purge(self._keep_ended)
+
+
+def _one_per_host(plans: Sequence[attempt.Plan]) -> list[attempt.Plan]:
+    chosen: list[attempt.Plan] = []
+    covered: set[str] = set()
+    for plan in plans:
+        if not plan.hosts <= covered:
+            chosen.append(plan)
+            covered |= plan.hosts
+    return chosen
+
+
+def _context(held: Sequence[base.Held]) -> context.RequestContext:
+    # A delivery has one context: that of the request, where one brought it all.
+    kept = [one.context for one in held]
+    if kept and all(other == kept[0] for other in kept):
+        return context.RequestContext.from_dict(dict(kept[0]))
+    return context.for_service()
+
+
+def _log(plans: Sequence[attempt.Plan], settlements: Sequence[base.Settlement]) -> None:
+    delivered = sum(len(settlement.delivered) for settlement in settlements)
+    remaining = sum(len(plan.claim.events) for plan in plans) - delivered
+    LOG.log(
+        log.INFO if delivered else log.DEBUG,
+        'Of the events held for %d servers %d are delivered, %d are not yet',
+        len(plans),
+        delivered,
+        remaining - sum(len(settlement.ended) for settlement in settlements),
+    )
+    for plan, settlement in zip(plans, settlements, strict=True):
+        for held in plan.claim.events:
+            if held.seq in settlement.ended:
+                _log_end(held.event, held.context, *settlement.ended[held.seq])
+
+
+def _log_end(event: events.Event, kept: Mapping[str, Any], state: base.State, reason: str) -> None:
+    LOG.warning(
+        'Event %s (%s of server %s, tag %r, request %s) was answered 200 and is %s: %s',
+        event.id,
+        event.name,
+        event.server_uuid,
+        event.tag,
+        kept.get('global_request_id') or kept.get('request_id'),
+        state,
+        reason,
+    )

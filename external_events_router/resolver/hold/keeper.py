@@ -1,0 +1,144 @@
+"""Between the way of a batch and the store: a bound on every wait, and the policy of what is held how long.
+
+A database that hangs costs a batch no more than the time it was given. What is
+held is delivered by the ``courier``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import threading
+import time
+
+from oslo_config import cfg
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import pools
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import store
+
+LOG = log.getLogger(__name__)
+
+#: Statements that may hang at the same time, per worker.
+THREADS = 8
+
+#: Servers with something held that are known by heart, for when the database is away.
+REMEMBERED = 10000
+
+#: Seconds until the first attempt for an event that was not acknowledged: its
+#: host may just be slow, and its late acknowledgement brings the attempt forward.
+FIRST_RETRY = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long an event is worth anything, in seconds.
+
+    :ivar default: of an event whose name has none of its own
+    :ivar by_name: event name to its own
+    :ivar unassigned: how long an event waits for a server that is on no host
+        to be put on one; 0: not at all
+    """
+
+    default: float = 300.0
+    by_name: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unassigned: float = 0.0
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts) -> Lifetimes:
+        """What ``[delivery]`` says.
+
+        :raises ConfigurationError: a name is no event's, or its value no number of seconds
+        """
+        by_name = {}
+        for name, value in conf.delivery.event_ttls.items():
+            try:
+                by_name[name] = float(value)
+                known = name in events.EVENT_TYPES and by_name[name] > 0
+            except ValueError:
+                known = False
+            if not known:
+                raise exceptions.ConfigurationError(
+                    option='[delivery] event_ttls',
+                    reason=f'{name}:{value} is not the name of an event and a number of seconds',
+                )
+        return cls(conf.delivery.event_ttl, by_name, conf.delivery.hold_unassigned)
+
+    def of(self, event: events.Event) -> float:
+        """Of an event, from when it came."""
+        return self.by_name.get(event.name, self.default)
+
+
+class Keeper:
+    """The hold, as the way of a batch uses it. Thread-safe."""
+
+    def __init__(self, held: store.HoldStore, *, lifetimes: Lifetimes, timeout: float) -> None:
+        """:param timeout: seconds that one question may take"""
+        self.store = held
+        self.lifetimes = lifetimes
+        self._timeout = timeout
+        self._pool = pools.DaemonPool(THREADS, 'hold')
+        # Guards the set.
+        self._lock = threading.Lock()
+        self._known: frozenset[str] = frozenset()
+
+    def busy(self, server_uuids: Collection[str]) -> frozenset[str]:
+        """The servers that have something held, behind which later events must go.
+
+        While the database is away: as far as this worker knows.
+        """
+        if not server_uuids:
+            return frozenset()
+        try:
+            found = self._pool.run(
+                functools.partial(self.store.servers_among, server_uuids), timeout=self._timeout
+            )
+        except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
+            LOG.warning('Not known whether %d servers have held events: %s', len(server_uuids), _text(exc))
+            with self._lock:
+                return self._known.intersection(server_uuids)
+        return found
+
+    def hold(
+        self, ctxt: context.RequestContext, items: Sequence[base.Item], *, deadline: float
+    ) -> str | None:
+        """Hold events, durably when it returns.
+
+        :param deadline: an instant of ``time.monotonic()``
+        :returns: None, or why nothing was held
+        """
+        job = functools.partial(self.store.hold, items, ctxt.to_dict(), retry_after=FIRST_RETRY)
+        try:
+            self._pool.run(job, timeout=deadline - time.monotonic())
+        except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
+            LOG.error('%d events could not be held: %s', len(items), _text(exc))
+            return _text(exc)
+        with self._lock:
+            if len(self._known) < REMEMBERED:
+                self._known |= {item.event.server_uuid for item in items}
+        return None
+
+    def learn(self) -> None:
+        """Learn by heart which servers have something held.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        known = self.store.servers(REMEMBERED)
+        with self._lock:
+            self._known = known
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        self._pool.close()
+        self.store.close()
+
+
+def _text(exc: Exception) -> str:
+    return str(exc) or 'the database did not answer in time'
