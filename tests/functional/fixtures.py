@@ -81,6 +81,9 @@ class Configuration(fixtures.Fixture):
         self._overrides = overrides
 
     def _setUp(self):
+        # NOTE: a server of oslo.messaging ends when its executor's threads next
+        # look whether they should, which is every second.
+        self.useFixture(fixtures.MonkeyPatch('futurist._thread.ThreadWorker.MAX_IDLE_FOR', 0.02))
         self.conf = cfg.CONF
         config = self.useFixture(config_fixture.Config(self.conf))
         opts.set_library_defaults()
