@@ -19,7 +19,6 @@ from oslo_middleware import healthcheck
 from oslo_middleware import http_proxy_to_wsgi
 from oslo_middleware import sizelimit
 
-from external_events_router import rpc
 from external_events_router.api import auth
 from external_events_router.api import faults
 from external_events_router.api import handlers
@@ -28,7 +27,6 @@ from external_events_router.api import openapi
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
-from external_events_router.resolver import rpcapi
 
 LOG = log.getLogger(__name__)
 
@@ -36,14 +34,6 @@ RESOURCE = 'os-server-external-events'
 
 #: First part of the path, and whether it is the one without microversions.
 _ENDPOINTS = (('v2', True), ('v2.1', False))
-
-
-def from_conf(conf: cfg.ConfigOpts) -> auth.WSGIApp:
-    """The application of this configuration, with the resolver behind its transport.
-
-    :raises ConfigurationError: a value cannot be used
-    """
-    return make_app(conf, rpcapi.ResolverAPI.from_conf(conf, rpc.get_transport(conf)))
 
 
 def make_app(

@@ -137,7 +137,6 @@ def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
         raise faults.Fault(400, 'The request body could not be read.') from exc
     body = b''.join(chunks)
     if len(body) > max_bytes:
-        middleware.drain(environ, declared or str(middleware.DRAINED))
         raise middleware.too_large(max_bytes)
     if declared and left:
         raise faults.Fault(400, 'The request body is shorter than its Content-Length.')

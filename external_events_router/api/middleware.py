@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 import re
 from typing import Any
 
@@ -32,8 +31,11 @@ ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 #: Where the API describes itself.
 OPENAPI = '/v2.1/openapi.json'
 
-#: Bytes of a body that is too large and is read nevertheless, to be thrown away.
+#: Bytes of a body that are read though nobody wants them.
 DRAINED = 8 * 1024 * 1024
+
+#: More than any length has that is meant.
+_DIGITS = 18
 
 _CHUNK = 64 * 1024
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
@@ -83,9 +85,12 @@ class CatchAll:
 
 
 class BodyLimit:
-    """Refuses a body that says itself that it is too long, before anything is read or asked.
+    """Refuses a body that says itself that it is too long, before anything is asked.
 
-    One that does not say its length is cut off where it is read.
+    One that does not say its length is cut off where it is read. What nobody has
+    read when the answer is there is read here and thrown away, up to
+    :data:`DRAINED` bytes: servers end the connection under a sender whose body
+    they have not read, and it would see that in place of the answer.
     """
 
     def __init__(self, app: auth.WSGIApp, *, max_bytes: int) -> None:
@@ -96,27 +101,37 @@ class BodyLimit:
         length = environ.get('CONTENT_LENGTH') or '0'
         if not (length.isascii() and length.isdigit()):
             return _refuse(faults.Fault(400, 'Content-Length must be a number.'), start_response)
-        # NOTE: compared by its digits first; int() refuses thousands of them.
-        if len(length.lstrip('0')) > len(str(self._max_bytes)) or int(length) > self._max_bytes:
-            drain(environ, length)
-            return _refuse(too_large(self._max_bytes), start_response)
-        return self._app(environ, start_response)
+        # NOTE: int() refuses thousands of digits.
+        left = int(length[-_DIGITS:]) if len(length.lstrip('0')) <= _DIGITS else 10**_DIGITS
+        if environ.get('wsgi.input_terminated') and not environ.get('CONTENT_LENGTH'):
+            left = DRAINED
+        body = environ['wsgi.input'] = _Body(environ['wsgi.input'], left)
+        if environ.get('CONTENT_LENGTH') and left > self._max_bytes:
+            answer = _refuse(too_large(self._max_bytes), start_response)
+        else:
+            answer = self._app(environ, start_response)
+        body.drain()
+        return answer
 
 
-def drain(environ: Mapping[str, Any], length: str) -> None:
-    """Read a body that nobody wants, unless it is very long.
+class _Body:
+    """A request's body that knows how much of it may be left."""
 
-    Servers end the connection under a sender whose body they have not read; it
-    would see a broken connection in place of the answer.
+    def __init__(self, stream: Any, left: int) -> None:
+        self._stream = stream
+        self._left = left
 
-    :param length: in bytes, in digits
-    """
-    left = int(length) if len(length) < 20 else DRAINED + 1
-    try:
-        while 0 < left <= DRAINED and (chunk := environ['wsgi.input'].read(min(left, _CHUNK))):
-            left -= len(chunk)
-    except OSError:
-        LOG.debug('the sender left before its body was read')
+    def read(self, size: int = -1) -> bytes:
+        chunk: bytes = self._stream.read(size)
+        self._left = self._left - len(chunk) if chunk else 0
+        return chunk
+
+    def drain(self) -> None:
+        try:
+            while 0 < self._left <= DRAINED and self.read(min(self._left, _CHUNK)):
+                pass
+        except OSError:
+            LOG.debug('the sender left before its body was read')
 
 
 def too_large(max_bytes: int) -> faults.Fault:

@@ -45,13 +45,41 @@ class BodyLimitTest(base.TestCase):
             answer = Answer(app, **{'CONTENT_LENGTH': length, 'wsgi.input': io.BytesIO()})
             self.assertEqual((length, status), (length, int(answer.status.split()[0])))
 
-    def test_what_is_too_large_is_read_nevertheless_unless_it_is_very_large(self) -> None:
+    def test_what_nobody_reads_is_read_unless_it_is_very_large(self) -> None:
         app = middleware.BodyLimit(ok, max_bytes=100)
-        for length, left in ((101, 0), (middleware.DRAINED, 0), (middleware.DRAINED + 1, 1), (10**30, 1)):
-            body = io.BytesIO(b'x' * min(length, middleware.DRAINED + 1))
+        most = middleware.DRAINED
+        for length, status, left in (
+            (99, 200, 0),
+            (101, 413, 0),
+            (most, 413, 0),
+            (most + 1, 413, 1),
+            (10**30, 413, 1),
+        ):
+            body = io.BytesIO(b'x' * min(length, most + 1))
             answer = Answer(app, **{'CONTENT_LENGTH': str(length), 'wsgi.input': body})
-            self.assertTrue(answer.status.startswith('413'))
+            self.assertEqual((length, status), (length, int(answer.status.split()[0])))
             self.assertEqual((length, left), (length, len(body.read(1))))
+
+    def test_a_body_without_a_length_is_read_to_its_end(self) -> None:
+        app = middleware.BodyLimit(ok, max_bytes=100)
+        for terminated, left in ((True, 0), (False, 1)):
+            body = io.BytesIO(b'x' * 1000)
+            Answer(app, **{'wsgi.input': body, 'wsgi.input_terminated': terminated})
+            self.assertEqual((terminated, left), (terminated, len(body.read(1))))
+
+    def test_nothing_is_read_beyond_the_length(self) -> None:
+        # NOTE: a server that does not end the input would block the read.
+        class Strict(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                assert size == 10, size
+                return super().read(size)
+
+        def reading(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            return [environ['wsgi.input'].read(10), *ok(environ, start_response)]
+
+        for app in (ok, reading):
+            limited = middleware.BodyLimit(app, max_bytes=100)
+            Answer(limited, **{'CONTENT_LENGTH': '10', 'wsgi.input': Strict(b'x' * 20)})
 
 
 class ForkTest(base.TestCase):
