@@ -48,22 +48,24 @@ def main():
         print('\n'.join(f'{each.name:<28}{each.text}' for each in catalogue.FAULTS.values()))
         return 0
     began = time.monotonic()
-    rows, done = _break(args, plan)
+    rows, done, strangers = _break(args, plan)
     print()
     print(table.as_text(rows))
     for row in rows:
         for line in table.details(row):
             print(line)
+    if strangers:
+        print('handled, but never sent:', ', '.join(strangers))
     if done:
         print('in random order:', ', '.join(done))
     print(f'{time.monotonic() - began:.0f} s in all, {sum(row.failed for row in rows)} of {len(rows)} failed')
     if args.rst:
         args.rst.write_text(table.as_rst(rows) + '\n')
-    return 1 if not rows or any(row.failed for row in rows) else 0
+    return 1 if not rows or strangers or any(row.failed for row in rows) else 0
 
 
 def _break(args, plan):
-    done = []
+    done, strangers = [], []
     patience = PATIENCE['short' if args.short else 'long']
     with sites.Site(DATABASES[args.database](), patience=patience, seed=args.seed) as site:
         runner = run.Runner(site, catalogue.Pace(short=args.short), _report)
@@ -74,11 +76,11 @@ def _break(args, plan):
                 if args.minutes:
                     pool = list({fault.name: fault for chosen in plan for fault in chosen}.values())
                     done = runner.run_random(pool, seed=args.seed, seconds=args.minutes * 60)
-            runner.judge()
+            strangers = runner.judge()
         finally:
             if args.keep:
                 shutil.copytree(site.router.folder, args.keep, dirs_exist_ok=True)
-    return runner.rows, done
+    return runner.rows, done, strangers
 
 
 def _arguments():

@@ -98,6 +98,15 @@ class Audit:
         """Whether a promise was."""
         return any((self.lost, self.doubled, self.disordered, self.overdue, self.strangers))
 
+    def of(self, tags: Collection[str]) -> Audit:
+        """The part of it that is about some events."""
+        return Audit(
+            **{
+                field.name: [tag for tag in getattr(self, field.name) if tag in tags]
+                for field in dataclasses.fields(self)
+            }
+        )
+
 
 def audit(
     told: Collection[Told],

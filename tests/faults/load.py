@@ -50,6 +50,7 @@ class Book:
         self._told: list[ledger.Told] = []
         self._handled: list[ledger.Handled] = []
         self._sequences: collections.Counter[str] = collections.Counter()
+        self._begun: set[str] = set()
         self.places: dict[str, list[ledger.Placed]] = collections.defaultdict(list)
 
     def place(self, server, hosts):
@@ -62,7 +63,9 @@ class Book:
         with self._lock:
             self._sequences[server] += 1
             sequence = self._sequences[server]
-        return {'name': name, 'server_uuid': server, 'tag': f'{server[:8]}.{sequence}'}, sequence
+            tag = f'{server[:8]}.{sequence}'
+            self._begun.add(tag)
+        return {'name': name, 'server_uuid': server, 'tag': tag}, sequence
 
     def add(self, told):
         """Note what senders were told."""
@@ -73,6 +76,11 @@ class Book:
         """What was told of the events sent in a time."""
         with self._lock:
             return [each for each in self._told if since <= each.sent < until]
+
+    def begun(self):
+        """Tags of all events that were posted, whether or not their answer is there."""
+        with self._lock:
+            return set(self._begun)
 
     def handled(self):
         """What the agents have written by now."""
@@ -155,14 +163,16 @@ class Poster:
 class Sender(threading.Thread):
     """Posts events of its own servers until told to stop."""
 
-    def __init__(self, poster, servers, *, seed, stop):
+    def __init__(self, poster, servers, *, seed, stop, pause=PAUSE):
+        """:param pause: seconds between two batches"""
         super().__init__(name=f'sender-{seed}', daemon=True)
         self._poster = poster
         self._servers = servers
         self._rnd = random.Random(seed)
         self._stop_event = stop
+        self._pause = pause
 
     def run(self):
-        while not self._stop_event.wait(self._rnd.uniform(0.5, 1.5) * PAUSE):
+        while not self._stop_event.wait(self._rnd.uniform(0.5, 1.5) * self._pause):
             servers = self._rnd.choices(self._servers, k=self._rnd.choice(BATCH_SIZES))
             self._poster.post(servers, self._rnd.sample(NAMES, len(NAMES)))

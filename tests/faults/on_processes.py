@@ -13,29 +13,29 @@ from tests.faults import site as sites
 from tests.integration import deployment
 from tests.integration import services
 
+#: Events after which a load for a moment has begun.
+BUSY = 50
+
 
 @catalogue.fault('resolver-killed', touches='resolver', in_short=True)
 def resolver_worker(site, pace):
     """One resolver worker killed in mid-batch, 3 times."""
     for _ in pace.times(3, short=1):
-        _kill(site.resolver_workers()[:1])
-        deployment.wait_until(lambda: len(site.resolver_workers()) == 2, 'two resolver workers')
+        _kill_busy(site, site.resolver_workers, 1)
         pace.last(5, short=1)
 
 
 @catalogue.fault('resolvers-killed', touches='resolver', in_short=True)
 def resolver_workers(site, pace):
     """All resolver workers killed in mid-batch."""
-    _kill(site.resolver_workers())
-    deployment.wait_until(lambda: len(site.resolver_workers()) == 2, 'two resolver workers')
+    _kill_busy(site, site.resolver_workers, None)
 
 
 @catalogue.fault('api-worker-killed', touches='api', in_short=True)
 def api_worker(site, pace):
     """One api worker killed in mid-batch, 3 times."""
     for _ in pace.times(3, short=1):
-        _kill(site.api_workers()[:1])
-        deployment.wait_until(lambda: len(site.api_workers()) == 2, 'two api workers')
+        _kill_busy(site, site.api_workers, 1)
         pace.last(5, short=1)
 
 
@@ -114,6 +114,19 @@ def clocks(site, pace):
         pace.last(20, short=5)
 
 
-def _kill(pids):
-    for pid in pids:
-        services.kill(pid)
+def _kill_busy(site, workers, number):
+    """Kill workers while batches are under way, and wait until there are as many again.
+
+    :param workers: says which there are
+    :param number: how many to kill; None: all
+    """
+    there = len(site.book.told())
+    with site.busy():
+        deployment.wait_until(lambda: len(site.book.told()) > there + BUSY, 'batches under way')
+        before = workers()
+        killed = set(before[:number])
+        for pid in killed:
+            services.kill(pid)
+    deployment.wait_until(
+        lambda: len(workers()) == len(before) and not killed & set(workers()), 'as many workers as before'
+    )

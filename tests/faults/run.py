@@ -58,19 +58,16 @@ class Row:
         """Whether a promise was broken, or something did not come back."""
         return self.audit.broken or self.normal is None or bool(self.held) or self.trouble is not None
 
-    def judge(self, book, expired):
-        """Look at its events again, with all that is known by now."""
-        told = book.told(self.began, self.ended)
-        self.codes = collections.Counter(str(each.code) for each in told)
-        self.longest = max((each.took for each in told), default=0.0)
-        self.audit = ledger.audit(
-            told,
-            book.handled(),
-            book.places,
-            bound=sites.BOUND + SLACK,
-            expired=expired,
-            others={each.tag for each in book.told()},
-        )
+    def judge(self, told, audit):
+        """Look at its events again, with all that is known by now.
+
+        :param told: of all events
+        :param audit: of all events
+        """
+        own = [each for each in told if self.began <= each.sent < self.ended]
+        self.codes = collections.Counter(str(each.code) for each in own)
+        self.longest = max((each.took for each in own), default=0.0)
+        self.audit = audit.of({each.tag for each in own})
 
 
 class Runner:
@@ -100,13 +97,26 @@ class Runner:
         return done
 
     def judge(self):
-        """Look at every row again: what was right then may have gone wrong since."""
-        expired = self._site.expired()
+        """Look at every row again: what was right then may have gone wrong since.
+
+        :returns: the tags of events that were handled and never sent
+        """
+        book = self._site.book
+        told, handled = book.told(), book.handled()
+        audit = ledger.audit(
+            told,
+            handled,
+            book.places,
+            bound=sites.BOUND + SLACK,
+            expired=self._site.expired(),
+            others=book.begun(),
+        )
         for row in self.rows:
-            row.judge(self._site.book, expired)
+            row.judge(told, audit)
+        return audit.strangers
 
     def _row(self, name, text, act):
-        row = Row(name, text, began=time.monotonic())
+        row = Row(name, text, began=self.rows[-1].ended if self.rows else time.monotonic())
         try:
             act()
         except Exception:
@@ -116,8 +126,8 @@ class Runner:
         sites.waited(lambda: not self._site.unfinished(since=row.began), patience=self._site.patience)
         row.ended = time.monotonic()
         row.held = self._site.held()
-        row.judge(self._site.book, self._site.expired())
         self.rows.append(row)
+        self.judge()
         self._report(row)
 
     def _together(self, faults):

@@ -1,15 +1,18 @@
 """What the faults break: the deployed service, its broker, its database, under load.
 
-Ten hosts in three agent processes, six servers on each, some of them migrating.
+Ten hosts in three agent processes, seven servers on each, some of them migrating.
 The resolver and the third agent process reach the broker through a ``proxy``
 each, everything else does directly.
 """
 
 from __future__ import annotations
 
+from concurrent import futures
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import threading
 import time
 import uuid
@@ -36,8 +39,13 @@ AGENTS = {
     'agents-c': [f'host-{number}' for number in (7, 8, 9)],
 }
 HOSTS = [host for hosts in AGENTS.values() for host in hosts]
-SERVERS_PER_HOST = 6
 SENDERS = 4
+
+#: Servers on each host: of the steady load, of a load for a moment, and one
+#: whose events tell whether all is well. Each server has one sender, because
+#: two would have no order that could be held against the service.
+STEADY, BURST, PROBED = 'steady', 'burst', 'probed'
+SERVERS_PER_HOST = {STEADY: 5, BURST: 1, PROBED: 1}
 
 #: Seconds: an answer that waited for nobody is quicker than this.
 QUICK = 1.0
@@ -68,12 +76,21 @@ class Deployed(deployment.Deployment):
             name: self.write_config(f'{name}.conf', transport_url=self.rabbit.url(network.port))
             for name, network in self.networks.items()
         }
-        self.resolver = self.start_resolver(config=self.configs['resolver'])
-        self.agents = {
-            name: self.start_agents(name, *hosts, config=self.configs.get(name))
-            for name, hosts in AGENTS.items()
-        }
-        self.api = self.start_api()
+        with futures.ThreadPoolExecutor() as pool:
+            resolver = pool.submit(self.start_resolver, config=self.configs['resolver'])
+            api = pool.submit(self.start_api)
+            agents = {
+                name: pool.submit(self.start_agents, name, *hosts, config=self.configs.get(name))
+                for name, hosts in AGENTS.items()
+            }
+        self.resolver, self.api = resolver.result(), api.result()
+        self.agents = {name: started.result() for name, started in agents.items()}
+
+    def kill(self):
+        """End all processes at once."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def write_source(self, hosts_of):
         """Tell the agents which servers are on their hosts."""
@@ -97,6 +114,8 @@ class Site(fixtures.Fixture):
     :ivar hosts_of: server to its hosts, now
     """
 
+    groups: dict[str, list[str]]
+
     def __init__(self, database, *, patience, seed=1):
         """:param database: a fixture with a ``url``
         :param patience: seconds in which all must be well again after a fault
@@ -106,53 +125,57 @@ class Site(fixtures.Fixture):
         self.seed = seed
 
     def _setUp(self):
-        self.hosts_of = _hosts_of()
-        self.rabbit = self.useFixture(broker.Broker())
-        self.useFixture(self.database)
+        self.groups = {
+            name: [str(uuid.uuid4()) for _ in range(number * len(HOSTS))]
+            for name, number in SERVERS_PER_HOST.items()
+        }
+        self.hosts_of = _hosts_of([server for group in self.groups.values() for server in group])
+        self.rabbit = broker.Broker()
+        with futures.ThreadPoolExecutor() as pool:
+            list(pool.map(self.useFixture, (self.rabbit, self.database)))
         self.router = self.useFixture(
             Deployed(self.rabbit, self.database.url, self.hosts_of, delivery__ack_timeout=ACK_TIMEOUT)
         )
         self.book = load.Book(self.router.ledger)
         for server, hosts in self.hosts_of.items():
             self.book.place(server, hosts)
+        # NOTE: before everything else, because an orderly end of twenty
+        # processes takes longer than most faults.
+        self.addCleanup(self.router.kill)
         self._probe = load.Poster(self.router.url, self.book)
         # Guards hosts_of, and what is made of it.
         self._moving = threading.Lock()
 
-    @contextlib.contextmanager
     def loaded(self):
-        """Under load, within the block."""
+        """Under the steady load, within the block."""
+        return self.sending(self.groups[STEADY], senders=SENDERS)
+
+    def busy(self):
+        """With batches under way at every moment, within the block."""
+        return self.sending(self.groups[BURST], senders=2, pause=0.0)
+
+    @contextlib.contextmanager
+    def sending(self, servers, *, senders=1, pause=load.PAUSE):
+        """Have events posted for some servers that no one else posts for, within the block."""
         stop = threading.Event()
-        servers = list(self.hosts_of)
-        senders = [
+        started = [
             load.Sender(
                 load.Poster(self.router.url, self.book, repeats=load.REPEATS * (number % 2)),
-                servers[number::SENDERS],
+                servers[number::senders],
                 seed=self.seed * SENDERS + number,
+                pause=pause,
                 stop=stop,
             )
-            for number in range(SENDERS)
+            for number in range(senders)
         ]
-        for sender in senders:
+        for sender in started:
             sender.start()
         try:
             yield
         finally:
             stop.set()
-            for sender in senders:
+            for sender in started:
                 sender.join(deployment.PATIENCE)
-
-    @contextlib.contextmanager
-    def sending(self, servers):
-        """Have a sender of their own for some servers, within the block."""
-        stop = threading.Event()
-        sender = load.Sender(load.Poster(self.router.url, self.book), servers, seed=self.seed, stop=stop)
-        sender.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            sender.join(deployment.PATIENCE)
 
     def move(self, hosts_of):
         """Put servers on other hosts: the map and the agents' own source say so."""
@@ -174,8 +197,7 @@ class Site(fixtures.Fixture):
 
     def is_normal(self):
         """Whether an event for every server is at its hosts when it is answered, and that is quick."""
-        servers = list(self.hosts_of)
-        told = self._probe.post(servers)
+        told = self._probe.post(self.groups[PROBED])
         if any(each.code != 200 or each.took > QUICK for each in told):
             return False
         return not ledger.unfinished(told, self.book.handled(), self.book.places)
@@ -209,7 +231,7 @@ class Site(fixtures.Fixture):
         with engine.connect() as connection:
             if not sa.inspect(connection).has_table(table):
                 return []
-            listed = connection.scalars(sa.text(f'SELECT event FROM {table}')).all()
+            listed = connection.scalars(sa.select(sa.column('event')).select_from(sa.table(table))).all()
         return [json.loads(event)['tag'] for event in listed]
 
     def start_agents(self, agents):
@@ -230,14 +252,13 @@ def _command(pid):
     return pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ')
 
 
-def _hosts_of():
-    servers = (str(uuid.uuid4()) for _ in range(len(HOSTS) * SERVERS_PER_HOST))
+def _hosts_of(servers):
     hosts_of = {}
     for number, server in enumerate(servers):
-        host = HOSTS[number % len(HOSTS)]
+        turn, place = divmod(number, len(HOSTS))
         # One in ten migrates, to a host of another process.
-        others = [HOSTS[(number + 5) % len(HOSTS)]] if number % len(HOSTS) == number // len(HOSTS) else []
-        hosts_of[server] = [host, *others]
+        others = [HOSTS[(place + 5) % len(HOSTS)]] if place == turn else []
+        hosts_of[server] = [HOSTS[place], *others]
     return hosts_of
 
 

@@ -73,7 +73,6 @@ def details(row, *, named=5):
         'doubled': row.audit.doubled,
         'disordered': row.audit.disordered,
         'overdue': row.audit.overdue,
-        'not sent': row.audit.strangers,
     }
     for what, tags in found.items():
         if tags:

@@ -104,6 +104,7 @@ class Deployment(fixtures.Fixture):
 
     :ivar url: where the front answers
     :ivar folder: configuration, logs and ledger
+    :ivar processes: all that were started, running or not
     """
 
     def __init__(self, *, transport_url, connection, hosts, hosts_of, **options):
@@ -123,6 +124,7 @@ class Deployment(fixtures.Fixture):
 
     def prepare(self):
         """Everything that must be there before the first process starts."""
+        self.processes = []
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = free_port()
         self.url = f'http://127.0.0.1:{self.port}'
@@ -176,7 +178,7 @@ class Deployment(fixtures.Fixture):
     def start_resolver(self, name='resolver', *, config=None, environment=None):
         """Start ``external-events-resolver`` and wait until its workers are ready."""
         command = [BIN / 'external-events-resolver', '--config-file', config or self.config]
-        process = self.useFixture(Process(name, command, self.folder, environment=environment))
+        process = self._start(Process(name, command, self.folder, environment=environment))
         process.wait_for('is ready', times=self.options.get('resolver__workers', 2))
         return process
 
@@ -190,17 +192,21 @@ class Deployment(fixtures.Fixture):
             self.ledger,
             *hosts,
         ]
-        process = self.useFixture(Process(name, command, self.folder, environment=environment))
+        process = self._start(Process(name, command, self.folder, environment=environment))
         process.wait_for('ready\n')
         return process
 
     def start_api(self, name='api'):
         """Start ``external-events-api`` and wait until it answers."""
-        process = self.useFixture(
+        process = self._start(
             Process(name, [BIN / 'external-events-api', '--config-file', self.config], self.folder)
         )
         wait_until(self._answers, f'an answer of the front ({process.log})')
         return process
+
+    def _start(self, process):
+        self.processes.append(process)
+        return self.useFixture(process)
 
     def _answers(self):
         try:

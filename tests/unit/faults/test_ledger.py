@@ -101,6 +101,11 @@ class TestAudit(base.TestCase):
         self.check([], [handled(1)], strangers=(f'{SERVER}.1',))
         self.assertEqual([], self.audit([], [handled(1)], others={f'{SERVER}.1'}).strangers)
 
+    def test_part(self):
+        found = self.audit([told(1), told(2, server=OTHER)], [])
+        self.assertEqual([f'{SERVER}.1'], found.of({f'{SERVER}.1', 'another'}).lost)
+        self.assertFalse(found.of({'another'}).broken)
+
 
 class TestPlaces(base.TestCase):
     """A server that moves gets its events before or after it."""
