@@ -8,6 +8,7 @@ once what it broke is put back. What comes of it is looked at in ``run``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 import dataclasses
 import threading
 
@@ -39,7 +40,7 @@ class Fault:
     :ivar text: what happens, for the table
     :ivar touches: what nothing else may break at the same time
     :ivar in_short: it is part of the short form
-    :ivar database: the only database that has it; None: each
+    :ivar databases: with which it can happen
     """
 
     name: str
@@ -47,18 +48,21 @@ class Fault:
     touches: frozenset[str]
     act: Callable
     in_short: bool
-    database: str | None
+    databases: Collection[str]
 
+
+#: Kinds of database; see ``database``.
+DATABASES = ('mariadb', 'postgresql', 'sqlite')
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name, *, touches, in_short=False, database=None):
+def fault(name, *, touches, in_short=False, databases=DATABASES):
     """Register a function as a fault; the first line of its docstring says what it does."""
 
     def register(act):
         text = act.__doc__.splitlines()[0].rstrip('.')
-        FAULTS[name] = Fault(name, text, frozenset(touches.split()), act, in_short, database)
+        FAULTS[name] = Fault(name, text, frozenset(touches.split()), act, in_short, databases)
         return act
 
     return register

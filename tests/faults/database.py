@@ -1,8 +1,7 @@
-"""A database server of the tests' own, which may be killed, frozen and cut off.
+"""A database of the tests' own, which may be killed, frozen, cut off or filled up.
 
 MariaDB or PostgreSQL, from the installed binaries, with data in a folder that
-is thrown away. Both end at once when they are killed, and come back by
-themselves when they are started again.
+is thrown away; or an SQLite file on a disk of its own, which is small.
 """
 
 from __future__ import annotations
@@ -200,6 +199,36 @@ class PostgreSQL(Server):
                 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
                 ' WHERE pid <> pg_backend_pid() AND datname = current_database()'
             )
+
+
+class SQLite(fixtures.Fixture):
+    """A file on a small disk.
+
+    :ivar url: for ``[database] connection``
+    """
+
+    #: Bytes that the disk has.
+    SIZE = 4 * 1024 * 1024
+
+    def _setUp(self):
+        self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        if os.geteuid():
+            services.missing('SQLite on a small disk', 'mounting one takes root')
+        _run('mount', '-t', 'tmpfs', '-o', f'size={self.SIZE},mode=700', 'tmpfs', self.folder)
+        self.addCleanup(_run, 'umount', '--lazy', self.folder)
+        self.url = f'sqlite:///{self.folder}/{NAME}.sqlite'
+
+    @contextlib.contextmanager
+    def full(self):
+        """Leave no byte of the disk."""
+        filler = self.folder / 'filler'
+        try:
+            with open(filler, 'wb', buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(b'\0' * 4096):
+                    pass
+            yield
+        finally:
+            filler.unlink()
 
 
 def _run(*command, user=None):

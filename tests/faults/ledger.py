@@ -32,6 +32,7 @@ class Told:
     :ivar sent: when it was posted first
     :ivar told: when the last answer was there
     :ivar took: seconds of the longest of its requests
+    :ivar stalled: seconds of these in which the machine had no time for the sender
     """
 
     tag: str
@@ -41,6 +42,7 @@ class Told:
     sent: float
     told: float
     took: float
+    stalled: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def audit(
     """Hold the answers against the handlings.
 
     :param handled: in the order in which it happened on each host
-    :param bound: seconds within which each request must be answered
+    :param bound: seconds within which each request must be answered, stalls of the machine apart
     :param expired: tags that the service lists as given up
     :param others: tags that were sent too, but are not to be judged
     """
@@ -135,7 +137,7 @@ def audit(
         expired=[tag for tag in missing if tag in expired],
         doubled=[event.tag for event in told if _is_doubled(by_tag[event.tag])],
         disordered=_disordered(promised, handled),
-        overdue=[event.tag for event in told if event.took > bound],
+        overdue=[event.tag for event in told if event.took - event.stalled > bound],
         strangers=sorted(tag for tag in by_tag if by_tag[tag] and tag not in known),
         late=[tag for tag, event in promised.items() if _last_first(by_tag[tag]) > event.told + LATE],
         unpromised=[event.tag for event in told if event.code != 200 and by_tag[event.tag]],

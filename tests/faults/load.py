@@ -108,7 +108,11 @@ def _handled(line):
 class Poster:
     """Posts batches and notes what it was told; for one thread."""
 
-    def __init__(self, url, book, *, repeats=0):
+    def __init__(self, url, book, *, metronome, repeats=0):
+        """:param metronome: tells when the machine had no time for us
+        :param repeats: how often a batch is posted again after a broken connection
+        """
+        self._metronome = metronome
         self._url = f'{url}/v2.1/os-server-external-events'
         self._book = book
         self._repeats = repeats
@@ -123,10 +127,10 @@ class Poster:
             self._book.next_event(server, names[number % len(names)]) for number, server in enumerate(servers)
         ]
         sent = time.monotonic()
-        codes, took = self._told_of([event for event, _ in begun])
+        codes, took, stalled = self._told_of([event for event, _ in begun])
         now = time.monotonic()
         told = [
-            ledger.Told(event['tag'], event['server_uuid'], sequence, code, sent, now, took)
+            ledger.Told(event['tag'], event['server_uuid'], sequence, code, sent, now, took, stalled)
             for (event, sequence), code in zip(begun, codes, strict=True)
         ]
         self._book.add(told)
@@ -134,16 +138,18 @@ class Poster:
 
     def _told_of(self, batch):
         request_id = f'req-{uuid.uuid4()}'
-        longest = 0.0
+        longest = stalled = 0.0
         for attempt in range(1 + self._repeats):
             if attempt:
                 time.sleep(REPEAT_PAUSE)
             began = time.monotonic()
             codes = self._codes(batch, request_id)
-            longest = max(longest, time.monotonic() - began)
+            ended = time.monotonic()
+            if ended - began > longest:
+                longest, stalled = ended - began, self._metronome.between(began, ended)
             if codes:
-                return codes, longest
-        return [ledger.BROKEN] * len(batch), longest
+                return codes, longest, stalled
+        return [ledger.BROKEN] * len(batch), longest, stalled
 
     def _codes(self, batch, request_id):
         try:

@@ -16,8 +16,11 @@ import sqlalchemy as sa
 from tests.faults import catalogue
 from tests.integration import deployment
 
+#: What needs a server, which SQLite has not.
+SERVERS = ('mariadb', 'postgresql')
 
-@catalogue.fault('database-restarted', touches='database', in_short=True)
+
+@catalogue.fault('database-restarted', touches='database', in_short=True, databases=SERVERS)
 def restarted(site, pace):
     """The database restarted in order, 3 times."""
     for _ in pace.times(3, short=1):
@@ -26,7 +29,7 @@ def restarted(site, pace):
         pace.last(3, short=1)
 
 
-@catalogue.fault('database-killed', touches='database')
+@catalogue.fault('database-killed', touches='database', databases=SERVERS)
 def killed(site, pace):
     """The database killed, started again after 10 s."""
     site.database.kill()
@@ -34,7 +37,7 @@ def killed(site, pace):
     site.database.start()
 
 
-@catalogue.fault('database-away', touches='database agents-a')
+@catalogue.fault('database-away', touches='database agents-a', databases=SERVERS)
 def away(site, pace):
     """The database away for 10 s, while an agent process is away too."""
     with _away(site, pace, 'agents-a'):
@@ -44,7 +47,7 @@ def away(site, pace):
         pace.last(5, short=1)
 
 
-@catalogue.fault('database-frozen', touches='database agents-a', in_short=True)
+@catalogue.fault('database-frozen', touches='database agents-a', in_short=True, databases=SERVERS)
 def frozen(site, pace):
     """The database frozen (SIGSTOP) for 10 s, while an agent process is away."""
     with _away(site, pace, 'agents-a'):
@@ -53,7 +56,7 @@ def frozen(site, pace):
         pace.last(5, short=1)
 
 
-@catalogue.fault('database-cut', touches='database agents-a')
+@catalogue.fault('database-cut', touches='database agents-a', databases=SERVERS)
 def cut(site, pace):
     """Every connection to the database cut, 5 times, while an agent process is away."""
     with _away(site, pace, 'agents-a'):
@@ -62,7 +65,7 @@ def cut(site, pace):
             pace.last(2, short=1)
 
 
-@catalogue.fault('database-deadlocks', touches='database agents-a')
+@catalogue.fault('database-deadlocks', touches='database agents-a', databases=SERVERS)
 def deadlocks(site, pace):
     """Others lock the service's rows in all orders for 20 s, while an agent process comes and goes."""
     stop = threading.Event()
@@ -77,6 +80,25 @@ def deadlocks(site, pace):
         stop.set()
         for locker in lockers:
             locker.join(deployment.PATIENCE)
+
+
+@catalogue.fault('disk-full', touches='database agents-a', databases=('sqlite',))
+def disk_full(site, pace):
+    """The disk full under SQLite for 10 s, while an agent process is away."""
+    with _away(site, pace, 'agents-a'):
+        with site.database.full():
+            pace.last(10, short=4)
+        pace.last(5, short=1)
+
+
+@catalogue.fault('disk-full-agent-back', touches='database agents-a', databases=('sqlite',))
+def disk_full_at_return(site, pace):
+    """The disk full under SQLite for 10 s, while an agent process comes back."""
+    with contextlib.ExitStack() as stack:
+        with _away(site, pace, 'agents-a'):
+            pace.last(3, short=2)
+            stack.enter_context(site.database.full())
+        pace.last(10, short=4)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,8 @@ from tests.faults import catalogue
 from tests.faults import ledger
 from tests.faults import site as sites
 
-#: Seconds beyond its bound that an answer may take here: the machine of the
-#: tests has few cores, on which the broker, the database and twenty processes
-#: start again at the same time.
+#: Seconds beyond its bound that an answer may take here, where the broker, the
+#: database and twenty processes start again on a few cores at the same time.
 SLACK = 0.5
 
 #: Seconds of a random run in which a fault is followed by the next.
@@ -39,6 +38,8 @@ class Row:
     :ivar normal: seconds from then until fresh events went straight through; None: they never did
     :ivar held: how many events the service still holds
     :ivar trouble: why the fault could not be made
+    :ivar longest: seconds of the longest answer, without the machine's stalls
+    :ivar stalled: seconds of the longest stall during an answer
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     audit: ledger.Audit = dataclasses.field(default_factory=ledger.Audit)
     codes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     longest: float = 0.0
+    stalled: float = 0.0
 
     @property
     def failed(self):
@@ -66,7 +68,8 @@ class Row:
         """
         own = [each for each in told if self.began <= each.sent < self.ended]
         self.codes = collections.Counter(str(each.code) for each in own)
-        self.longest = max((each.took for each in own), default=0.0)
+        self.longest = max((each.took - each.stalled for each in own), default=0.0)
+        self.stalled = max((each.stalled for each in own), default=0.0)
         self.audit = audit.of({each.tag for each in own})
 
 

@@ -24,6 +24,7 @@ from tests.faults import broker
 from tests.faults import ledger
 from tests.faults import load
 from tests.faults import proxy
+from tests.faults import stall
 from tests.integration import deployment
 from tests.integration import services
 
@@ -142,7 +143,10 @@ class Site(fixtures.Fixture):
         # NOTE: before everything else, because an orderly end of twenty
         # processes takes longer than most faults.
         self.addCleanup(self.router.kill)
-        self._probe = load.Poster(self.router.url, self.book)
+        self.metronome = stall.Metronome()
+        self.metronome.start()
+        self.addCleanup(self.metronome.stop)
+        self._probe = load.Poster(self.router.url, self.book, metronome=self.metronome)
         # Guards hosts_of, and what is made of it.
         self._moving = threading.Lock()
 
@@ -160,7 +164,12 @@ class Site(fixtures.Fixture):
         stop = threading.Event()
         started = [
             load.Sender(
-                load.Poster(self.router.url, self.book, repeats=load.REPEATS * (number % 2)),
+                load.Poster(
+                    self.router.url,
+                    self.book,
+                    metronome=self.metronome,
+                    repeats=load.REPEATS * (number % 2),
+                ),
                 servers[number::senders],
                 seed=self.seed * SENDERS + number,
                 pause=pause,

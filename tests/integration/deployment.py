@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -254,9 +255,18 @@ class Deployment(fixtures.Fixture):
 
 
 def free_port():
-    """A TCP port that nobody listens on now."""
-    with socket.create_server(('127.0.0.1', 0)) as sock:
-        return sock.getsockname()[1]
+    """A TCP port that nobody listens on now.
+
+    Not one of those that the system gives to outgoing connections, which might
+    take it before it is used.
+    """
+    while True:
+        port = random.randrange(15000, 32000)
+        try:
+            socket.create_server(('127.0.0.1', port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def wait_until(condition, what):

@@ -91,6 +91,10 @@ class TestAudit(base.TestCase):
         self.check([event], [], overdue=(event.tag,))
         self.check([told(1, took=BOUND)], [handled(1)])
 
+    def test_overdue_by_the_machine_alone(self):
+        event = dataclasses.replace(told(1, took=BOUND + 1.0), stalled=1.1)
+        self.check([event], [handled(1)])
+
     def test_late_is_no_fault(self):
         found = self.audit([told(1)], [handled(1, at=9.0)])
         self.assertEqual(([f'{SERVER}.1'], False), (found.late, found.broken))
