@@ -59,14 +59,23 @@ class DaemonPool:
         :raises TimeoutError: it did not end, or not begin, in time
         """
         deadline = time.monotonic() + timeout
-        if not self._slots.acquire(timeout=max(0.0, timeout)):
-            raise TimeoutError
-        future = self.submit(job)
-        future.add_done_callback(lambda _done: self._slots.release())
+        future = self.begin(job, timeout=timeout)
         try:
             return future.result(timeout=max(0.0, deadline - time.monotonic()))
         except futures.CancelledError as exc:
             raise TimeoutError from exc
+
+    def begin(self, job: Callable[[], T], *, timeout: float) -> futures.Future[T]:
+        """Have a job begun, without a queue: where all threads are taken, wait for one.
+
+        :param timeout: seconds
+        :raises TimeoutError: none was free in time
+        """
+        if not self._slots.acquire(timeout=max(0.0, timeout)):
+            raise TimeoutError
+        future = self.submit(job)
+        future.add_done_callback(lambda _done: self._slots.release())
+        return future
 
     def close(self) -> None:
         """Take no more jobs; end the threads, each after what it has in hand."""

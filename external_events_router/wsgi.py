@@ -16,8 +16,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from external_events_router.api import app
 from external_events_router.api import auth
+from external_events_router.cmd import front
 from external_events_router.cmd import startup
 
 CONFIG_FILES = 'OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES'
@@ -40,7 +40,7 @@ class Application:
         if self._app is None:
             with self._lock:
                 if self._app is None:
-                    self._app = app.from_conf(self._conf)
+                    self._app = front.make_app(self._conf)
         return self._app(environ, start_response)
 
 

@@ -29,9 +29,9 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import rpc
-from external_events_router.api import app
 from external_events_router.api import auth
 from external_events_router.api import router_client
+from external_events_router.cmd import front
 from external_events_router.cmd import startup
 
 LOG = log.getLogger(__name__)
@@ -68,7 +68,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
 def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     """The application of a worker process, which begins with nothing but the arguments."""
     try:
-        return app.from_conf(startup.load(PROG, argv))
+        return front.make_app(startup.load(PROG, argv))
     except exceptions.RouterError as exc:
         problem = str(exc)
     LOG.error('%s', problem)
@@ -81,7 +81,7 @@ def usable(conf: cfg.ConfigOpts) -> bool:
         if not conf.reload_config_files():
             raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
         startup.check(conf)
-        app.from_conf(conf)
+        front.check(conf)
     except exceptions.RouterError as exc:
         problem = str(exc)
     else:
@@ -141,7 +141,7 @@ def run(argv: Sequence[str]) -> int:
     conf = startup.load(PROG, argv)
     address = bind_address(conf.api.bind_host, conf.api.bind_port)
     rpc.check_broker(conf)
-    app.from_conf(conf)
+    front.check(conf)
     # NOTE: not forked: a worker must begin with nothing of this process, and
     # read the configuration as it is when it starts.
     multiprocessing.set_start_method('spawn', force=True)

@@ -32,6 +32,19 @@ this number wait in the listener's queue.
 """,
     ),
     cfg.StrOpt(
+        'resolver',
+        default='rpc',
+        choices=[
+            ('rpc', 'The workers of ``external-events-resolver``, called over the broker.'),
+            (
+                'local',
+                'A resolver worker in each process of the front: fewer messages per batch, and events '
+                'are held also while the broker is away. Needs ``[database] connection`` here too.',
+            ),
+        ],
+        help='What routes the batches that the front accepts.',
+    ),
+    cfg.StrOpt(
         'auth_strategy',
         default='keystone',
         choices=[

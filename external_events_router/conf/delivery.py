@@ -67,12 +67,12 @@ Seconds for which events that were held and not delivered are kept for
     ),
     cfg.FloatOpt(
         'hold_timeout',
-        default=0.4,
+        default=1.0,
         min=0.05,
         max=5.0,
         help="""
 Seconds that a batch waits for the answer to whether its servers have something
-held. After it, a worker goes by what it knew a second ago.
+held, within its ``ack_timeout``. After it, a worker goes by what it knew a second ago.
 """,
     ),
 ]

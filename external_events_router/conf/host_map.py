@@ -17,13 +17,14 @@ Name of the host map, an entry point in ``external_events_router.host_map``.
     ),
     cfg.FloatOpt(
         'timeout',
-        default=0.5,
+        default=1.5,
         min=0.01,
         max=60.0,
         help="""
 Seconds that one look-up of a batch may take. After it, events go to the hosts
-that were last seen for their servers; the others are answered 503. Keep it well
-below ``[delivery] ack_timeout``.
+that were last seen for their servers, and the others are answered 503. Where all
+servers of the batch were seen before, a third of it. Keep it below
+``[delivery] ack_timeout``.
 """,
     ),
     cfg.IntOpt(

@@ -70,7 +70,7 @@ class Router:
         began = time.monotonic()
         deadline = began + ack_timeout
         first = self._plan(dict(enumerate(batch)))
-        kept_back = self._kept_back(batch, first)
+        kept_back = self._kept_back(batch, first, deadline)
         by_host = {
             host: [position for position in positions if batch[position].server_uuid not in kept_back]
             for host, positions in first.by_host.items()
@@ -94,7 +94,9 @@ class Router:
         lookup = self._host_map.lookup({event.server_uuid for event in batch.values()})
         return plan.by_host(batch, lookup)
 
-    def _kept_back(self, batch: Sequence[events.Event], first: plan.Plan) -> Mapping[str, str]:
+    def _kept_back(
+        self, batch: Sequence[events.Event], first: plan.Plan, deadline: float
+    ) -> Mapping[str, str]:
         """Servers whose events must not go out now, and why."""
         hosts_of: dict[str, set[str]] = {}
         for host, positions in first.by_host.items():
@@ -102,7 +104,7 @@ class Router:
                 hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
         admitted = self._breakers.admit(first.by_host.keys())
         kept_back = {server: NOT_WAITED_FOR for server, hosts in hosts_of.items() if not hosts <= admitted}
-        kept_back.update(dict.fromkeys(self._hold.busy(hosts_of), BEHIND))
+        kept_back.update(dict.fromkeys(self._hold.busy(hosts_of, deadline=deadline), BEHIND))
         return kept_back
 
     def _outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import uuid
 
@@ -10,6 +11,7 @@ from oslo_log import log
 import oslo_messaging as messaging
 
 from external_events_router import context
+from external_events_router import events
 from external_events_router import rpc
 from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.db import session
@@ -46,7 +48,7 @@ class Settings:
     threads: int = 256
     publishers: int = 16
     ack_timeout: float = 2.0
-    hold_timeout: float = 0.4
+    hold_timeout: float = 1.0
     retry_interval: float = 10.0
     keep_expired: float = 86400.0
 
@@ -113,12 +115,12 @@ class Resolver:
             max_interval=settings.retry_interval,
             keep_ended=settings.keep_expired,
         )
-        events_router = router.Router(host_map, deliverer, self._keeper, breakers)
+        self._router = router.Router(host_map, deliverer, self._keeper, breakers)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
-                endpoint.RouteEndpoint(events_router),
+                endpoint.RouteEndpoint(self._router),
                 endpoint.HostMapEndpoint(host_map, self._presence),
                 endpoint.PeerEndpoint(self._presence),
             ],
@@ -154,11 +156,21 @@ class Resolver:
         )
 
     def start(self) -> None:
-        """Hear acknowledgements, then take requests, then see to what is held. Returns at once."""
+        """See to what is held, hear acknowledgements, then take requests.
+
+        Blocks for as long as the broker is away; ``rpc.check_broker`` tells that beforehand.
+        """
+        # NOTE: first, because it needs no broker, and the others wait for one.
+        self._courier.start()
         self._acks.start(override_pool_size=ACK_THREADS)
         self._requests.start(override_pool_size=self._threads)
-        self._courier.start()
         LOG.info('Resolver worker %s is ready', self._name.name)
+
+    def route(
+        self, ctxt: context.RequestContext, batch: Sequence[events.Event], *, ack_timeout: float
+    ) -> list[events.Outcome]:
+        """Route a batch of this process; see :meth:`router.Router.route`."""
+        return self._router.route(ctxt, batch, ack_timeout=ack_timeout)
 
     def stop(self) -> None:
         """Take no more requests, finish those in hand, close.

@@ -89,16 +89,19 @@ class Keeper:
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
 
-    def busy(self, server_uuids: Collection[str]) -> frozenset[str]:
+    def busy(self, server_uuids: Collection[str], *, deadline: float) -> frozenset[str]:
         """The servers that have something held, behind which later events must go.
 
         While the database is away: as far as this worker knows.
+
+        :param deadline: an instant of ``time.monotonic()``
         """
         if not server_uuids:
             return frozenset()
         try:
             found = self._pool.run(
-                functools.partial(self.store.servers_among, server_uuids), timeout=self._timeout
+                functools.partial(self.store.servers_among, server_uuids),
+                timeout=min(self._timeout, deadline - time.monotonic()),
             )
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             LOG.warning('Not known whether %d servers have held events: %s', len(server_uuids), _text(exc))

@@ -11,15 +11,14 @@ import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
-from concurrent import futures
 import functools
-import queue
 import threading
 import time
 
 from oslo_log import log
 
 from external_events_router import exceptions
+from external_events_router import pools
 from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
@@ -27,6 +26,10 @@ LOG = log.getLogger(__name__)
 #: Look-ups at a time per worker; more wait for one of them to end, no longer
 #: than their own time. At 1 ms each this is 8,000 batches per second.
 THREADS = 8
+
+#: The part of its time after which a look-up of servers that are all known by
+#: heart is waited for no more.
+IMPATIENT = 1 / 3
 
 #: Look-ups that must fail one after the other before none is tried any more, and
 #: the seconds until one is tried again. Until then each costs no time.
@@ -44,7 +47,7 @@ class GuardedHostMap:
         self,
         inner: base.HostMap,
         *,
-        timeout: float = 0.5,
+        timeout: float = 1.5,
         remembered: int = 100_000,
         threads: int = THREADS,
         clock: Callable[[], float] = time.monotonic,
@@ -56,7 +59,7 @@ class GuardedHostMap:
         self._inner = inner
         self._timeout = timeout
         self._memory = _Memory(remembered)
-        self._crew = _Crew(threads)
+        self._pool = pools.DaemonPool(threads, 'host-map')
         self._breaker = _Breaker(clock)
 
     def lookup(self, server_uuids: Collection[str]) -> base.Lookup:
@@ -75,7 +78,7 @@ class GuardedHostMap:
         if not self._breaker.admits():
             return self._memory.recall(wanted, reason='the host map failed just now')
         try:
-            hosts = self._crew.run(functools.partial(self._fetch, wanted), timeout=self._timeout)
+            hosts = self._ask(wanted)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             reason = str(exc) or f'the host map did not answer within {self._timeout} s'
             self._breaker.failed()
@@ -84,6 +87,8 @@ class GuardedHostMap:
         except BaseException:
             self._breaker.failed()
             raise
+        if hosts is None:
+            return self._memory.recall(wanted, reason='the host map is slow')
         self._breaker.succeeded()
         return base.Lookup(hosts)
 
@@ -125,8 +130,24 @@ class GuardedHostMap:
 
     def close(self) -> None:
         """End the threads that are idle, and let go of connections."""
-        self._crew.close()
+        self._pool.close()
         self._inner.close()
+
+    def _ask(self, wanted: frozenset[str]) -> base.Hosts | None:
+        """Ask the source; None: it takes long, and all servers are known by heart.
+
+        :raises TimeoutError: it did not answer in time
+        :raises DatabaseUnavailable: it cannot be asked
+        """
+        deadline = time.monotonic() + self._timeout
+        future = self._pool.begin(functools.partial(self._fetch, wanted), timeout=self._timeout)
+        try:
+            return future.result(timeout=self._timeout * IMPATIENT)
+        except TimeoutError:
+            if self._memory.knows(wanted):
+                return None
+        # Whom nobody knows by heart can only be answered 503 without the source.
+        return future.result(timeout=max(0.0, deadline - time.monotonic()))
 
     def _fetch(self, wanted: frozenset[str]) -> base.Hosts:
         # NOTE: it also remembers what comes too late for who asked.
@@ -168,6 +189,11 @@ class _Memory:
                     self._hosts[server] = hosts[server]
             while len(self._hosts) > self._size:
                 self._hosts.popitem(last=False)
+
+    def knows(self, wanted: frozenset[str]) -> bool:
+        """Whether all of the servers were looked up before."""
+        with self._lock:
+            return wanted <= self._hosts.keys()
 
     def recall(self, wanted: frozenset[str], *, reason: str) -> base.Lookup:
         """What is known of servers without the source."""
@@ -233,58 +259,3 @@ class _Breaker:
         with self._lock:
             self._failures += 1
             self._next_try = self._clock() + PAUSE
-
-
-class _Crew:
-    """A few threads that may hang. They start when needed and keep no process from its end."""
-
-    def __init__(self, threads: int) -> None:
-        self._size = threads
-        # A slot is free again when its look-up has ended, not when who asked
-        # has gone: nothing piles up behind a source that hangs.
-        self._slots = threading.BoundedSemaphore(threads)
-        self._tasks: queue.SimpleQueue[tuple[Callable[[], base.Hosts], futures.Future[base.Hosts]] | None] = (
-            queue.SimpleQueue()
-        )
-        # Guards the list.
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-
-    def run(self, task: Callable[[], base.Hosts], *, timeout: float) -> base.Hosts:
-        """Run a task in one of the threads.
-
-        :raises TimeoutError: it did not end, or not begin, in time
-        """
-        deadline = time.monotonic() + timeout
-        if not self._slots.acquire(timeout=timeout):
-            raise TimeoutError
-        future: futures.Future[base.Hosts] = futures.Future()
-        self._tasks.put((task, future))
-        self._man()
-        return future.result(timeout=max(0.0, deadline - time.monotonic()))
-
-    def close(self) -> None:
-        """End the threads, each after what it has in hand."""
-        with self._lock:
-            for _thread in self._threads:
-                self._tasks.put(None)
-
-    def _man(self) -> None:
-        if len(self._threads) < self._size:
-            with self._lock:
-                if len(self._threads) < self._size:
-                    thread = threading.Thread(target=self._work, name='host-map', daemon=True)
-                    self._threads.append(thread)
-                    thread.start()
-
-    def _work(self) -> None:
-        while (item := self._tasks.get()) is not None:
-            task, future = item
-            try:
-                future.set_result(task())
-            except BaseException as exc:
-                future.set_exception(exc)
-            finally:
-                self._slots.release()
-            # Else the last batch lives until the next.
-            del item, task, future

@@ -62,7 +62,7 @@ class Hold:
         self.busy_servers = frozenset()
         self.problem = None
 
-    def busy(self, server_uuids):
+    def busy(self, server_uuids, *, deadline):
         return self.busy_servers.intersection(server_uuids)
 
     def hold(self, ctxt, items, *, deadline):

@@ -143,6 +143,21 @@ class TestHanging(GuardedTestCase):
         wait_until(lambda: not guard.lookup([A]).unavailable)
         self.assertEqual({A: ('one',)}, guard.lookup([A]).hosts)
 
+    def test_servers_known_by_heart_are_waited_for_less(self):
+        guard = self.guard(timeout=0.6)
+        guard.lookup([A])
+        self.source.may_answer.clear()
+        began = time.monotonic()
+        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+        self.assertLess(time.monotonic() - began, 0.55)
+
+    def test_servers_nobody_knows_are_waited_for_longer(self):
+        guard = self.guard(timeout=LONG)
+        self.source.may_answer.clear()
+        threading.Timer(0.1, self.source.may_answer.set).start()
+        self.patch(guarded, 'IMPATIENT', 0.0001)
+        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+
     def test_no_more_threads_than_allowed(self):
         guard = self.guard(timeout=0.02, threads=2)
         self.source.may_answer.clear()
@@ -152,7 +167,7 @@ class TestHanging(GuardedTestCase):
             guard.lookup([A])
         self.assertEqual(2, self.source.asked)
         self.assertEqual(before + 2, threading.active_count())
-        self.assertEqual(0, guard._crew._tasks.qsize())
+        self.assertEqual(0, guard._pool._jobs.qsize())
         self.source.may_answer.set()
         for _ in range(2):
             self.assertTrue(self.source.answered.acquire(timeout=LONG))
