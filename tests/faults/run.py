@@ -127,6 +127,9 @@ class Runner:
         row.lifted = time.monotonic()
         row.normal = sites.waited(self._site.is_normal, patience=self._site.patience)
         sites.waited(lambda: not self._site.unfinished(since=row.began), patience=self._site.patience)
+        # NOTE: what was held for a sender that is told 503, because the answer
+        # came too late, is missed by nobody, but must end too.
+        sites.waited(lambda: not self._site.held(), patience=self._site.patience)
         row.ended = time.monotonic()
         row.held = self._site.held()
         self.rows.append(row)

@@ -15,6 +15,7 @@ COLUMNS = (
     'disordered',
     'overdue',
     'held',
+    'untold',
 )
 
 
@@ -34,6 +35,7 @@ def cells(row):
         str(len(audit.disordered)),
         str(len(audit.overdue)),
         '?' if row.held is None else str(row.held),
+        str(len(audit.unpromised)),
     )
 
 
