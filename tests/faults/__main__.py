@@ -68,7 +68,10 @@ def main():
     for stage in _stages(args):
         try:
             _break(stage, args, rows, strangers)
-        except unittest.SkipTest as reason:
+        except fixtures.MultipleExceptions as failed:
+            reason = _why_skipped(failed)
+            if reason is None:
+                raise
             print(f'left out: {", ".join(_names(faults) for faults in stage.plan)}: {reason}')
     print(f'\n{table.as_text(rows)}')
     print('\n'.join(line for row in rows for line in table.details(row)))
@@ -137,6 +140,16 @@ def _stages(args):
 
 def _names(faults):
     return ' + '.join(fault.name for fault in faults)
+
+
+def _why_skipped(failed):
+    """What is missing on this machine, where that is why a fixture failed; else None."""
+    for _kind, exc, _traceback in failed.args:
+        if isinstance(exc, unittest.SkipTest):
+            return str(exc)
+        if isinstance(exc, fixtures.MultipleExceptions) and (reason := _why_skipped(exc)):
+            return reason
+    return None
 
 
 def _report(row):

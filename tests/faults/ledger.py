@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 #: Seconds after its sender was told 200 from which on a delivery counts as late.
 LATE = 0.1
@@ -58,6 +59,11 @@ class Handled:
     host: str
     incarnation: str
     at: float
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> Handled:
+        """What ``tests.integration.recording_agent`` has written."""
+        return cls(line['tag'], line['server_uuid'], line['host'], line['incarnation'], line['at'])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

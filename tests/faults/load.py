@@ -90,19 +90,8 @@ class Book:
                 lines = file.read()
             complete = lines[: lines.rfind(b'\n') + 1]
             self._offset += len(complete)
-            self._handled += map(_handled, complete.splitlines())
+            self._handled += [ledger.Handled.from_line(json.loads(line)) for line in complete.splitlines()]
             return list(self._handled)
-
-
-def _handled(line):
-    entry = json.loads(line)
-    return ledger.Handled(
-        tag=entry['tag'],
-        server=entry['server_uuid'],
-        host=entry['host'],
-        incarnation=entry['incarnation'],
-        at=entry['at'],
-    )
 
 
 class Poster:
