@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import dataclasses
 import enum
 import hashlib
+import re
 import types
 from typing import Any
 import uuid
@@ -65,6 +66,9 @@ EVENT_TYPES: Mapping[str, EventType] = types.MappingProxyType(
 #: What a sender may say of an event; ``completed`` where it says nothing.
 STATUSES = ('failed', 'completed', 'in-progress')
 DEFAULT_STATUS = 'completed'
+
+#: The form of a uuid that is passed around inside.
+_CANONICAL = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 #: Namespace of the event ids that are derived from a sender's request id.
 _ID_NAMESPACE = uuid.UUID('5b0d8c1e-6d0b-5f0e-9a0a-3c5a3f2f6f41')
@@ -207,6 +211,24 @@ class Result:
             raise exceptions.MalformedMessage(what='result', value=data) from exc
         reason = data.get('reason')
         return cls(event_id=event_id, verdict=verdict, reason=None if reason is None else str(reason))
+
+
+def canonical_uuid(text: str) -> str | None:
+    """The lower-case dashed form of a uuid, or None if the text is none.
+
+    Capitals, missing dashes, a ``urn:uuid:`` in front and braces around make
+    no other uuid of it; anything more does, white space too.
+    """
+    if _CANONICAL.fullmatch(text):
+        return text
+    bare = text.replace('urn:', '').replace('uuid:', '').strip('{}').replace('-', '').lower()
+    try:
+        canonical = uuid.UUID(bare)
+    except ValueError:
+        return None
+    # NOTE: uuid.UUID reads the digits with int(), which takes underscores,
+    # signs, white space and the digits of other scripts too.
+    return str(canonical) if canonical.hex == bare else None
 
 
 def names_at(version: Microversion) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import functools
 import json
 import re
 from typing import Any
-import uuid
 
 import jsonschema
 import jsonschema.protocols
@@ -23,7 +22,6 @@ MAX_TAG_LENGTH = 255
 #: Characters of a value that an error message repeats.
 _SHOWN = 60
 
-_CANONICAL = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _IDENTIFIER = re.compile('[A-Za-z_][A-Za-z0-9_-]{0,40}')
 _ARTICLED = {
     'object': 'an object',
@@ -87,24 +85,6 @@ def response_schema() -> dict[str, Any]:
     }
 
 
-def canonical_uuid(text: str) -> str | None:
-    """The lower-case dashed form of a uuid, or None if the text is none.
-
-    Capitals, missing dashes, a ``urn:uuid:`` in front and braces around make
-    no other uuid of it; anything more does, white space too.
-    """
-    if _CANONICAL.fullmatch(text):
-        return text
-    bare = text.replace('urn:', '').replace('uuid:', '').strip('{}').replace('-', '').lower()
-    try:
-        canonical = uuid.UUID(bare)
-    except ValueError:
-        return None
-    # NOTE: uuid.UUID reads the digits with int(), which takes underscores,
-    # signs, white space and the digits of other scripts too.
-    return str(canonical) if canonical.hex == bare else None
-
-
 def request_problem(document: Any, version: events.Microversion, *, strict: bool = True) -> str | None:
     """What is wrong with a request body, or None.
 
@@ -118,7 +98,7 @@ def request_problem(document: Any, version: events.Microversion, *, strict: bool
 
 
 def _is_uuid(value: object) -> bool:
-    return not isinstance(value, str) or canonical_uuid(value) is not None
+    return not isinstance(value, str) or events.canonical_uuid(value) is not None
 
 
 @functools.cache

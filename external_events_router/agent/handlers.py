@@ -13,16 +13,14 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import logging
 import threading
-from typing import Any
 from typing import overload
 
 from oslo_config import cfg
-import stevedore
-import stevedore.exception
 
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import plugins
 
 LOG = logging.getLogger(__name__)
 
@@ -148,17 +146,6 @@ def _call(handler: Handler, ctxt: context.RequestContext, event: events.Event) -
 
 
 def _load(name: str, conf: cfg.ConfigOpts) -> Handler:
-    try:
-        manager: stevedore.DriverManager[Any] = stevedore.DriverManager(NAMESPACE, name)
-    except stevedore.exception.NoMatches as exc:
-        known = ', '.join(sorted(stevedore.ExtensionManager(NAMESPACE).entry_points_names()))
-        raise exceptions.ConfigurationError(
-            option='[agent] handlers', reason=f'there is no handler {name!r}; there are: {known}'
-        ) from exc
-    except (ImportError, AttributeError) as exc:
-        raise exceptions.ConfigurationError(
-            option='[agent] handlers', reason=f'handler {name!r} cannot be loaded: {exc}'
-        ) from exc
-    plugin: Any = manager.driver
+    plugin = plugins.load(NAMESPACE, name, option='[agent] handlers')
     handler: Handler = plugin.from_conf(conf)
     return handler

@@ -14,15 +14,13 @@ import json
 import logging
 import os
 import threading
-from typing import Any
 from typing import Protocol
 import uuid
 
 from oslo_config import cfg
-import stevedore
-import stevedore.exception
 
 from external_events_router import exceptions
+from external_events_router import plugins
 
 LOG = logging.getLogger(__name__)
 
@@ -159,18 +157,7 @@ def load(conf: cfg.ConfigOpts, hosts: Iterable[str]) -> Source:
 
     :raises ConfigurationError: there is none of this name, or it lacks something
     """
-    try:
-        manager: stevedore.DriverManager[Any] = stevedore.DriverManager(NAMESPACE, conf.agent.source)
-    except stevedore.exception.NoMatches as exc:
-        known = ', '.join(sorted(stevedore.ExtensionManager(NAMESPACE).entry_points_names()))
-        raise exceptions.ConfigurationError(
-            option='[agent] source', reason=f'there is no source {conf.agent.source!r}; there are: {known}'
-        ) from exc
-    except (ImportError, AttributeError) as exc:
-        raise exceptions.ConfigurationError(
-            option='[agent] source', reason=f'source {conf.agent.source!r} cannot be loaded: {exc}'
-        ) from exc
-    plugin: Any = manager.driver
+    plugin = plugins.load(NAMESPACE, conf.agent.source, option='[agent] source')
     source: Source = plugin.from_conf(conf, hosts)
     return source
 

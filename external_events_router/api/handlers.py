@@ -193,7 +193,7 @@ def _lone_surrogate(submitted: Sequence[Mapping[str, str]]) -> str | None:
 
 
 def _event(submission: Mapping[str, str]) -> events.Event:
-    server_uuid = schemas.canonical_uuid(submission['server_uuid'])
+    server_uuid = events.canonical_uuid(submission['server_uuid'])
     assert server_uuid is not None  # noqa: S101 - the schema's format has seen to it
     return events.Event(
         name=submission['name'],

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import queue
 import signal
-import types
 
 from oslo_config import cfg
 
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
+from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 
 LOG = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ CLI_OPTS = (
 def run() -> int:
     """Read the configuration, serve until a signal says stop."""
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
-    signals = _catch_signals()
+    came = signals.catch()
     transport = rpc.get_transport(conf)
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     fleet.start()
     LOG.info('%d hosts on %s', len(fleet.agents), rpc.broker_address(conf))
-    _serve(conf, fleet, signals)
+    _serve(conf, fleet, came)
     fleet.stop(conf.agent.stop_timeout)
     # NOTE: the end of the process closes the transport. Its cleanup() waits up
     # to 5 s for a thread that polls, and without a bound if the broker is away.
@@ -53,21 +53,8 @@ def hosts_of(conf: cfg.ConfigOpts) -> list[str]:
     return list(conf.agent_hosts or conf.agent.hosts or [conf.host])
 
 
-def _catch_signals() -> queue.SimpleQueue[int]:
-    # NOTE: a SimpleQueue, because its put() may interrupt its own get(), which
-    # an Event's set() must not.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def note(number: int, frame: types.FrameType | None) -> None:
-        signals.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, note)
-    return signals
-
-
-def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, signals: queue.SimpleQueue[int]) -> None:
-    while (number := signals.get()) == signal.SIGHUP:
+def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, came: queue.SimpleQueue[int]) -> None:
+    while (number := came.get()) == signal.SIGHUP:
         LOG.info('SIGHUP: reading the configuration again')
         if problem := _read_again(conf):
             LOG.error('The handlers stay as they were: %s', problem)

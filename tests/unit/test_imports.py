@@ -18,6 +18,7 @@ ROOT = pathlib.Path(external_events_router.__file__).parent
 #: all below it. Leaves first, then the services, then who puts them together.
 ALLOWED = {
     'exceptions': (),
+    'plugins': ('exceptions',),
     'pools': (),
     'events': ('exceptions',),
     'schemas': ('events', 'exceptions'),
@@ -27,9 +28,9 @@ ALLOWED = {
     'conf.opts': ('conf', 'rpc'),
     'db': ('conf', 'exceptions'),
     'api': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'schemas', 'resolver.rpcapi'),
-    'resolver': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'db', 'agent.rpcapi'),
+    'resolver': ('conf', 'context', 'events', 'exceptions', 'plugins', 'pools', 'rpc', 'db', 'agent.rpcapi'),
     'resolver.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
-    'agent': ('conf', 'context', 'events', 'exceptions', 'rpc', 'resolver.rpcapi'),
+    'agent': ('conf', 'context', 'events', 'exceptions', 'plugins', 'rpc', 'resolver.rpcapi'),
     'agent.rpcapi': ('context', 'events', 'exceptions', 'rpc'),
     'cmd': ('',),
     'wsgi': ('',),

@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Any
 from typing import cast
 
 from oslo_config import cfg
-import stevedore
-from stevedore import exception as stevedore_exception
 
-from external_events_router import exceptions
+from external_events_router import plugins
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import guarded
 
@@ -26,18 +23,7 @@ def load(conf: cfg.ConfigOpts) -> base.HostMap:
 
     :raises ConfigurationError: there is none of this name, or its own options cannot be used
     """
-    name = conf.host_map.backend
-    try:
-        manager: stevedore.DriverManager[Any] = stevedore.DriverManager(
-            NAMESPACE, name, warn_on_missing_entrypoint=False
-        )
-    except stevedore_exception.NoMatches as exc:
-        names: stevedore.ExtensionManager[Any] = stevedore.ExtensionManager(NAMESPACE)
-        known = ', '.join(sorted(names.entry_points_names()))
-        raise exceptions.ConfigurationError(
-            option='[host_map] backend', reason=f'there is no {name!r}, only: {known}'
-        ) from exc
-    backend: Any = manager.driver
+    backend = plugins.load(NAMESPACE, conf.host_map.backend, option='[host_map] backend')
     return cast(base.HostMap, backend.from_conf(conf))
 
 

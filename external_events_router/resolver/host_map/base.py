@@ -11,8 +11,8 @@ import dataclasses
 import re
 from typing import Protocol
 from typing import runtime_checkable
-import uuid
 
+from external_events_router import events
 from external_events_router import exceptions
 
 #: Hosts of each known server: none, one, or two while it migrates. A server
@@ -108,16 +108,10 @@ def server_uuid(text: str) -> str:
 
     :raises MalformedMessage: it is no uuid
     """
-    if _CANONICAL_UUID.fullmatch(text):
-        return text
-    try:
-        parsed = uuid.UUID(text)
-    except ValueError as exc:
-        raise exceptions.MalformedMessage(what='server uuid', value=text) from exc
-    # NOTE: int() behind uuid.UUID takes blanks, signs and underscores for digits.
-    if _NO_HEX.search(text.replace('urn:', '').replace('uuid:', '')):
+    canonical = events.canonical_uuid(text)
+    if canonical is None:
         raise exceptions.MalformedMessage(what='server uuid', value=text)
-    return str(parsed)
+    return canonical
 
 
 def host_name(text: str) -> str:
@@ -130,6 +124,4 @@ def host_name(text: str) -> str:
     return text
 
 
-_CANONICAL_UUID = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
-_NO_HEX = re.compile('[^0-9a-fA-F{}-]')
 _HOST_NAME = re.compile('[!-~]{1,255}')
