@@ -1,6 +1,10 @@
 """Sphinx: the documentation. Built from a clone or from a plain folder, without a network."""
 
 import importlib.metadata
+import json
+import pathlib
+
+from external_events_router.api import openapi
 
 project = 'external-events-router'
 copyright = 'the external-events-router authors, Apache License 2.0'
@@ -19,6 +23,12 @@ html_theme_options = {
 }
 html_sidebars = {'**': ['about.html', 'searchfield.html', 'navigation.html']}
 html_show_sourcelink = False
+
+# The description of the API, as the service serves it; at the root of the pages.
+generated = pathlib.Path(__file__).parent.parent / 'build' / 'generated'
+generated.mkdir(parents=True, exist_ok=True)
+(generated / 'openapi.json').write_text(json.dumps(openapi.document(), indent=2) + '\n')
+html_extra_path = [str(generated)]
 
 exclude_patterns = []
 nitpicky = False

@@ -51,6 +51,8 @@ IDS = {
     'unplaced': 'a1f0c9d7-6e1f-4c89-8a51-2b4b6f0a7d04',
     'migrating': 'a1f0c9d7-6e1f-4c89-8a51-2b4b6f0a7d05',
     'unknown': 'a1f0c9d7-6e1f-4c89-8a51-2b4b6f0a7d06',
+    # Of the differences: the map knew it once.
+    'deleted': 'a1f0c9d7-6e1f-4c89-8a51-2b4b6f0a7d07',
     'project': 'fedcba9876543210fedcba9876543210',
     'stranger': '0123456789abcdef0123456789abcdef',
 }
@@ -63,6 +65,9 @@ HOSTS_OF = {
     IDS['unplaced']: [],
     IDS['migrating']: ['host-a', 'host-b'],
 }
+
+#: More brackets than any parser takes.
+DEEP = '[' * 100_000
 
 _HOLE = re.compile(r'<([a-z_]+)(?:\|(upper|nodash))?>')
 _FORMS = {'upper': str.upper, 'nodash': lambda text: text.replace('-', ''), None: str}
@@ -122,7 +127,7 @@ def read(path):
 
 def expand(entry, base):
     """The cases of one entry: one, or one for each combination of its table."""
-    words = {**IDS, 'base': base}
+    words = {**IDS, 'base': base, 'deep': DEEP}
     table = fill(entry.get('table', {}), words)
     case = {key: value for key, value in entry.items() if key != 'table'}
     for values in itertools.product(*table.values()):
