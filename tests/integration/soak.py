@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import pathlib
 import random
 import statistics
@@ -134,11 +135,15 @@ class Memory(threading.Thread):
                     self.samples[name].append((time.monotonic() - began, _resident(pid)))
 
     def table(self, seconds):
-        """Name, early and late median in KiB, and whether it grew, per process."""
+        """Name, early and late median and the median of each tenth in KiB, and whether it grew."""
         for name, samples in sorted(self.samples.items()):
+            tenths = [
+                _median(kib for at, kib in samples if tenth <= at * 10 / seconds < tenth + 1)
+                for tenth in range(10)
+            ]
             early = _median(kib for at, kib in samples if seconds * WARM <= at < seconds * EARLY)
             late = _median(kib for at, kib in samples if at >= seconds * LATE)
-            yield name, early, late, late > max(early * GROWTH_RATIO, early + GROWTH_KIB)
+            yield name, early, late, tenths, late > max(early * GROWTH_RATIO, early + GROWTH_KIB)
 
 
 def _resident(pid):
@@ -192,6 +197,12 @@ def main():
             return load(router, hosts_of, args)
 
 
+def _await_held(nothing_lost):
+    """Give what is held the time to arrive; what then is missing is lost."""
+    with contextlib.suppress(AssertionError):
+        deployment.wait_until(nothing_lost, 'what is held')
+
+
 def load(router, hosts_of, args):
     """Run the load and print what came of it.
 
@@ -208,6 +219,7 @@ def load(router, hosts_of, args):
     stop.set()
     for thread in threads:
         thread.join()
+    _await_held(lambda: audit(senders, hosts_of, router.handled())[0] == 0)
     lost, doubled, strangers = audit(senders, hosts_of, router.handled())
     surprises = [text for sender in senders for text in sender.surprises]
     took = sorted(second for sender in senders for second in sender.seconds)
@@ -220,9 +232,10 @@ def load(router, hosts_of, args):
         print(f'  {count} x {text}')
     grown = False
     print(f'{"resident memory":<20}{"early KiB":>12}{"late KiB":>12}')
-    for name, early, late, grew in memory.table(seconds):
+    for name, early, late, tenths, grew in memory.table(seconds):
         grown = grown or grew
-        print(f'{name:<20}{early:>12.0f}{late:>12.0f}{"  GREW" if grew else ""}')
+        curve = ' '.join(f'{kib:.0f}' for kib in tenths)
+        print(f'{name:<20}{early:>12.0f}{late:>12.0f}  {curve}{"  GREW" if grew else ""}')
     return 1 if lost or doubled or strangers or surprises or grown else 0
 
 
