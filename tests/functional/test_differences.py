@@ -1,4 +1,4 @@
-"""Where we answer otherwise than Nova: each difference is on the page, is shown by a test, and is the same."""
+"""Where we answer otherwise than Nova: each difference is on the page and has a test; no other is there."""
 
 from __future__ import annotations
 
