@@ -71,22 +71,22 @@ class Router:
         deadline = began + ack_timeout
         first = self._plan(dict(enumerate(batch)))
         kept_back = self._kept_back(batch, first, deadline)
-        by_host = {
+        direct = {
             host: [position for position in positions if batch[position].server_uuid not in kept_back]
             for host, positions in first.by_host.items()
         }
-        answers = self._deliver(ctxt, batch, by_host, deadline)
-        decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadline)}
-        outcomes = [
-            self._outcome(position, event, decided=decided, answers=answers, kept_back=kept_back)
-            for position, event in enumerate(batch)
-        ]
-        asked = {position: tuple(told) for position, told in answers.items()}
+        answers = self._deliver(ctxt, batch, direct, deadline)
         for host, positions in first.by_host.items():
             for position in positions:
-                if position not in answers:
-                    asked[position] = (*asked.get(position, ()), host)
-        outcomes = self._hold_rest(ctxt, outcomes, answers, asked, deadline=deadline + HOLD_GRACE)
+                if batch[position].server_uuid in kept_back:
+                    unasked = plan.Answer(None, kept_back[batch[position].server_uuid])
+                    answers.setdefault(position, {})[host] = unasked
+        decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadline)}
+        outcomes = [
+            decided[position] if position in decided else plan.outcome_of(event, answers[position])
+            for position, event in enumerate(batch)
+        ]
+        outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadline + HOLD_GRACE)
         _log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
@@ -107,38 +107,19 @@ class Router:
         kept_back.update(dict.fromkeys(self._hold.busy(hosts_of, deadline=deadline), BEHIND))
         return kept_back
 
-    def _outcome(
-        self,
-        position: int,
-        event: events.Event,
-        *,
-        decided: Mapping[int, events.Outcome],
-        answers: Answers,
-        kept_back: Mapping[str, str],
-    ) -> events.Outcome:
-        if position in decided:
-            return decided[position]
-        if event.server_uuid in kept_back:
-            return events.Outcome(event, events.Code.UNDELIVERED, kept_back[event.server_uuid])
-        return plan.outcome_of(event, answers[position])
-
     def _hold_rest(
         self,
         ctxt: context.RequestContext,
         outcomes: Sequence[events.Outcome],
         answers: Answers,
-        asked: Mapping[int, tuple[str, ...]],
         *,
         deadline: float,
     ) -> list[events.Outcome]:
-        """Hold what no host has acknowledged and some host may yet.
-
-        :param asked: the hosts of each event that has some
-        """
+        """Hold what some host has not acknowledged and may yet."""
         items = {
-            position: self._item(outcome, answers.get(position, {}), asked.get(position, ()))
+            position: self._item(outcome, answers.get(position, {}))
             for position, outcome in enumerate(outcomes)
-            if self._is_worth_holding(outcome, asked.get(position, ()))
+            if self._is_worth_holding(outcome, answers.get(position, {}))
         }
         if not items:
             return list(outcomes)
@@ -148,22 +129,20 @@ class Router:
             for position, outcome in enumerate(outcomes)
         ]
 
-    def _is_worth_holding(self, outcome: events.Outcome, hosts: tuple[str, ...]) -> bool:
+    def _is_worth_holding(self, outcome: events.Outcome, told: Mapping[str, plan.Answer]) -> bool:
         if outcome.code is events.Code.NO_HOST:
-            return not hosts and self._hold.lifetimes.unassigned > 0
+            return not told and self._hold.lifetimes.unassigned > 0
         # A server that could not be looked up has no hosts here: it may not exist.
-        return outcome.code is events.Code.UNDELIVERED and bool(hosts)
+        return outcome.code is events.Code.UNDELIVERED and bool(told)
 
-    def _item(
-        self, outcome: events.Outcome, told: Mapping[str, plan.Answer], hosts: tuple[str, ...]
-    ) -> hold_base.Item:
+    def _item(self, outcome: events.Outcome, told: Mapping[str, plan.Answer]) -> hold_base.Item:
         handled = frozenset(host for host, answer in told.items() if answer.verdict is events.Verdict.HANDLED)
-        unassigned = outcome.code is events.Code.NO_HOST
         lifetimes = self._hold.lifetimes
+        unassigned = outcome.code is events.Code.NO_HOST
         return hold_base.Item(
             event=outcome.event,
             ttl=lifetimes.unassigned if unassigned else lifetimes.of(outcome.event),
-            hosts=tuple(host for host in hosts if host not in handled),
+            hosts=tuple(host for host in told if host not in handled),
             acknowledged=handled,
             reason=outcome.reason or '',
         )
