@@ -6,7 +6,6 @@ SIGTERM and SIGINT drain and end; SIGHUP reads the configuration again.
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 
 from oslo_config import cfg
@@ -53,7 +52,7 @@ def hosts_of(conf: cfg.ConfigOpts) -> list[str]:
     return list(conf.agent_hosts or conf.agent.hosts or [conf.host])
 
 
-def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, came: queue.SimpleQueue[int]) -> None:
+def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, came: signals.Signals) -> None:
     while (number := came.get()) == signal.SIGHUP:
         LOG.info('SIGHUP: reading the configuration again')
         if problem := _read_again(conf):
