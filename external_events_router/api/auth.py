@@ -1,7 +1,8 @@
 """Who the caller is: WSGI filters that put a validated identity into the environment.
 
 ``keystone`` validates tokens by keystonemiddleware, ``noauth`` takes everybody
-for the service. What the caller may do is not decided here (see ``policies``).
+for the service. What the caller may do is not decided here (see ``policies``),
+nor what is remembered of a token (see ``token_cache``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from keystoneauth1 import loading
 from keystonemiddleware import auth_token
 from oslo_config import cfg
 from oslo_log import log
+import webob.exc
 
 from external_events_router import exceptions
+from external_events_router.api import faults
+from external_events_router.api import token_cache
+from external_events_router.conf import opts
 
 LOG = log.getLogger(__name__)
 
@@ -25,6 +30,15 @@ WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Filter = Callable[[WSGIApp], WSGIApp]
 
 GROUP = 'keystone_authtoken'
+
+#: Where the middleware looks for our token cache; the key of the environment
+#: that its ``cache`` option would name.
+CACHE_KEY = 'external_events_router.token_cache'
+
+#: Seconds for one attempt to ask Keystone, and attempts after the first. The
+#: middleware's own defaults are no bound and 3.
+CONNECT_TIMEOUT = 3
+MAX_RETRIES = 1
 
 #: The caller of every request under ``noauth``, but for the project of a path.
 NOAUTH_IDENTITY = {
@@ -75,16 +89,68 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
 
     :raises ConfigurationError: the section does not say how to ask Keystone
     """
-
+    set_middleware_defaults()
     # NOTE: without a plug-in the middleware starts, and then fails at every
     # request, those without a token too.
     _check_plugin(conf)
 
     def wrap(app: WSGIApp) -> WSGIApp:
-        filtered: WSGIApp = auth_token.AuthProtocol(app, {'oslo_config_config': conf})
-        return filtered
+        overrides: dict[str, Any] = {'oslo_config_config': conf, 'cache': CACHE_KEY}
+        tokens: WSGIApp = Tokens(app, overrides)
+        if conf[GROUP].memcached_servers:
+            return tokens
+        return _remember(tokens, token_cache.TokenCache(conf.api.token_cache_size))
 
     return wrap
+
+
+def set_middleware_defaults() -> None:
+    """Our bounds for the middleware, where the operator sets none."""
+    for _, options in auth_token.AUTH_TOKEN_OPTS:
+        cfg.set_defaults(options, http_connect_timeout=CONNECT_TIMEOUT, http_request_max_retries=MAX_RETRIES)
+
+
+def set_library_defaults() -> None:
+    """As ``conf.opts``, and those of the middleware, which the other services do not load."""
+    opts.set_library_defaults()
+    set_middleware_defaults()
+
+
+class Tokens(auth_token.AuthProtocol):
+    """keystonemiddleware, but for a Keystone that does not answer.
+
+    That is 503 in the API's form, whichever way it fails: the middleware's own
+    way makes a 500 of a timeout or a certificate that cannot be verified.
+    """
+
+    def fetch_token(self, token: str, **kwargs: Any) -> Any:
+        """What Keystone says of a token, from the cache if it is there.
+
+        :raises webob.exc.HTTPServiceUnavailable: Keystone could not be asked
+        """
+        try:
+            return super().fetch_token(token, **kwargs)
+        except ksa_exceptions.ClientException as exc:
+            LOG.error('Keystone could not be asked: %s', type(exc).__name__)
+            LOG.debug('because of', exc_info=True)
+        except webob.exc.HTTPServiceUnavailable:
+            # NOTE: the middleware has logged why.
+            pass
+        fault = faults.Fault(503, 'The token cannot be validated now: Keystone does not answer.')
+        raise webob.exc.HTTPServiceUnavailable(body=fault.body(), content_type=faults.CONTENT_TYPE)
+
+    @property
+    def www_authenticate_uri(self) -> Any:
+        """Where a caller gets a token; asking Keystone itself would need one that answers."""
+        return self._www_authenticate_uri or getattr(self._auth, 'auth_url', None)
+
+
+def _remember(app: WSGIApp, cache: token_cache.TokenCache) -> WSGIApp:
+    def hand_over(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[CACHE_KEY] = cache
+        return app(environ, start_response)
+
+    return hand_over
 
 
 def _check_plugin(conf: cfg.ConfigOpts) -> None:

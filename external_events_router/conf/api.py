@@ -28,7 +28,7 @@ OPTS: list[cfg.Opt] = [
         help="""
 Requests that one worker process handles at the same time. A request waits for
 its hosts' acknowledgements, up to ``[delivery] ack_timeout``; requests beyond
-this number wait in the listener's queue.
+this number are taken in, and wait.
 """,
     ),
     cfg.StrOpt(
@@ -54,6 +54,53 @@ this number wait in the listener's queue.
         help='How callers are authenticated.',
     ),
     cfg.IntOpt(
+        'token_cache_size',
+        default=1000,
+        min=1,
+        max=1000000,
+        help="""
+Tokens that each worker process of the front remembers as valid, so that Keystone
+is not asked about them with every request; beyond it the one that was not used
+for longest is forgotten. Each takes some kilobytes, mostly its catalog. How long
+they are remembered is ``[keystone_authtoken] token_cache_time``, in seconds: a
+token that is revoked meanwhile is accepted until then, one that expires is not.
+Not used where ``[keystone_authtoken] memcached_servers`` is set.
+""",
+    ),
+    cfg.StrOpt(
+        'tls_cert_file',
+        help="""
+File with the certificate of the front in PEM, and after it those of the
+authorities between it and the root. With it, and ``tls_key_file``, the front
+speaks HTTPS and no HTTP.
+""",
+    ),
+    cfg.StrOpt(
+        'tls_key_file',
+        help='File with the private key of ``tls_cert_file`` in PEM (PKCS #8).',
+    ),
+    cfg.StrOpt(
+        'tls_key_password',
+        secret=True,
+        help='Password of ``tls_key_file``, where that is encrypted.',
+    ),
+    cfg.StrOpt(
+        'tls_client_ca_file',
+        help="""
+File with certificates of authorities in PEM. Only clients with a certificate of
+one of them may connect. The token is asked for all the same.
+""",
+    ),
+    cfg.StrOpt(
+        'tls_min_version',
+        default='1.2',
+        choices=[
+            ('1.2', 'TLS 1.2 or 1.3.'),
+            ('1.3', 'TLS 1.3 alone. Every OpenSSL since 1.1.1 has it.'),
+        ],
+        help='The oldest version of TLS that the front speaks.',
+    ),
+    cfg.IntOpt(
         'none_found_status',
         default=404,
         choices=[
@@ -69,6 +116,72 @@ this number wait in the listener's queue.
         help="""
 Events that one request may carry; a larger one is answered 413. Related:
 ``[oslo_middleware] max_request_body_size``, which bounds the bytes.
+""",
+    ),
+    cfg.IntOpt(
+        'max_tag_length',
+        default=255,
+        min=1,
+        max=255,
+        help="""
+Characters that the tag of an event may have; an event with a longer one makes
+the request 400. Nova's bound is the default and the most; a port's or a volume's
+id, which is what the services send, has 36.
+""",
+    ),
+    cfg.IntOpt(
+        'max_connections',
+        default=512,
+        min=16,
+        max=16384,
+        help="""
+Connections that one worker process has at the same time; more wait in the
+kernel's queue. Each may take a thread while its request comes in, and one file
+descriptor. Where nine tenths are taken, those that say nothing for a second are
+closed. Raise it where more senders than that keep connections open.
+""",
+    ),
+    cfg.IntOpt(
+        'max_header_bytes',
+        default=65536,
+        min=8192,
+        max=1048576,
+        help='Bytes that the headers of a request may have; more are answered 431.',
+    ),
+    cfg.IntOpt(
+        'max_body_memory',
+        default=67108864,
+        min=8388608,
+        max=1099511627776,
+        help="""
+Bytes of memory that the request bodies of one worker process may take together,
+beyond 16 KiB of each, until they are handled. A body that finds none free for
+5 seconds is answered 503. Related: ``[oslo_middleware] max_request_body_size``.
+""",
+    ),
+    cfg.FloatOpt(
+        'idle_timeout',
+        default=10.0,
+        min=1.0,
+        max=3600.0,
+        help="""
+Seconds that a connection may be without a request, which the headers of a
+request may take too: counted from its beginning, or its last answer, until they
+are there. Then it is closed.
+""",
+    ),
+    cfg.FloatOpt(
+        'request_timeout',
+        default=10.0,
+        min=1.0,
+        max=3600.0,
+        help="""
+Seconds that a request may take to come in, headers and body, from its first
+byte; and that an answer may wait for a client that does not take it. Then the
+connection is closed. Not to the second: while a request waits for its thread or
+its hosts nothing more of it is awaited, and the bound is longer by what that may
+take, five times ``[delivery] ack_timeout`` and a few seconds. Where connections
+are short it is shorter, ``[delivery] ack_timeout`` and two seconds.
 """,
     ),
 ]
