@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import pathlib
 import shutil
+import signal
 import sys
 import time
 import unittest
@@ -158,6 +159,12 @@ def _report(row):
         print(line, flush=True)
 
 
+def _end(number, frame):
+    """End as by an error, so that what was started is ended too."""
+    sys.exit(128 + number)
+
+
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, _end)
     with fixtures.Timeout(4 * 3600, gentle=True):
         sys.exit(main())

@@ -125,11 +125,12 @@ class Runner:
         except Exception:
             row.trouble = traceback.format_exc()
         row.lifted = time.monotonic()
-        row.normal = sites.waited(self._site.is_normal, patience=self._site.patience)
-        sites.waited(lambda: not self._site.unfinished(since=row.began), patience=self._site.patience)
+        until = row.lifted + self._site.patience
+        row.normal = sites.waited(self._site.is_normal, until=until)
+        sites.waited(lambda: not self._site.unfinished(since=row.began), until=until)
         # NOTE: what was held for a sender that is told 503, because the answer
         # came too late, is missed by nobody, but must end too.
-        sites.waited(lambda: not self._site.held(), patience=self._site.patience)
+        sites.waited(lambda: not self._site.held(), until=until)
         row.ended = time.monotonic()
         row.held = self._site.held()
         self.rows.append(row)

@@ -225,7 +225,8 @@ class Site(fixtures.Fixture):
 
     def settle(self, servers):
         """Wait until what was promised for some servers is where it belongs."""
-        waited(lambda: not self.unfinished(servers=servers), patience=self.patience)
+        until = time.monotonic() + self.patience
+        waited(lambda: not self.unfinished(servers=servers), until=until)
 
     def held(self):
         """How many events the service holds now."""
@@ -271,14 +272,15 @@ def _hosts_of(servers):
     return hosts_of
 
 
-def waited(condition, *, patience):
+def waited(condition, *, until):
     """Wait until a condition holds.
 
+    :param until: an instant of ``time.monotonic()`` at which to give up
     :returns: seconds that it took, or None: it does not
     """
     began = time.monotonic()
     while not condition():
-        if time.monotonic() - began > patience:
+        if time.monotonic() > until:
             return None
         time.sleep(0.2)
     return time.monotonic() - began
