@@ -67,6 +67,12 @@ class NoSuchServer(RouterError):
     template = 'no server {server_uuid} in the host map'
 
 
+class NoSuchEvent(RouterError):
+    """The hold has no such event, neither held nor ended."""
+
+    template = 'no event {event_id} in the hold'
+
+
 class ReadOnlyHostMap(RouterError):
     """The host map in use is written by somebody else."""
 

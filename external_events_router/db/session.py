@@ -159,6 +159,14 @@ class Database:
                 statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
         connection.execute(statement, rows)
 
+    def skips_locked(self, connection: sa.Connection) -> bool:
+        """Whether ``SELECT ... FOR UPDATE`` can pass over what others have locked; else it waits for them."""
+        dialect = connection.dialect
+        if self.dialect != 'mysql':
+            return True
+        needed = (10, 6) if getattr(dialect, 'is_mariadb', False) else (8, 0, 1)
+        return tuple(dialect.server_version_info or ()) >= needed
+
     def now(self, connection: sa.Connection) -> float:
         """Seconds since the epoch by the database's clock, which all machines share."""
         match self.dialect:

@@ -34,7 +34,7 @@ from external_events_router.db import session
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
 from external_events_router.resolver.hold import base
-from external_events_router.resolver.hold import store
+from external_events_router.resolver.hold import inspection
 from external_events_router.resolver.host_map import guarded
 from external_events_router.resolver.host_map import sql
 
@@ -156,7 +156,8 @@ class Router(fixtures.Fixture):
 
     def held(self, state='held'):
         """The records of the hold in one state, see ``resolver.hold.base.Record``."""
-        return store.HoldStore(self.database).records(state=base.State(state))
+        chosen = inspection.Selection(state=base.State(state))
+        return list(inspection.Inspection(self.database).records(chosen))
 
     def wait_until(self, condition):
         """Wait until a condition holds, with a bound."""

@@ -12,10 +12,11 @@ import sys
 from external_events_router.cmd import startup
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import db
+from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
 
 #: A command as it is typed, and its class.
-COMMANDS = {**db.COMMANDS, **host_map.COMMANDS}
+COMMANDS = {**db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}
 
 
 def run(argv: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from typing import cast
 from cliff import app
 from cliff import command
 from cliff import commandmanager
+from cliff import lister
 from cliff import show
 from oslo_config import cfg
 from oslo_log import log
@@ -96,13 +97,18 @@ class ManageApp(app.App):
         """Let go of the database."""
         self._closing.close()
 
+    @property
+    def conf(self) -> cfg.ConfigOpts:
+        """The configuration."""
+        assert self._conf is not None  # noqa: S101 - commands run after initialize_app
+        return self._conf
+
     def open_database(self) -> session.Database:
         """The database of the configuration, closed when the command has ended.
 
         :raises ConfigurationError: it cannot be used
         """
-        assert self._conf is not None  # noqa: S101 - commands run after initialize_app
-        database = session.Database.from_conf(self._conf, read_timeout=READ_TIMEOUT)
+        database = session.Database.from_conf(self.conf, read_timeout=READ_TIMEOUT)
         self._closing.callback(database.close)
         return database
 
@@ -113,6 +119,23 @@ class ShowOne(show.ShowOne):
     @property
     def formatter_namespace(self) -> str:
         return 'external_events_router.manage.show'
+
+
+class Lister(lister.Lister):
+    """A command that lists things, in the order it has them in, in any of cliff's forms or as CSV."""
+
+    @property
+    def formatter_namespace(self) -> str:
+        return 'external_events_router.manage.list'
+
+    @property
+    def need_sort_by_cliff(self) -> bool:
+        return False
+
+
+def configuration(cmd: command.Command) -> cfg.ConfigOpts:
+    """The configuration for a command."""
+    return cast(ManageApp, cmd.app).conf
 
 
 def open_database(cmd: command.Command) -> session.Database:

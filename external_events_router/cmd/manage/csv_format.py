@@ -1,11 +1,12 @@
-"""CSV for commands that show one thing: a line of names, a line of values.
+"""CSV: a line of names, then a line of values for each thing; several values in one cell as for people.
 
-cliff itself has CSV for lists only.
+cliff itself has CSV for lists only, and in a cell of several values Python's form.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from collections.abc import Sequence
 import csv
 from typing import Any
@@ -15,11 +16,27 @@ from cliff import columns
 from cliff.formatters import base
 
 
-class CsvFormatter(base.SingleFormatter):
-    """``-f csv`` of a ``ShowOne``."""
+class CsvFormatter(base.ListFormatter, base.SingleFormatter):
+    """``-f csv``."""
 
     def add_argument_group(self, parser: argparse.ArgumentParser) -> None:
         """There is nothing to choose."""
+
+    def emit_list(
+        self,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+        stdout: TextIO,
+        parsed_args: argparse.Namespace,
+    ) -> None:
+        """Print the lines."""
+        writer = csv.writer(stdout, lineterminator='\n')
+        writer.writerow(column_names)
+        for row in data:
+            writer.writerow(
+                value.human_readable() if isinstance(value, columns.FormattableColumn) else value
+                for value in row
+            )
 
     def emit_one(
         self,
@@ -28,10 +45,5 @@ class CsvFormatter(base.SingleFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print the two lines; several values in one cell as for people."""
-        writer = csv.writer(stdout, lineterminator='\n')
-        writer.writerow(column_names)
-        writer.writerow(
-            value.human_readable() if isinstance(value, columns.FormattableColumn) else value
-            for value in data
-        )
+        """Print the two lines."""
+        self.emit_list(column_names, [data], stdout, parsed_args)

@@ -14,6 +14,10 @@ from external_events_router.resolver import plan as batch_plan
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
 
+#: How events end without being asked about.
+EXPIRED = (base.State.EXPIRED, 'not acknowledged before its deadline')
+GONE = (base.State.GONE, 'the server is no more')
+
 #: Seconds between the first attempts; each further one waits twice as long.
 FIRST_INTERVAL = 0.5
 
@@ -22,15 +26,17 @@ FIRST_INTERVAL = 0.5
 class Plan:
     """What an attempt does for one server.
 
-    :ivar targets: for each event that is still worth it, the hosts to ask
+    :ivar targets: for each event to be asked about, the hosts to ask
     :ivar ended: rows that end without being asked for: state and reason
     :ivar reason: why nobody can be asked, where nobody can
+    :ivar waits_for: the hosts that the server waits for then; None: as before
     """
 
     claim: base.Claim
     targets: Mapping[int, frozenset[str]]
     ended: Mapping[int, tuple[base.State, str]]
     reason: str = ''
+    waits_for: frozenset[str] | None = frozenset()
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -49,20 +55,18 @@ class Plan:
 def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
     """Decide for one server, by where it is now."""
     server = claim.server_uuid
-    targets: dict[int, frozenset[str]] = {}
-    ended: dict[int, tuple[base.State, str]] = {}
-    hosts = frozenset(lookup.hosts.get(server, ()))
-    for held in claim.events:
-        if held.remaining <= 0:
-            ended[held.seq] = (base.State.EXPIRED, 'not acknowledged before its deadline')
-        elif server in lookup.unavailable:
-            targets[held.seq] = frozenset()
-        elif server not in lookup.hosts:
-            ended[held.seq] = (base.State.GONE, 'the server is no more')
-        else:
-            targets[held.seq] = hosts - held.acknowledged
-    reason = lookup.reason or '' if server in lookup.unavailable else 'the server is on no host'
-    return Plan(claim, targets, ended, reason)
+    alive = [held for held in claim.events if held.remaining > 0]
+    ended = {held.seq: EXPIRED for held in claim.events if held.remaining <= 0}
+    if server in lookup.unavailable:
+        return Plan(claim, {}, ended, lookup.reason or 'the host map cannot be asked', waits_for=None)
+    if server not in lookup.hosts:
+        return Plan(claim, {}, {**ended, **{held.seq: GONE for held in alive}})
+    hosts = frozenset(lookup.hosts[server])
+    if not hosts:
+        # NOTE: not delivered, although one that it was on may have acknowledged
+        # it: between two hosts a server may be on none for a while.
+        return Plan(claim, {}, ended, 'the server is on no host')
+    return Plan(claim, {held.seq: hosts - held.acknowledged for held in alive}, ended)
 
 
 def settle(attempted: Plan, answers: delivery.Answers, *, max_interval: float) -> base.Settlement:
@@ -75,28 +79,28 @@ def settle(attempted: Plan, answers: delivery.Answers, *, max_interval: float) -
     ended = dict(attempted.ended)
     acknowledged: dict[int, frozenset[str]] = {}
     missing: set[str] = set()
-    reason = ''
+    reason = attempted.reason
     for held in attempted.claim.events:
-        if held.seq in ended:
+        if held.seq not in attempted.targets:
             continue
         told = _told(held, attempted.targets[held.seq], answers)
-        outcome = batch_plan.outcome_of(held.event, told) if told else None
-        if outcome is not None and outcome.code is events.Code.DELIVERED:
+        outcome = batch_plan.outcome_of(held.event, told)
+        if outcome.code is events.Code.DELIVERED:
             delivered.add(held.seq)
-        elif outcome is not None and outcome.code is events.Code.REFUSED:
+        elif outcome.code is events.Code.REFUSED:
             ended[held.seq] = (base.State.REFUSED, outcome.reason or '')
         else:
             handled = {host for host, answer in told.items() if answer.verdict is events.Verdict.HANDLED}
             if handled != held.acknowledged:
                 acknowledged[held.seq] = frozenset(handled)
             missing |= told.keys() - handled
-            reason = reason or (outcome.reason if outcome and outcome.reason else attempted.reason)
+            reason = reason or outcome.reason or 'no reason given'
     return base.Settlement(
         server_uuid=attempted.claim.server_uuid,
         delivered=frozenset(delivered),
         ended=ended,
         acknowledged=acknowledged,
-        hosts=frozenset(missing),
+        hosts=frozenset(missing) if attempted.targets else attempted.waits_for,
         reason=reason,
         retry_after=_interval(attempted.claim.attempts, max_interval) if reason else 0.0,
     )

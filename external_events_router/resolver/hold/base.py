@@ -80,8 +80,8 @@ class Settlement:
     :ivar delivered: rows that all hosts have acknowledged
     :ivar ended: rows that end without it: state and reason
     :ivar acknowledged: rows that go on: all hosts that have acknowledged them
-    :ivar hosts: the hosts that the server waits for now
-    :ivar reason: why something remains
+    :ivar hosts: the hosts that the server waits for now; None: as before
+    :ivar reason: why something of what was tried remains
     :ivar retry_after: seconds until the next attempt
     """
 
@@ -89,7 +89,7 @@ class Settlement:
     delivered: frozenset[int] = frozenset()
     ended: Mapping[int, tuple[State, str]] = dataclasses.field(default_factory=dict)
     acknowledged: Mapping[int, frozenset[str]] = dataclasses.field(default_factory=dict)
-    hosts: frozenset[str] = frozenset()
+    hosts: frozenset[str] | None = frozenset()
     reason: str = ''
     retry_after: float = 0.0
 

@@ -8,7 +8,6 @@ the database's clock.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -29,8 +28,10 @@ _hosts = cast(sa.Table, models.HeldHost.__table__)
 _held = cast(sa.Table, models.HeldEvent.__table__)
 _ended = cast(sa.Table, models.EndedEvent.__table__)
 
-#: Events of a server that one attempt takes; the others follow it at once.
+#: Events of a server that one attempt takes, and events of all its servers;
+#: the others follow at once.
 MAX_EVENTS = 500
+MAX_CLAIMED = 2000
 
 #: What of a request's context is kept: who asked under which id, and no token.
 _CONTEXT = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
@@ -84,7 +85,7 @@ class HoldStore:
             self._database.insert_or_lock(
                 connection,
                 _servers,
-                [_new_server(uuid, reasons[uuid], due=now + retry_after) for uuid in sorted(reasons)],
+                [new_server(uuid, reasons[uuid], due=now + retry_after) for uuid in sorted(reasons)],
             )
             self._database.insert_missing(connection, _hosts, _host_rows(items))
             rows = [_new_event(item, kept, now=now) for item in items]
@@ -105,42 +106,43 @@ class HoldStore:
                 .where(_servers.c.next_attempt <= now, _servers.c.claimed_until <= now)
                 .order_by(_servers.c.next_attempt)
                 .limit(limit)
-                .with_for_update(skip_locked=True)
+                .with_for_update(skip_locked=self._database.skips_locked(connection))
             )
-            rows = connection.execute(due).all()
-            if not rows:
+            attempts = {row.server_uuid: row.attempts for row in connection.execute(due)}
+            if not attempts:
                 return []
-            uuids = [row.server_uuid for row in rows]
+            of_server = self._events(connection, list(attempts), now=now)
+            # NOTE: next_attempt is the lease's end too, so that who settles sees
+            # whether the server was made due meanwhile.
             connection.execute(
                 sa.update(_servers)
-                .where(self._database.among(_servers.c.server_uuid, uuids))
-                .values(claimed_by=worker, claimed_until=now + lease)
+                .where(self._database.among(_servers.c.server_uuid, of_server))
+                .values(claimed_by=worker, claimed_until=now + lease, next_attempt=now + lease)
             )
-            of_server = self._events(connection, uuids, now=now)
-        return [base.Claim(row.server_uuid, row.attempts, of_server[row.server_uuid]) for row in rows]
+        return [base.Claim(server, attempts[server], held) for server, held in of_server.items()]
 
     @session.retried
-    def settle(self, worker: str, settlements: Sequence[base.Settlement]) -> None:
+    def settle(self, worker: str, settlements: Sequence[base.Settlement]) -> int:
         """Write down what attempts came to, and give the servers back.
 
         A server that another worker has taken over meanwhile stays as it is.
 
+        :returns: how many of the servers are due again at once
         :raises DatabaseUnavailable: nothing was written; the leases will end
         """
         by_server = {settlement.server_uuid: settlement for settlement in settlements}
         with self._database.writing() as connection:
             still_mine = (
-                sa.select(_servers.c.server_uuid)
+                sa.select(_servers)
                 .where(
                     self._database.among(_servers.c.server_uuid, by_server), _servers.c.claimed_by == worker
                 )
                 .order_by(_servers.c.server_uuid)
                 .with_for_update()
             )
-            mine = connection.scalars(still_mine).all()
+            mine = connection.execute(still_mine).all()
             now = self._database.now(connection)
-            for server_uuid in mine:
-                self._settle_one(connection, by_server[server_uuid], now=now)
+            return sum(self._settle_one(connection, row, by_server[row.server_uuid], now=now) for row in mine)
 
     @session.retried
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int:
@@ -183,117 +185,40 @@ class HoldStore:
             done = connection.execute(sa.delete(_ended).where(_ended.c.ended_at < before))
             return done.rowcount
 
-    @session.retried
-    def records(
-        self,
-        *,
-        state: base.State | None = None,
-        host: str | None = None,
-        server_uuid: str | None = None,
-        event_id: str | None = None,
-        limit: int | None = None,
-    ) -> list[base.Record]:
-        """Events of the hold for an operator to read: the held ones, then those that ended.
-
-        :param state: only these; likewise the others
-        :raises DatabaseUnavailable: the database cannot be asked
-        """
-        found: list[base.Record] = []
-        with self._database.reading() as connection:
-            if state in (None, base.State.HELD):
-                found += self._held_records(connection, server_uuid, event_id)
-            if state is not base.State.HELD:
-                found += self._ended_records(connection, state, server_uuid, event_id)
-        return [record for record in found if host is None or host in record.hosts][:limit]
-
-    @session.retried
-    def drop(self, event_ids: Collection[str]) -> int:
-        """Forget events, held or ended, for good: they will not be delivered.
-
-        :returns: how many
-        :raises DatabaseUnavailable: none was
-        """
-        among = list(event_ids)
-        with self._database.writing() as connection:
-            servers = connection.scalars(
-                sa.select(_servers.c.server_uuid)
-                .where(
-                    _servers.c.server_uuid.in_(
-                        sa.select(_held.c.server_uuid).where(self._database.among(_held.c.event_id, among))
-                    )
-                )
-                .order_by(_servers.c.server_uuid)
-                .with_for_update()
-            ).all()
-            dropped = connection.execute(
-                sa.delete(_held).where(self._database.among(_held.c.event_id, among))
-            ).rowcount
-            dropped += connection.execute(
-                sa.delete(_ended).where(self._database.among(_ended.c.event_id, among))
-            ).rowcount
-            if servers:
-                left = sa.select(_held.c.server_uuid).where(_held.c.server_uuid == _servers.c.server_uuid)
-                connection.execute(
-                    sa.delete(_servers).where(
-                        self._database.among(_servers.c.server_uuid, servers), ~left.exists()
-                    )
-                )
-        return dropped
-
-    def _held_records(
-        self, connection: sa.Connection, server_uuid: str | None, event_id: str | None
-    ) -> list[base.Record]:
-        query = sa.select(_held, _servers.c.attempts, _servers.c.reason).join(
-            _servers, _servers.c.server_uuid == _held.c.server_uuid
-        )
-        waits_for: dict[str, list[str]] = collections.defaultdict(list)
-        for row in connection.execute(sa.select(_hosts).order_by(_hosts.c.host)):
-            waits_for[row.server_uuid].append(row.host)
-        return [
-            _record(row, base.State.HELD, waits_for[row.server_uuid], until=row.deadline)
-            for row in connection.execute(_narrowed(query, _held, server_uuid, event_id))
-        ]
-
-    def _ended_records(
-        self,
-        connection: sa.Connection,
-        state: base.State | None,
-        server_uuid: str | None,
-        event_id: str | None,
-    ) -> list[base.Record]:
-        query = sa.select(_ended)
-        if state is not None:
-            query = query.where(_ended.c.state == str(state))
-        return [
-            _record(row, base.State(row.state), json.loads(row.hosts), until=row.ended_at)
-            for row in connection.execute(_narrowed(query, _ended, server_uuid, event_id))
-        ]
-
     def _events(
         self, connection: sa.Connection, server_uuids: Sequence[str], *, now: float
     ) -> Mapping[str, list[base.Held]]:
+        """The first events of as many of the servers as are not too many together."""
         query = (
-            sa.select(_held)
+            sa.select(_held.c.server_uuid, sa.func.count())
             .where(self._database.among(_held.c.server_uuid, server_uuids))
-            .order_by(_held.c.seq)
+            .group_by(_held.c.server_uuid)
         )
-        of_server: dict[str, list[base.Held]] = collections.defaultdict(list)
-        for row in connection.execute(query):
-            if len(of_server[row.server_uuid]) == MAX_EVENTS:
-                continue
-            of_server[row.server_uuid].append(
-                base.Held(
-                    seq=row.seq,
-                    event=events.Event.from_dict(json.loads(row.event)),
-                    context=json.loads(row.context),
-                    remaining=row.deadline - now,
-                    acknowledged=frozenset(json.loads(row.acknowledged)),
-                )
-            )
+        counts: dict[str, int] = dict(connection.execute(query).all())
+        of_server: dict[str, list[base.Held]] = {}
+        total = 0
+        for uuid in server_uuids:
+            total += min(counts.get(uuid, 0), MAX_EVENTS)
+            if of_server and total > MAX_CLAIMED:
+                break
+            of_server[uuid] = []
+        few = [uuid for uuid in of_server if counts.get(uuid, 0) <= MAX_EVENTS]
+        ordered = sa.select(_held).order_by(_held.c.seq)
+        found = list(connection.execute(ordered.where(self._database.among(_held.c.server_uuid, few))))
+        for uuid in of_server.keys() - set(few):
+            found += connection.execute(ordered.where(_held.c.server_uuid == uuid).limit(MAX_EVENTS))
+        for row in found:
+            of_server[row.server_uuid].append(_held_event(row, now=now))
         return of_server
 
-    def _settle_one(self, connection: sa.Connection, settlement: base.Settlement, *, now: float) -> None:
-        self._end(connection, settlement, now=now)
+    def _settle_one(
+        self, connection: sa.Connection, claimed: Any, settlement: base.Settlement, *, now: float
+    ) -> bool:
+        """Whether the server is due again at once.
+
+        :param claimed: its row, locked: no event comes between the statements
+        """
+        self._end(connection, settlement, attempts=claimed.attempts + 1, now=now)
         done = [*settlement.delivered, *settlement.ended]
         if done:
             connection.execute(sa.delete(_held).where(_held.c.seq.in_(done)))
@@ -302,46 +227,47 @@ class HoldStore:
                 sa.update(_held).where(_held.c.seq == seq).values(acknowledged=json.dumps(sorted(hosts)))
             )
         server = _servers.c.server_uuid == settlement.server_uuid
-        # The lock on the server's row keeps events from coming between these.
-        if connection.scalar(
-            sa.select(_held.c.seq).where(_held.c.server_uuid == settlement.server_uuid).limit(1)
-        ):
+        remains = sa.select(_held.c.seq).where(_held.c.server_uuid == settlement.server_uuid).limit(1)
+        if connection.scalar(remains) is None:
+            connection.execute(sa.delete(_servers).where(server))
+            return False
+        # It was made due meanwhile, or nothing that was tried failed.
+        due = claimed.next_attempt < claimed.claimed_until or not settlement.reason
+        connection.execute(
+            sa.update(_servers)
+            .where(server)
+            .values(
+                next_attempt=now if due else now + settlement.retry_after,
+                attempts=0 if due else claimed.attempts + 1,
+                reason=(settlement.reason or claimed.reason)[: models.REASON_LENGTH],
+                claimed_by=None,
+                claimed_until=0.0,
+            )
+        )
+        if settlement.hosts is not None:
+            self._wait_for(connection, settlement.server_uuid, settlement.hosts)
+        return due
+
+    def _wait_for(self, connection: sa.Connection, server_uuid: str, hosts: frozenset[str]) -> None:
+        there = frozenset(_waited_for(connection, server_uuid))
+        # NOTE: only what differs. To delete all and insert them again is to
+        # invite deadlocks, on MySQL, with who asks for the servers of a host.
+        if there - hosts:
             connection.execute(
-                sa.update(_servers)
-                .where(server)
-                .values(
-                    next_attempt=now + settlement.retry_after,
-                    attempts=_servers.c.attempts + 1,
-                    reason=settlement.reason[: models.REASON_LENGTH],
-                    claimed_by=None,
-                    claimed_until=0.0,
+                sa.delete(_hosts).where(
+                    _hosts.c.server_uuid == server_uuid, _hosts.c.host.in_(sorted(there - hosts))
                 )
             )
-            self._wait_for(connection, settlement)
-        else:
-            connection.execute(sa.delete(_servers).where(server))
+        rows = [{'server_uuid': server_uuid, 'host': host} for host in sorted(hosts - there)]
+        self._database.insert_missing(connection, _hosts, rows)
 
-    def _wait_for(self, connection: sa.Connection, settlement: base.Settlement) -> None:
-        of_server = _hosts.c.server_uuid == settlement.server_uuid
-        there = frozenset(connection.scalars(sa.select(_hosts.c.host).where(of_server)))
-        if there == settlement.hosts:
-            return
-        connection.execute(sa.delete(_hosts).where(of_server))
-        self._database.insert_missing(
-            connection,
-            _hosts,
-            [{'server_uuid': settlement.server_uuid, 'host': host} for host in sorted(settlement.hosts)],
-        )
-
-    def _end(self, connection: sa.Connection, settlement: base.Settlement, *, now: float) -> None:
+    def _end(
+        self, connection: sa.Connection, settlement: base.Settlement, *, attempts: int, now: float
+    ) -> None:
         if not settlement.ended:
             return
-        query = (
-            sa.select(_held, _servers.c.attempts)
-            .join(_servers, _servers.c.server_uuid == _held.c.server_uuid)
-            .where(_held.c.seq.in_(list(settlement.ended)))
-            .order_by(_held.c.seq)
-        )
+        hosts = json.dumps(_waited_for(connection, settlement.server_uuid))
+        query = sa.select(_held).where(_held.c.seq.in_(list(settlement.ended))).order_by(_held.c.seq)
         for row in connection.execute(query).all():
             state, reason = settlement.ended[row.seq]
             connection.execute(
@@ -351,21 +277,20 @@ class HoldStore:
                     event=row.event,
                     context=row.context,
                     state=str(state),
-                    hosts=json.dumps(sorted(settlement.hosts)),
+                    hosts=hosts,
                     reason=reason[: models.REASON_LENGTH],
-                    attempts=row.attempts + 1,
+                    attempts=attempts,
                     held_at=row.held_at,
                     ended_at=now,
                 )
             )
 
 
-def _host_rows(items: Iterable[base.Item]) -> list[dict[str, str]]:
-    pairs = {(item.event.server_uuid, host) for item in items for host in item.hosts}
-    return [{'server_uuid': server_uuid, 'host': host} for server_uuid, host in sorted(pairs)]
+def new_server(server_uuid: str, reason: str, *, due: float) -> dict[str, Any]:
+    """The row of a server that has something held.
 
-
-def _new_server(server_uuid: str, reason: str, *, due: float) -> dict[str, Any]:
+    :param due: when it is tried, by the database's clock
+    """
     return {
         'server_uuid': server_uuid,
         'next_attempt': due,
@@ -373,6 +298,26 @@ def _new_server(server_uuid: str, reason: str, *, due: float) -> dict[str, Any]:
         'reason': reason[: models.REASON_LENGTH],
         'claimed_until': 0.0,
     }
+
+
+def _host_rows(items: Iterable[base.Item]) -> list[dict[str, str]]:
+    pairs = {(item.event.server_uuid, host) for item in items for host in item.hosts}
+    return [{'server_uuid': server_uuid, 'host': host} for server_uuid, host in sorted(pairs)]
+
+
+def _waited_for(connection: sa.Connection, server_uuid: str) -> list[str]:
+    query = sa.select(_hosts.c.host).where(_hosts.c.server_uuid == server_uuid).order_by(_hosts.c.host)
+    return list(connection.scalars(query))
+
+
+def _held_event(row: Any, *, now: float) -> base.Held:
+    return base.Held(
+        seq=row.seq,
+        event=events.Event.from_dict(json.loads(row.event)),
+        context=json.loads(row.context),
+        remaining=row.deadline - now,
+        acknowledged=frozenset(json.loads(row.acknowledged)),
+    )
 
 
 def _new_event(item: base.Item, context: str, *, now: float) -> dict[str, Any]:
@@ -385,28 +330,3 @@ def _new_event(item: base.Item, context: str, *, now: float) -> dict[str, Any]:
         'deadline': now + item.ttl,
         'acknowledged': json.dumps(sorted(item.acknowledged)),
     }
-
-
-def _narrowed(
-    query: sa.Select[Any], table: sa.Table, server_uuid: str | None, event_id: str | None
-) -> sa.Select[Any]:
-    if server_uuid is not None:
-        query = query.where(table.c.server_uuid == server_uuid)
-    if event_id is not None:
-        query = query.where(table.c.event_id == event_id)
-    return query.order_by(table.c.seq)
-
-
-def _record(row: Any, state: base.State, hosts: Sequence[str], *, until: float) -> base.Record:
-    kept = json.loads(row.context)
-    return base.Record(
-        seq=row.seq,
-        state=state,
-        event=events.Event.from_dict(json.loads(row.event)),
-        request_id=kept.get('global_request_id') or kept.get('request_id'),
-        hosts=tuple(hosts),
-        attempts=row.attempts,
-        reason=row.reason,
-        held_at=row.held_at,
-        until=until,
-    )

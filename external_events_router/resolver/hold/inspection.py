@@ -1,0 +1,288 @@
+"""The hold as an operator sees it: what is in it, and the few things one may do to it by hand.
+
+It works on the tables beside running workers, as one more of them, and needs
+none. What the service itself does to the tables is in ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import json
+from typing import Any
+from typing import cast
+
+import sqlalchemy as sa
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import models
+from external_events_router.db import session
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import store
+
+_servers = cast(sa.Table, models.HeldServer.__table__)
+_hosts = cast(sa.Table, models.HeldHost.__table__)
+_held = cast(sa.Table, models.HeldEvent.__table__)
+_ended = cast(sa.Table, models.EndedEvent.__table__)
+
+#: Events that are read, or changed, at a time.
+PAGE = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events of the hold are meant: those that meet all that is given.
+
+    :ivar host: they wait, or waited, for it
+    """
+
+    event_ids: frozenset[str] | None = None
+    state: base.State | None = None
+    host: str | None = None
+    server_uuid: str | None = None
+
+
+class Inspection:
+    """Reads and changes the hold. Memory does not grow with it."""
+
+    def __init__(self, database: session.Database) -> None:
+        self._database = database
+
+    def check(self) -> None:
+        """Insist on a database that answers and a schema that fits.
+
+        :raises ConfigurationError: naming ``[database] connection``
+        """
+        migration.check(self._database)
+
+    def records(self, selection: Selection = Selection()) -> Iterator[base.Record]:
+        """Events of the hold: the held ones in their order, then those that ended, in theirs.
+
+        No snapshot: what changes meanwhile may be among them or not.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        if selection.state in (None, base.State.HELD):
+            yield from self._pages(self._held_page, selection)
+        if selection.state is not base.State.HELD:
+            yield from self._pages(self._ended_page, selection)
+
+    def make_due(self, selection: Selection = Selection()) -> int:
+        """Have the servers of held events tried now.
+
+        :returns: how many servers
+        :raises DatabaseUnavailable: not all are
+        """
+        held = store.HoldStore(self._database)
+        made = 0
+        last = ''
+        while page := self._server_page(selection, after=last):
+            made += held.make_due(servers=page)
+            last = page[-1]
+        return made
+
+    def put_back(self, event_ids: Collection[str], *, ttl: Callable[[events.Event], float]) -> int:
+        """Hold events again that have ended, behind what their servers have held.
+
+        All hosts of the server are asked again; those that remember the event
+        do nothing twice.
+
+        :param ttl: seconds that an event is worth something, from now
+        :returns: how many
+        :raises DatabaseUnavailable: not all are
+        """
+        return sum(self._put_back(page, ttl) for page in _paged(sorted(event_ids)))
+
+    def drop(self, selection: Selection) -> int:
+        """Forget events, held or ended, for good: they will not be delivered.
+
+        :returns: how many
+        :raises DatabaseUnavailable: not all are forgotten
+        """
+        dropped = 0
+        for page in _paged(self.records(selection)):
+            held = [record.seq for record in page if record.state is base.State.HELD]
+            ended = [record.seq for record in page if record.state is not base.State.HELD]
+            dropped += self._drop_held(held) + self._drop_ended(ended)
+        return dropped
+
+    def _pages(
+        self, read: Callable[[Selection, int], list[base.Record]], selection: Selection
+    ) -> Iterator[base.Record]:
+        after = 0
+        while page := read(selection, after):
+            # NOTE: the names of ended hosts are JSON in a text, which SQL
+            # finds by a pattern only.
+            yield from (record for record in page if selection.host in (None, *record.hosts))
+            after = page[-1].seq
+
+    @session.retried
+    def _held_page(self, selection: Selection, after: int) -> list[base.Record]:
+        query = (
+            self._narrowed(sa.select(_held, _servers.c.attempts, _servers.c.reason), _held, selection)
+            .join(_servers, _servers.c.server_uuid == _held.c.server_uuid)
+            .where(_held.c.seq > after)
+            .order_by(_held.c.seq)
+            .limit(PAGE)
+        )
+        if selection.host is not None:
+            query = query.where(_held.c.server_uuid.in_(_waiting_for(selection.host)))
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+            waits_for = self._hosts_of(connection, {row.server_uuid for row in rows})
+        return [
+            _record(row, base.State.HELD, waits_for.get(row.server_uuid, ()), until=row.deadline)
+            for row in rows
+        ]
+
+    @session.retried
+    def _ended_page(self, selection: Selection, after: int) -> list[base.Record]:
+        query = self._narrowed(sa.select(_ended), _ended, selection)
+        query = query.where(_ended.c.seq > after).order_by(_ended.c.seq).limit(PAGE)
+        if selection.state is not None:
+            query = query.where(_ended.c.state == str(selection.state))
+        if selection.host is not None:
+            query = query.where(_ended.c.hosts.contains(json.dumps(selection.host), autoescape=True))
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        return [
+            _record(row, base.State(row.state), json.loads(row.hosts), until=row.ended_at) for row in rows
+        ]
+
+    @session.retried
+    def _server_page(self, selection: Selection, *, after: str) -> Sequence[str]:
+        query = sa.select(_servers.c.server_uuid).where(_servers.c.server_uuid > after)
+        if selection.server_uuid is not None:
+            query = query.where(_servers.c.server_uuid == selection.server_uuid)
+        if selection.host is not None:
+            query = query.where(_servers.c.server_uuid.in_(_waiting_for(selection.host)))
+        if selection.event_ids is not None:
+            of_events = self._database.among(_held.c.event_id, selection.event_ids)
+            query = query.where(_servers.c.server_uuid.in_(sa.select(_held.c.server_uuid).where(of_events)))
+        with self._database.reading() as connection:
+            return connection.scalars(query.order_by(_servers.c.server_uuid).limit(PAGE)).all()
+
+    @session.retried
+    def _put_back(self, event_ids: Sequence[str], ttl: Callable[[events.Event], float]) -> int:
+        query = (
+            sa.select(_ended)
+            .where(self._database.among(_ended.c.event_id, event_ids))
+            .order_by(_ended.c.seq)
+            .with_for_update()
+        )
+        with self._database.writing() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
+                return 0
+            now = self._database.now(connection)
+            reasons = {row.server_uuid: row.reason for row in rows}
+            self._database.insert_or_lock(
+                connection,
+                _servers,
+                [store.new_server(uuid, reasons[uuid], due=now) for uuid in sorted(reasons)],
+            )
+            pairs = {(row.server_uuid, host) for row in rows for host in json.loads(row.hosts)}
+            hosts = [{'server_uuid': uuid, 'host': host} for uuid, host in sorted(pairs)]
+            self._database.insert_missing(connection, _hosts, hosts)
+            self._database.insert_missing(connection, _held, [_again(row, now, ttl) for row in rows])
+            connection.execute(sa.delete(_ended).where(_ended.c.seq.in_([row.seq for row in rows])))
+        return len({row.event_id for row in rows})
+
+    @session.retried
+    def _drop_held(self, seqs: Sequence[int]) -> int:
+        if not seqs:
+            return 0
+        chosen = _held.c.seq.in_(seqs)
+        of_servers = sa.select(_held.c.server_uuid).where(chosen)
+        locked = (
+            sa.select(_servers.c.server_uuid)
+            .where(_servers.c.server_uuid.in_(of_servers))
+            .order_by(_servers.c.server_uuid)
+            .with_for_update()
+        )
+        with self._database.writing() as connection:
+            servers = connection.scalars(locked).all()
+            dropped = connection.execute(sa.delete(_held).where(chosen)).rowcount
+            left = sa.select(_held.c.server_uuid).where(_held.c.server_uuid == _servers.c.server_uuid)
+            connection.execute(
+                sa.delete(_servers).where(
+                    self._database.among(_servers.c.server_uuid, servers), ~left.exists()
+                )
+            )
+        return dropped
+
+    @session.retried
+    def _drop_ended(self, seqs: Sequence[int]) -> int:
+        if not seqs:
+            return 0
+        with self._database.writing() as connection:
+            return connection.execute(sa.delete(_ended).where(_ended.c.seq.in_(seqs))).rowcount
+
+    def _narrowed(self, query: sa.Select[Any], table: sa.Table, selection: Selection) -> sa.Select[Any]:
+        if selection.server_uuid is not None:
+            query = query.where(table.c.server_uuid == selection.server_uuid)
+        if selection.event_ids is not None:
+            query = query.where(self._database.among(table.c.event_id, selection.event_ids))
+        return query
+
+    def _hosts_of(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, list[str]]:
+        query = sa.select(_hosts).where(self._database.among(_hosts.c.server_uuid, server_uuids))
+        found: dict[str, list[str]] = {}
+        for row in connection.execute(query.order_by(_hosts.c.host)):
+            found.setdefault(row.server_uuid, []).append(row.host)
+        return found
+
+
+def insist(found: Iterable[base.Record], event_ids: Collection[str]) -> None:
+    """Insist that every event is among those found.
+
+    :raises NoSuchEvent: naming the first that is not
+    """
+    missing = set(event_ids) - {record.event.id for record in found}
+    if missing:
+        raise exceptions.NoSuchEvent(event_id=min(missing))
+
+
+def _waiting_for(host: str) -> sa.Select[tuple[str]]:
+    return sa.select(_hosts.c.server_uuid).where(_hosts.c.host == host)
+
+
+def _paged(items: Iterable[Any]) -> Iterator[list[Any]]:
+    remaining = iter(items)
+    while page := list(itertools.islice(remaining, PAGE)):
+        yield page
+
+
+def _again(row: Any, now: float, ttl: Callable[[events.Event], float]) -> dict[str, Any]:
+    event = events.Event.from_dict(json.loads(row.event))
+    return {
+        'event_id': row.event_id,
+        'server_uuid': row.server_uuid,
+        'event': row.event,
+        'context': row.context,
+        'held_at': now,
+        'deadline': now + ttl(event),
+        'acknowledged': '[]',
+    }
+
+
+def _record(row: Any, state: base.State, hosts: Sequence[str], *, until: float) -> base.Record:
+    kept = json.loads(row.context)
+    return base.Record(
+        seq=row.seq,
+        state=state,
+        event=events.Event.from_dict(json.loads(row.event)),
+        request_id=kept.get('global_request_id') or kept.get('request_id'),
+        hosts=tuple(hosts),
+        attempts=row.attempts,
+        reason=row.reason,
+        held_at=row.held_at,
+        until=until,
+    )
