@@ -1,6 +1,6 @@
 """The WSGI application: its pipeline and its route table.
 
-    request ids -> last catch -> body limit -> [token ->] routes
+    request ids -> last catch -> [intake -> token ->] routes
 
 Handlers and filters are elsewhere; this is where one sees in which order they
 work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
@@ -22,6 +22,7 @@ from oslo_middleware import sizelimit
 from external_events_router.api import auth
 from external_events_router.api import faults
 from external_events_router.api import handlers
+from external_events_router.api import intake
 from external_events_router.api import middleware
 from external_events_router.api import openapi
 from external_events_router.api import policies
@@ -37,12 +38,17 @@ _ENDPOINTS = (('v2', True), ('v2.1', False))
 
 
 def make_app(
-    conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, authenticate: auth.Filter | None = None
+    conf: cfg.ConfigOpts,
+    resolver_api: router_client.Router,
+    *,
+    authenticate: auth.Filter | None = None,
+    memory: intake.Memory | None = None,
 ) -> auth.WSGIApp:
     """The application.
 
     :param resolver_api: routes the batches
     :param authenticate: in place of the filter that ``[api] auth_strategy`` names
+    :param memory: for the bodies, in place of the application's own
     :raises ConfigurationError: a value cannot be used
     """
     conf.register_opts(sizelimit.OPTS, group='oslo_middleware')
@@ -54,8 +60,16 @@ def make_app(
     def pipeline(app: auth.WSGIApp) -> auth.WSGIApp:
         return middleware.RequestIds(middleware.CatchAll(app))
 
+    def taken_in(app: auth.WSGIApp) -> auth.WSGIApp:
+        return intake.Intake(
+            app,
+            max_bytes=max_bytes,
+            memory=memory or intake.Memory(conf.api.max_body_memory),
+            threads=conf.api.threads,
+        )
+
     app: auth.WSGIApp = middleware.Fork(
-        api=pipeline(middleware.BodyLimit(tokens(routes), max_bytes=max_bytes)),
+        api=pipeline(taken_in(tokens(routes))),
         documents=pipeline(routes),
         healthcheck=healthcheck.Healthcheck(None, conf),
         elsewhere=middleware.CatchAll(routes),
@@ -79,6 +93,7 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
             enforcer,
             max_events=conf.api.max_events,
             max_bytes=max_bytes,
+            max_tag_length=conf.api.max_tag_length,
             none_found_status=conf.api.none_found_status,
             legacy=legacy,
         )

@@ -21,8 +21,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import schemas
 from external_events_router.api import faults
+from external_events_router.api import intake
 from external_events_router.api import media
-from external_events_router.api import middleware
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
@@ -37,6 +37,7 @@ class ServerExternalEvents:
 
     :param max_events: events that one request may carry
     :param max_bytes: bytes that its body may have
+    :param max_tag_length: characters that a tag may have, no more than the schema allows
     :param none_found_status: the answer's status if no event names a known server
     :param legacy: the endpoint is ``/v2``: no microversions, unknown members are ignored
     """
@@ -48,6 +49,7 @@ class ServerExternalEvents:
         *,
         max_events: int,
         max_bytes: int,
+        max_tag_length: int,
         none_found_status: int,
         legacy: bool,
     ) -> None:
@@ -55,6 +57,7 @@ class ServerExternalEvents:
         self._enforcer = enforcer
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._max_tag_length = max_tag_length
         self._none_found_status = none_found_status
         self._legacy = legacy
 
@@ -88,7 +91,7 @@ class ServerExternalEvents:
         except RecursionError:
             problem = 'the body is nested too deep'
         if problem is None:
-            problem = _lone_surrogate(document['events'])
+            problem = _tag_problem(document['events'], self._max_tag_length)
         if problem is not None:
             raise faults.Fault(400, f'Invalid input: {problem}')
         submitted: Sequence[Mapping[str, str]] = document['events']
@@ -137,7 +140,7 @@ def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
         raise faults.Fault(400, 'The request body could not be read.') from exc
     body = b''.join(chunks)
     if len(body) > max_bytes:
-        raise middleware.too_large(max_bytes)
+        raise intake.too_large(max_bytes)
     if declared and left:
         raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
     return body
@@ -183,10 +186,15 @@ def _check_project(ctxt: context.RequestContext, project_id: str | None) -> None
         )
 
 
-def _lone_surrogate(submitted: Sequence[Mapping[str, str]]) -> str | None:
-    """Names the tag that is no text: half a surrogate pair cannot be sent on."""
+def _tag_problem(submitted: Sequence[Mapping[str, str]], max_length: int) -> str | None:
+    """Names the tag that is too long here, or no text: half a surrogate pair cannot be sent on."""
     for i, event in enumerate(submitted):
         tag = event.get('tag', '')
+        if len(tag) > max_length:
+            return (
+                f'events[{i}].tag is {tag[:60]!a}, which has {len(tag)} characters; '
+                f'at most {max_length} are allowed here'
+            )
         if not tag.isascii() and any('\ud800' <= char <= '\udfff' for char in tag):
             return f'events[{i}].tag is {tag[:60]!a}, which holds half a surrogate pair'
     return None

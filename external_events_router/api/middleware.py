@@ -1,4 +1,4 @@
-"""What surrounds the handlers: request ids, the body's limit, the last catch, and which way a path goes.
+"""What surrounds the handlers: request ids, the last catch, and which way a path goes.
 
 Plain WSGI, an object each. oslo.middleware has the like for ids and limits, on
 webob, which reads and rebuilds every request anew in each layer, and answers
@@ -19,6 +19,7 @@ from oslo_middleware import request_id
 from external_events_router import context
 from external_events_router.api import auth
 from external_events_router.api import faults
+from external_events_router.api import intake
 from external_events_router.api import media
 
 LOG = log.getLogger(__name__)
@@ -31,21 +32,8 @@ ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 #: Where the API describes itself.
 OPENAPI = '/v2.1/openapi.json'
 
-#: Bytes of a body that are read though nobody wants them.
-DRAINED = 8 * 1024 * 1024
-
-#: More than any length has that is meant.
-_DIGITS = 18
-
-_CHUNK = 64 * 1024
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
 _SLASHES = re.compile('//+')
-
-
-def _refuse(fault: faults.Fault, start_response: StartResponse) -> Iterable[bytes]:
-    body = fault.body()
-    start_response(fault.status_line(), list(fault.headers(body)))
-    return [body]
 
 
 class RequestIds:
@@ -81,62 +69,7 @@ class CatchAll:
             return self._app(environ, start_response)
         except Exception:
             LOG.exception('unexpected error')
-            return _refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
-
-
-class BodyLimit:
-    """Refuses a body that says itself that it is too long, before anything is asked.
-
-    One that does not say its length is cut off where it is read. What nobody has
-    read when the answer is there is read here and thrown away, up to
-    :data:`DRAINED` bytes: servers end the connection under a sender whose body
-    they have not read, and it would see that in place of the answer.
-    """
-
-    def __init__(self, app: auth.WSGIApp, *, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        length = environ.get('CONTENT_LENGTH') or '0'
-        if not (length.isascii() and length.isdigit()):
-            return _refuse(faults.Fault(400, 'Content-Length must be a number.'), start_response)
-        # NOTE: int() refuses thousands of digits.
-        left = int(length[-_DIGITS:]) if len(length.lstrip('0')) <= _DIGITS else 10**_DIGITS
-        if environ.get('wsgi.input_terminated') and not environ.get('CONTENT_LENGTH'):
-            left = DRAINED
-        body = environ['wsgi.input'] = _Body(environ['wsgi.input'], left)
-        if environ.get('CONTENT_LENGTH') and left > self._max_bytes:
-            answer = _refuse(too_large(self._max_bytes), start_response)
-        else:
-            answer = self._app(environ, start_response)
-        body.drain()
-        return answer
-
-
-class _Body:
-    """A request's body that knows how much of it may be left."""
-
-    def __init__(self, stream: Any, left: int) -> None:
-        self._stream = stream
-        self._left = left
-
-    def read(self, size: int = -1) -> bytes:
-        chunk: bytes = self._stream.read(size)
-        self._left = self._left - len(chunk) if chunk else 0
-        return chunk
-
-    def drain(self) -> None:
-        try:
-            while 0 < self._left <= DRAINED and self.read(min(self._left, _CHUNK)):
-                pass
-        except OSError:
-            LOG.debug('the sender left before its body was read')
-
-
-def too_large(max_bytes: int) -> faults.Fault:
-    """The fault of a body over the limit."""
-    return faults.Fault(413, f'The request body is too large: at most {max_bytes} bytes are allowed.')
+            return intake.refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
 
 
 class Fork:

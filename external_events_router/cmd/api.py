@@ -18,18 +18,22 @@ import functools
 import math
 import multiprocessing
 import os
+import resource
 import socket
 import sys
 from typing import Any
 
 import granian
 from granian import constants
+from granian import http
 from oslo_config import cfg
 from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.api import auth
+from external_events_router.api import connections
+from external_events_router.api import intake
 from external_events_router.api import router_client
 from external_events_router.cmd import front
 from external_events_router.cmd import startup
@@ -37,6 +41,12 @@ from external_events_router.cmd import startup
 LOG = log.getLogger(__name__)
 
 PROG = 'external-events-api'
+
+#: File descriptors of a worker that are no connections of clients.
+OTHER_FILES = 256
+
+#: Connections that wait in each worker's queue of the kernel, if it allows so many.
+BACKLOG = 2048
 
 #: Seconds that a worker has to stop, beyond the longest that a request takes.
 STOP_MARGIN = 5.0
@@ -68,9 +78,14 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
 def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     """The application of a worker process, which begins with nothing but the arguments."""
     try:
-        return front.make_app(startup.load(PROG, argv))
+        conf = startup.load(PROG, argv)
+        memory = intake.Memory(conf.api.max_body_memory)
+        made = front.make_app(conf, memory=memory)
     except exceptions.RouterError as exc:
         problem = str(exc)
+    else:
+        connections.Watch.from_conf(conf, is_short=memory.is_short).start()
+        return made
     LOG.error('%s', problem)
     raise SystemExit(1)
 
@@ -114,6 +129,20 @@ def bind_address(host: str, port: int) -> str:
     return str(address[0])
 
 
+def allow_files(count: int) -> None:
+    """Let each process open so many files: at its limit, a server accepts in a busy loop.
+
+    :raises ConfigurationError: the system does not allow as many
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < count:
+        raise exceptions.ConfigurationError(
+            option='[api] max_connections', reason=f'needs {count} open files, but only {hard} are allowed'
+        )
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
 def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
     """The server, with the workers and threads that ``[api]`` says."""
     server = Server(
@@ -124,7 +153,16 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
         http=constants.HTTPModes.http1,
         websockets=False,
         workers=conf.api.workers,
-        blocking_threads=conf.api.threads,
+        # NOTE: granian reads a body on the thread that handles the request, and
+        # nothing ends that read; so there is one for each connection. How many
+        # requests are handled at a time is up to the intake.
+        blocking_threads=conf.api.max_connections,
+        backpressure=conf.api.max_connections,
+        backlog=BACKLOG,
+        http1_settings=http.HTTP1Settings(
+            header_read_timeout=round(conf.api.idle_timeout * 1000),
+            max_buffer_size=conf.api.max_header_bytes,
+        ),
         respawn_failed_workers=True,
         workers_kill_timeout=math.ceil(conf.delivery.ack_timeout + router_client.GRACE + STOP_MARGIN),
         log_dictconfig=LOGGERS,
@@ -140,6 +178,7 @@ def run(argv: Sequence[str]) -> int:
     """
     conf = startup.load(PROG, argv)
     address = bind_address(conf.api.bind_host, conf.api.bind_port)
+    allow_files(conf.api.max_connections + OTHER_FILES)
     rpc.check_broker(conf)
     front.check(conf)
     # NOTE: not forked: a worker must begin with nothing of this process, and

@@ -13,23 +13,25 @@ from oslo_config import cfg
 from external_events_router import rpc
 from external_events_router.api import app
 from external_events_router.api import auth
+from external_events_router.api import intake
 from external_events_router.resolver import host_map
 from external_events_router.resolver import local
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
 
 
-def make_app(conf: cfg.ConfigOpts) -> auth.WSGIApp:
+def make_app(conf: cfg.ConfigOpts, *, memory: intake.Memory | None = None) -> auth.WSGIApp:
     """The application of this process; after the fork, where there is one.
 
+    :param memory: for the bodies of requests, in place of the application's own
     :raises ConfigurationError: a value cannot be used
     """
     transport = rpc.get_transport(conf)
     if conf.api.resolver == 'rpc':
-        return app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport))
+        return app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport), memory=memory)
     worker = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
     resolver = local.LocalResolver(worker, stop_timeout=conf.delivery.ack_timeout + local.STOP_MARGIN)
-    made = app.make_app(conf, resolver)
+    made = app.make_app(conf, resolver, memory=memory)
     resolver.start()
     # NOTE: a child of multiprocessing, as granian's workers are, ends without
     # what atexit has; any other process without what multiprocessing has.

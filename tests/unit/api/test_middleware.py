@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from oslo_context import context as oslo_context
@@ -24,62 +23,6 @@ class Answer:
 
     def start_response(self, status: str, headers: list[tuple[str, str]], *_args: Any) -> None:
         self.status, self.headers = status, headers
-
-
-class BodyLimitTest(base.TestCase):
-    def test_lengths(self) -> None:
-        app = middleware.BodyLimit(ok, max_bytes=100)
-        for length, status in (
-            ('', 200),
-            ('0', 200),
-            ('100', 200),
-            ('00000100', 200),
-            ('101', 413),
-            ('1000', 413),
-            ('9' * 5000, 413),
-            ('-1', 400),
-            ('1e3', 400),
-            ('\u00b2', 400),
-        ):
-            # NOTE: not the phrase, which newer releases of Python word otherwise.
-            answer = Answer(app, **{'CONTENT_LENGTH': length, 'wsgi.input': io.BytesIO()})
-            self.assertEqual((length, status), (length, int(answer.status.split()[0])))
-
-    def test_what_nobody_reads_is_read_unless_it_is_very_large(self) -> None:
-        app = middleware.BodyLimit(ok, max_bytes=100)
-        most = middleware.DRAINED
-        for length, status, left in (
-            (99, 200, 0),
-            (101, 413, 0),
-            (most, 413, 0),
-            (most + 1, 413, 1),
-            (10**30, 413, 1),
-        ):
-            body = io.BytesIO(b'x' * min(length, most + 1))
-            answer = Answer(app, **{'CONTENT_LENGTH': str(length), 'wsgi.input': body})
-            self.assertEqual((length, status), (length, int(answer.status.split()[0])))
-            self.assertEqual((length, left), (length, len(body.read(1))))
-
-    def test_a_body_without_a_length_is_read_to_its_end(self) -> None:
-        app = middleware.BodyLimit(ok, max_bytes=100)
-        for terminated, left in ((True, 0), (False, 1)):
-            body = io.BytesIO(b'x' * 1000)
-            Answer(app, **{'wsgi.input': body, 'wsgi.input_terminated': terminated})
-            self.assertEqual((terminated, left), (terminated, len(body.read(1))))
-
-    def test_nothing_is_read_beyond_the_length(self) -> None:
-        # NOTE: a server that does not end the input would block the read.
-        class Strict(io.BytesIO):
-            def read(self, size: int | None = -1, /) -> bytes:
-                assert size == 10, size
-                return super().read(size)
-
-        def reading(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-            return [environ['wsgi.input'].read(10), *ok(environ, start_response)]
-
-        for app in (ok, reading):
-            limited = middleware.BodyLimit(app, max_bytes=100)
-            Answer(limited, **{'CONTENT_LENGTH': '10', 'wsgi.input': Strict(b'x' * 20)})
 
 
 class ForkTest(base.TestCase):

@@ -1,0 +1,166 @@
+"""Takes requests in whole before they are handled, so that a slow sender holds up nobody but itself.
+
+Plain WSGI. A body is read on the server's thread, of which there may be as many
+as connections; only then does the request get one of the few places where
+requests are handled. What bodies take of the memory together has a bound. How
+long a body may take has its bound elsewhere (see ``connections``), for no WSGI
+server can be told to stop reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import io
+import threading
+from typing import Any
+
+from oslo_log import log
+
+from external_events_router.api import auth
+from external_events_router.api import faults
+
+LOG = log.getLogger(__name__)
+
+StartResponse = Callable[..., Any]
+
+#: Bytes of a body that are read though nobody wants them.
+DRAINED = 8 * 1024 * 1024
+
+#: Bytes of each body that are not counted: what nearly all have, however short
+#: memory is.
+FREE = 16 * 1024
+
+#: Seconds that a body waits for memory.
+PATIENCE = 5.0
+
+#: More than any length has that is meant.
+_DIGITS = 18
+
+_CHUNK = 64 * 1024
+
+
+def refuse(fault: faults.Fault, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer with a fault."""
+    body = fault.body()
+    start_response(fault.status_line(), list(fault.headers(body)))
+    return [body]
+
+
+def too_large(max_bytes: int) -> faults.Fault:
+    """The fault of a body over the limit."""
+    return faults.Fault(413, f'The request body is too large: at most {max_bytes} bytes are allowed.')
+
+
+class Memory:
+    """A number of bytes that requests share. Thread-safe.
+
+    :param size: bytes that may be taken at a time
+    :param patience: seconds that one waits until there are enough
+    """
+
+    def __init__(self, size: int, *, patience: float = PATIENCE) -> None:
+        self._left = size
+        self._patience = patience
+        self._waiting = 0
+        # Guards the two above.
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> bool:
+        """Take some, if they come free in time."""
+        with self._changed:
+            self._waiting += 1
+            try:
+                if not self._changed.wait_for(lambda: self._left >= size, self._patience):
+                    return False
+            finally:
+                self._waiting -= 1
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Let others have them."""
+        with self._changed:
+            self._left += size
+            self._changed.notify_all()
+
+    def is_short(self) -> bool:
+        """Whether anybody waits."""
+        return self._waiting > 0
+
+
+class Intake:
+    """Reads the body, refuses one that is too long, and lets so many requests through at a time.
+
+    A body is read to its end though it is refused, up to :data:`DRAINED` bytes:
+    servers end the connection under a sender whose body they have not read, and
+    it would see that in place of the answer.
+
+    :param max_bytes: bytes that a body may have
+    :param threads: requests that are handled at the same time
+    """
+
+    def __init__(self, app: auth.WSGIApp, *, max_bytes: int, memory: Memory, threads: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._memory = memory
+        self._places = threading.Semaphore(threads)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        body = _Body(environ['wsgi.input'], self._max_bytes, self._memory)
+        try:
+            length = _length(environ)
+            body.read(length)
+            if environ.get('CONTENT_LENGTH') and length > self._max_bytes:
+                raise too_large(self._max_bytes)
+            environ['wsgi.input'] = io.BytesIO(body.kept)
+            with self._places:
+                return self._app(environ, start_response)
+        except faults.Fault as fault:
+            return refuse(fault, start_response)
+        finally:
+            body.forget()
+
+
+def _length(environ: dict[str, Any]) -> int:
+    """Bytes that a body says it has, or may have if it does not say."""
+    said = environ.get('CONTENT_LENGTH')
+    if not said:
+        return DRAINED if environ.get('wsgi.input_terminated') else 0
+    if not (said.isascii() and said.isdigit()):
+        raise faults.Fault(400, 'Content-Length must be a number.')
+    # NOTE: int() refuses thousands of digits.
+    return int(said[-_DIGITS:]) if len(said.lstrip('0')) <= _DIGITS else 10**_DIGITS
+
+
+class _Body:
+    """As much of a body as may be handled, and a byte more, which says that it is too long."""
+
+    def __init__(self, stream: Any, max_bytes: int, memory: Memory) -> None:
+        self.kept = bytearray()
+        self._stream = stream
+        self._most = max_bytes + 1
+        self._memory = memory
+        self._taken = 0
+
+    def read(self, left: int) -> None:
+        """Read what is left, unless it is more than anybody reads."""
+        try:
+            while 0 < left <= DRAINED and (chunk := self._stream.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                self._keep(chunk[: self._most - len(self.kept)])
+        except OSError as exc:
+            raise faults.Fault(400, 'The request body could not be read.') from exc
+
+    def _keep(self, chunk: bytes) -> None:
+        counted = max(0, len(self.kept) + len(chunk) - max(FREE, len(self.kept)))
+        if counted and not self._memory.take(counted):
+            LOG.warning('no memory for a request body after %.0f s', PATIENCE)
+            raise faults.Fault(503, 'Too many large requests are under way. Try again.')
+        self._taken += counted
+        self.kept += chunk
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._memory.give_back(self._taken)
+        self._taken = 0

@@ -1,0 +1,152 @@
+"""What the watch closes and what it leaves, on sockets of this process."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from external_events_router.api import connections
+from tests import base
+
+PATIENCE = connections.Patience(idle=5.0, asking=20.0, asking_when_short=3.0, stuck=10.0)
+
+#: Seconds that the kernel may take for what it does at once.
+AT_ONCE = 0.2
+
+
+class WatchTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.addCleanup(self.listener.close)
+        self.began = time.monotonic()
+
+    def watch(self, *, places: int = 100, short: bool = False) -> connections.Watch:
+        port = self.listener.getsockname()[1]
+        return connections.Watch(port, PATIENCE, places=places, is_short=lambda: short)
+
+    def connect(self) -> tuple[socket.socket, socket.socket]:
+        """The client's end and the server's."""
+        client = socket.create_connection(self.listener.getsockname())
+        self.addCleanup(client.close)
+        client.settimeout(10)
+        server, _ = self.listener.accept()
+        self.addCleanup(server.close)
+        server.settimeout(0)
+        return client, server
+
+    def let_pass(self, seconds: float) -> None:
+        """Have the kernel's own clock, which cannot be set, go on."""
+        time.sleep(max(0.0, seconds))
+
+    def assert_closed(self, server: socket.socket) -> None:
+        self.assertEqual(b'', server.recv(1))
+
+    def assert_open(self, server: socket.socket) -> None:
+        self.assertRaises(BlockingIOError, server.recv, 1)
+
+    def test_a_silent_connection_where_places_are_short(self) -> None:
+        _, server = self.connect()
+        quick = self.watch(places=1)
+        self.assertEqual(0, quick.look(self.began))
+        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        # There is room: it may stay.
+        self.assertEqual(0, self.watch().look(self.began))
+        self.assert_open(server)
+        self.assertEqual(1, quick.look(self.began + 1))
+        self.assert_closed(server)
+
+    def test_memory_may_be_short_instead(self) -> None:
+        _, server = self.connect()
+        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.assertEqual(1, self.watch(short=True).look(self.began))
+        self.assert_closed(server)
+
+    def test_a_request_that_trickles_in(self) -> None:
+        client, server = self.connect()
+        watch = self.watch()
+        for second in range(0, 21, 5):
+            self.let_pass(0.02)
+            client.sendall(b'x')
+            server.recv(10)
+            self.assertEqual(0, watch.look(self.began + second))
+        self.assertEqual(1, watch.look(self.began + 26))
+        self.assert_closed(server)
+
+    def test_one_that_trickles_in_where_places_are_short(self) -> None:
+        client, server = self.connect()
+        watch = self.watch(places=1)
+        self.let_pass(0.02)
+        client.sendall(b'x')
+        server.recv(10)
+        self.assertEqual(0, watch.look(self.began))
+        self.assertEqual(0, watch.look(self.began + 2))
+        self.assertEqual(1, watch.look(self.began + 4))
+
+    def test_an_answer_begins_it_anew(self) -> None:
+        client, server = self.connect()
+        watch = self.watch()
+        for second in range(0, 100, 10):
+            self.let_pass(0.02)
+            client.sendall(b'x')
+            server.recv(10)
+            self.assertEqual(0, watch.look(self.began + second))
+            self.let_pass(0.02)
+            server.sendall(b'y')
+            client.recv(10)
+        self.assert_open(server)
+
+    def test_an_answer_that_nobody_takes_is_dropped_at_once(self) -> None:
+        client, server = self.connect()
+        client.sendall(b'x')
+        self.let_pass(0.02)
+        server.recv(10)
+        try:
+            while True:
+                server.send(b'y' * 65536)
+        except BlockingIOError:
+            pass
+        watch = self.watch()
+        self.assertEqual(0, watch.look(self.began))
+        self.assertEqual(0, watch.look(self.began + 9))
+        self.assertEqual(1, watch.look(self.began + 11))
+        self.assertRaises((BrokenPipeError, ConnectionResetError), server.send, b'y')
+        server.close()
+        client.settimeout(5)
+        with self.assertRaises(ConnectionResetError):
+            while client.recv(10**6):
+                pass
+
+    def test_an_answer_that_is_taken_slowly_but_steadily_may_take_its_time(self) -> None:
+        client, server = self.connect()
+        watch = self.watch()
+        for second in range(0, 60, 3):
+            try:
+                while True:
+                    server.send(b'y' * 65536)
+            except BlockingIOError:
+                pass
+            self.assertEqual(0, watch.look(self.began + second))
+            taken = 0
+            while taken < 10**6:
+                taken += len(client.recv(10**6))
+            self.let_pass(0.02)
+
+    def test_other_sockets_are_nobodys_business(self) -> None:
+        other = socket.create_server(('127.0.0.1', 0))
+        self.addCleanup(other.close)
+        client = socket.create_connection(other.getsockname())
+        self.addCleanup(client.close)
+        server, _ = other.accept()
+        self.addCleanup(server.close)
+        server.settimeout(0)
+        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.assertEqual(0, self.watch(short=True).look(self.began))
+        self.assert_open(server)
+
+    def test_the_log_says_how_many_and_not_for_each(self) -> None:
+        for _ in range(3):
+            self.connect()
+        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.assertEqual(3, self.watch(places=3).look(self.began))
+        self.assertEqual(1, self.logs.output.count('closed 3 connections'))
