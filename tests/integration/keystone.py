@@ -1,0 +1,256 @@
+"""A Keystone of the test's own, as PyPI has it: SQLite, fernet tokens, nothing mocked.
+
+Its requirements are not those of the service, so it has a virtual environment of
+its own, which is made once and kept: in ``EER_TEST_KEYSTONE_VENV``, or else in the
+user's cache folder. Without a package index it cannot be made, and what needs it
+is skipped, or fails where services are required.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import fixtures
+from keystoneauth1 import session
+from keystoneauth1.identity import v3
+from keystoneclient.v3 import client as keystoneclient
+
+from tests.integration import deployment
+from tests.integration import services
+
+REQUIREMENTS = ('keystone>=28.0', 'cheroot>=11.0')
+
+#: Seconds for the installation from a package index.
+INSTALL_TIMEOUT = 600
+
+#: Of every user that the tests make.
+PASSWORD = 'pass-4f1d7c2b'  # noqa: S105
+
+_CONFIGURATION = """
+[DEFAULT]
+use_stderr = true
+[database]
+connection = sqlite:///{folder}/keystone.sqlite
+[fernet_tokens]
+key_repository = {folder}/fernet
+[fernet_receipts]
+key_repository = {folder}/receipts
+[credential]
+key_repository = {folder}/credentials
+[cache]
+enabled = false
+[identity]
+password_hash_rounds = 4
+[token]
+expiration = {expiration}
+"""
+
+
+class Keystone(fixtures.Fixture):
+    """A Keystone that serves on a port of its own, with an administrator.
+
+    :ivar url: where it answers, with the version
+    :ivar admin: a ``keystoneauth1`` session of the administrator
+    :ivar client: the administrator's ``keystoneclient``
+    :ivar process: the process that serves; see :meth:`restart`
+    """
+
+    def _setUp(self):
+        self._bin = environment() / 'bin'
+        self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        self.port = deployment.free_port()
+        self.url = f'http://127.0.0.1:{self.port}/v3'
+        self._configure('keystone.conf', expiration=3600)
+        for keys in ('fernet', 'receipts'):
+            (self.folder / keys).mkdir(mode=0o700)
+        self._manage(
+            'fernet_setup', '--keystone-user', str(os.getuid()), '--keystone-group', str(os.getgid())
+        )
+        self._manage('db_sync')
+        self._manage(
+            'bootstrap',
+            '--bootstrap-password',
+            PASSWORD,
+            '--bootstrap-public-url',
+            self.url,
+            '--bootstrap-internal-url',
+            self.url,
+            '--bootstrap-region-id',
+            'identity',
+        )
+        self.process = self.serve('keystone', self.port)
+        self.admin = self.session('admin', 'admin')
+        self.client = keystoneclient.Client(session=self.admin, region_name='identity')
+
+    def restart(self):
+        """Serve again, after ``process.stop()``."""
+        self.process.start()
+        self._wait_for(self.process, self.port)
+
+    def serve(self, name, port, *, expiration=3600, certificate=()):
+        """A further process over the same data.
+
+        :param expiration: seconds that its new tokens are valid
+        :param certificate: files of a certificate and its key, to serve HTTPS
+        """
+        config = self._configure(f'{name}.conf', expiration=expiration)
+        process = self.useFixture(
+            deployment.Process(
+                name,
+                [
+                    self._bin / 'python',
+                    # NOTE: not with this folder in its path, which has a keystone too.
+                    '-P',
+                    pathlib.Path(__file__).with_name('keystone_server.py'),
+                    port,
+                    *certificate,
+                ],
+                self.folder,
+                environment={**os.environ, 'OS_KEYSTONE_CONFIG_FILES': str(config)},
+            )
+        )
+        self._wait_for(process, port)
+        return process
+
+    def _wait_for(self, process, port):
+        deployment.wait_until(
+            lambda: listens(port) or process.process.poll() is not None, f'Keystone on port {port}'
+        )
+        if process.process.poll() is not None:
+            raise AssertionError(f'Keystone ended:\n{process.text()[-4000:]}')
+
+    def requests(self):
+        """The requests that it has answered so far: method, path, status."""
+        lines = self.process.log.read_text(errors='replace').splitlines()
+        return [tuple(line.split()[1:]) for line in lines if line.startswith('REQUEST ')]
+
+    def user(self, name, *roles, project='service'):
+        """A user with roles on a project, both made where they are missing.
+
+        :returns: a session of that user
+        """
+        projects = {each.name: each for each in self.client.projects.list()}
+        if project not in projects:
+            projects[project] = self.client.projects.create(project, domain='default')
+        user = self.client.users.create(name, domain='default', password=PASSWORD)
+        known = {each.name: each for each in self.client.roles.list()}
+        for role in roles:
+            if role not in known:
+                known[role] = self.client.roles.create(role)
+            self.client.roles.grant(known[role], user=user, project=projects[project])
+        return self.session(name, project)
+
+    def session(self, user, project=None, *, url=None, **scope):
+        """A session of a user, scoped to a project or as ``scope`` says."""
+        if project:
+            scope |= {'project_name': project, 'project_domain_id': 'default'}
+        auth = v3.Password(
+            auth_url=url or self.url, username=user, password=PASSWORD, user_domain_id='default', **scope
+        )
+        return session.Session(auth=auth)
+
+    def endpoint(self, service_type, url, *, region, name='nova'):
+        """An entry of the catalog, for a region of its own."""
+        known = self.client.services.list(type=service_type)
+        service = known[0] if known else self.client.services.create(name, type=service_type)
+        self.client.regions.create(region)
+        for interface in ('public', 'internal'):
+            self.client.endpoints.create(service, url, interface=interface, region=region)
+
+    def options(self, user, *, url=None, **others):
+        """``[keystone_authtoken]`` of a deployment that validates tokens as this user."""
+        values = {
+            'www_authenticate_uri': url or self.url,
+            'auth_url': url or self.url,
+            'auth_type': 'password',
+            'username': user,
+            'password': PASSWORD,
+            'user_domain_id': 'default',
+            'project_name': 'service',
+            'project_domain_id': 'default',
+            'region_name': 'identity',
+            **others,
+        }
+        return {f'keystone_authtoken__{name}': value for name, value in values.items()}
+
+    def _configure(self, name, *, expiration):
+        path = self.folder / name
+        path.write_text(_CONFIGURATION.format(folder=self.folder, expiration=expiration))
+        return path
+
+    def _manage(self, command, *arguments):
+        done = subprocess.run(
+            [
+                self._bin / 'keystone-manage',
+                '--config-file',
+                self.folder / 'keystone.conf',
+                command,
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=2 * deployment.PATIENCE,
+        )
+        if done.returncode:
+            raise AssertionError(f'keystone-manage {command}: {done.stdout}{done.stderr}')
+
+
+def environment():
+    """The virtual environment that Keystone is in, made if it is not there.
+
+    :returns: its folder
+    """
+    folder = _folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    done = folder / 'complete'
+    with open(f'{folder}.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            for command in (
+                [sys.executable, '-m', 'venv', '--clear', folder],
+                [folder / 'bin' / 'pip', 'install', '--quiet', *REQUIREMENTS],
+            ):
+                _install(command)
+            done.touch()
+    return folder
+
+
+def _folder():
+    if path := os.environ.get('EER_TEST_KEYSTONE_VENV'):
+        return pathlib.Path(path)
+    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    # NOTE: another Python, or another requirement, is another environment.
+    mark = hashlib.sha256(repr((sys.version_info[:2], REQUIREMENTS)).encode()).hexdigest()[:12]
+    return pathlib.Path(cache) / 'external-events-router' / f'keystone-{mark}'
+
+
+def _install(command):
+    try:
+        subprocess.run(
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=INSTALL_TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        services.missing('Keystone (EER_TEST_KEYSTONE_VENV)', f'not installed within {INSTALL_TIMEOUT} s')
+    except subprocess.CalledProcessError as exc:
+        services.missing('Keystone (EER_TEST_KEYSTONE_VENV)', (exc.stderr or exc.stdout)[-500:])
+
+
+def listens(port):
+    """Whether somebody listens on a port of this machine."""
+    try:
+        socket.create_connection(('127.0.0.1', port), timeout=5).close()
+    except OSError:
+        return False
+    return True
