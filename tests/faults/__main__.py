@@ -24,7 +24,6 @@ import unittest
 import fixtures
 
 from tests.faults import catalogue
-from tests.faults import clock
 from tests.faults import database
 from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
 from tests.faults import on_database  # noqa: F401
@@ -125,9 +124,6 @@ def _arguments():
 
 def _stages(args):
     there = {name: fault for name, fault in catalogue.FAULTS.items() if args.database in fault.databases}
-    if not clock.is_there():
-        print('left out: clocks: libfaketime is not installed')
-        there.pop('clocks', None)
     if args.only:
         plan = [[there[name] for name in names.split('+')] for names in args.only]
         return [Stage(args.database, plan, args.minutes or 0.0)]

@@ -1,6 +1,8 @@
-"""Processes whose wall clock is off, by libfaketime.
+"""Processes whose wall clock is off.
 
-Their monotonic clock is everybody's, which the ledger counts on.
+In Python itself, before anything of ours is imported. Their monotonic clock is
+everybody's, which the ledger counts on; libfaketime (0.9.10) either shifts that
+too or has ``time.sleep()`` fail.
 """
 
 from __future__ import annotations
@@ -8,28 +10,14 @@ from __future__ import annotations
 import os
 import pathlib
 
-from tests.integration import services
-
-#: Debian's folders, one per architecture.
-_FOUND = sorted(pathlib.Path('/usr/lib').glob('*/faketime/libfaketime.so.1'))
-
-
-def is_there():
-    """Whether the library is installed."""
-    return bool(_FOUND)
+FOLDER = pathlib.Path(__file__).parent / 'shifted'
 
 
 def shifted(seconds):
     """The environment of a process whose clock is some seconds off."""
-    if not _FOUND:
-        services.missing('libfaketime', 'clocks are shifted by it')
+    path = os.environ.get('PYTHONPATH')
     return {
         **os.environ,
-        'LD_PRELOAD': str(_FOUND[0]),
-        'FAKETIME': f'{seconds:+d}s',
-        'FAKETIME_DONT_FAKE_MONOTONIC': '1',
-        'DONT_FAKE_MONOTONIC': '1',
-        # NOTE: else it keeps its state in shared memory, and processes started
-        # by one of ours in a name that only that one knows.
-        'FAKETIME_DISABLE_SHM': '1',
+        'PYTHONPATH': os.pathsep.join([str(FOLDER), *([path] if path else [])]),
+        'EER_TEST_CLOCK_SHIFT': str(seconds),
     }

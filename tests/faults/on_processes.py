@@ -100,7 +100,7 @@ def server_moved(site, pace):
 
 @catalogue.fault('clocks', touches='agents-c resolver')
 def clocks(site, pace):
-    """An agent's clock 30 s ahead, two more resolver workers 30 s behind, for 20 s."""
+    """An agent's clock 30 s ahead, and two more resolver workers 30 s behind, for 20 s."""
     agents = site.router.agents['agents-c']
     with contextlib.ExitStack() as undo:
         agents.stop()
