@@ -19,7 +19,7 @@ PROJECT = 'fedcba9876543210fedcba9876543210'
 
 #: Requests per operation and kind.
 EXAMPLES = hypothesis.settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     database=None,
     derandomize=True,
@@ -37,6 +37,9 @@ NOT_OURS = [
 
 class OpenAPITest(base.TestCase):
     """Every operation of the document, with good requests and with bad ones."""
+
+    # NOTE: some hundreds of requests; half a minute where others are at work too.
+    TIMEOUT_SCALING_FACTOR = 5
 
     def setUp(self):
         super().setUp()
