@@ -30,7 +30,7 @@ REQUIREMENTS = ('keystone>=28.0', 'cheroot>=11.0')
 INSTALL_TIMEOUT = 600
 
 #: Of every user that the tests make.
-PASSWORD = 'pass-4f1d7c2b'  # noqa: S105
+PASSWORD = 'pass-4f1d7c2b'
 
 _CONFIGURATION = """
 [DEFAULT]
