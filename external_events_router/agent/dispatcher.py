@@ -102,10 +102,14 @@ class Dispatcher:
     def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
         self._took(1)
         task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
-        if not self._pool.submit((self._host, event.server_uuid), task):
+        # NOTE: room may come while a delivery is taken, and an event must not
+        # overtake one that had none.
+        full = tally.stopped(event.server_uuid) == _NO_ROOM
+        if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
             self._took(-1)
             LOG.warning('No room for %s of server %s, it is dropped', event.name, event.server_uuid)
+            tally.stop(event.server_uuid, _NO_ROOM)
             tally.count(_NO_ROOM)
 
     def _run(self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool) -> None:
@@ -116,18 +120,25 @@ class Dispatcher:
                 _warn_late((event,))
                 tally.count(_LATE)
             else:
-                self._finish(self._handle(event, ctxt, waited=waited), tally)
+                self._finish(self._handle(event, ctxt, tally, waited=waited), tally)
         finally:
             self._took(-1)
 
-    def _handle(self, event: events.Event, ctxt: context.RequestContext, *, waited: bool) -> events.Result:
-        if not self._is_here(event.server_uuid):
+    def _handle(
+        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool
+    ) -> events.Result:
+        gone = tally.stopped(event.server_uuid) == events.Verdict.NOT_HERE
+        if gone or not self._is_here(event.server_uuid):
             result = events.Result(event.id, events.Verdict.NOT_HERE)
         else:
             result = self._call(self._handling.of(event.name), ctxt, event, waited=waited)
         if waited and result.verdict is events.Verdict.NOT_HERE:
             # Someone on this host waited for it, so it was for this host.
             return events.Result(event.id, events.Verdict.HANDLED)
+        if result.verdict is events.Verdict.NOT_HERE:
+            # NOTE: the server may arrive at any moment; its later events then
+            # wait for this one, which is going to be sent again.
+            tally.stop(event.server_uuid, events.Verdict.NOT_HERE)
         return result
 
     def _call(
@@ -164,14 +175,29 @@ class Dispatcher:
 
 
 class _Tally:
-    """Counts what became of the events of a delivery, and logs it once, at its end."""
+    """What became of the events of a delivery: counted, and logged once, at its end.
+
+    It also says which servers' later events of the delivery must not run any
+    more, because an earlier one did not.
+    """
 
     def __init__(self, delivery: events.Delivery) -> None:
         self._delivery = delivery
         self._since = time.monotonic()
-        # Guards the counts.
+        # Guards both below.
         self._lock = threading.Lock()
         self._counts: collections.Counter[str] = collections.Counter()
+        self._stopped: dict[str, str] = {}
+
+    def stop(self, server_uuid: str, fate: str) -> None:
+        """Let no later event of the server run; the first fate counts."""
+        with self._lock:
+            self._stopped.setdefault(server_uuid, fate)
+
+    def stopped(self, server_uuid: str) -> str | None:
+        """What became of an earlier event of the server, if it did not run."""
+        with self._lock:
+            return self._stopped.get(server_uuid)
 
     def count(self, fate: str, number: int = 1) -> None:
         """Count events that came to their end."""

@@ -287,6 +287,45 @@ class TestDispatcher(base.TestCase):
         self.assertNotIn(dropped.id, host.acks.verdicts())
         self.assertEqual(HANDLED, host.verdict(dropped))
 
+    def test_event_does_not_overtake_one_without_room(self):
+        """Room that comes while a delivery is taken is not for those behind one that had none."""
+        host = self._host(threads=1, max_queued_per_key=1)
+        first, second, third = (helpers.event(tag=str(number)) for number in range(3))
+        host.handlers.on('*', self._record)
+        submit, tried = host.pool.submit, []
+
+        def full_at_the_second(key, task):
+            tried.append(key)
+            return len(tried) != 2 and submit(key, task)
+
+        host.pool.submit = full_at_the_second
+        host.receive(first, second, third)
+        host.finish()
+        self.assertEqual([first], self.called)
+        self.assertEqual({first.id: HANDLED}, host.acks.verdicts())
+
+    def test_event_does_not_overtake_one_that_was_not_here(self):
+        """The server arrives between two events of one delivery."""
+        host = self._host()
+        first, second, other = helpers.event(), helpers.event(), helpers.event(server=helpers.OTHER_SERVER)
+        arrived = []
+
+        @host.handlers.on('*')
+        def handle(ctxt, event):
+            self.called.append(event)
+            if event == first and not arrived:
+                arrived.append(True)
+                return NOT_HERE
+            return HANDLED
+
+        host.receive(first, second, other)
+        host.finish()
+        self.assertCountEqual([first, other], self.called)
+        self.assertEqual({first.id: NOT_HERE, second.id: NOT_HERE, other.id: HANDLED}, host.acks.verdicts())
+        host.receive(first, second)
+        host.finish()
+        self.assertEqual([first, second], self.called[-2:])
+
     def test_drain_is_bounded(self):
         host = self._host()
         entered, _release = self._blocker(host)
