@@ -73,7 +73,7 @@ class HostMapEndpoint:
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
         self._host_map.assign(server_uuid, host)
-        self._presence.placed(base.server_uuid(server_uuid))
+        self._presence.placed([base.server_uuid(server_uuid)])
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
@@ -89,8 +89,7 @@ class HostMapEndpoint:
     ) -> dict[str, float]:
         self._presence.appeared(host)
         if server_uuids is not None:
-            for gained in self._host_map.report(host, server_uuids).gained:
-                self._presence.placed(gained)
+            self._presence.placed(self._host_map.report(host, server_uuids).gained)
         return {'now': time.time()}
 
 

@@ -1,10 +1,10 @@
 """Delivers what is held: claims servers that are due, tries them, writes down what came of it.
 
 One scheduler per worker looks for what is due, every second and whenever it is
-woken; attempts run on a few threads, those for hosts that are not waited for
-apart from the others, so that a dead host delays no other's events. The map is
-read anew at each attempt. What an attempt's answers amount to is decided in
-``attempt``.
+woken; attempts run on a few threads. Those for hosts that are not waited for
+come after the others, and only one server's events probe such a host, now and
+then, so that a dead host delays no other's events. The map is read anew at each
+attempt. What an attempt's answers amount to is decided in ``attempt``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import functools
+import logging
 import threading
 import time
 from typing import Any
@@ -26,6 +28,7 @@ from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
+from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import attempt
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import keeper
@@ -54,6 +57,15 @@ class Map(Protocol):
     """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
 
     def lookup(self, server_uuids: Collection[str]) -> host_map_base.Lookup: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Batch:
+    """Claims, with instants of ``time.monotonic()``: just before they were made, and until when they hold."""
+
+    claims: Sequence[base.Claim]
+    since: float
+    until: float
 
 
 class Courier:
@@ -85,6 +97,7 @@ class Courier:
         self._ack_timeout = ack_timeout
         self._max_interval = max_interval
         self._keep_ended = keep_ended
+        self._database_away = trouble.Trouble(LOG)
         self._pool = pools.DaemonPool(THREADS, 'courier')
         self._places = threading.Semaphore(THREADS)
         # Guards the two below.
@@ -110,10 +123,22 @@ class Courier:
             self._stopping = True
             self._woken.notify_all()
         deadline = time.monotonic() + self._ack_timeout + LEASE_MARGIN
-        self._thread.join(self._ack_timeout + LEASE_MARGIN)
+        if self._thread.is_alive():
+            self._thread.join(self._ack_timeout + LEASE_MARGIN)
         for _ in range(THREADS):
             self._places.acquire(timeout=max(0.0, deadline - time.monotonic()))
         self._pool.close()
+
+    def run_once(self) -> bool:
+        """Claim what is due and try it, on the calling thread.
+
+        :returns: whether something was due
+        :raises DatabaseUnavailable: that cannot be told
+        """
+        batch = self._claim()
+        if batch.claims:
+            self._attempt(batch)
+        return bool(batch.claims)
 
     def _schedule(self) -> None:
         while self._wait():
@@ -123,11 +148,13 @@ class Courier:
                 self._hold.learn()
                 self._purge()
             except exceptions.DatabaseUnavailable as exc:
-                LOG.warning('Held events wait for the database: %s', exc)
-                time.sleep(ERROR_PAUSE)
+                self._database_away.occurred(logging.WARNING, 'Held events wait for the database: %s', exc)
+                self._pause()
             except Exception:  # the outermost loop of this thread
                 LOG.exception('Looking for held events failed')
-                time.sleep(ERROR_PAUSE)
+                self._pause()
+            else:
+                self._database_away.over('Held events are looked for again')
 
     def _wait(self) -> bool:
         with self._woken:
@@ -135,69 +162,96 @@ class Courier:
             self._news = False
             return not self._stopping
 
+    def _pause(self) -> None:
+        with self._woken:
+            self._woken.wait_for(lambda: self._stopping, ERROR_PAUSE)
+
     def _claim_some(self) -> bool:
         """Whether there may be more."""
         if self._stopping or not self._places.acquire(timeout=POLL):
             return False
         try:
-            claims = self._store.claim(self._worker, limit=SERVERS, lease=self._ack_timeout + LEASE_MARGIN)
+            batch = self._claim()
         except BaseException:
             self._places.release()
             raise
-        if not claims:
+        if not batch.claims:
             self._places.release()
             return False
-        future = self._pool.submit(functools.partial(self._attempt, claims))
+        future = self._pool.submit(functools.partial(self._attempt, batch))
         future.add_done_callback(lambda _done: self._places.release())
-        return len(claims) == SERVERS
+        return True
 
-    def _attempt(self, claims: Sequence[base.Claim]) -> None:
+    def _claim(self) -> _Batch:
+        lease = self._ack_timeout + LEASE_MARGIN
+        began = time.monotonic()
+        return _Batch(self._store.claim(self._worker, limit=SERVERS, lease=lease), began, began + lease)
+
+    def _attempt(self, batch: _Batch) -> None:
         try:
-            lookup = self._host_map.lookup({claim.server_uuid for claim in claims})
-            plans = [attempt.plan(claim, lookup) for claim in claims]
-            promising = [plan for plan in plans if self._breakers.closed(plan.hosts)]
-            others = [plan for plan in plans if not self._breakers.closed(plan.hosts)]
-            self._try(promising, probe=False)
-            self._try(others, probe=True)
+            lookup = self._host_map.lookup({claim.server_uuid for claim in batch.claims})
+            plans = [attempt.plan(claim, lookup) for claim in batch.claims]
+            hosts: frozenset[str] = frozenset().union(*(plan.hosts for plan in plans))
+            closed = frozenset(host for host in hosts if self._breakers.closed([host]))
+            self._try(batch, [plan for plan in plans if plan.hosts <= closed], ask=closed)
+            others = [plan for plan in plans if not plan.hosts <= closed]
+            if others:
+                probed = self._breakers.probe(hosts - closed)
+                answers = self._try(batch, others, ask=closed, probe=probed)
+                self._bring_forward(answers, probed)
         except exceptions.DatabaseUnavailable as exc:
-            LOG.warning('What came of %d attempts is not written down: %s', len(claims), exc)
+            LOG.warning('What came of %d attempts is not written down: %s', len(batch.claims), exc)
         except Exception:  # the outermost frame of this thread's work
-            LOG.exception('Attempts for %d servers failed', len(claims))
+            LOG.exception('Attempts for %d servers failed', len(batch.claims))
 
-    def _try(self, plans: Sequence[attempt.Plan], *, probe: bool) -> None:
+    def _try(
+        self,
+        batch: _Batch,
+        plans: Sequence[attempt.Plan],
+        *,
+        ask: frozenset[str],
+        probe: frozenset[str] = frozenset(),
+    ) -> delivery.Answers:
         """Deliver, and settle.
 
-        :param probe: one server per host is enough to see whether it is there
+        :param ask: hosts to be asked
+        :param probe: hosts of which it is to be seen whether they are there:
+            one server's events each are enough
         """
         if not plans:
-            return
-        tried = _one_per_host(plans) if probe else list(plans)
-        answers = self._deliver(tried)
-        settlements = [
-            attempt.settle(plan, answers if plan in tried else {}, max_interval=self._max_interval)
-            for plan in plans
-        ]
-        self._store.settle(self._worker, settlements)
+            return {}
+        if time.monotonic() + self._ack_timeout > batch.until:
+            # NOTE: this worker stood still. Another one may have delivered them
+            # meanwhile, and later ones, which must not be overtaken.
+            LOG.warning('Attempts for %d servers come too late, and are left to others', len(plans))
+            return {}
+        answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe))
+        settlements = [attempt.settle(plan, answers, max_interval=self._max_interval) for plan in plans]
+        if self._store.settle(self._worker, settlements):
+            self.wake()
         _log(plans, settlements)
-        if probe:
-            self._bring_forward(answers)
+        return answers
 
-    def _deliver(self, plans: Sequence[attempt.Plan]) -> delivery.Answers:
-        by_host: dict[str, list[base.Held]] = {}
-        for plan in plans:
-            for host, held in plan.by_host().items():
-                by_host.setdefault(host, []).extend(held)
-        remaining = {held.event.id: held.remaining for sent in by_host.values() for held in sent}
+    def _deliver(self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]]) -> delivery.Answers:
+        elapsed = time.monotonic() - batch.since
+        # NOTE: a delivery has one deadline. Without this bound an event at its
+        # end would take those beside it along; it may so be handled later than
+        # its own deadline by what a batch waits.
+        left = {
+            held.event.id: max(self._ack_timeout, held.remaining - elapsed)
+            for sent in by_host.values()
+            for held in sent
+        }
         return self._deliverer.deliver(
             _context([held for sent in by_host.values() for held in sent]),
             {host: [held.event for held in sent] for host, sent in by_host.items()},
             deadline=time.monotonic() + self._ack_timeout,
-            lifetime=lambda event: remaining[event.id],
+            lifetime=lambda event: left[event.id],
         )
 
-    def _bring_forward(self, answers: delivery.Answers) -> None:
+    def _bring_forward(self, answers: delivery.Answers, probed: frozenset[str]) -> None:
         """A host that answered its probe is there: whatever waits for it is due now."""
-        there = {host for (host, _), answer in answers.items() if answer.verdict is not None}
+        there = {host for (host, _), answer in answers.items() if answer.verdict is not None} & probed
         if there and self._store.make_due(hosts=there):
             self.wake()
 
@@ -207,14 +261,17 @@ class Courier:
             self._store.purge(self._keep_ended)
 
 
-def _one_per_host(plans: Sequence[attempt.Plan]) -> list[attempt.Plan]:
-    chosen: list[attempt.Plan] = []
-    covered: set[str] = set()
+def _by_host(
+    plans: Sequence[attempt.Plan], *, ask: frozenset[str], probe: frozenset[str]
+) -> dict[str, list[base.Held]]:
+    """What each host is sent, in the order of each server's events."""
+    by_host: dict[str, list[base.Held]] = {}
     for plan in plans:
-        if not plan.hosts <= covered:
-            chosen.append(plan)
-            covered |= plan.hosts
-    return chosen
+        probing = probe - by_host.keys()
+        for host, held in plan.by_host().items():
+            if host in ask or host in probing:
+                by_host.setdefault(host, []).extend(held)
+    return by_host
 
 
 def _context(held: Sequence[base.Held]) -> context.RequestContext:

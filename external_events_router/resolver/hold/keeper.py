@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import logging
 import threading
 import time
 
@@ -21,6 +22,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import store
 
@@ -85,9 +87,12 @@ class Keeper:
         self.lifetimes = lifetimes
         self._timeout = timeout
         self._pool = pools.DaemonPool(THREADS, 'hold')
-        # Guards the set.
+        self._not_asked = trouble.Trouble(LOG)
+        self._not_held = trouble.Trouble(LOG)
+        # Guards both sets; the second is what was held since learning began.
         self._lock = threading.Lock()
         self._known: frozenset[str] = frozenset()
+        self._news: set[str] = set()
 
     def busy(self, server_uuids: Collection[str], *, deadline: float) -> frozenset[str]:
         """The servers that have something held, behind which later events must go.
@@ -104,9 +109,15 @@ class Keeper:
                 timeout=min(self._timeout, deadline - time.monotonic()),
             )
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
-            LOG.warning('Not known whether %d servers have held events: %s', len(server_uuids), _text(exc))
+            self._not_asked.occurred(
+                logging.WARNING,
+                'Not known whether %d servers have held events: %s',
+                len(server_uuids),
+                _text(exc),
+            )
             with self._lock:
-                return self._known.intersection(server_uuids)
+                return self._known.union(self._news).intersection(server_uuids)
+        self._not_asked.over('It is known again which servers have held events')
         return found
 
     def hold(
@@ -121,11 +132,12 @@ class Keeper:
         try:
             self._pool.run(job, timeout=deadline - time.monotonic())
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
-            LOG.error('%d events could not be held: %s', len(items), _text(exc))
+            self._not_held.occurred(logging.ERROR, '%d events could not be held: %s', len(items), _text(exc))
             return _text(exc)
+        self._not_held.over('Events are held again')
         with self._lock:
-            if len(self._known) < REMEMBERED:
-                self._known |= {item.event.server_uuid for item in items}
+            if len(self._news) < REMEMBERED:
+                self._news.update(item.event.server_uuid for item in items)
         return None
 
     def learn(self) -> None:
@@ -133,6 +145,8 @@ class Keeper:
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
+        with self._lock:
+            self._known, self._news = self._known | self._news, set()
         known = self.store.servers(REMEMBERED)
         with self._lock:
             self._known = known
