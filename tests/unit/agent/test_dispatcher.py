@@ -289,7 +289,7 @@ class TestDispatcher(base.TestCase):
 
     def test_event_does_not_overtake_one_without_room(self):
         """Room that comes while a delivery is taken is not for those behind one that had none."""
-        host = self._host(threads=1, max_queued_per_key=1)
+        host = self._host()
         first, second, third = (helpers.event(tag=str(number)) for number in range(3))
         host.handlers.on('*', self._record)
         submit, tried = host.pool.submit, []
