@@ -21,7 +21,7 @@ def load(namespace: str, name: str, *, option: str) -> Any:
     :raises ConfigurationError: there is none of this name, or it cannot be loaded
     """
     try:
-        return stevedore.DriverManager(namespace, name, warn_on_missing_entrypoint=False).driver
+        return stevedore.DriverManager(namespace, name, on_missing_entrypoints_callback=None).driver
     except stevedore_exception.NoMatches as exc:
         known = ', '.join(sorted(stevedore.ExtensionManager(namespace).entry_points_names()))
         reason = f'there is no {name!r}; there are: {known}'

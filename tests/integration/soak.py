@@ -36,12 +36,11 @@ BATCH_SIZES = (1, 1, 1, 2, 5, 10, 20, 50, 100, 200)
 #: Seconds between two looks at the memory of every process.
 SAMPLE_INTERVAL = 5.0
 
-#: Parts of the run, by time, whose median memory is compared: while caches fill
-#: (the first fifth) nothing is held against anybody.
-WARM, EARLY, LATE = 0.2, 0.4, 0.8
-
-#: A process has grown if its late median is above its early one by more than this.
-GROWTH_RATIO, GROWTH_KIB = 1.05, 4096
+#: The fourth and the last fifth of the run are compared: by the fourth, caches are
+#: full and the allocator has what it needs. A process that still grows then by
+#: more than this part of its memory, a fifth of the run, grows for ever.
+EARLY, LATE = 0.6, 0.8
+GROWTH_RATIO = 1.02
 
 
 def host_map(rnd):
@@ -141,9 +140,9 @@ class Memory(threading.Thread):
                 _median(kib for at, kib in samples if tenth <= at * 10 / seconds < tenth + 1)
                 for tenth in range(10)
             ]
-            early = _median(kib for at, kib in samples if seconds * WARM <= at < seconds * EARLY)
+            early = _median(kib for at, kib in samples if seconds * EARLY <= at < seconds * LATE)
             late = _median(kib for at, kib in samples if at >= seconds * LATE)
-            yield name, early, late, tenths, late > max(early * GROWTH_RATIO, early + GROWTH_KIB)
+            yield name, early, late, tenths, late > early * GROWTH_RATIO
 
 
 def _resident(pid):
