@@ -1,6 +1,6 @@
 """What the faults break: the deployed service, its broker, its database, under load.
 
-Ten hosts in three agent processes, seven servers on each, some of them migrating.
+Ten hosts in three agent processes, eight servers on each, some of them migrating.
 The resolver and the third agent process reach the broker through a ``proxy``
 each, everything else does directly.
 """
@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import queue
 import signal
 import threading
 import time
@@ -46,7 +47,7 @@ SENDERS = 4
 #: whose events tell whether all is well. Each server has one sender, because
 #: two would have no order that could be held against the service.
 STEADY, BURST, PROBED = 'steady', 'burst', 'probed'
-SERVERS_PER_HOST = {STEADY: 5, BURST: 1, PROBED: 1}
+SERVERS_PER_HOST = {STEADY: 5, BURST: 2, PROBED: 1}
 
 #: Seconds: an answer that waited for nobody is quicker than this.
 QUICK = 1.0
@@ -131,6 +132,10 @@ class Site(fixtures.Fixture):
             for name, number in SERVERS_PER_HOST.items()
         }
         self.hosts_of = _hosts_of([server for group in self.groups.values() for server in group])
+        # Two faults that need a load for a moment may come at once.
+        self._idle = queue.SimpleQueue()
+        for half in (self.groups[BURST][: len(HOSTS)], self.groups[BURST][len(HOSTS) :]):
+            self._idle.put(half)
         self.rabbit = broker.Broker()
         with futures.ThreadPoolExecutor() as pool:
             list(pool.map(self.useFixture, (self.rabbit, self.database)))
@@ -154,9 +159,15 @@ class Site(fixtures.Fixture):
         """Under the steady load, within the block."""
         return self.sending(self.groups[STEADY], senders=SENDERS)
 
+    @contextlib.contextmanager
     def busy(self):
         """With batches under way at every moment, within the block."""
-        return self.sending(self.groups[BURST], senders=2, pause=0.0)
+        servers = self._idle.get()
+        try:
+            with self.sending(servers, senders=2, pause=0.0):
+                yield
+        finally:
+            self._idle.put(servers)
 
     @contextlib.contextmanager
     def sending(self, servers, *, senders=1, pause=load.PAUSE):
