@@ -161,9 +161,9 @@ class Database:
 
     def skips_locked(self, connection: sa.Connection) -> bool:
         """Whether ``SELECT ... FOR UPDATE`` can pass over what others have locked; else it waits for them."""
-        dialect = connection.dialect
         if self.dialect != 'mysql':
             return True
+        dialect = connection.dialect
         needed = (10, 6) if getattr(dialect, 'is_mariadb', False) else (8, 0, 1)
         return tuple(dialect.server_version_info or ()) >= needed
 

@@ -15,7 +15,7 @@ from tests.unit.db import scenarios as db_scenarios
 from tests.unit.resolver.host_map import scenarios as map_scenarios
 
 
-class _EmptyDatabase(base.TestCase):
+class EmptyDatabase(base.TestCase):
     """The test has a database of its own, dropped when it has ended."""
 
     SERVICE: type[services.MySQL] | type[services.PostgreSQL]
@@ -68,20 +68,20 @@ class BoundScenarios:
         self.assertIn('eer_test_not_there', str(refused))
 
 
-class TestPostgreSQLSchema(db_scenarios.SchemaScenarios, _EmptyDatabase):
+class TestPostgreSQLSchema(db_scenarios.SchemaScenarios, EmptyDatabase):
     SERVICE = services.PostgreSQL
 
 
-class TestPostgreSQLTransactions(db_scenarios.TransactionScenarios, _EmptyDatabase):
+class TestPostgreSQLTransactions(db_scenarios.TransactionScenarios, EmptyDatabase):
     SERVICE = services.PostgreSQL
 
 
-class TestPostgreSQLBounds(BoundScenarios, _EmptyDatabase):
+class TestPostgreSQLBounds(BoundScenarios, EmptyDatabase):
     SERVICE = services.PostgreSQL
     NAP = 'SELECT pg_sleep(30)'
 
 
-class TestPostgreSQLHostMap(map_scenarios.HostMapScenarios, _EmptyDatabase):
+class TestPostgreSQLHostMap(map_scenarios.HostMapScenarios, EmptyDatabase):
     SERVICE = services.PostgreSQL
 
     def test_an_import_has_the_database_count(self):
@@ -93,18 +93,18 @@ class TestPostgreSQLHostMap(map_scenarios.HostMapScenarios, _EmptyDatabase):
         self.assertEqual({'servers': 1, 'server_hosts': 2}, counted)
 
 
-class TestMySQLSchema(db_scenarios.SchemaScenarios, _EmptyDatabase):
+class TestMySQLSchema(db_scenarios.SchemaScenarios, EmptyDatabase):
     SERVICE = services.MySQL
 
 
-class TestMySQLTransactions(db_scenarios.TransactionScenarios, _EmptyDatabase):
+class TestMySQLTransactions(db_scenarios.TransactionScenarios, EmptyDatabase):
     SERVICE = services.MySQL
 
 
-class TestMySQLBounds(BoundScenarios, _EmptyDatabase):
+class TestMySQLBounds(BoundScenarios, EmptyDatabase):
     SERVICE = services.MySQL
     NAP = 'SELECT sleep(30)'
 
 
-class TestMySQLHostMap(map_scenarios.HostMapScenarios, _EmptyDatabase):
+class TestMySQLHostMap(map_scenarios.HostMapScenarios, EmptyDatabase):
     SERVICE = services.MySQL

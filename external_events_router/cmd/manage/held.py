@@ -109,7 +109,7 @@ class Retry(app.ShowOne):
         if parsed_args.events:
             found = list(hold.records(selection))
             inspection.insist(found, parsed_args.events)
-            ended = {record.event.id for record in found if record.state is not base.State.HELD}
+            ended = [record for record in found if record.state is not base.State.HELD]
             put_back = hold.put_back(ended, ttl=self._ttl(parsed_args.ttl))
         return ('due', 'put_back'), (hold.make_due(selection), put_back)
 

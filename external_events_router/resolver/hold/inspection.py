@@ -88,8 +88,8 @@ class Inspection:
             last = page[-1]
         return made
 
-    def put_back(self, event_ids: Collection[str], *, ttl: Callable[[events.Event], float]) -> int:
-        """Hold events again that have ended, behind what their servers have held.
+    def put_back(self, ended: Iterable[base.Record], *, ttl: Callable[[events.Event], float]) -> int:
+        """Hold events again that have ended, in their order, behind what their servers have held.
 
         All hosts of the server are asked again; those that remember the event
         do nothing twice.
@@ -98,7 +98,7 @@ class Inspection:
         :returns: how many
         :raises DatabaseUnavailable: not all are
         """
-        return sum(self._put_back(page, ttl) for page in _paged(sorted(event_ids)))
+        return sum(self._put_back([record.seq for record in page], ttl) for page in _paged(ended))
 
     def drop(self, selection: Selection) -> int:
         """Forget events, held or ended, for good: they will not be delivered.
@@ -170,13 +170,8 @@ class Inspection:
             return connection.scalars(query.order_by(_servers.c.server_uuid).limit(PAGE)).all()
 
     @session.retried
-    def _put_back(self, event_ids: Sequence[str], ttl: Callable[[events.Event], float]) -> int:
-        query = (
-            sa.select(_ended)
-            .where(self._database.among(_ended.c.event_id, event_ids))
-            .order_by(_ended.c.seq)
-            .with_for_update()
-        )
+    def _put_back(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> int:
+        query = sa.select(_ended).where(_ended.c.seq.in_(seqs)).order_by(_ended.c.seq).with_for_update()
         with self._database.writing() as connection:
             rows = connection.execute(query).all()
             if not rows:
@@ -193,7 +188,7 @@ class Inspection:
             self._database.insert_missing(connection, _hosts, hosts)
             self._database.insert_missing(connection, _held, [_again(row, now, ttl) for row in rows])
             connection.execute(sa.delete(_ended).where(_ended.c.seq.in_([row.seq for row in rows])))
-        return len({row.event_id for row in rows})
+        return len(rows)
 
     @session.retried
     def _drop_held(self, seqs: Sequence[int]) -> int:

@@ -1,0 +1,478 @@
+"""What the store of the hold promises, whichever database it is in; mixed into a test case.
+
+The test case has ``self.url``, of an empty database.
+"""
+
+import collections
+import contextlib
+import itertools
+import threading
+import time
+from unittest import mock
+import uuid
+
+from oslo_db import exception as db_exception
+import sqlalchemy as sa
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.db import models
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import inspection
+from external_events_router.resolver.hold import store
+from tests.unit.db import databases
+
+A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
+CONTEXT = {'request_id': 'req-1', 'global_request_id': 'req-2', 'auth_token': 's3cret'}
+
+#: Seconds; longer than any test.
+LONG = 600.0
+
+
+def item(server, tag=None, *, hosts=('one',), ttl=300.0, reason='silent', acknowledged=(), event=None):
+    return base.Item(
+        event=event or events.Event('network-changed', server, tag),
+        ttl=ttl,
+        hosts=tuple(hosts),
+        acknowledged=frozenset(acknowledged),
+        reason=reason,
+    )
+
+
+def settled(claim, **kwargs):
+    """A settlement by which all of a claim is delivered, unless said otherwise."""
+    if not kwargs:
+        kwargs = {'delivered': frozenset(held.seq for held in claim.events)}
+    return base.Settlement(claim.server_uuid, **kwargs)
+
+
+class StoreCase:
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(self.url)
+        self.addCleanup(self.database.close)
+        migration.upgrade(self.database)
+        self.store = store.HoldStore(self.database)
+        self.inspection = inspection.Inspection(self.database)
+
+    def hold(self, *items, retry_after=0.0):
+        self.store.hold(items, CONTEXT, retry_after=retry_after)
+
+    def claim(self, worker='worker', *, limit=100, lease=LONG):
+        return self.store.claim(worker, limit=limit, lease=lease)
+
+    def held(self, **kwargs):
+        return list(self.inspection.records(inspection.Selection(state=base.State.HELD, **kwargs)))
+
+    def ended(self, **kwargs):
+        records = self.inspection.records(inspection.Selection(**kwargs))
+        return [record for record in records if record.state is not base.State.HELD]
+
+    def tags(self, claims):
+        return {claim.server_uuid: [held.event.tag for held in claim.events] for claim in claims}
+
+    def later(self, seconds):
+        """The database's clock goes on; those of the machines need not."""
+        now = self.database.now
+        return mock.patch.object(self.database, 'now', lambda connection: now(connection) + seconds)
+
+    def rows(self):
+        """How many there are in the tables of what is held."""
+        with self.database.reading() as connection:
+            return [
+                connection.scalar(sa.select(sa.func.count()).select_from(table))
+                for table in (models.HeldServer, models.HeldHost, models.HeldEvent)
+            ]
+
+    def at_once(self, *calls):
+        errors = []
+
+        def run(call):
+            try:
+                call()
+            except Exception as exc:
+                errors.append(exc)
+
+        threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([], errors)
+
+
+class StoreScenarios(StoreCase):
+    def test_hold_claim_settle(self):
+        self.hold(item(A, '1'), item(B, '2'), item(A, '3', ttl=60.0))
+        self.assertEqual(frozenset({A, B}), self.store.servers_among([A, B, C]))
+        self.assertEqual(frozenset({A, B}), self.store.servers(10))
+        self.assertEqual(1, len(self.store.servers(1)))
+        claims = self.claim()
+        self.assertEqual({A: ['1', '3'], B: ['2']}, self.tags(claims))
+        (of_a,) = [claim for claim in claims if claim.server_uuid == A]
+        self.assertEqual(0, of_a.attempts)
+        self.assertEqual([300, 60], [round(held.remaining) for held in of_a.events])
+        self.assertEqual('req-2', of_a.events[0].context['global_request_id'])
+        self.assertNotIn('s3cret', str(of_a.events[0].context))
+        self.assertEqual(0, self.store.settle('worker', [settled(claim) for claim in claims]))
+        self.assertEqual([0, 0, 0], self.rows())
+        self.assertEqual(frozenset(), self.store.servers_among([A, B]))
+
+    def test_first_attempt_waits(self):
+        self.hold(item(A), retry_after=30.0)
+        self.assertEqual([], self.claim())
+        with self.later(31):
+            self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
+
+    def test_hold_is_written_once_whoever_sends_it_again(self):
+        first, second = events.Event('network-changed', A, '1'), events.Event('network-changed', A, '2')
+        self.hold(item(A, event=first, ttl=60.0))
+        self.hold(item(A, event=first, ttl=900.0), item(A, event=second), item(A, event=second))
+        (claim,) = self.claim()
+        self.assertEqual([first, second], [held.event for held in claim.events])
+        self.assertLess(claim.events[0].remaining, 61)
+
+    def test_strange_texts_come_back(self):
+        tag = 'tab\t, \N{SNOWMAN}, \ud800, \N{PILE OF POO}, \' " \\ %s :x'
+        self.hold(item(A, tag, reason='\N{SNOWMAN}' * 1000))
+        self.assertEqual({A: [tag]}, self.tags(self.claim()))
+        self.assertEqual('\N{SNOWMAN}' * models.REASON_LENGTH, self.held()[0].reason)
+
+    def test_lost_deadlock_holds_once(self):
+        insert, failures = self.database.insert_missing, [db_exception.DBDeadlock()]
+
+        def fail_once(connection, table, rows):
+            insert(connection, table, rows)
+            if table.name == 'held_events' and failures:
+                raise failures.pop()
+
+        with mock.patch.object(self.database, 'insert_missing', fail_once):
+            self.hold(item(A, '1'), item(A, '2'))
+        self.assertEqual([], failures)
+        self.assertEqual({A: ['1', '2']}, self.tags(self.claim()))
+
+    def test_concurrent_holds_of_a_server_do_not_mix(self):
+        """What one call holds stays together, and later calls come later."""
+
+        def hold(name):
+            for batch in range(10):
+                self.hold(*(item(server, f'{name} {batch} {n}') for n in range(3) for server in (B, A)))
+
+        self.at_once(*(lambda name=name: hold(name) for name in 'xyz'))
+        for claim in self.claim():
+            tags = [held.event.tag.split() for held in claim.events]
+            self.assertEqual(90, len(tags))
+            for three in (tags[first : first + 3] for first in range(0, 90, 3)):
+                self.assertEqual(['0', '1', '2'], [n for _name, _batch, n in three])
+                self.assertEqual(1, len({(name, batch) for name, batch, _n in three}))
+            for name in 'xyz':
+                batches = [int(batch) for one, batch, _n in tags if one == name]
+                self.assertEqual(sorted(batches), batches)
+
+
+class ClaimScenarios(StoreCase):
+    def test_no_server_is_given_to_two(self):
+        servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
+        self.hold(*map(item, servers))
+        self._claim_all(servers)
+
+    def test_no_server_is_given_to_two_without_skip_locked(self):
+        servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
+        self.hold(*map(item, servers))
+        with mock.patch('external_events_router.db.session.Database.skips_locked', lambda *_: False):
+            self._claim_all(servers)
+
+    def _claim_all(self, servers):
+        taken = collections.defaultdict(list)
+        together = threading.Barrier(3)
+
+        def work(name):
+            together.wait()
+            empty = 0
+            # NOTE: who looks while another one has them all locked finds none.
+            while empty < 3:
+                claims = self.claim(name, limit=7)
+                empty = 0 if claims else empty + 1
+                taken[name] += [claim.server_uuid for claim in claims]
+
+        self.at_once(*(lambda name=name: work(name) for name in 'xyz'))
+        self.assertEqual(servers, sorted(itertools.chain(*taken.values())))
+
+    def test_lease_ends_by_the_clock_of_the_database(self):
+        self.hold(item(A))
+        self.assertEqual(1, len(self.claim('first', lease=60.0)))
+        ahead = time.time() + 600
+        with mock.patch('time.time', lambda: ahead):
+            self.assertEqual([], self.claim('second'))
+        with self.later(61):
+            self.assertEqual(1, len(self.claim('second', lease=60.0)))
+            self.assertEqual([], self.claim('first'))
+
+    def test_who_lost_its_lease_settles_nothing(self):
+        self.hold(item(A, '1'), item(A, '2'))
+        (lost,) = self.claim('first', lease=60.0)
+        with self.later(61):
+            (claim,) = self.claim('second')
+        for kwargs in ({}, {'ended': {lost.events[0].seq: (base.State.GONE, 'gone')}}, {'reason': 'x'}):
+            self.store.settle('first', [settled(lost, **kwargs)])
+        self.assertEqual(['1', '2'], [record.event.tag for record in self.held()])
+        self.assertEqual([], self.ended())
+        self.assertEqual([], self.claim('third'))
+        self.store.settle('second', [settled(claim)])
+        self.assertEqual([0, 0, 0], self.rows())
+
+    def test_attempt_that_fails_comes_again_later(self):
+        self.hold(item(A, hosts=['one', 'two']))
+        (claim,) = self.claim()
+        (held,) = claim.events
+        due = self.store.settle(
+            'worker',
+            [
+                settled(
+                    claim,
+                    acknowledged={held.seq: frozenset({'one'})},
+                    hosts=frozenset({'two', 'three'}),
+                    reason='two: silent',
+                    retry_after=30.0,
+                )
+            ],
+        )
+        self.assertEqual((0, []), (due, self.claim()))
+        (record,) = self.held()
+        self.assertEqual((('three', 'two'), 1, 'two: silent'), (record.hosts, record.attempts, record.reason))
+        with self.later(31):
+            (claim,) = self.claim()
+        self.assertEqual((1, frozenset({'one'})), (claim.attempts, claim.events[0].acknowledged))
+        self.store.settle('worker', [settled(claim, hosts=None, reason='no map', retry_after=1.0)])
+        self.assertEqual(('three', 'two'), self.held()[0].hosts)
+
+    def test_what_came_meanwhile_is_due_at_once(self):
+        self.hold(item(A, '1'))
+        (claim,) = self.claim()
+        self.hold(item(A, '2'), retry_after=60.0)
+        self.assertEqual([], self.claim())
+        self.assertEqual(1, self.store.settle('worker', [settled(claim)]))
+        self.assertEqual({A: ['2']}, self.tags(self.claim()))
+
+    def test_what_is_made_due_while_it_is_tried_stays_due(self):
+        self.hold(item(A), item(B))
+        claims = self.claim()
+        self.assertEqual(1, self.store.make_due(servers=[A]))
+        self.assertEqual([], self.claim())
+        failed = [settled(claim, reason='silent', retry_after=60.0) for claim in claims]
+        self.assertEqual(1, self.store.settle('worker', failed))
+        self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
+
+    def test_make_due(self):
+        self.hold(item(A, hosts=['one', 'two']), item(B, hosts=['two']), item(C, hosts=[]), retry_after=60.0)
+        self.assertEqual(0, self.store.make_due())
+        self.assertEqual(0, self.store.make_due(hosts=['three', 'ONE'], servers=[D]))
+        self.assertEqual([], self.claim())
+        self.assertEqual(1, self.store.make_due(hosts=['one']))
+        self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
+        self.assertEqual(2, self.store.make_due(hosts=['three'], servers=[B, C]))
+        self.assertEqual([B, C], sorted(claim.server_uuid for claim in self.claim()))
+
+    def test_claim_is_bounded(self):
+        self.patch(store, 'MAX_EVENTS', 3)
+        self.patch(store, 'MAX_CLAIMED', 5)
+        for server, number in ((A, 4), (B, 2), (C, 1)):
+            self.hold(*(item(server, str(n)) for n in range(number)))
+        claims = self.claim('first')
+        self.assertEqual({A: ['0', '1', '2'], B: ['0', '1']}, self.tags(claims))
+        self.assertEqual({C: ['0']}, self.tags(self.claim('second')))
+        # And the rest of a server follows at once.
+        self.assertEqual(1, self.store.settle('first', [settled(claim) for claim in claims]))
+        self.assertEqual({A: ['3']}, self.tags(self.claim()))
+
+    def test_ends_and_purge(self):
+        self.hold(item(A, '1'), item(A, '2'), item(A, '3'), item(B, '4'))
+        claims = {claim.server_uuid: claim for claim in self.claim()}
+        one, two, _three = claims[A].events
+        ended = {one.seq: (base.State.EXPIRED, 'late'), two.seq: (base.State.REFUSED, 'no' * 500)}
+        gone = {claims[B].events[0].seq: (base.State.GONE, 'no more')}
+        self.store.settle(
+            'worker', [settled(claims[A], ended=ended, reason='silent'), settled(claims[B], ended=gone)]
+        )
+        self.assertEqual(['3'], [record.event.tag for record in self.held()])
+        # The host is that of a settlement which names none any more.
+        self.assertEqual([1, 0, 1], self.rows())
+        found = [(r.event.tag, r.state, r.hosts, r.attempts, r.request_id) for r in self.ended()]
+        self.assertEqual(
+            [
+                ('1', base.State.EXPIRED, ('one',), 1, 'req-2'),
+                ('2', base.State.REFUSED, ('one',), 1, 'req-2'),
+                ('4', base.State.GONE, ('one',), 1, 'req-2'),
+            ],
+            found,
+        )
+        self.assertEqual(0, self.store.purge(60.0))
+        with self.later(61):
+            self.assertEqual(3, self.store.purge(60.0))
+        self.assertEqual([], self.ended())
+
+
+class RaceScenarios(StoreCase):
+    #: How often each of the threads holds something.
+    ROUNDS = 100
+
+    def test_nothing_is_lost_between_hold_and_settle(self):
+        """Two workers deliver what three threads hold for the same servers, and hosts make it due."""
+        order = [[A, B, C], [C, A], [B, C, A]]
+        ends = threading.Event()
+        lock, delivered = threading.Lock(), collections.defaultdict(list)
+
+        def hold(name, servers):
+            for number in range(self.ROUNDS):
+                self.hold(*(item(server, f'{name} {number}') for server in servers))
+
+        def work(name):
+            while True:
+                last = ends.is_set()
+                claims = self.claim(name)
+                with lock:
+                    for claim in claims:
+                        delivered[claim.server_uuid] += [held.event.tag for held in claim.events]
+                self.store.settle(name, [settled(claim) for claim in claims])
+                if last and not claims:
+                    return
+
+        def wake():
+            while not ends.wait(0.01):
+                self.store.make_due(hosts=['one'])
+
+        def hold_all():
+            with contextlib.ExitStack() as stack:
+                stack.callback(ends.set)
+                self.at_once(*(lambda n=n, s=s: hold(n, s) for n, s in zip('xyz', order, strict=True)))
+
+        self.at_once(hold_all, wake, lambda: work('first'), lambda: work('second'))
+        for server in (A, B, C):
+            names = [name for name, servers in zip('xyz', order, strict=True) if server in servers]
+            self.assertEqual(self.ROUNDS * len(names), len(delivered[server]))
+            for name in names:
+                numbers = [int(tag.split()[1]) for tag in delivered[server] if tag.startswith(name)]
+                self.assertEqual(list(range(self.ROUNDS)), numbers)
+        self.assertEqual([0, 0, 0], self.rows())
+
+
+class InspectionScenarios(StoreCase):
+    def setUp(self):
+        super().setUp()
+        self.patch(inspection, 'PAGE', 2)
+        self.hold(
+            *(item(A, str(n), hosts=['one']) for n in range(3)),
+            *(item(B, str(n), hosts=['two']) for n in range(3)),
+            item(C, hosts=['three', '"a']),
+            retry_after=60.0,
+        )
+
+    def end(self, server, state=base.State.EXPIRED):
+        self.store.make_due(servers=[server])
+        (claim,) = self.claim()
+        ended = {held.seq: (state, 'why') for held in claim.events}
+        self.store.settle('worker', [settled(claim, ended=ended)])
+
+    def chosen(self, **kwargs):
+        records = self.inspection.records(inspection.Selection(**kwargs))
+        return [(record.event.server_uuid, record.event.tag, str(record.state)) for record in records]
+
+    def test_filters(self):
+        self.end(B)
+        of_a = [(A, str(n), 'held') for n in range(3)]
+        of_b = [(B, str(n), 'expired') for n in range(3)]
+        of_c = [(C, None, 'held')]
+        self.assertEqual([*of_a, *of_c, *of_b], self.chosen())
+        self.assertEqual([*of_a, *of_c], self.chosen(state=base.State.HELD))
+        self.assertEqual(of_b, self.chosen(state=base.State.EXPIRED))
+        self.assertEqual([], self.chosen(state=base.State.GONE))
+        self.assertEqual(of_a, self.chosen(server_uuid=A))
+        self.assertEqual(of_a, self.chosen(host='one'))
+        self.assertEqual(of_b, self.chosen(host='two'))
+        self.assertEqual([], self.chosen(host='two', server_uuid=A))
+        some = [record.event.id for record in self.inspection.records()][2::3]
+        self.assertEqual([of_a[2], of_b[1]], self.chosen(event_ids=frozenset(some)))
+
+    def test_host_is_found_by_its_whole_name(self):
+        self.end(C)
+        for host, number in (
+            ('"a', 1),
+            ('a', 0),
+            ('"A', 0),
+            ('THREE', 0),
+            ('thre_', 0),
+            ('%', 0),
+            ('three', 1),
+        ):
+            self.assertEqual(number, len(self.chosen(host=host)), host)
+
+    def test_a_limit_reads_no_more_than_it_needs(self):
+        with databases.statements(self.database) as sent:
+            next(self.inspection.records())
+        # A page of events, and its hosts.
+        self.assertEqual(2, len(sent), sent)
+
+    def test_drop(self):
+        self.end(B)
+        self.assertEqual(
+            1, self.inspection.drop(inspection.Selection(server_uuid=B, event_ids=self.ids(B)[:1]))
+        )
+        self.assertEqual(2, self.inspection.drop(inspection.Selection(state=base.State.EXPIRED)))
+        self.assertEqual(1, self.inspection.drop(inspection.Selection(event_ids=self.ids(A)[:1])))
+        self.assertEqual([2, 3, 3], self.rows())
+        self.assertEqual(2, self.inspection.drop(inspection.Selection(host='one')))
+        self.assertEqual([(C, None, 'held')], self.chosen())
+        self.assertEqual([1, 2, 1], self.rows())
+
+    def drop(self, **kwargs):
+        return self.inspection.drop(inspection.Selection(**kwargs))
+
+    def ids(self, server):
+        records = self.inspection.records(inspection.Selection(server_uuid=server))
+        return [record.event.id for record in records]
+
+    def test_drop_while_it_is_tried(self):
+        self.store.make_due(servers=[A, B])
+        claims = self.claim()
+        self.assertEqual(3, self.drop(server_uuid=A))
+        self.assertEqual(1, self.drop(event_ids=frozenset(self.ids(B)[1:2])))
+        self.store.settle('worker', [settled(claim, reason='silent', retry_after=9.0) for claim in claims])
+        self.assertEqual([(B, '0', 'held'), (B, '2', 'held'), (C, None, 'held')], self.chosen())
+        self.assertEqual(frozenset({B, C}), self.store.servers(9))
+
+    def test_put_back(self):
+        self.end(B)
+        again = self.ended()
+        self.hold(item(B, 'new', hosts=['two']), retry_after=60.0)
+        self.assertEqual(3, self.inspection.put_back(again, ttl=lambda event: 77.0))
+        self.assertEqual(0, self.inspection.put_back(again, ttl=lambda event: 77.0))
+        self.assertEqual(['new', '0', '1', '2'], [tag for _server, tag, _state in self.chosen(server_uuid=B)])
+        self.assertEqual([], self.chosen(state=base.State.EXPIRED))
+        self.assertEqual(1, self.inspection.make_due(inspection.Selection(event_ids=frozenset(self.ids(B)))))
+        (claim,) = self.claim()
+        self.assertEqual([77] * 3, [round(held.remaining) for held in claim.events[1:]])
+        self.assertEqual(('two',), self.held(server_uuid=B)[0].hosts)
+
+    def test_put_back_of_what_was_sent_again_meanwhile(self):
+        event = self.held(server_uuid=C)[0].event
+        self.end(C)
+        self.hold(item(C, event=event))
+        self.assertEqual(1, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
+        self.assertEqual([(C, None, 'held')], self.chosen(server_uuid=C))
+
+    def test_make_due(self):
+        self.assertEqual(1, self.inspection.make_due(inspection.Selection(host='two')))
+        self.assertEqual([B], [claim.server_uuid for claim in self.claim()])
+        self.assertEqual(1, self.inspection.make_due(inspection.Selection(server_uuid=A)))
+        self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
+        self.assertEqual(3, self.inspection.make_due())
+        self.assertEqual([C], [claim.server_uuid for claim in self.claim()])
+
+    def test_insist(self):
+        known = self.ids(A)
+        inspection.insist(self.inspection.records(), known)
+        unknown = self.assertRaises(
+            exceptions.NoSuchEvent, inspection.insist, self.inspection.records(), [*known, 'nonsense']
+        )
+        self.assertIn('nonsense', str(unknown))
