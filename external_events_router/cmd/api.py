@@ -37,6 +37,7 @@ from external_events_router.api import intake
 from external_events_router.api import router_client
 from external_events_router.cmd import front
 from external_events_router.cmd import startup
+from external_events_router.cmd import tls
 
 LOG = log.getLogger(__name__)
 
@@ -97,6 +98,7 @@ def usable(conf: cfg.ConfigOpts) -> bool:
             raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
         startup.check(conf)
         front.check(conf)
+        tls.server_options(conf)
     except exceptions.RouterError as exc:
         problem = str(exc)
     else:
@@ -166,6 +168,7 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
         respawn_failed_workers=True,
         workers_kill_timeout=math.ceil(conf.delivery.ack_timeout + router_client.GRACE + STOP_MARGIN),
         log_dictconfig=LOGGERS,
+        **tls.server_options(conf),
     )
     server.usable = functools.partial(usable, conf)
     return server
@@ -179,6 +182,7 @@ def run(argv: Sequence[str]) -> int:
     conf = startup.load(PROG, argv)
     address = bind_address(conf.api.bind_host, conf.api.bind_port)
     allow_files(conf.api.max_connections + OTHER_FILES)
+    tls.server_options(conf)
     rpc.check_broker(conf)
     front.check(conf)
     # NOTE: not forked: a worker must begin with nothing of this process, and
