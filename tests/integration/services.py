@@ -40,6 +40,10 @@ class RabbitMQ(fixtures.Fixture):
 
     ADDRESS = os.environ.get('EER_TEST_RABBITMQ', 'rabbit://guest:guest@127.0.0.1:5672/')
 
+    def __init__(self, *, password=None):
+        """:param password: of a user of the test's own; None: the address says who"""
+        self._password = password
+
     def _setUp(self):
         url = sa.make_url(self.ADDRESS)
         try:
@@ -49,8 +53,12 @@ class RabbitMQ(fixtures.Fixture):
         name = f'eer-test-{uuid.uuid4().hex[:12]}'
         self._control('add_vhost', name)
         self.addCleanup(self._control, 'delete_vhost', name)
+        if self._password:
+            url = url.set(username=name, password=self._password)
+            self._control('add_user', name, self._password)
+            self.addCleanup(self._control, 'delete_user', name)
         self._control('set_permissions', '-p', name, url.username or 'guest', '.*', '.*', '.*')
-        self.url = f'{self.ADDRESS.rpartition("/")[0]}/{name}'
+        self.url = url.set(database=name).render_as_string(hide_password=False)
 
     def _control(self, *arguments):
         try:
