@@ -35,7 +35,7 @@ class Broker(fixtures.Fixture):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = deployment.free_port()
         self.environment = self._environment()
-        (self.folder / 'rabbitmq.conf').write_text(f'listeners.tcp.1 = 127.0.0.1:{self.port}\n')
+        (self.folder / 'rabbitmq.conf').write_text(self.configuration())
         (self.folder / 'plugins').write_text('[].\n')
         (self.folder / 'empty').touch()
         # NOTE: else the node starts one in the background, which would outlive it.
@@ -46,6 +46,10 @@ class Broker(fixtures.Fixture):
         )
         self.useFixture(self.process)
         self.wait()
+
+    def configuration(self):
+        """What stands in its ``rabbitmq.conf``."""
+        return f'listeners.tcp.1 = 127.0.0.1:{self.port}\n'
 
     def url(self, port=None):
         """For ``[DEFAULT] transport_url``.

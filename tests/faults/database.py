@@ -52,13 +52,17 @@ class Server(fixtures.Fixture):
         self.process = self.useFixture(
             deployment.Process(self.SCHEME.partition('+')[0], self.command(), self.folder, user=self.user())
         )
-        self.url = f'{self._address}/{NAME}'
+        self.url = f'{self._address}/{NAME}{self.query()}'
         self.wait()
         with self.connection(None) as connection:
             connection.exec_driver_sql(f'CREATE DATABASE {NAME}')
 
     def user(self):
         """Who runs it; None: who runs the tests."""
+
+    def query(self):
+        """What a URL says beyond the name of a database."""
+        return ''
 
     def wait(self):
         """Wait until it takes connections."""
@@ -94,7 +98,7 @@ class Server(fixtures.Fixture):
     def connection(self, name=NAME):
         """A connection of our own, each statement for itself."""
         engine = sa.create_engine(
-            f'{self._address}/{self.HOME if name is None else name}',
+            f'{self._address}/{self.HOME if name is None else name}{self.query()}',
             poolclass=sa.pool.NullPool,
             isolation_level='AUTOCOMMIT',
             connect_args={'connect_timeout': CONNECT_TIMEOUT},
