@@ -141,7 +141,10 @@ class Courier:
         return bool(batch.claims)
 
     def _schedule(self) -> None:
-        while self._wait():
+        # NOTE: at once for the first time: until it has learned what is held,
+        # a worker takes everything for it.
+        going_on = True
+        while going_on:
             try:
                 while self._claim_some():
                     pass
@@ -155,6 +158,7 @@ class Courier:
                 self._pause()
             else:
                 self._database_away.over('Held events are looked for again')
+            going_on = self._wait()
 
     def _wait(self) -> bool:
         with self._woken:

@@ -63,7 +63,7 @@ class Lifetimes:
         for name, value in conf.delivery.event_ttls.items():
             try:
                 by_name[name] = float(value)
-                known = name in events.EVENT_TYPES and by_name[name] > 0
+                known = name in events.EVENT_TYPES and 0 < by_name[name] < float('inf')
             except ValueError:
                 known = False
             if not known:
@@ -89,15 +89,17 @@ class Keeper:
         self._pool = pools.DaemonPool(THREADS, 'hold')
         self._not_asked = trouble.Trouble(LOG)
         self._not_held = trouble.Trouble(LOG)
-        # Guards both sets; the second is what was held since learning began.
+        # Guards both sets; the second is what was held since learning began. The
+        # first is None until something was learned.
         self._lock = threading.Lock()
-        self._known: frozenset[str] = frozenset()
+        self._known: frozenset[str] | None = None
         self._news: set[str] = set()
 
     def busy(self, server_uuids: Collection[str], *, deadline: float) -> frozenset[str]:
         """The servers that have something held, behind which later events must go.
 
-        While the database is away: as far as this worker knows.
+        While the database is away: as far as this worker knows. One that has not
+        learned anything yet takes every server for one of them.
 
         :param deadline: an instant of ``time.monotonic()``
         """
@@ -116,7 +118,10 @@ class Keeper:
                 _text(exc),
             )
             with self._lock:
-                return self._known.union(self._news).intersection(server_uuids)
+                # NOTE: a worker that takes a dead one's place starts while the
+                # machine is busy with that, and its first question takes long.
+                known = frozenset(server_uuids) if self._known is None else self._known
+                return known.union(self._news).intersection(server_uuids)
         self._not_asked.over('It is known again which servers have held events')
         return found
 
@@ -146,7 +151,9 @@ class Keeper:
         :raises DatabaseUnavailable: the database cannot be asked
         """
         with self._lock:
-            self._known, self._news = self._known | self._news, set()
+            if self._known is not None:
+                self._known |= self._news
+                self._news = set()
         known = self.store.servers(REMEMBERED)
         with self._lock:
             self._known = known
