@@ -5,7 +5,7 @@ or an answer that nobody takes alone, for ever. What the kernel counts per socke
 tells the three states of a connection, and how long each lasts:
 
 * idle: the last bytes went out, or none came yet;
-* asking: the last bytes came in, and nothing has gone out since;
+* asking: bytes came in, and nothing has gone out since;
 * stuck: bytes wait to go out, and next to none of them does.
 
 The watch closes those that are in their state for too long, and has less
@@ -46,7 +46,7 @@ SHORT = 0.9
 IDLE_WHEN_SHORT = 1.0
 
 #: How many times as long as a request's handling takes it may wait for it, and be handled.
-QUEUEING = 5
+QUEUEING = 3
 
 #: Bytes per second below which an answer is not being taken.
 LEAST_RATE = 16 * 1024
@@ -64,12 +64,14 @@ class Patience:
     """Seconds that a connection may be in a state.
 
     :ivar idle: without a request
+    :ivar idle_when_short: the same where places are short
     :ivar asking: from the first bytes of a request to its answer
     :ivar asking_when_short: the same where places are short
     :ivar stuck: with an answer that is not taken
     """
 
     idle: float
+    idle_when_short: float
     asking: float
     asking_when_short: float
     stuck: float
@@ -117,6 +119,7 @@ class Watch:
         patience = Patience(
             # NOTE: the server's own bound comes first, where it has one.
             idle=conf.api.idle_timeout + INTERVAL,
+            idle_when_short=IDLE_WHEN_SHORT,
             asking=conf.api.request_timeout + QUEUEING * handling,
             asking_when_short=handling + INTERVAL,
             stuck=conf.api.request_timeout,
@@ -171,14 +174,15 @@ class Watch:
         """Seconds that a connection is idle, asking and stuck; 0 for what it is not."""
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
         sent_ago, received_ago = _AGES.unpack_from(info)
-        acked, _received, unsent = _COUNTS.unpack_from(info)
+        acked, received, unsent = _COUNTS.unpack_from(info)
         seen = self._seen.setdefault(name, _Seen(acked=acked, at=now))
         taken, seen.acked = acked - seen.acked, acked
         slow = unsent and taken <= LEAST_RATE * (now - seen.at)
         seen.at = now
         seen.stuck_since = (seen.stuck_since or now) if slow else None
-        # NOTE: where both ages are equal, the answer took less than a tick.
-        asking = received_ago < sent_ago
+        # NOTE: ages are in ticks of the kernel. Where both are equal, what came
+        # may have been answered at once, or be the next request.
+        asking = received > 0 and received_ago <= sent_ago
         if not asking:
             seen.asking_since = None
         elif taken or seen.asking_since is None:
@@ -196,7 +200,7 @@ class Watch:
         patience = self._patience
         most_idle, most_asking = patience.idle, patience.asking
         if len(ours) >= SHORT * self._places or self._is_short():
-            most_idle = min(most_idle, IDLE_WHEN_SHORT)
+            most_idle = min(most_idle, patience.idle_when_short)
             most_asking = min(most_asking, patience.asking_when_short)
         closed = 0
         for name, (fd, (idle, asking, stuck)) in ours.items():

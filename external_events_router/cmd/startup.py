@@ -14,6 +14,7 @@ from oslo_log import log
 
 from external_events_router import conf as router_conf
 from external_events_router import exceptions
+from external_events_router.cmd import log_lines
 from external_events_router.conf import database
 from external_events_router.conf import opts
 
@@ -58,6 +59,7 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
 def set_up_log(conf: cfg.ConfigOpts) -> None:
     """Log as the configuration says; again, in a process that was forked after it was read anew."""
     log.setup(conf, PROJECT, version())
+    log_lines.install()
 
 
 def check(conf: cfg.ConfigOpts) -> None:

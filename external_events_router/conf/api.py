@@ -180,7 +180,7 @@ Seconds that a request may take to come in, headers and body, from its first
 byte; and that an answer may wait for a client that does not take it. Then the
 connection is closed. Not to the second: while a request waits for its thread or
 its hosts nothing more of it is awaited, and the bound is longer by what that may
-take, five times ``[delivery] ack_timeout`` and a few seconds. Where connections
+take, three times ``[delivery] ack_timeout`` and three seconds. Where connections
 are short it is shorter, ``[delivery] ack_timeout`` and two seconds.
 """,
     ),

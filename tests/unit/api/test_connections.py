@@ -8,10 +8,10 @@ import time
 from external_events_router.api import connections
 from tests import base
 
-PATIENCE = connections.Patience(idle=5.0, asking=20.0, asking_when_short=3.0, stuck=10.0)
+PATIENCE = connections.Patience(idle=5.0, idle_when_short=0.1, asking=20.0, asking_when_short=3.0, stuck=10.0)
 
 #: Seconds that the kernel may take for what it does at once.
-AT_ONCE = 0.2
+AT_ONCE = 0.05
 
 
 class WatchTest(base.TestCase):
@@ -49,7 +49,7 @@ class WatchTest(base.TestCase):
         _, server = self.connect()
         quick = self.watch(places=1)
         self.assertEqual(0, quick.look(self.began))
-        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         # There is room: it may stay.
         self.assertEqual(0, self.watch().look(self.began))
         self.assert_open(server)
@@ -58,14 +58,14 @@ class WatchTest(base.TestCase):
 
     def test_memory_may_be_short_instead(self) -> None:
         _, server = self.connect()
-        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(1, self.watch(short=True).look(self.began))
         self.assert_closed(server)
 
     def test_a_request_that_trickles_in(self) -> None:
         client, server = self.connect()
         watch = self.watch()
-        for second in range(0, 21, 5):
+        for second in range(0, 20, 5):
             self.let_pass(0.02)
             client.sendall(b'x')
             server.recv(10)
@@ -82,6 +82,21 @@ class WatchTest(base.TestCase):
         self.assertEqual(0, watch.look(self.began))
         self.assertEqual(0, watch.look(self.began + 2))
         self.assertEqual(1, watch.look(self.began + 4))
+
+    def test_a_request_that_came_with_the_connection_is_not_silence(self) -> None:
+        for answered in (False, True):
+            client, server = self.connect()
+            client.sendall(b'x')
+            if answered:
+                server.recv(10)
+                server.sendall(b'y')
+                client.recv(10)
+                client.sendall(b'x')
+            watch = self.watch(places=1)
+            self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
+            self.assertEqual(0, watch.look(self.began + PATIENCE.idle_when_short + AT_ONCE))
+            client.close()
+            server.close()
 
     def test_an_answer_begins_it_anew(self) -> None:
         client, server = self.connect()
@@ -140,13 +155,13 @@ class WatchTest(base.TestCase):
         server, _ = other.accept()
         self.addCleanup(server.close)
         server.settimeout(0)
-        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(0, self.watch(short=True).look(self.began))
         self.assert_open(server)
 
     def test_the_log_says_how_many_and_not_for_each(self) -> None:
         for _ in range(3):
             self.connect()
-        self.let_pass(connections.IDLE_WHEN_SHORT + AT_ONCE)
+        self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(3, self.watch(places=3).look(self.began))
         self.assertEqual(1, self.logs.output.count('closed 3 connections'))
