@@ -94,9 +94,16 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
     # request, those without a token too.
     _check_plugin(conf)
 
+    for group, options in auth_token.list_opts():
+        conf.register_opts(options, group=group)
+    overrides = {'cache': CACHE_KEY}
+    if conf[GROUP].service_type:
+        # NOTE: by then, an application credential's access rules are held
+        # against the catalog of its token.
+        overrides['include_service_catalog'] = 'true'
+
     def wrap(app: WSGIApp) -> WSGIApp:
-        overrides: dict[str, Any] = {'oslo_config_config': conf, 'cache': CACHE_KEY}
-        tokens: WSGIApp = Tokens(app, overrides)
+        tokens: WSGIApp = Tokens(app, {**overrides, 'oslo_config_config': conf})
         if conf[GROUP].memcached_servers:
             return tokens
         return _remember(tokens, token_cache.TokenCache(conf.api.token_cache_size))
@@ -105,7 +112,7 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
 
 
 def set_middleware_defaults() -> None:
-    """Our bounds for the middleware, where the operator sets none."""
+    """Our defaults for the middleware: bounds, and no catalogs."""
     for _, options in auth_token.AUTH_TOKEN_OPTS:
         cfg.set_defaults(options, http_connect_timeout=CONNECT_TIMEOUT, http_request_max_retries=MAX_RETRIES)
 

@@ -61,10 +61,10 @@ this number are taken in, and wait.
         help="""
 Tokens that each worker process of the front remembers as valid, so that Keystone
 is not asked about them with every request; beyond it the one that was not used
-for longest is forgotten. Each takes some kilobytes, mostly its catalog. How long
-they are remembered is ``[keystone_authtoken] token_cache_time``, in seconds: a
-token that is revoked meanwhile is accepted until then, one that expires is not.
-Not used where ``[keystone_authtoken] memcached_servers`` is set.
+for longest is forgotten. Each takes about a kilobyte. How long they are
+remembered is ``[keystone_authtoken] token_cache_time``, in seconds: a token that
+is revoked meanwhile is accepted until then, one that expires is not. Not used
+where ``[keystone_authtoken] memcached_servers`` is set.
 """,
     ),
     cfg.StrOpt(
