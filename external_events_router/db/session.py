@@ -200,7 +200,12 @@ def translated() -> Iterator[None]:
     """
     try:
         yield
-    except (db_exception.DBError, sa.exc.SQLAlchemyError) as exc:
+    except (
+        db_exception.DBError,
+        sa.exc.SQLAlchemyError,
+        # NOTE: a driver's own, of a TLS file that is missing.
+        OSError,
+    ) as exc:
         raise exceptions.DatabaseUnavailable(reason=_what_it_said(exc)) from exc
 
 
