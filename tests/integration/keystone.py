@@ -61,11 +61,18 @@ class Keystone(fixtures.Fixture):
     :ivar process: the process that serves; see :meth:`restart`
     """
 
+    def __init__(self, *, certificate=(), ca=None):
+        """:param certificate: files of a certificate and its key, to serve HTTPS
+        :param ca: file of the authority to trust
+        """
+        self._certificate = certificate
+        self._ca = ca and str(ca)
+
     def _setUp(self):
         self._bin = environment() / 'bin'
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = deployment.free_port()
-        self.url = f'http://127.0.0.1:{self.port}/v3'
+        self.url = f'{"https" if self._certificate else "http"}://127.0.0.1:{self.port}/v3'
         self._configure('keystone.conf', expiration=3600)
         for keys in ('fernet', 'receipts'):
             (self.folder / keys).mkdir(mode=0o700)
@@ -93,11 +100,10 @@ class Keystone(fixtures.Fixture):
         self.process.start()
         self._wait_for(self.process, self.port)
 
-    def serve(self, name, port, *, expiration=3600, certificate=()):
+    def serve(self, name, port, *, expiration=3600):
         """A further process over the same data.
 
         :param expiration: seconds that its new tokens are valid
-        :param certificate: files of a certificate and its key, to serve HTTPS
         """
         config = self._configure(f'{name}.conf', expiration=expiration)
         process = self.useFixture(
@@ -109,7 +115,7 @@ class Keystone(fixtures.Fixture):
                     '-P',
                     pathlib.Path(__file__).with_name('keystone_server.py'),
                     port,
-                    *certificate,
+                    *self._certificate,
                 ],
                 self.folder,
                 environment={**os.environ, 'OS_KEYSTONE_CONFIG_FILES': str(config)},
@@ -153,7 +159,7 @@ class Keystone(fixtures.Fixture):
         auth = v3.Password(
             auth_url=url or self.url, username=user, password=PASSWORD, user_domain_id='default', **scope
         )
-        return session.Session(auth=auth)
+        return session.Session(auth=auth, verify=self._ca or True)
 
     def endpoint(self, service_type, url, *, region, name='nova'):
         """An entry of the catalog, for a region of its own."""

@@ -1,0 +1,297 @@
+"""Every connection of the service over TLS: clients, broker, database and Keystone.
+
+Broker, databases and Keystone take nothing but TLS; broker and PostgreSQL want a
+certificate of the test's authority, too, and so does the front.
+"""
+
+import json
+import signal
+import ssl
+import subprocess
+
+import requests
+
+from tests import base
+from tests.faults import broker
+from tests.faults import database
+from tests.integration import certificates
+from tests.integration import deployment
+from tests.integration import keystone
+
+SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
+EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
+KEY_PASSWORD = 'key-7b3e9d1f'
+
+
+class TLSBroker(broker.Broker):
+    """A node that listens with TLS alone, and asks for a certificate."""
+
+    def __init__(self, authority):
+        self._authority = authority
+
+    def configuration(self):
+        certificate, key = self._authority.issue('broker')
+        return (
+            'listeners.tcp = none\n'
+            f'listeners.ssl.1 = 127.0.0.1:{self.port}\n'
+            f'ssl_options.cacertfile = {self._authority.certificate}\n'
+            f'ssl_options.certfile = {certificate}\n'
+            f'ssl_options.keyfile = {key}\n'
+            'ssl_options.verify = verify_peer\n'
+            'ssl_options.fail_if_no_peer_cert = true\n'
+        )
+
+
+class TLSPostgreSQL(database.PostgreSQL):
+    """A cluster that takes TLS alone, and asks for a certificate."""
+
+    def __init__(self, authority, query):
+        self._authority = authority
+        self._query = query
+
+    def prepare(self):
+        super().prepare()
+        (self.folder / 'data' / 'pg_hba.conf').write_text(
+            'hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n'
+        )
+
+    def command(self):
+        certificate, key = self._authority.issue('database', owner=self.user())
+        files = {
+            'ssl_ca_file': self._authority.certificate,
+            'ssl_cert_file': certificate,
+            'ssl_key_file': key,
+        }
+        return [*super().command(), '--ssl=on', *(f'--{name}={file}' for name, file in files.items())]
+
+    def query(self):
+        return '?' + '&'.join(f'{name}={value}' for name, value in self._query.items())
+
+
+class TLSMariaDB(database.MariaDB):
+    """A server that takes TLS alone."""
+
+    def __init__(self, authority):
+        self._authority = authority
+
+    def command(self):
+        certificate, key = self._authority.issue('database')
+        files = {'ssl-ca': self._authority.certificate, 'ssl-cert': certificate, 'ssl-key': key}
+        options = [f'--{name}={file}' for name, file in files.items()]
+        return [*super().command(), '--require-secure-transport=1', *options]
+
+    def query(self):
+        return f'?ssl_ca={self._authority.certificate}'
+
+
+class TLSDeployment(deployment.Deployment):
+    """A front whose answers are asked for with HTTPS."""
+
+    def __init__(self, *, authority, **options):
+        super().__init__(**options)
+        self.http = requests.Session()
+        self.http.verify = str(authority.certificate)
+        self.http.cert = tuple(map(str, authority.issue('client')))
+
+    def _answers(self):
+        self.url = f'https://127.0.0.1:{self.port}'
+        try:
+            return self.http.get(f'{self.url}/healthcheck', timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+
+class TLSTest(base.TestCase):
+    """One deployment for all; each test leaves it working."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.authority = cls.use(certificates.Authority())
+        cls.client_files = cls.authority.issue('service')
+        certificate, key = cls.client_files
+        rabbit = cls.use(TLSBroker(cls.authority))
+        postgres = cls.use(
+            TLSPostgreSQL(
+                cls.authority,
+                {
+                    'sslmode': 'verify-full',
+                    'sslrootcert': cls.authority.certificate,
+                    'sslcert': certificate,
+                    'sslkey': key,
+                },
+            )
+        )
+        identity = cls.use(
+            keystone.Keystone(certificate=cls.authority.issue('keystone'), ca=cls.authority.certificate)
+        )
+        cls.sender = identity.user('nova', 'service')
+        cls.front_files = cls.authority.issue('front', password=KEY_PASSWORD)
+        cls.router = cls.use(
+            TLSDeployment(
+                authority=cls.authority,
+                transport_url=rabbit.url(),
+                connection=postgres.url,
+                hosts=['host-a'],
+                hosts_of={SERVER: ['host-a']},
+                oslo_messaging_rabbit__ssl='true',
+                oslo_messaging_rabbit__ssl_ca_file=cls.authority.certificate,
+                oslo_messaging_rabbit__ssl_cert_file=certificate,
+                oslo_messaging_rabbit__ssl_key_file=key,
+                api__auth_strategy='keystone',
+                api__tls_cert_file=cls.front_files[0],
+                api__tls_key_file=cls.front_files[1],
+                api__tls_key_password=KEY_PASSWORD,
+                api__tls_client_ca_file=cls.authority.certificate,
+                **identity.options('nova', cafile=cls.authority.certificate),
+            )
+        )
+
+    @classmethod
+    def use(cls, fixture):
+        fixture.setUp()
+        cls.addClassCleanup(fixture.cleanUp)
+        return fixture
+
+    def post(self, **arguments):
+        return self.router.http.post(
+            f'{self.router.url}/v2.1/os-server-external-events',
+            json={'events': [EVENT]},
+            headers={'X-Auth-Token': self.sender.get_token()},
+            timeout=deployment.PATIENCE,
+            **arguments,
+        )
+
+    def test_an_event_arrives(self):
+        answer = self.post()
+        self.assertEqual(
+            (200, [200]), (answer.status_code, [each['code'] for each in answer.json()['events']])
+        )
+        document = self.router.http.get(self.router.url, timeout=60).json()
+        self.assertTrue(document['versions'][0]['links'][0]['href'].startswith('https://'), document)
+
+    def test_whom_the_front_lets_in(self):
+        self.assertRaises(requests.exceptions.SSLError, self.post, verify=True)
+        self.assertRaises(
+            requests.exceptions.ConnectionError,
+            requests.get,
+            self.router.url,
+            timeout=60,
+            verify=self.router.http.verify,
+        )
+        plain = self.router.url.replace('https', 'http')
+        self.assertRaises(requests.exceptions.ConnectionError, requests.get, plain, timeout=60)
+
+    def test_a_certificate_is_replaced_without_a_restart(self):
+        before = self.serial_number()
+        self.authority.issue('front', password=KEY_PASSWORD)
+        self.router.api.process.send_signal(signal.SIGHUP)
+        deployment.wait_until(lambda: self.serial_number() != before, 'the new certificate')
+        self.assertEqual(200, self.post().status_code)
+
+    def serial_number(self):
+        return ssl.get_server_certificate(('127.0.0.1', self.router.port), timeout=60)
+
+    def test_a_broker_that_is_not_trusted_is_said_at_start(self):
+        stranger = self.useFixture(certificates.Authority()).certificate
+        status, text = self.run_front(oslo_messaging_rabbit__ssl_ca_file=stranger)
+        self.assertEqual(1, status)
+        self.assertIn('[DEFAULT] transport_url: no broker can be reached', text)
+        self.assertIn('certificate verify failed', text)
+
+    def test_files_that_cannot_be_used_are_said_at_start(self):
+        for option, value, says in (
+            ('tls_key_password', 'wrong', '[api] tls_cert_file: cannot be used with tls_key_file'),
+            ('tls_cert_file', '', '[api] tls_cert_file: is not set'),
+            ('tls_client_ca_file', '/nonexistent/ca.pem', '[api] tls_client_ca_file: [Errno 2]'),
+            ('tls_min_version', '1.0', '[api] tls_min_version'),
+        ):
+            status, text = self.run_front(**{f'api__{option}': value})
+            self.assertEqual(1, status, text)
+            self.assertIn(says, text)
+            self.assertNotIn('Traceback', text)
+            self.assertNotIn(KEY_PASSWORD, text)
+
+    def test_keystone_that_is_not_trusted_is_503(self):
+        stranger = self.useFixture(certificates.Authority()).certificate
+        port = deployment.free_port()
+        config = self.router.write_config(
+            'stranger.conf', keystone_authtoken__cafile=stranger, api__bind_port=port, api__workers=1
+        )
+        self.useFixture(
+            deployment.Process(
+                'stranger',
+                [deployment.BIN / 'external-events-api', '--config-file', config],
+                self.router.folder,
+            )
+        )
+        url = f'https://127.0.0.1:{port}'
+
+        def answers():
+            try:
+                return self.router.http.get(f'{url}/healthcheck', timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        deployment.wait_until(answers, 'the front')
+        answer = self.router.http.post(
+            f'{url}/v2.1/os-server-external-events',
+            data=json.dumps({'events': [EVENT]}),
+            headers={'X-Auth-Token': self.sender.get_token(), 'Content-Type': 'application/json'},
+            timeout=60,
+        )
+        self.assertEqual(503, answer.status_code, answer.text)
+
+    def run_front(self, **options):
+        port = deployment.free_port()
+        config = self.router.write_config('changed.conf', api__bind_port=port, **options)
+        process = self.useFixture(
+            deployment.Process(
+                'changed',
+                [deployment.BIN / 'external-events-api', '--config-file', config],
+                self.router.folder,
+            )
+        )
+        return process.process.wait(deployment.PATIENCE), process.text()
+
+
+class MariaDBTest(base.TestCase):
+    """The other database: by the service's own connections, without the rest of it."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def setUp(self):
+        super().setUp()
+        authority = self.useFixture(certificates.Authority())
+        self.server = self.useFixture(TLSMariaDB(authority))
+
+    def manage(self, connection):
+        config = self.server.folder / 'router.conf'
+        config.write_text(f'[database]\nconnection = {connection}\n')
+        return subprocess.run(
+            [deployment.BIN / 'external-events-manage', '--config-file', config, 'db', 'upgrade'],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=deployment.PATIENCE,
+        )
+
+    def test_who_is_trusted(self):
+        stranger = self.useFixture(certificates.Authority()).certificate
+        plain = self.server.url.partition('?')[0]
+        for query, says in (
+            ('?ssl_disabled=true', 'OperationalError'),
+            (f'?ssl_ca={stranger}', 'certificate verify failed'),
+            ('?ssl_ca=/nonexistent/ca.pem', 'No such file'),
+        ):
+            done = self.manage(plain + query)
+            self.assertEqual(1, done.returncode, done.stderr)
+            self.assertIn('the database did not answer', done.stderr)
+            self.assertIn(says, done.stderr)
+            self.assertNotIn('Traceback', done.stderr)
+        self.assertEqual(0, self.manage(self.server.url).returncode)
+        with self.server.connection() as connection:
+            version = connection.exec_driver_sql("SHOW STATUS LIKE 'Ssl_version'").one()[1]
+        self.assertTrue(version.startswith('TLS'), version)
