@@ -81,6 +81,11 @@ class TestAudit(base.TestCase):
         record = [handled(n, server=OTHER, host=host) for host in ('host-b', 'host-a') for n in (1, 2)]
         self.check(events, record)
 
+    def test_out_of_order_on_two_hosts_is_one_event(self):
+        events = [told(1, server=OTHER), told(2, server=OTHER)]
+        record = [handled(n, server=OTHER, host=host) for host in ('host-b', 'host-a') for n in (2, 1)]
+        self.check(events, record, disordered=(f'{OTHER}.1',))
+
     def test_again_behind_a_later_one_in_another_life_keeps_the_order(self):
         self.check([told(1), told(2)], [handled(1), handled(2), handled(1, incarnation='2')])
 
