@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
+import functools
 import random
 import threading
 import time
@@ -105,18 +105,14 @@ class Runner:
         :returns: the tags of events that were handled and never sent
         """
         book = self._site.book
-        told, handled = book.told(), book.handled()
-        audit = ledger.audit(
-            told,
-            handled,
-            book.places,
-            bound=sites.BOUND + SLACK,
-            expired=self._site.expired(),
-            others=book.begun(),
-        )
+        told, handled, bound = book.told(), book.handled(), sites.BOUND + SLACK
+        audit = functools.partial(ledger.audit, told, handled, book.places, bound=bound, others=book.begun())
+        found = audit()
+        if found.lost:
+            found = audit(expired=self._site.expired())
         for row in self.rows:
-            row.judge(told, audit)
-        return audit.strangers
+            row.judge(told, found)
+        return found.strangers
 
     def _row(self, name, text, act):
         row = Row(name, text, began=self.rows[-1].ended if self.rows else time.monotonic())
@@ -172,11 +168,6 @@ def draw(faults, rnd):
     first = rnd.choice(faults)
     others = [fault for fault in faults if not fault.touches & first.touches]
     return [first, rnd.choice(others)] if others and rnd.random() < 1 / 3 else [first]
-
-
-def as_json(row):
-    """A row for programs, with the tags of what went wrong."""
-    return json.dumps(dataclasses.asdict(row))
 
 
 def pairs(names):
