@@ -27,6 +27,7 @@ from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.api import app as api_app
+from external_events_router.api import connections
 from external_events_router.cmd import demo
 from external_events_router.cmd import signals
 from external_events_router.cmd import startup
@@ -130,18 +131,25 @@ def running_front(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> It
         (conf.api.bind_host, conf.api.bind_port),
         api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport)),
         numthreads=conf.api.threads,
+        request_queue_size=socket.SOMAXCONN,
+        timeout=conf.api.idle_timeout,
         shutdown_timeout=int(STOP_TIMEOUT),
     )
+    server.max_request_header_size = conf.api.max_header_bytes
+    # NOTE: cheroot's timeout is for each read alone.
+    watch = connections.Watch.from_conf(conf)
     try:
         server.prepare()
     except OSError as exc:
         raise exceptions.ConfigurationError(option='[api] bind_host, bind_port', reason=str(exc)) from exc
     thread = threading.Thread(target=server.serve, name='front')
     thread.start()
+    watch.start()
     host, port = server.bind_addr[:2]
     try:
         yield f'http://[{host}]:{port}' if _is_v6(host) else f'http://{host}:{port}'
     finally:
+        watch.stop()
         server.stop()
         thread.join()
 

@@ -250,7 +250,7 @@ async def endless_chunks(run, connection, _number):
     return await connection.answers((b'4000\r\n' + b'x' * 16384 + b'\r\n') * 4096)
 
 
-@attack('tiny-chunks', ends='', short=(2, 2), full=(64, 20))
+@attack('tiny-chunks', ends='', short=(1, 1.5), full=(64, 20))
 async def tiny_chunks(run, connection, _number):
     """Bodies in chunks of one byte."""
     run.requests += 1

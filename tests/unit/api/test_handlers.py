@@ -235,6 +235,14 @@ class LogTest(base.TestCase):
         self.assertEqual(1, len(lines), lines)
         self.assertIn('batch of 3 events: 200 x 2, 404 x 1', lines[0])
 
+    def test_the_operator_may_want_shorter_tags(self) -> None:
+        front = client.Client(api__max_tag_length=36)
+        self.assertEqual(200, front.post([{**EVENT, 'tag': 'x' * 36}]).status)
+        reply = front.post([EVENT, {**EVENT, 'tag': 'x' * 37}])
+        self.assertEqual(('badRequest', 400), reply.fault)
+        self.assertIn('events[1].tag', reply.message)
+        self.assertIn('37 characters; at most 36', reply.message)
+
     def test_no_control_character_of_a_tag_reaches_the_log(self) -> None:
         client.Client().post([{**EVENT, 'tag': 'a\n2026-01-01 CRITICAL forged\x1b[2J\u2028'}])
         self.assertIn('forged', self.logs.output)

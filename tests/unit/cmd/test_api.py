@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import pickle
+import resource
 import socket
 
 import fixtures
@@ -37,6 +38,24 @@ class BindAddressTest(base.TestCase):
         for host in ('192.0.2.1', 'no-such-host.invalid'):
             problem = self.assertRaises(exceptions.ConfigurationError, api.bind_address, host, 0)
             self.assertIn('[api] bind_host', str(problem))
+
+
+class FilesTest(base.TestCase):
+    def test_as_many_as_connections_need(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        api.allow_files(512)
+        self.assertEqual((512, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
+        api.allow_files(300)
+        self.assertEqual((512, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
+
+    def test_more_than_the_system_allows(self) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard == resource.RLIM_INFINITY:
+            self.skipTest('any number is allowed here')
+        problem = self.assertRaises(exceptions.ConfigurationError, api.allow_files, hard + 1)
+        self.assertIn('[api] max_connections', str(problem))
 
 
 class ReloadTest(base.TestCase):
@@ -79,6 +98,14 @@ class ReloadTest(base.TestCase):
         self.write(threads='8')
         server.signal_handler_reload()
         self.assertTrue(server.reload_signal)
+
+    def test_what_the_server_bounds(self) -> None:
+        self.write(max_connections='99', max_header_bytes='8192', idle_timeout='2.5')
+        self.assertTrue(api.usable(self.conf))
+        server = api.make_server(self.conf, '127.0.0.1')
+        self.assertEqual((99, 99), (server.backpressure, server.blocking_threads))
+        self.assertEqual(2500, server.http1_settings.header_read_timeout)
+        self.assertEqual(8192, server.http1_settings.max_buffer_size)
 
 
 class WorkerTest(base.TestCase):
