@@ -72,7 +72,7 @@ async def main(port, broker_port):
         await _broker(broker_port)
         gone.clear()
         server = await asyncio.start_server(serve, '127.0.0.1', port, reuse_address=True)
-        print('listening', flush=True)
+        print('listening\n', end='', flush=True)
         await gone.wait()
         server.close()
 

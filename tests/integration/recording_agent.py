@@ -40,7 +40,8 @@ def main(config_file, ledger, *hosts):
     shared.start()
     for agent in agents:
         agent.start()
-    print('ready', flush=True)
+    # NOTE: in one write, also where the output is not buffered: the log goes there, too.
+    print('ready\n', end='', flush=True)
     came.get()
     with futures.ThreadPoolExecutor(len(agents)) as stoppers:
         list(stoppers.map(Agent.stop, agents))
