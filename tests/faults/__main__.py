@@ -38,6 +38,9 @@ DATABASES = {'mariadb': database.MariaDB, 'postgresql': database.PostgreSQL, 'sq
 #: The one whose disk is small.
 SMALL = 'sqlite'
 
+#: How long the random order lasts by default.
+RANDOM_MINUTES = 5.0
+
 #: Seconds in which all must be well again: an event is held for as long, by default.
 PATIENCE = {'short': 60.0, 'long': 300.0}
 
@@ -47,11 +50,13 @@ class Stage:
     """What is broken one after the other on one site.
 
     :ivar plan: what is broken at once, in turn
-    :ivar minutes: for how long the same is broken in random order after that
+    :ivar pool: what is broken in random order after that
+    :ivar minutes: for how long
     """
 
     database: str
     plan: list[list[catalogue.Fault]]
+    pool: list[catalogue.Fault] = dataclasses.field(default_factory=list)
     minutes: float = 0.0
 
 
@@ -93,8 +98,7 @@ def _break(stage, args, rows, strangers):
                 for faults in stage.plan:
                     runner.run(*faults)
                 if stage.minutes:
-                    pool = list({fault.name: fault for faults in stage.plan for fault in faults}.values())
-                    order = runner.run_random(pool, seed=args.seed, seconds=stage.minutes * 60)
+                    order = runner.run_random(stage.pool, seed=args.seed, seconds=stage.minutes * 60)
                     print(f'in random order: {", ".join(order)}')
             strangers += runner.judge()
         finally:
@@ -113,10 +117,13 @@ def _arguments():
     parser.add_argument(
         '--only', action='append', metavar='NAME', help='these, as long as they last; a+b: at once'
     )
+    form.add_argument('--random', action='store_true', help='nothing but all in random order')
     parser.add_argument('--list', action='store_true', help='say which there are')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
     parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
-    parser.add_argument('--minutes', type=float, help='how long the random order lasts; --long: 5')
+    parser.add_argument(
+        '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'
+    )
     parser.add_argument('--rst', type=pathlib.Path, help='write the table into this file, too')
     parser.add_argument('--keep', type=pathlib.Path, help='copy logs and ledger into this folder')
     return parser.parse_args()
@@ -124,15 +131,19 @@ def _arguments():
 
 def _stages(args):
     there = {name: fault for name, fault in catalogue.FAULTS.items() if args.database in fault.databases}
+    everything = list(there.values())
     if args.only:
         plan = [[there[name] for name in names.split('+')] for names in args.only]
-        return [Stage(args.database, plan, args.minutes or 0.0)]
+        pool = [fault for faults in plan for fault in faults]
+        return [Stage(args.database, plan, pool, args.minutes or 0.0)]
+    if args.random:
+        return [Stage(args.database, [], everything, args.minutes or RANDOM_MINUTES)]
     if args.short:
-        plan = [[fault] for fault in there.values() if fault.in_short]
-        return [Stage(args.database, plan, args.minutes or 0.0)]
-    plan = [*([fault] for fault in there.values()), *run.pairs(there)]
+        return [Stage(args.database, [[fault] for fault in everything if fault.in_short])]
+    plan = [*([fault] for fault in everything), *run.pairs(there)]
     small = [[fault] for fault in catalogue.FAULTS.values() if fault.databases == (SMALL,)]
-    return [Stage(args.database, plan, 5.0 if args.minutes is None else args.minutes), Stage(SMALL, small)]
+    minutes = RANDOM_MINUTES if args.minutes is None else args.minutes
+    return [Stage(args.database, plan, everything, minutes), Stage(SMALL, small)]
 
 
 def _names(faults):

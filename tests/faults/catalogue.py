@@ -68,11 +68,12 @@ def fault(name, *, touches, in_short=False, databases=DATABASES):
     return register
 
 
-#: Pairs that meet in the field, or that hit the hold where it hurts.
+#: Pairs that meet in the field, or that hit the hold where it hurts. They touch
+#: different things: what is put back twice would be there twice.
 PAIRS = [
     ('agent-stopped', 'resolver-killed'),
     ('agent-killed', 'broker-killed'),
-    ('agent-killed', 'database-away'),
+    ('agent-stopped', 'database-away'),
     ('agent-stopped', 'resolvers-killed'),
     ('broker-killed', 'database-killed'),
     ('network-silent-resolver', 'agent-killed'),

@@ -5,6 +5,10 @@ import random
 from tests import base
 from tests.faults import catalogue
 from tests.faults import ledger
+from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
+from tests.faults import on_database  # noqa: F401
+from tests.faults import on_network  # noqa: F401
+from tests.faults import on_processes  # noqa: F401
 from tests.faults import run
 from tests.faults import table
 
@@ -56,3 +60,15 @@ class TestDraw(base.TestCase):
             {('a',), ('b',), ('c',), ('a', 'c'), ('b', 'c'), ('c', 'a'), ('c', 'b')},
             drawn,
         )
+
+
+class TestCatalogue(base.TestCase):
+    def test_pairs_are_of_faults_that_touch_different_things(self):
+        pairs = run.pairs(catalogue.FAULTS)
+        self.assertEqual(len(catalogue.PAIRS), len(pairs))
+        for first, second in pairs:
+            self.assertFalse(first.touches & second.touches, (first.name, second.name))
+
+    def test_of_each_database_there_is_something(self):
+        for database in catalogue.DATABASES:
+            self.assertTrue([each for each in catalogue.FAULTS.values() if database in each.databases])
