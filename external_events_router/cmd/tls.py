@@ -32,7 +32,6 @@ def server_options(conf: cfg.ConfigOpts) -> dict[str, Any]:
     return {
         'ssl_cert': pathlib.Path(options.tls_cert_file),
         'ssl_key': pathlib.Path(options.tls_key_file),
-        'ssl_key_password': options.tls_key_password,
         'ssl_protocol_min': constants.SSLProtocols(f'tls{options.tls_min_version}'),
         'ssl_ca': pathlib.Path(options.tls_client_ca_file) if options.tls_client_ca_file else None,
         'ssl_client_verify': bool(options.tls_client_ca_file),
@@ -45,13 +44,12 @@ def _prove(options: Any) -> None:
         if options[name]:
             _prove_readable(name, options[name])
     try:
-        # NOTE: without a password OpenSSL would ask for it on the terminal.
-        context.load_cert_chain(
-            options.tls_cert_file, options.tls_key_file, password=options.tls_key_password or ''
-        )
+        # NOTE: without a password OpenSSL would ask for it on the terminal. There
+        # is no option for one: granian 2.8 reads no encrypted key.
+        context.load_cert_chain(options.tls_cert_file, options.tls_key_file, password='')
     except (OSError, ValueError) as exc:
         raise _problem(
-            'tls_cert_file', f'cannot be used with tls_key_file and tls_key_password: {_reason(exc)}'
+            'tls_key_file', f'is encrypted, or does not belong to tls_cert_file: {_reason(exc)}'
         ) from exc
     if options.tls_client_ca_file:
         try:

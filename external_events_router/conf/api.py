@@ -77,12 +77,7 @@ speaks HTTPS and no HTTP.
     ),
     cfg.StrOpt(
         'tls_key_file',
-        help='File with the private key of ``tls_cert_file`` in PEM (PKCS #8).',
-    ),
-    cfg.StrOpt(
-        'tls_key_password',
-        secret=True,
-        help='Password of ``tls_key_file``, where that is encrypted.',
+        help='File with the private key of ``tls_cert_file`` in PEM, not encrypted.',
     ),
     cfg.StrOpt(
         'tls_client_ca_file',

@@ -20,7 +20,6 @@ from tests.integration import keystone
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
 EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
-KEY_PASSWORD = 'key-7b3e9d1f'
 
 
 class TLSBroker(broker.Broker):
@@ -128,7 +127,7 @@ class TLSTest(base.TestCase):
             keystone.Keystone(certificate=cls.authority.issue('keystone'), ca=cls.authority.certificate)
         )
         cls.sender = identity.user('nova', 'service')
-        cls.front_files = cls.authority.issue('front', password=KEY_PASSWORD)
+        cls.front_files = cls.authority.issue('front')
         cls.router = cls.use(
             TLSDeployment(
                 authority=cls.authority,
@@ -143,7 +142,6 @@ class TLSTest(base.TestCase):
                 api__auth_strategy='keystone',
                 api__tls_cert_file=cls.front_files[0],
                 api__tls_key_file=cls.front_files[1],
-                api__tls_key_password=KEY_PASSWORD,
                 api__tls_client_ca_file=cls.authority.certificate,
                 **identity.options('nova', cafile=cls.authority.certificate),
             )
@@ -186,7 +184,7 @@ class TLSTest(base.TestCase):
 
     def test_a_certificate_is_replaced_without_a_restart(self):
         before = self.serial_number()
-        self.authority.issue('front', password=KEY_PASSWORD)
+        self.authority.issue('front')
         self.router.api.process.send_signal(signal.SIGHUP)
         deployment.wait_until(lambda: self.serial_number() != before, 'the new certificate')
         self.assertEqual(200, self.post().status_code)
@@ -202,8 +200,10 @@ class TLSTest(base.TestCase):
         self.assertIn('certificate verify failed', text)
 
     def test_files_that_cannot_be_used_are_said_at_start(self):
+        encrypted = self.authority.issue('encrypted', password='key-7b3e9d1f')[1]
         for option, value, says in (
-            ('tls_key_password', 'wrong', '[api] tls_cert_file: cannot be used with tls_key_file'),
+            ('tls_key_file', encrypted, '[api] tls_key_file: is encrypted, or does not belong'),
+            ('tls_key_file', self.client_files[1], '[api] tls_key_file: is encrypted, or does not belong'),
             ('tls_cert_file', '', '[api] tls_cert_file: is not set'),
             ('tls_client_ca_file', '/nonexistent/ca.pem', '[api] tls_client_ca_file: [Errno 2]'),
             ('tls_min_version', '1.0', '[api] tls_min_version'),
@@ -212,7 +212,6 @@ class TLSTest(base.TestCase):
             self.assertEqual(1, status, text)
             self.assertIn(says, text)
             self.assertNotIn('Traceback', text)
-            self.assertNotIn(KEY_PASSWORD, text)
 
     def test_keystone_that_is_not_trusted_is_503(self):
         stranger = self.useFixture(certificates.Authority()).certificate
