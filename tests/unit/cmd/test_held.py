@@ -1,0 +1,125 @@
+"""``external-events-manage held``; what it does to the tables is in tests/unit/resolver/hold."""
+
+import csv
+import io
+import json
+
+from external_events_router.db import migration
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import store
+from tests.unit.cmd import test_manage
+from tests.unit.db import databases
+from tests.unit.resolver.hold import scenarios
+
+A, B = scenarios.A, scenarios.B
+
+
+class TestHeld(test_manage.ManageTestCase):
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(f'sqlite:///{self.folder}/router.db')
+        self.addCleanup(self.database.close)
+        migration.upgrade(self.database)
+        self.store = store.HoldStore(self.database)
+        self.items = [scenarios.item(A, str(n), hosts=['host-a', 'host-b']) for n in range(3)]
+        self.items.append(scenarios.item(B, hosts=['host-b'], reason='host-b: silent'))
+        self.store.hold(self.items[:3], scenarios.CONTEXT, retry_after=60.0)
+        self.store.hold(self.items[3:], scenarios.CONTEXT, retry_after=0.0)
+        self.a0, self.a1, self.a2, self.b = (item.event.id for item in self.items)
+
+    def expire(self):
+        """End what is held for B."""
+        (claim,) = self.store.claim('worker', limit=9, lease=9.0)
+        ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
+        self.store.settle('worker', [base.Settlement(B, ended=ended)])
+
+    def due(self):
+        return sorted(claim.server_uuid for claim in self.store.claim('a worker', limit=9, lease=0.0))
+
+    def test_list(self):
+        self.expire()
+        answers = self.manage(
+            'held list -f json',
+            'held list -f json --long --state expired',
+            'held list -f csv --host host-a --limit 2 -c event -c hosts',
+            f'held list -f value --server {A.upper()} --limit 3 -c event',
+            'held list --limit 0',
+            'held list --host nobody -f json',
+        )
+        every, expired, some, of_a, table, none = answers
+        self.assertEqual(
+            [(self.a0, 'held'), (self.a1, 'held'), (self.a2, 'held'), (self.b, 'expired')],
+            [(row['event'], row['state']) for row in json.loads(every[1])],
+        )
+        (row,) = json.loads(expired[1])
+        self.assertEqual(
+            (self.b, B, ['host-b'], 'req-2', 1, 'late', None, 'completed', 'network-changed'),
+            tuple(
+                row[name]
+                for name in (
+                    'event',
+                    'server',
+                    'hosts',
+                    'request',
+                    'attempts',
+                    'reason',
+                    'tag',
+                    'status',
+                    'name',
+                )
+            ),
+        )
+        for time in (row['until'], row['held_at']):
+            self.assertRegex(time, r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$')
+        self.assertEqual(
+            [['event', 'hosts'], [self.a0, 'host-a, host-b'], [self.a1, 'host-a, host-b']],
+            list(csv.reader(io.StringIO(some[1]))),
+        )
+        self.assertEqual('There are more than 2; see --limit.\n', some[2])
+        self.assertEqual(([self.a0, self.a1, self.a2], ''), (of_a[1].split(), of_a[2]))
+        self.assertIn(f'| {self.b} | expired |', table[1])
+        self.assertEqual([0, '[]', ''], [none[0], none[1].strip(), none[2]])
+
+    def test_show(self):
+        shown, unknown = self.manage(f'held show {self.b} -f json', 'held show nonsense')
+        row = json.loads(shown[1])
+        self.assertEqual(
+            (self.b, 'held', 'req-2', 0, 'host-b: silent'),
+            tuple(row[name] for name in ('event', 'state', 'request', 'attempts', 'reason')),
+        )
+        self.assertIn('no event nonsense', self.refused(unknown))
+
+    def test_retry(self):
+        self.assertEqual([B], self.due())
+        by_host, ttl, unknown = self.manage(
+            'held retry --host host-a -f json', 'held retry --ttl 5', f'held retry {self.a0} nonsense'
+        )
+        self.assertEqual({'due': 1, 'put_back': 0}, json.loads(by_host[1]))
+        self.assertEqual([A, B], self.due())
+        self.assertIn('named', self.refused(ttl))
+        self.assertIn('nonsense', self.refused(unknown))
+        (every,) = self.manage('held retry -f value')
+        self.assertEqual('2\n0\n', every[1])
+
+    def test_retry_of_what_has_ended(self):
+        self.expire()
+        again, shown = self.manage(f'held retry {self.b} --ttl 4000 -f json', f'held show {self.b} -f json')
+        self.assertEqual({'due': 1, 'put_back': 1}, json.loads(again[1]))
+        self.assertEqual('held', json.loads(shown[1])['state'])
+        (claim,) = self.store.claim('worker', limit=9, lease=9.0)
+        self.assertAlmostEqual(4000, claim.events[0].remaining, delta=100)
+        self.assertEqual(self.items[3].event, claim.events[0].event)
+
+    def test_drop(self):
+        one, unsure, unknown, rest, listed = self.manage(
+            f'held drop {self.a1} -f json',
+            'held drop --host host-a',
+            f'held drop {self.a0} nonsense',
+            'held drop --host host-a --yes -f json',
+            'held list -f value -c event',
+        )
+        self.assertEqual({'dropped': 1}, json.loads(one[1]))
+        self.assertIn('--yes', self.refused(unsure))
+        self.assertIn('nonsense', self.refused(unknown))
+        self.assertEqual({'dropped': 2}, json.loads(rest[1]))
+        self.assertEqual([self.b], listed[1].split())
