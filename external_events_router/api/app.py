@@ -1,6 +1,6 @@
 """The WSGI application: its pipeline and its route table.
 
-    request ids -> last catch -> [intake -> token ->] routes
+    request ids -> last catch -> intake -> [token ->] routes
 
 Handlers and filters are elsewhere; this is where one sees in which order they
 work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
@@ -8,7 +8,9 @@ work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
 from typing import Any
 
 import falcon
@@ -60,19 +62,18 @@ def make_app(
     def pipeline(app: auth.WSGIApp) -> auth.WSGIApp:
         return middleware.RequestIds(middleware.CatchAll(app))
 
-    def taken_in(app: auth.WSGIApp) -> auth.WSGIApp:
-        return intake.Intake(
-            app,
-            max_bytes=max_bytes,
-            memory=memory or intake.Memory(conf.api.max_body_memory),
-            threads=conf.api.threads,
-        )
+    taken_in = functools.partial(
+        intake.Intake,
+        max_bytes=max_bytes,
+        memory=memory or intake.Memory(conf.api.max_body_memory),
+        places=threading.Semaphore(conf.api.threads),
+    )
 
     app: auth.WSGIApp = middleware.Fork(
         api=pipeline(taken_in(tokens(routes))),
-        documents=pipeline(routes),
+        documents=pipeline(taken_in(routes)),
         healthcheck=healthcheck.Healthcheck(None, conf),
-        elsewhere=middleware.CatchAll(routes),
+        elsewhere=middleware.CatchAll(taken_in(routes)),
     )
     if conf.oslo_middleware.enable_proxy_headers_parsing:
         app = http_proxy_to_wsgi.HTTPProxyToWSGI(app, conf)

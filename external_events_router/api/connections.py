@@ -42,8 +42,8 @@ LOG_INTERVAL = 10.0
 #: Part of the places above which they are short.
 SHORT = 0.9
 
-#: Seconds that a connection may be idle where places are short.
-IDLE_WHEN_SHORT = 1.0
+#: Seconds that a connection may be idle, or a request come in, where places are short.
+WHEN_SHORT = 1.0
 
 #: How many times as long as a request's handling takes it may wait for it, and be handled.
 QUEUEING = 3
@@ -67,6 +67,7 @@ class Patience:
     :ivar idle_when_short: the same where places are short
     :ivar asking: from the first bytes of a request to its answer
     :ivar asking_when_short: the same where places are short
+    :ivar sending_when_short: the same for one that is still coming in
     :ivar stuck: with an answer that is not taken
     """
 
@@ -74,6 +75,7 @@ class Patience:
     idle_when_short: float
     asking: float
     asking_when_short: float
+    sending_when_short: float
     stuck: float
 
 
@@ -82,9 +84,23 @@ class _Seen:
     """A connection as it was at the last look."""
 
     acked: int
+    received: int
     at: float
     asking_since: float | None = None
     stuck_since: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _State:
+    """Seconds that a connection is in a state; 0 for those that it is not in.
+
+    :ivar sending: more of the request came since the last look
+    """
+
+    idle: float
+    asking: float
+    stuck: float
+    sending: bool
 
 
 class Watch:
@@ -119,9 +135,10 @@ class Watch:
         patience = Patience(
             # NOTE: the server's own bound comes first, where it has one.
             idle=conf.api.idle_timeout + INTERVAL,
-            idle_when_short=IDLE_WHEN_SHORT,
+            idle_when_short=WHEN_SHORT,
             asking=conf.api.request_timeout + QUEUEING * handling,
             asking_when_short=handling + INTERVAL,
+            sending_when_short=WHEN_SHORT,
             stuck=conf.api.request_timeout,
         )
         return cls(conf.api.bind_port, patience, places=conf.api.max_connections, is_short=is_short)
@@ -148,7 +165,7 @@ class Watch:
         :param now: an instant of ``time.monotonic``
         :returns: how many connections were closed
         """
-        ours: dict[str, tuple[int, tuple[float, float, float]]] = {}
+        ours: dict[str, tuple[int, _State]] = {}
         names = dict(_sockets())
         for name, fd in names.items():
             if name not in self._others:
@@ -158,7 +175,7 @@ class Watch:
                     if not self._is_ours(sock):
                         self._others.add(name)
                         continue
-                    ours[name] = (fd, self._states(name, sock, now))
+                    ours[name] = (fd, self._state(name, sock, now))
         self._others &= names.keys()
         self._seen = {name: seen for name, seen in self._seen.items() if name in ours}
         return self._close_those_too_long(ours, now)
@@ -170,13 +187,13 @@ class Watch:
         except (OSError, IndexError):
             return False
 
-    def _states(self, name: str, sock: socket.socket, now: float) -> tuple[float, float, float]:
-        """Seconds that a connection is idle, asking and stuck; 0 for what it is not."""
+    def _state(self, name: str, sock: socket.socket, now: float) -> _State:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
         sent_ago, received_ago = _AGES.unpack_from(info)
         acked, received, unsent = _COUNTS.unpack_from(info)
-        seen = self._seen.setdefault(name, _Seen(acked=acked, at=now))
+        seen = self._seen.setdefault(name, _Seen(acked=acked, received=received, at=now))
         taken, seen.acked = acked - seen.acked, acked
+        came, seen.received = received - seen.received, received
         slow = unsent and taken <= LEAST_RATE * (now - seen.at)
         seen.at = now
         seen.stuck_since = (seen.stuck_since or now) if slow else None
@@ -188,28 +205,31 @@ class Watch:
         elif taken or seen.asking_since is None:
             # What was taken since the last look answered an earlier request.
             seen.asking_since = now - received_ago / 1000
-        return (
-            0.0 if asking or unsent else min(sent_ago, received_ago) / 1000,
-            now - seen.asking_since if seen.asking_since is not None else 0.0,
-            now - seen.stuck_since if seen.stuck_since is not None else 0.0,
+        return _State(
+            idle=0.0 if asking or unsent else min(sent_ago, received_ago) / 1000,
+            asking=now - seen.asking_since if seen.asking_since is not None else 0.0,
+            stuck=now - seen.stuck_since if seen.stuck_since is not None else 0.0,
+            sending=came > 0,
         )
 
-    def _close_those_too_long(
-        self, ours: dict[str, tuple[int, tuple[float, float, float]]], now: float
-    ) -> int:
-        patience = self._patience
-        most_idle, most_asking = patience.idle, patience.asking
-        if len(ours) >= SHORT * self._places or self._is_short():
-            most_idle = min(most_idle, patience.idle_when_short)
-            most_asking = min(most_asking, patience.asking_when_short)
+    def _close_those_too_long(self, ours: dict[str, tuple[int, _State]], now: float) -> int:
+        short = len(ours) >= SHORT * self._places or self._is_short()
         closed = 0
-        for name, (fd, (idle, asking, stuck)) in ours.items():
-            if idle > most_idle or asking > most_asking:
-                closed += _close(name, fd, at_once=False)
-            elif stuck > patience.stuck:
-                closed += _close(name, fd, at_once=True)
+        for name, (fd, state) in ours.items():
+            stuck = state.stuck > self._patience.stuck
+            if stuck or self._is_too_long(state, short=short):
+                closed += _close(name, fd, at_once=stuck)
         self._tell(closed, len(ours), now)
         return closed
+
+    def _is_too_long(self, state: _State, *, short: bool) -> bool:
+        patience = self._patience
+        if not short:
+            return state.idle > patience.idle or state.asking > patience.asking
+        # NOTE: a request of which more still comes is not one that waits for its
+        # hosts, which it might take longer for.
+        asking = patience.sending_when_short if state.sending else patience.asking_when_short
+        return state.idle > patience.idle_when_short or state.asking > asking
 
     def _tell(self, closed: int, open_before: int, now: float) -> None:
         self._closed += closed

@@ -133,7 +133,8 @@ id, which is what the services send, has 36.
 Connections that one worker process has at the same time; more wait in the
 kernel's queue. Each may take a thread while its request comes in, and one file
 descriptor. Where nine tenths are taken, those that say nothing for a second are
-closed. Raise it where more senders than that keep connections open.
+closed, and those whose request takes longer than that to come in. Raise it where
+more senders than that keep connections open.
 """,
     ),
     cfg.IntOpt(

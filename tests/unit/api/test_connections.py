@@ -8,7 +8,9 @@ import time
 from external_events_router.api import connections
 from tests import base
 
-PATIENCE = connections.Patience(idle=5.0, idle_when_short=0.1, asking=20.0, asking_when_short=3.0, stuck=10.0)
+PATIENCE = connections.Patience(
+    idle=5.0, idle_when_short=0.1, asking=20.0, asking_when_short=3.0, sending_when_short=0.5, stuck=10.0
+)
 
 #: Seconds that the kernel may take for what it does at once.
 AT_ONCE = 0.05
@@ -74,6 +76,16 @@ class WatchTest(base.TestCase):
         self.assert_closed(server)
 
     def test_one_that_trickles_in_where_places_are_short(self) -> None:
+        client, server = self.connect()
+        watch = self.watch(places=1)
+        client.sendall(b'x')
+        server.recv(10)
+        self.assertEqual(0, watch.look(self.began))
+        client.sendall(b'x')
+        server.recv(10)
+        self.assertEqual(1, watch.look(self.began + 1))
+
+    def test_one_that_is_there_where_places_are_short(self) -> None:
         client, server = self.connect()
         watch = self.watch(places=1)
         self.let_pass(0.02)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 from typing import Any
+
+import fixtures
 
 from external_events_router.api import intake
 from tests import base
@@ -14,7 +17,10 @@ from tests.unit.api.test_middleware import ok
 
 def make(app: Any = ok, *, max_bytes: int = 100, memory: int = 10**6, threads: int = 2) -> intake.Intake:
     return intake.Intake(
-        app, max_bytes=max_bytes, memory=intake.Memory(memory, patience=0.05), threads=threads
+        app,
+        max_bytes=max_bytes,
+        memory=intake.Memory(memory, patience=0.05),
+        places=threading.Semaphore(threads),
     )
 
 
@@ -113,6 +119,48 @@ class MemoryTest(base.TestCase):
         waiter.join()
         self.assertEqual([True], got)
         self.assertFalse(memory.is_short())
+
+
+class ChunkedTest(base.TestCase):
+    def test_few_at_a_time(self) -> None:
+        released, reading = threading.Event(), threading.Semaphore(0)
+
+        class Slow(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                reading.release()
+                released.wait()
+                return b''
+
+        self.useFixture(fixtures.MonkeyPatch(f'{intake.__name__}.PATIENCE', 0.05))
+        app = make()
+        chunked = {'HTTP_TRANSFER_ENCODING': 'chunked', 'wsgi.input_terminated': True}
+        slow = [
+            threading.Thread(target=Answer, args=(app,), kwargs={**chunked, 'wsgi.input': Slow()})
+            for _ in range(intake.CHUNKED)
+        ]
+        for thread in slow:
+            thread.start()
+            reading.acquire()
+        answer = Answer(app, **{**chunked, 'wsgi.input': io.BytesIO(b'x')})
+        self.assertEqual(503, status_of(answer))
+        with_length = {'CONTENT_LENGTH': '1', 'wsgi.input': io.BytesIO(b'x')}
+        self.assertEqual(200, status_of(Answer(app, **with_length)))
+        released.set()
+        for thread in slow:
+            thread.join()
+        answer = Answer(app, **{**chunked, 'wsgi.input': io.BytesIO(b'x')})
+        self.assertEqual(200, status_of(answer))
+
+    def test_others_have_time_between_their_parts(self) -> None:
+        class Costly(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                time.sleep(0.005)
+                return super().read(size)
+
+        began = time.monotonic()
+        chunked = {'HTTP_TRANSFER_ENCODING': 'chunked', 'wsgi.input_terminated': True}
+        Answer(make(), **{**chunked, 'wsgi.input': Costly(b'x' * 10 * intake.PART)})
+        self.assertGreater(time.monotonic() - began, 10 * 0.005 * (1 + 0.9 * intake.PAUSE))
 
 
 class PlacesTest(base.TestCase):
