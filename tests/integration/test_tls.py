@@ -89,6 +89,8 @@ class TLSDeployment(deployment.Deployment):
     def __init__(self, *, authority, **options):
         super().__init__(**options)
         self.http = requests.Session()
+        # NOTE: else a variable of the environment would be trusted in place of this.
+        self.http.trust_env = False
         self.http.verify = str(authority.certificate)
         self.http.cert = tuple(map(str, authority.issue('client')))
 
