@@ -114,7 +114,14 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
 def set_middleware_defaults() -> None:
     """Our defaults for the middleware: bounds, and no catalogs."""
     for _, options in auth_token.AUTH_TOKEN_OPTS:
-        cfg.set_defaults(options, http_connect_timeout=CONNECT_TIMEOUT, http_request_max_retries=MAX_RETRIES)
+        cfg.set_defaults(
+            options,
+            http_connect_timeout=CONNECT_TIMEOUT,
+            http_request_max_retries=MAX_RETRIES,
+            # NOTE: nothing here reads it, and with that of a cloud a cached
+            # token costs 0.5 ms in place of 0.17, and 20 kB in place of 0.5.
+            include_service_catalog=False,
+        )
 
 
 def set_library_defaults() -> None:
@@ -145,11 +152,6 @@ class Tokens(auth_token.AuthProtocol):
             pass
         fault = faults.Fault(503, 'The token cannot be validated now: Keystone does not answer.')
         raise webob.exc.HTTPServiceUnavailable(body=fault.body(), content_type=faults.CONTENT_TYPE)
-
-    @property
-    def www_authenticate_uri(self) -> Any:
-        """Where a caller gets a token; asking Keystone itself would need one that answers."""
-        return self._www_authenticate_uri or getattr(self._auth, 'auth_url', None)
 
 
 def _remember(app: WSGIApp, cache: token_cache.TokenCache) -> WSGIApp:

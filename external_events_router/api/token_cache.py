@@ -58,6 +58,10 @@ class TokenCache:
             while len(self._entries) > self._size:
                 self._entries.popitem(last=False)
 
+    def __bool__(self) -> bool:
+        # NOTE: the middleware takes what is false for none at all.
+        return True
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._entries)

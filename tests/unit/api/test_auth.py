@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
+import inspect
 from typing import Any
+
+import fixtures
+from keystoneauth1 import exceptions as ksa_exceptions
+from keystonemiddleware.auth_token import _exceptions as keystonemiddleware_exceptions
+from oslo_config import cfg
 
 from external_events_router import exceptions
 from external_events_router.api import auth
+from external_events_router.api import token_cache
 from tests import base
 from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
+
+
+def token_data() -> dict[str, Any]:
+    """What Keystone says of a token of the service role."""
+    hour = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    return {
+        'methods': ['password'],
+        'expires_at': hour.strftime('%Y-%m-%dT%H:%M:%S.000000Z'),
+        'issued_at': '2026-01-01T00:00:00.000000Z',
+        'audit_ids': ['an-id'],
+        'user': {'id': 'a-user', 'name': 'neutron', 'domain': {'id': 'default', 'name': 'Default'}},
+        'project': {'id': client.PROJECT, 'name': 'service', 'domain': {'id': 'default', 'name': 'Default'}},
+        'roles': [{'id': 'a-role', 'name': 'service'}],
+    }
 
 
 class NoAuthTest(base.TestCase):
@@ -76,10 +98,65 @@ class KeystoneTest(base.TestCase):
             )
             self.assertIn('[keystone_authtoken] auth_type', str(problem))
 
-    def front(self) -> client.Client:
-        conf = client.make_conf(
-            keystone_authtoken__auth_type='password',
-            keystone_authtoken__auth_url='http://keystone.test',
-            keystone_authtoken__www_authenticate_uri='http://keystone.test',
-        )
-        return client.Client(authenticate=auth.from_conf(conf))
+    def test_keystone_that_cannot_be_asked_is_unavailable(self) -> None:
+        for error in (
+            ksa_exceptions.ConnectTimeout(),
+            ksa_exceptions.SSLError(),
+            ksa_exceptions.UnknownConnectionError('cut', None),
+            ksa_exceptions.EndpointNotFound(),
+            ksa_exceptions.ConnectFailure(),
+            keystonemiddleware_exceptions.ServiceError(),
+        ):
+            asking = fixtures.MockPatch(
+                'keystonemiddleware.auth_token._identity.IdentityServer.verify_token',
+                autospec=True,
+                side_effect=error,
+            )
+            with asking:
+                reply = self.front().post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
+            self.assertEqual((503, ('serviceUnavailable', 503)), (reply.status, reply.fault), repr(error))
+            self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
+        self.assertNotIn('some-token-of-somebody', self.logs.output)
+
+    def test_what_keystone_said_is_in_our_cache(self) -> None:
+        caches = []
+
+        class Cache(token_cache.TokenCache):
+            def __init__(self, size: int) -> None:
+                super().__init__(size)
+                caches.append(self)
+
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.api.token_cache.TokenCache', Cache))
+        said = self.useFixture(
+            fixtures.MockPatch(
+                'keystonemiddleware.auth_token._identity.IdentityServer.verify_token',
+                autospec=True,
+                side_effect=lambda *_args, **_kwargs: {'token': token_data()},
+            )
+        ).mock
+        front = self.front()
+        for _ in range(3):
+            reply = front.post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
+            self.assertEqual(200, reply.status, reply.body)
+        self.assertEqual((1, 1), (said.call_count, len(caches[0])))
+        self.assertNotIn('some-token-of-somebody', str(caches[0]._entries))
+
+    def test_the_catalog_is_asked_for_where_rules_need_it(self) -> None:
+        for values, asked in (({}, False), ({'service_type': 'compute'}, True)):
+            made = auth.keystone(self.conf(**values))
+            tokens = made(lambda environ, start_response: [])
+            middleware = inspect.getclosurevars(tokens).nonlocals['app']
+            self.assertEqual(asked, middleware._include_service_catalog)
+            self.assertEqual(auth.CONNECT_TIMEOUT, middleware._session.timeout)
+
+    def front(self, **values: str) -> client.Client:
+        return client.Client(authenticate=auth.from_conf(self.conf(**values)))
+
+    def conf(self, **values: str) -> cfg.ConfigOpts:
+        options = {
+            'auth_type': 'password',
+            'auth_url': 'http://keystone.test',
+            'www_authenticate_uri': 'http://keystone.test',
+            **values,
+        }
+        return client.make_conf(**{f'keystone_authtoken__{name}': value for name, value in options.items()})
