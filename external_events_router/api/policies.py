@@ -15,6 +15,7 @@ from oslo_policy import opts
 from oslo_policy import policy
 
 from external_events_router import context
+from external_events_router import exceptions
 from external_events_router.api import faults
 
 LOG = log.getLogger(__name__)
@@ -39,10 +40,17 @@ def list_rules() -> Iterable[policy.DocumentedRuleDefault]:
 
 
 def make_enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
-    """An enforcer of the rules, with the operator's overrides."""
+    """An enforcer of the rules, with the operator's overrides.
+
+    :raises ConfigurationError: the file with the overrides cannot be read
+    """
     opts.set_defaults(conf)
     enforcer = policy.Enforcer(conf)
     enforcer.register_defaults(RULES)
+    try:
+        enforcer.load_rules()
+    except (ValueError, OSError) as exc:
+        raise exceptions.ConfigurationError(option='[oslo_policy] policy_file', reason=str(exc)) from exc
     return enforcer
 
 
@@ -65,6 +73,13 @@ def authorize(enforcer: policy.Enforcer, ctxt: context.RequestContext) -> None:
     :raises Fault: 403 that names the rule; the log names the caller's roles
     """
     target = {'project_id': ctxt.project_id, 'user_id': ctxt.user_id}
-    if not enforcer.authorize(CREATE, target, ctxt):
+    try:
+        allowed = enforcer.authorize(CREATE, target, ctxt)
+    except ValueError as exc:
+        # NOTE: the file has changed and is malformed. What was read before is
+        # still there, and is asked when it is tried again.
+        LOG.error('[oslo_policy] policy_file: %s; the rules stay as they were', ' '.join(str(exc).split()))
+        allowed = enforcer.authorize(CREATE, target, ctxt)
+    if not allowed:
         LOG.warning('user %r with roles %r is not allowed %s', ctxt.user_id, ctxt.roles, CREATE)
         raise faults.Fault(403, f"Policy doesn't allow {CREATE} to be performed.")

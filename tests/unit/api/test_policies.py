@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import fixtures
 from oslo_config import cfg
 
+from external_events_router import exceptions
 from external_events_router.api import policies
 from tests import base
 from tests.unit.api import client
@@ -34,6 +36,25 @@ class PolicyTest(base.TestCase):
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         for role, status in (('sender', 200), ('service', 403)):
             self.assertEqual((role, status), (role, self.status(role, oslo_policy__policy_file=str(file))))
+
+    def test_a_malformed_file_changes_nothing(self) -> None:
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        file.write_text(f'"{policies.CREATE}": "role:sender"\n')
+        options = {'oslo_policy__policy_file': str(file)}
+        front = client.Client(authenticate=client.identity('sender'), **options)
+        self.assertEqual(200, front.post([EVENT]).status)
+        # NOTE: a change is seen by the file's time.
+        file.write_text(f'"{policies.CREATE}": "role:nobody"\n: [')
+        os.utime(file, (1, 2_000_000_000))
+        for _ in range(2):
+            self.assertEqual(200, front.post([EVENT]).status)
+        self.assertIn('[oslo_policy] policy_file: ', self.logs.output)
+        problem = self.assertRaises(
+            exceptions.ConfigurationError, policies.make_enforcer, client.make_conf(**options)
+        )
+        self.assertIn('[oslo_policy] policy_file', str(problem))
+        file.unlink()
+        self.assertEqual(403, front.post([EVENT]).status)
 
     def test_the_rule_is_computes(self) -> None:
         (rule,) = policies.list_rules()
