@@ -32,6 +32,7 @@ _FAULTS = {
     413: 'The body has too many bytes, or too many events.',
     415: 'The body is said to be something else than JSON.',
     500: 'The service has an error of its own; its log says which.',
+    503: 'The token has to be validated and Keystone does not answer, or memory for the body is short.',
 }
 
 
