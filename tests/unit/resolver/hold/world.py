@@ -1,0 +1,428 @@
+"""Two resolver workers, their hosts, their map and their database, without threads and without waiting.
+
+The workers are put together of the real parts, and so are the hosts' agents.
+What happens next is the test's to say; acknowledgements that have not come when
+a worker would wait for them are missing.
+"""
+
+import collections
+import contextlib
+import random
+import time
+from unittest import mock
+import uuid
+
+import fixtures
+import hypothesis
+import sqlalchemy as sa
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.agent import clock
+from external_events_router.agent import dispatcher as agent_dispatcher
+from external_events_router.agent import handlers
+from external_events_router.agent import seen
+from external_events_router.agent import waiters
+from external_events_router.db import models
+from external_events_router.resolver import acks
+from external_events_router.resolver import breaker
+from external_events_router.resolver import delivery
+from external_events_router.resolver import presence
+from external_events_router.resolver import router
+from external_events_router.resolver.hold import courier
+from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.hold import store
+from external_events_router.resolver.host_map import base as host_map_base
+from tests.unit.db import databases
+
+SERVERS = [str(uuid.UUID(int=number)) for number in (1, 2)]
+HOSTS = ('a', 'b')
+WORKERS = (0, 1)
+
+#: Seconds that a batch would wait. None is really waited.
+ACK_TIMEOUT = 2.0
+
+#: How a host is: it takes part; it has no queue; its messages get lost; its
+#: acknowledgements do, or all but the first, or the last; it stands still, and
+#: handles what it was sent when it goes on.
+STATES = ('up', 'away', 'deaf', 'mute', 'first', 'last', 'stalled')
+
+PLACES = (('a',), ('b',), ('a', 'b'), ())
+
+#: Steps of one run.
+STEPS = 60
+
+
+class Memory(fixtures.Fixture):
+    """A database in memory, with its tables, and silence in the log.
+
+    What is logged of thousands of steps takes longer than they do.
+    """
+
+    def _setUp(self):
+        self.database = databases.database('sqlite://', connection_recycle_time=-1)
+        self.addCleanup(self.database.close)
+        with self.database.writing() as connection:
+            models.Base.metadata.create_all(connection)
+        self.useFixture(fixtures.MonkeyPatch('logging.Logger.isEnabledFor', lambda *_: False))
+
+
+class InlinePool:
+    """In place of a pool of threads, of either kind."""
+
+    def submit(self, *job):
+        job[-1]()
+        return True
+
+    def run(self, job, *, timeout):
+        return job()
+
+    def close(self):
+        pass
+
+
+class Host:
+    """An agent: its dispatcher and memory, and how it is."""
+
+    def __init__(self, world, name):
+        self.name = name
+        self.world = world
+        self.state = 'up'
+        self.queue = []
+        self.sent = []
+        self.handled = []
+        self.results = []
+        handling = handlers.Handlers()
+        handling.on(handlers.ANY, lambda ctxt, event: self.handled.append(event.id))
+        self.dispatcher = agent_dispatcher.Dispatcher(
+            name,
+            pool=InlinePool(),
+            results=self,
+            resolver_clock=clock.ResolverClock(),
+            waiting=waiters.Waiters(),
+            handling=handling,
+            source=self,
+            memory=seen.Seen(),
+        )
+
+    def servers(self, host):
+        return {server for server, hosts in self.world.truth.items() if host in hosts}
+
+    def add(self, receipt, result):
+        self.results.append((receipt, result))
+
+    def deliver(self, ctxt, sent):
+        self.sent.append(sent)
+        if self.state == 'away':
+            raise exceptions.HostUnreachable(host=self.name)
+        if self.state == 'stalled':
+            self.queue.append((ctxt, sent))
+        elif self.state != 'deaf':
+            self.process(ctxt, sent)
+
+    def process(self, ctxt, sent):
+        self.results = []
+        self.dispatcher.receive(ctxt, sent)
+        said = {
+            'mute': self.results[:0],
+            'first': self.results[:1],
+            'last': self.results[-1:],
+        }.get(self.state, self.results)
+        for receipt, result in said:
+            collector = self.world.workers[int(receipt.reply_to)].collector
+            collector.acknowledge(receipt.delivery_id, [result], sender=self.name)
+
+    def become(self, state):
+        self.state = state
+        if state != 'stalled':
+            queue, self.queue = self.queue, []
+            for ctxt, sent in queue:
+                if state != 'away':
+                    self.process(ctxt, sent)
+
+
+class Casts:
+    """In place of the dispatcher, with its threads."""
+
+    def __init__(self, world):
+        self.world = world
+
+    @contextlib.contextmanager
+    def cast(self, ctxt, deliveries, *, on_failure):
+        for host, sent in deliveries.items():
+            try:
+                self.world.hosts[host].deliver(ctxt, sent)
+            except exceptions.RouterError as exc:
+                on_failure(host, str(exc))
+        yield
+
+
+class Store(store.HoldStore):
+    """Fails when it is told to, and lets something happen before it writes what an attempt came to."""
+
+    def __init__(self, database):
+        super().__init__(database)
+        self.failing = set()
+        self.before_settling = []
+
+    def hold(self, *args, **kwargs):
+        self._fail('hold')
+        super().hold(*args, **kwargs)
+
+    def settle(self, *args):
+        while self.before_settling:
+            self.before_settling.pop()()
+        self._fail('settle')
+        return super().settle(*args)
+
+    def make_due(self, **kwargs):
+        self._fail('make_due')
+        return super().make_due(**kwargs)
+
+    def _fail(self, what):
+        if what in self.failing:
+            self.failing.discard(what)
+            raise exceptions.DatabaseUnavailable(reason='a test')
+
+
+class Worker:
+    """A resolver worker, put together as ``resolver.service`` does."""
+
+    def __init__(self, world, number):
+        self.claimed = None
+        self.breakers = breaker.Breakers(clock=lambda: time.monotonic())
+        self.store = Store(world.database)
+        hold = keeper.Keeper(self.store, lifetimes=keeper.Lifetimes(default=1e6), timeout=1.0)
+        hold._pool = InlinePool()
+        self.presence = presence.Presence(
+            self.breakers,
+            self.store,
+            wake=lambda: None,
+            tell_others=lambda host: world.workers[1 - number].presence.heard_of(host),
+        )
+        self.presence._pool = InlinePool()
+        self.collector = acks.Collector(late=self.presence.appeared)
+        deliverer = delivery.Deliverer(
+            Casts(world),
+            self.collector,
+            reply_to=str(number),
+            answered=self.presence.answered,
+            silent=self.breakers.open,
+        )
+        self.courier = courier.Courier(
+            hold,
+            world,
+            deliverer,
+            self.breakers,
+            worker=str(number),
+            ack_timeout=ACK_TIMEOUT,
+            max_interval=10.0,
+            keep_ended=1e6,
+        )
+        self.router = router.Router(world, deliverer, hold, self.breakers)
+
+    def route(self, batch):
+        return self.router.route(context.RequestContext(), batch, ack_timeout=ACK_TIMEOUT)
+
+
+class World:
+    """What may happen, one after the other; and what must be true all the time, and in the end."""
+
+    def __init__(self, database, seed):
+        self.database = database
+        self.random = random.Random(seed)
+        with self.database.writing() as connection:
+            for table in reversed(models.Base.metadata.sorted_tables):
+                connection.execute(sa.delete(table))
+        self.offset = 0.0
+        self._patches = contextlib.ExitStack()
+        real = {name: getattr(time, name) for name in ('time', 'monotonic')}
+        now = self.database.now
+        for name, function in real.items():
+            self._patches.enter_context(
+                mock.patch.object(time, name, lambda function=function: function() + self.offset)
+            )
+        self._patches.enter_context(
+            mock.patch.object(self.database, 'now', lambda connection: now(connection) + self.offset)
+        )
+        self._patches.enter_context(mock.patch.object(acks.Waiting, 'wait', lambda *_: None))
+        self.truth = {server: self.random.choice(PLACES[:3]) for server in SERVERS}
+        self.map = dict(self.truth)
+        self.map_away = False
+        self.moved = set()
+        self.hosts = {name: Host(self, name) for name in HOSTS}
+        self.workers = [Worker(self, number) for number in WORKERS]
+        self.unheard = []
+        self.events = {}
+        self.posted = {}
+        self.answered = {}
+        self.instant = 0
+
+    def lookup(self, server_uuids):
+        """As the host map's."""
+        if self.map_away:
+            return host_map_base.Lookup({}, frozenset(server_uuids), 'away')
+        return host_map_base.Lookup({server: self.map[server] for server in server_uuids})
+
+    def send(self, worker, batch, *, heard=True):
+        """Have a batch routed.
+
+        :param heard: the sender gets the answer; else it may post the batch again
+        """
+        self.instant += 1
+        for event in batch:
+            self.posted.setdefault(event.id, self.instant)
+        outcomes = self.workers[worker].route(batch)
+        self.instant += 1
+        if not heard:
+            self.unheard.append(batch)
+            return
+        for outcome in outcomes:
+            if outcome.code is events.Code.DELIVERED:
+                self.answered.setdefault(outcome.event.id, self.instant)
+
+    def new_batch(self, most):
+        batch = []
+        for _ in range(self.random.randint(1, most)):
+            server = self.random.choice(SERVERS)
+            event = events.Event('network-changed', server, id=f'event-{len(self.events)}')
+            self.events[event.id] = event
+            batch.append(event)
+        return batch
+
+    def step(self):
+        """Something happens."""
+        happens = self.random.choices(*zip(*self.STEPS.items(), strict=True))[0]
+        hypothesis.note(happens.__name__)
+        happens(self)
+        self.nothing_is_handled_twice()
+        self.nothing_overtakes_what_was_answered_before_it_came()
+
+    def worker(self):
+        return self.workers[self.random.choice(WORKERS)]
+
+    def post(self):
+        self.send(self.random.choice(WORKERS), self.new_batch(4), heard=self.random.random() < 0.8)
+
+    def post_again(self):
+        if self.unheard:
+            batch = self.unheard.pop(self.random.randrange(len(self.unheard)))
+            self.send(self.random.choice(WORKERS), batch, heard=self.random.random() < 0.8)
+
+    def a_host_fails(self):
+        self.random.choice(list(self.hosts.values())).become(self.random.choice(STATES[1:]))
+
+    def a_host_is_up(self):
+        """And an agent that starts reports itself, mostly."""
+        host = self.random.choice(list(self.hosts.values()))
+        host.become('up')
+        if self.random.random() < 0.8:
+            self.worker().presence.appeared(host.name)
+
+    def a_server_moves(self):
+        """And the map hears of it, of this and of earlier moves, or not yet."""
+        server = self.random.choice(SERVERS)
+        self.truth[server] = self.random.choice(PLACES)
+        self.moved.add(server)
+        if self.random.random() < 0.7:
+            self.map = dict(self.truth)
+            self.worker().presence.placed([server])
+
+    def the_map_comes_and_goes(self):
+        self.map_away = not self.map_away
+
+    def time_goes_on(self):
+        self.offset += self.random.choice((0.6, 5.0, 16.0, 20.0))
+
+    def a_courier_runs(self):
+        self.offset += self.random.choice((0.0, 0.6, 5.0))
+        self.worker().courier.run_once()
+
+    def a_courier_claims(self):
+        """And stands still; whatever it claimed before, it never tries."""
+        worker = self.worker()
+        worker.claimed = worker.courier._claim()
+
+    def a_courier_goes_on(self):
+        worker = self.worker()
+        claimed, worker.claimed = worker.claimed, None
+        if claimed is not None:
+            worker.courier._attempt(claimed)
+
+    def a_batch_comes_before_the_next_settling(self):
+        number, batch = self.random.choice(WORKERS), self.new_batch(2)
+        self.workers[1 - number].store.before_settling.append(lambda: self.send(number, batch))
+
+    def the_database_fails_once(self):
+        self.worker().store.failing.add(self.random.choice(('hold', 'settle', 'make_due')))
+
+    #: How often each of them happens, beside the others.
+    STEPS = {
+        post: 12,
+        post_again: 3,
+        a_host_fails: 4,
+        a_host_is_up: 4,
+        a_server_moves: 1,
+        the_map_comes_and_goes: 1,
+        time_goes_on: 3,
+        a_courier_runs: 4,
+        a_courier_claims: 2,
+        a_courier_goes_on: 2,
+        a_batch_comes_before_the_next_settling: 2,
+        the_database_fails_once: 1,
+    }
+
+    def nothing_is_handled_twice(self):
+        for host in self.hosts.values():
+            counts = collections.Counter(host.handled)
+            assert all(count == 1 for count in counts.values()), (host.name, counts)
+
+    def nothing_overtakes_what_was_answered_before_it_came(self):
+        for host in self.hosts.values():
+            for place, later in enumerate(host.handled):
+                for earlier in host.handled[place + 1 :]:
+                    if self.events[earlier].server_uuid == self.events[later].server_uuid:
+                        answered = self.answered.get(earlier, self.instant)
+                        assert answered >= self.posted[later], (host.name, host.handled)
+
+    def close(self):
+        """Give the clocks back."""
+        self._patches.close()
+
+    def run(self):
+        """Some steps, and a good end."""
+        with self._patches:
+            for _ in range(STEPS):
+                self.step()
+            self.everything_is_well_again()
+            self.nothing_is_handled_twice()
+            self.nothing_overtakes_what_was_answered_before_it_came()
+            self.nothing_answered_is_lost()
+
+    def everything_is_well_again(self):
+        self.map_away = False
+        for server in SERVERS:
+            self.truth[server] = self.truth[server] or ('a',)
+        self.map = dict(self.truth)
+        for worker in self.workers:
+            worker.store.failing.clear()
+        for host in self.hosts.values():
+            host.become('up')
+        for _ in range(20):
+            self.offset += 20.0
+            for worker in self.workers:
+                while worker.courier.run_once():
+                    pass
+            if not self.workers[0].store.servers(1):
+                return
+        raise AssertionError('something is held for ever')
+
+    def nothing_answered_is_lost(self):
+        for event_id in self.answered:
+            server = self.events[event_id].server_uuid
+            having = {name for name, host in self.hosts.items() if event_id in host.handled}
+            if server in self.moved:
+                assert having, event_id
+            else:
+                assert having == set(self.truth[server]), (event_id, having)
