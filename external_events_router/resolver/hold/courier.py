@@ -120,6 +120,8 @@ class Courier:
     def stop(self) -> None:
         """Claim no more, and wait for the attempts that run: no longer than they wait for hosts."""
         with self._woken:
+            if self._stopping:
+                return
             self._stopping = True
             self._woken.notify_all()
         deadline = time.monotonic() + self._ack_timeout + LEASE_MARGIN
@@ -201,8 +203,9 @@ class Courier:
             others = [plan for plan in plans if not plan.hosts <= closed]
             if others:
                 probed = self._breakers.probe(hosts - closed)
-                answers = self._try(batch, others, ask=closed, probe=probed)
-                self._bring_forward(answers, probed)
+                # A host that answers is heard of by ``presence``, which has
+                # what waits for it tried at once.
+                self._try(batch, others, ask=closed, probe=probed)
         except exceptions.DatabaseUnavailable as exc:
             LOG.warning('What came of %d attempts is not written down: %s', len(batch.claims), exc)
         except Exception:  # the outermost frame of this thread's work
@@ -215,7 +218,7 @@ class Courier:
         *,
         ask: frozenset[str],
         probe: frozenset[str] = frozenset(),
-    ) -> delivery.Answers:
+    ) -> None:
         """Deliver, and settle.
 
         :param ask: hosts to be asked
@@ -223,18 +226,17 @@ class Courier:
             one server's events each are enough
         """
         if not plans:
-            return {}
+            return
         if time.monotonic() + self._ack_timeout > batch.until:
             # NOTE: this worker stood still. Another one may have delivered them
             # meanwhile, and later ones, which must not be overtaken.
             LOG.warning('Attempts for %d servers come too late, and are left to others', len(plans))
-            return {}
+            return
         answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe))
         settlements = [attempt.settle(plan, answers, max_interval=self._max_interval) for plan in plans]
         if self._store.settle(self._worker, settlements):
             self.wake()
         _log(plans, settlements)
-        return answers
 
     def _deliver(self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]]) -> delivery.Answers:
         elapsed = time.monotonic() - batch.since
@@ -252,12 +254,6 @@ class Courier:
             deadline=time.monotonic() + self._ack_timeout,
             lifetime=lambda event: left[event.id],
         )
-
-    def _bring_forward(self, answers: delivery.Answers, probed: frozenset[str]) -> None:
-        """A host that answered its probe is there: whatever waits for it is due now."""
-        there = {host for (host, _), answer in answers.items() if answer.verdict is not None} & probed
-        if there and self._store.make_due(hosts=there):
-            self.wake()
 
     def _purge(self) -> None:
         if time.monotonic() >= self._next_purge:

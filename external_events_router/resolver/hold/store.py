@@ -166,12 +166,21 @@ class HoldStore:
         if not found:
             return 0
         with self._database.writing() as connection:
+            # NOTE: locked in their order first. An update takes them in one of
+            # its own, and two that meet half-way are a deadlock.
+            chosen_now = (
+                sa.select(_servers.c.server_uuid)
+                .where(self._database.among(_servers.c.server_uuid, found))
+                .order_by(_servers.c.server_uuid)
+                .with_for_update()
+            )
+            locked = connection.scalars(chosen_now).all()
             connection.execute(
                 sa.update(_servers)
-                .where(self._database.among(_servers.c.server_uuid, found))
+                .where(self._database.among(_servers.c.server_uuid, locked))
                 .values(next_attempt=self._database.now(connection), attempts=0)
             )
-        return len(found)
+        return len(locked)
 
     @session.retried
     def purge(self, keep: float) -> int:

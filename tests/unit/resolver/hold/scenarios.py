@@ -318,7 +318,7 @@ class RaceScenarios(StoreCase):
     ROUNDS = 100
 
     def test_nothing_is_lost_between_hold_and_settle(self):
-        """Two workers deliver what three threads hold for the same servers, and hosts make it due."""
+        """Two workers deliver what three threads hold for the same servers, and two hosts make it due."""
         order = [[A, B, C], [C, A], [B, C, A]]
         ends = threading.Event()
         lock, delivered = threading.Lock(), collections.defaultdict(list)
@@ -347,7 +347,7 @@ class RaceScenarios(StoreCase):
                 stack.callback(ends.set)
                 self.at_once(*(lambda n=n, s=s: hold(n, s) for n, s in zip('xyz', order, strict=True)))
 
-        self.at_once(hold_all, wake, lambda: work('first'), lambda: work('second'))
+        self.at_once(hold_all, wake, wake, lambda: work('first'), lambda: work('second'))
         for server in (A, B, C):
             names = [name for name, servers in zip('xyz', order, strict=True) if server in servers]
             self.assertEqual(self.ROUNDS * len(names), len(delivered[server]))

@@ -77,7 +77,10 @@ class AttemptTest(base.TestCase):
         self.assertEqual(1, len(self.a.sent[0].events))
         # All have been put off.
         self.assertEqual((servers, []), (self.held(), self.worker.store.claim('x', limit=9, lease=9.0)))
-        self.world.offset += breaker.PROBE_PAUSE
+        self.world.offset += breaker.PROBE_PAUSE - 1
+        self.run_all()
+        self.assertEqual(1, len(self.a.sent))
+        self.world.offset += 1
         self.run_all()
         self.assertEqual(2, len(self.a.sent))
         # It answers one probe, and gets the rest at once.
@@ -175,6 +178,10 @@ class Map:
 class SchedulerTest(base.TestCase):
     def setUp(self):
         super().setUp()
+        for name in ('POLL', 'ERROR_PAUSE'):
+            self.useFixture(
+                fixtures.MonkeyPatch(f'external_events_router.resolver.hold.courier.{name}', 0.05)
+            )
         self.store, self.deliverer = Store(), Deliverer()
         self.courier = courier.Courier(
             keeper.Keeper(self.store, lifetimes=keeper.Lifetimes(), timeout=1.0),
@@ -211,9 +218,10 @@ class SchedulerTest(base.TestCase):
         self.store.claims = [self.claim()]
         self.courier.start()
         self.assertTrue(self.deliverer.entered.wait(helpers.PATIENCE))
-        self.store.claims = [self.claim()]
         stopping = threading.Thread(target=self.courier.stop)
         stopping.start()
+        helpers.wait_until(lambda: self.courier._stopping)
+        self.store.claims = [self.claim()]
         stopping.join(0.05)
         self.assertTrue(stopping.is_alive())
         self.deliverer.open.set()
@@ -223,3 +231,10 @@ class SchedulerTest(base.TestCase):
 
     def test_stop_without_start(self):
         self.courier.stop()
+
+    def test_stop_twice(self):
+        self.courier.start()
+        self.courier.stop()
+        began = time.monotonic()
+        self.courier.stop()
+        self.assertLess(time.monotonic() - began, helpers.PATIENCE)
