@@ -200,9 +200,10 @@ class SignalsTest(DeployedTest):
             self.assertEqual(0, process.stop(), process.text()[-2000:])
             self.assertNotIn('Traceback', process.text())
             # NOTE: that of multiprocessing which cleans up ends when it sees that its parent has.
-            deployment.wait_until(
-                lambda: not any(map(services.is_alive, children)), 'the end of its children'
-            )  # noqa: B023
+            for pid in children:
+                deployment.wait_until(
+                    lambda pid=pid: not services.is_alive(pid), f'the end of its child {pid}'
+                )
 
     def check_hangup(self):
         config = self.router.config
