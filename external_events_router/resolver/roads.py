@@ -1,7 +1,7 @@
 """How a resolver worker's casts go to hosts, and their acknowledgements come back.
 
-Over RabbitMQ that is the fast road, over any other transport the plain one, which
-is oslo.messaging's own. Which it is, is decided here once; what travels is the
+With ``[compute] fast_road``, over RabbitMQ, that is the fast road, else the plain
+one, which is oslo.messaging's own. Which it is, is decided here once; what travels is the
 same, and hosts may be on either.
 """
 
