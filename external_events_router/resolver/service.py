@@ -1,4 +1,4 @@
-"""A resolver worker: what it stands on, its RPC server, its road to the hosts; started and stopped as one."""
+"""A resolver worker: what it stands on, and its two RPC servers, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import oslo_messaging as messaging
 from external_events_router import context
 from external_events_router import events
 from external_events_router import rpc
+from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.db import session
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
+from external_events_router.resolver import dispatch
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import presence
-from external_events_router.resolver import roads
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
@@ -29,6 +30,10 @@ from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 
 LOG = log.getLogger(__name__)
+
+#: Threads that take acknowledgements off the wire. Taking one is a few
+#: microseconds' work under a lock, so more would only wait for each other.
+ACK_THREADS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +79,14 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
-        road: roads.Road,
+        agent_api: dispatch.Sender,
         peers: rpcapi.PeerAPI,
         settings: Settings,
     ) -> None:
-        """:param road: how casts and acknowledgements travel"""
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
-        self._road = road
+        self._dispatcher = dispatch.Dispatcher(agent_api, publishers=settings.publishers)
         breakers = breaker.Breakers()
         self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
         self._presence = presence.Presence(
@@ -93,7 +97,7 @@ class Resolver:
         )
         collector = acks.Collector(late=self._presence.appeared)
         deliverer = delivery.Deliverer(
-            road.casts,
+            self._dispatcher,
             collector,
             reply_to=self._name.name,
             answered=self._presence.answered,
@@ -121,7 +125,12 @@ class Resolver:
                 endpoint.PeerEndpoint(self._presence),
             ],
         )
-        road.hear(self._name.name, endpoint.AckEndpoint(collector))
+        # A server of its own: see ``rpcapi``.
+        self._acks = rpc.get_server(
+            transport,
+            messaging.Target(topic=rpcapi.ACK_TOPIC, server=self._name.name),
+            [endpoint.AckEndpoint(collector)],
+        )
 
     @classmethod
     def from_conf(
@@ -141,7 +150,7 @@ class Resolver:
             transport,
             host_map,
             store.HoldStore(database or session.Database.from_conf(conf)),
-            road=roads.from_conf(conf, transport),
+            agent_api=agent_rpcapi.AgentAPI.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=Settings.from_conf(conf),
         )
@@ -153,7 +162,7 @@ class Resolver:
         """
         # NOTE: first, because it needs no broker, and the others wait for one.
         self._courier.start()
-        self._road.start()
+        self._acks.start(override_pool_size=ACK_THREADS)
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
 
@@ -171,8 +180,10 @@ class Resolver:
         self._requests.stop()
         self._courier.stop()
         self._requests.wait()
-        self._road.stop()
+        self._acks.stop()
+        self._acks.wait()
         self._presence.close()
+        self._dispatcher.close()
         self._keeper.close()
         self._host_map.close()
         self._name.release()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Sequence
 import threading
 import time
 from typing import Any
@@ -91,14 +90,22 @@ class Acks:
         self.open.set()
         self.entered = threading.Semaphore(0)
 
-    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
+    def acknowledge(
+        self,
+        ctxt: context.RequestContext,
+        reply_to: str,
+        delivery_id: str,
+        results: list[events.Result],
+        *,
+        host: str,
+    ) -> None:
         self.entered.release()
         if not self.open.wait(PATIENCE):
             raise AssertionError('nobody opened')
         if self.failures:
             self.failures -= 1
             raise exceptions.BrokerUnavailable(reason='a test')
-        self.casts += [(each.delivery_id, list(each.results)) for each in acknowledgements]
+        self.casts.append((delivery_id, list(results)))
 
     def results(self) -> list[events.Result]:
         """All of all casts."""
@@ -166,8 +173,11 @@ class _AckEndpoint:
         self._acks = resolver.acks
 
     @rpc.exposed()
-    def acknowledge_all(self, ctxt: context.RequestContext, acknowledgements: list[dict[str, Any]]) -> None:
-        self._acks.acknowledge_all('', [events.Acknowledgement.from_dict(data) for data in acknowledgements])
+    def acknowledge(
+        self, ctxt: context.RequestContext, delivery_id: str, results: list[dict[str, Any]], host: str
+    ) -> None:
+        found = [events.Result.from_dict(result) for result in results]
+        self._acks.acknowledge(ctxt, '', delivery_id, found, host=host)
 
 
 class _HostMapEndpoint:
