@@ -16,6 +16,7 @@ import contextlib
 import functools
 import json
 import threading
+import time
 from typing import Any
 from typing import ParamSpec
 from typing import TypeVar
@@ -40,6 +41,11 @@ _T = TypeVar('_T')
 _RETRIES = 5
 _RETRY_INTERVAL = 0.05
 _MAX_RETRY_INTERVAL = 1.0
+
+#: Seconds within which a connection must have been lost for its transaction to be
+#: tried once more: one that was cut off or had gone stale in the pool is lost at
+#: once, one to a database that hangs only after all the time that it was given.
+_LOST_AT_ONCE = 1.0
 
 
 class Database:
@@ -210,7 +216,11 @@ def translated() -> Iterator[None]:
 
 
 def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Run a whole transaction again when it lost against another one; errors as :func:`translated`."""
+    """Run a whole transaction again when it lost against another one; errors as :func:`translated`.
+
+    Once more, too, when its connection was lost: it must bear to be run after a
+    commit whose answer did not come.
+    """
     again = api.wrap_db_retry(
         max_retries=_RETRIES,
         retry_interval=_RETRY_INTERVAL,
@@ -222,7 +232,13 @@ def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        began = time.monotonic()
         with translated():
+            try:
+                return again(*args, **kwargs)  # type: ignore[no-any-return]
+            except db_exception.DBConnectionError:
+                if time.monotonic() - began > _LOST_AT_ONCE:
+                    raise
             return again(*args, **kwargs)  # type: ignore[no-any-return]
 
     return run

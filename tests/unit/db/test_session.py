@@ -1,8 +1,10 @@
 """Transactions, on SQLite in a file and in memory; tests/integration has the other databases."""
 
 import threading
+import time
 
 import fixtures
+from oslo_db import exception as db_exception
 
 from external_events_router import exceptions
 from external_events_router.db import migration
@@ -52,6 +54,28 @@ class TestMemory(scenarios.TransactionScenarios, base.TestCase):
             self.assertFalse(entered.wait(timeout=0.1))
         thread.join()
         self.assertEqual(['a'], self.known())
+
+
+class TestLost(base.TestCase):
+    def attempts(self, *, seconds):
+        """How often a transaction runs whose connection is always lost, each time after a while."""
+        attempts = []
+
+        @session.retried
+        def lose():
+            attempts.append(time.monotonic())
+            time.sleep(seconds)
+            raise db_exception.DBConnectionError
+
+        self.assertRaises(exceptions.DatabaseUnavailable, lose)
+        return len(attempts)
+
+    def test_connection_that_is_lost_at_once_is_tried_once_more(self):
+        self.assertEqual(2, self.attempts(seconds=0.0))
+
+    def test_database_that_hangs_is_not(self):
+        self.useFixture(fixtures.MockPatchObject(session, '_LOST_AT_ONCE', 0.01))
+        self.assertEqual(1, self.attempts(seconds=0.02))
 
 
 class TestUnreachable(base.TestCase):

@@ -139,18 +139,20 @@ class StoreScenarios(StoreCase):
         self.assertEqual({A: [tag]}, self.tags(self.claim()))
         self.assertEqual('\N{SNOWMAN}' * models.REASON_LENGTH, self.held()[0].reason)
 
-    def test_lost_deadlock_holds_once(self):
-        insert, failures = self.database.insert_missing, [db_exception.DBDeadlock()]
+    def test_lost_deadlock_or_connection_holds_once(self):
+        insert, failures = self.database.insert_missing, []
 
         def fail_once(connection, table, rows):
             insert(connection, table, rows)
             if table.name == 'held_events' and failures:
                 raise failures.pop()
 
-        with mock.patch.object(self.database, 'insert_missing', fail_once):
-            self.hold(item(A, '1'), item(A, '2'))
-        self.assertEqual([], failures)
-        self.assertEqual({A: ['1', '2']}, self.tags(self.claim()))
+        for server, failure in ((A, db_exception.DBDeadlock()), (B, db_exception.DBConnectionError())):
+            failures.append(failure)
+            with mock.patch.object(self.database, 'insert_missing', fail_once):
+                self.hold(item(server, '1'), item(server, '2'))
+            self.assertEqual([], failures)
+        self.assertEqual({A: ['1', '2'], B: ['1', '2']}, self.tags(self.claim()))
 
     def test_concurrent_holds_of_a_server_do_not_mix(self):
         """What one call holds stays together, and later calls come later."""
