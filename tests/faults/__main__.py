@@ -91,7 +91,8 @@ def _break(stage, args, rows, strangers):
     """Add what came of a stage to the rows."""
     pace = catalogue.Pace(short=args.short)
     patience = PATIENCE['short' if args.short else 'long']
-    with sites.Site(DATABASES[stage.database](), patience=patience, seed=args.seed) as site:
+    made = DATABASES[stage.database]()
+    with sites.Site(made, patience=patience, resolver=args.resolver, seed=args.seed) as site:
         runner = run.Runner(site, pace, _report)
         try:
             with site.loaded():
@@ -120,6 +121,7 @@ def _arguments():
     form.add_argument('--random', action='store_true', help='nothing but all in random order')
     parser.add_argument('--list', action='store_true', help='say which there are')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
+    parser.add_argument('--resolver', choices=('rpc', 'local'), default='rpc', help='as [api] resolver')
     parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
     parser.add_argument(
         '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'

@@ -80,7 +80,9 @@ class Deployed(deployment.Deployment):
         }
         with futures.ThreadPoolExecutor() as pool:
             resolver = pool.submit(self.start_resolver, config=self.configs['resolver'])
-            api = pool.submit(self.start_api)
+            # NOTE: a front that has resolvers in it is where they are: behind the network that goes silent.
+            local = self.options.get('api__resolver') == 'local'
+            api = pool.submit(self.start_api, config=self.configs['resolver'] if local else None)
             agents = {
                 name: pool.submit(self.start_agents, name, *hosts, config=self.configs.get(name))
                 for name, hosts in AGENTS.items()
@@ -118,12 +120,14 @@ class Site(fixtures.Fixture):
 
     groups: dict[str, list[str]]
 
-    def __init__(self, database, *, patience, seed=1):
+    def __init__(self, database, *, patience, resolver='rpc', seed=1):
         """:param database: a fixture with a ``url``
         :param patience: seconds in which all must be well again after a fault
+        :param resolver: as ``[api] resolver``
         """
         self.database = database
         self.patience = patience
+        self.resolver = resolver
         self.seed = seed
 
     def _setUp(self):
@@ -140,7 +144,13 @@ class Site(fixtures.Fixture):
         with futures.ThreadPoolExecutor() as pool:
             list(pool.map(self.useFixture, (self.rabbit, self.database)))
         self.router = self.useFixture(
-            Deployed(self.rabbit, self.database.url, self.hosts_of, delivery__ack_timeout=ACK_TIMEOUT)
+            Deployed(
+                self.rabbit,
+                self.database.url,
+                self.hosts_of,
+                delivery__ack_timeout=ACK_TIMEOUT,
+                api__resolver=self.resolver,
+            )
         )
         self.book = load.Book(self.router.ledger)
         for server, hosts in self.hosts_of.items():

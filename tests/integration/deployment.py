@@ -197,11 +197,10 @@ class Deployment(fixtures.Fixture):
         process.wait_for('ready\n')
         return process
 
-    def start_api(self, name='api'):
+    def start_api(self, name='api', *, config=None):
         """Start ``external-events-api`` and wait until it answers."""
-        process = self._start(
-            Process(name, [BIN / 'external-events-api', '--config-file', self.config], self.folder)
-        )
+        command = [BIN / 'external-events-api', '--config-file', config or self.config]
+        process = self._start(Process(name, command, self.folder))
         wait_until(self._answers, f'an answer of the front ({process.log})')
         return process
 
