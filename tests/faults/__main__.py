@@ -92,7 +92,7 @@ def _break(stage, args, rows, strangers):
     pace = catalogue.Pace(short=args.short)
     patience = PATIENCE['short' if args.short else 'long']
     made = DATABASES[stage.database]()
-    with sites.Site(made, patience=patience, resolver=args.resolver, seed=args.seed) as site:
+    with sites.Site(made, patience=patience, options=args.set, seed=args.seed) as site:
         runner = run.Runner(site, pace, _report)
         try:
             with site.loaded():
@@ -121,7 +121,14 @@ def _arguments():
     form.add_argument('--random', action='store_true', help='nothing but all in random order')
     parser.add_argument('--list', action='store_true', help='say which there are')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
-    parser.add_argument('--resolver', choices=('rpc', 'local'), default='rpc', help='as [api] resolver')
+    parser.add_argument(
+        '--set',
+        action='append',
+        type=sites.option,
+        default=[],
+        metavar='GROUP.OPTION=VALUE',
+        help='an option of the service, for example api.resolver=local',
+    )
     parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
     parser.add_argument(
         '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'

@@ -120,14 +120,14 @@ class Site(fixtures.Fixture):
 
     groups: dict[str, list[str]]
 
-    def __init__(self, database, *, patience, resolver='rpc', seed=1):
+    def __init__(self, database, *, patience, options=(), seed=1):
         """:param database: a fixture with a ``url``
         :param patience: seconds in which all must be well again after a fault
-        :param resolver: as ``[api] resolver``
+        :param options: of the service, as ``deployment.Deployment`` takes them
         """
         self.database = database
         self.patience = patience
-        self.resolver = resolver
+        self.options = {'delivery__ack_timeout': ACK_TIMEOUT, **dict(options)}
         self.seed = seed
 
     def _setUp(self):
@@ -143,15 +143,7 @@ class Site(fixtures.Fixture):
         self.rabbit = broker.Broker()
         with futures.ThreadPoolExecutor() as pool:
             list(pool.map(self.useFixture, (self.rabbit, self.database)))
-        self.router = self.useFixture(
-            Deployed(
-                self.rabbit,
-                self.database.url,
-                self.hosts_of,
-                delivery__ack_timeout=ACK_TIMEOUT,
-                api__resolver=self.resolver,
-            )
-        )
+        self.router = self.useFixture(Deployed(self.rabbit, self.database.url, self.hosts_of, **self.options))
         self.book = load.Book(self.router.ledger)
         for server, hosts in self.hosts_of.items():
             self.book.place(server, hosts)
@@ -275,6 +267,17 @@ class Site(fixtures.Fixture):
     def api_workers(self):
         """The front's worker processes, not what else it has started."""
         return [pid for pid in services.children(self.router.api.pid) if b' worker-' in _command(pid)]
+
+
+def option(text):
+    """An option as ``group.option=value``.
+
+    :returns: its name for ``deployment.Deployment``, and its value
+    """
+    name, equals, value = text.partition('=')
+    if not equals or '.' not in name:
+        raise ValueError(text)
+    return name.replace('.', '__', 1), value
 
 
 def _command(pid):

@@ -10,6 +10,7 @@ from tests.faults import on_database  # noqa: F401
 from tests.faults import on_network  # noqa: F401
 from tests.faults import on_processes  # noqa: F401
 from tests.faults import run
+from tests.faults import site
 from tests.faults import table
 
 
@@ -72,3 +73,16 @@ class TestCatalogue(base.TestCase):
     def test_of_each_database_there_is_something(self):
         for database in catalogue.DATABASES:
             self.assertTrue([each for each in catalogue.FAULTS.values() if database in each.databases])
+
+
+class TestOption(base.TestCase):
+    def test_group_option_value(self):
+        self.assertEqual(('api__resolver', 'local'), site.option('api.resolver=local'))
+        self.assertEqual(
+            ('delivery__event_ttls', 'network-changed:60'),
+            site.option('delivery.event_ttls=network-changed:60'),
+        )
+
+    def test_nonsense(self):
+        for text in ('api.resolver', 'resolver=local', ''):
+            self.assertRaises(ValueError, site.option, text)
