@@ -121,14 +121,7 @@ def _arguments():
     form.add_argument('--random', action='store_true', help='nothing but all in random order')
     parser.add_argument('--list', action='store_true', help='say which there are')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
-    parser.add_argument(
-        '--set',
-        action='append',
-        type=sites.option,
-        default=[],
-        metavar='GROUP.OPTION=VALUE',
-        help='an option of the service, for example api.resolver=local',
-    )
+    sites.add_set_argument(parser)
     parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
     parser.add_argument(
         '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'

@@ -92,14 +92,7 @@ def main():
     """
     parser = argparse.ArgumentParser(prog='python -m tests.faults.dead_host')
     parser.add_argument('--seconds', type=float, default=20.0, help='of each of the three times')
-    parser.add_argument(
-        '--set',
-        action='append',
-        type=site.option,
-        default=[],
-        metavar='GROUP.OPTION=VALUE',
-        help='an option of the service, for example api.resolver=local',
-    )
+    site.add_set_argument(parser)
     parser.add_argument('--seed', type=int, default=1)
     args = parser.parse_args()
     hosts_of = {str(uuid.uuid4()): [host] for host in HOSTS for _ in range(SERVERS_PER_HOST)}

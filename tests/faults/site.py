@@ -269,6 +269,18 @@ class Site(fixtures.Fixture):
         return [pid for pid in services.children(self.router.api.pid) if b' worker-' in _command(pid)]
 
 
+def add_set_argument(parser):
+    """Have a command take options of the service: ``--set GROUP.OPTION=VALUE``, as often as one likes."""
+    parser.add_argument(
+        '--set',
+        action='append',
+        type=option,
+        default=[],
+        metavar='GROUP.OPTION=VALUE',
+        help='an option of the service, for example api.resolver=local',
+    )
+
+
 def option(text):
     """An option as ``group.option=value``.
 
