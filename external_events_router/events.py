@@ -213,6 +213,35 @@ class Result:
         return cls(event_id=event_id, verdict=verdict, reason=None if reason is None else str(reason))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What one host says of some events of one delivery."""
+
+    delivery_id: str
+    host: str
+    results: tuple[Result, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The acknowledgement as a JSON object, for an RPC message."""
+        return {
+            'delivery_id': self.delivery_id,
+            'host': self.host,
+            'results': [result.to_dict() for result in self.results],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Acknowledgement:
+        """Rebuild what :meth:`to_dict` made.
+
+        :raises MalformedMessage: a member is missing or has another type
+        """
+        try:
+            results = tuple(Result.from_dict(result) for result in data['results'])
+            return cls(str(data['delivery_id']), str(data['host']), results)
+        except (KeyError, TypeError) as exc:
+            raise exceptions.MalformedMessage(what='acknowledgement', value=data) from exc
+
+
 def canonical_uuid(text: str) -> str | None:
     """The lower-case dashed form of a uuid, or None if the text is none.
 

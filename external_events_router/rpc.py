@@ -15,19 +15,23 @@ from collections.abc import Sequence
 import contextlib
 import functools
 import ssl
-import time
 from typing import Any
 from typing import TypeVar
 from typing import cast
 
-import kombu.connection
 import kombu.exceptions
 from oslo_config import cfg
+from oslo_log import log
 import oslo_messaging as messaging
 from oslo_messaging.rpc import dispatcher
+from oslo_utils import strutils
 
 from external_events_router import context
 from external_events_router import exceptions
+from external_events_router.amqp import broker as brokers
+from external_events_router.amqp import envelope
+
+LOG = log.getLogger(__name__)
 
 Method = TypeVar('Method', bound=Callable[..., Any])
 
@@ -41,7 +45,8 @@ ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 #: unnoticed, so none is too few; the time is bounded by who publishes.
 PUBLISH_RETRIES = 1
 
-_AMQP_PORT = 5672
+#: Drivers behind which there is a RabbitMQ.
+_RABBIT = ('rabbit', 'kombu')
 
 
 class ContextSerializer(messaging.NoOpSerializer):
@@ -115,6 +120,34 @@ def get_server(
     )
 
 
+def version_includes(newest: str, wanted: str) -> bool:
+    """Whether who knows a version of an interface knows another one too."""
+    major, minor = map(int, newest.split('.')[:2])
+    wanted_major, wanted_minor = map(int, wanted.split('.')[:2])
+    return major == wanted_major and minor >= wanted_minor
+
+
+def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
+    """What a consumer of the fast road hands messages to: the endpoint's exposed methods.
+
+    :param endpoint: with ``target``, as for :func:`get_server`; it answers casts only
+    """
+
+    def take(call: envelope.Call) -> None:
+        method = getattr(endpoint, call.method, None)
+        if (
+            not getattr(method, 'exposed', False)
+            or call.namespace != endpoint.target.namespace
+            or not version_includes(endpoint.target.version, call.version)
+        ):
+            LOG.warning('No %s of version %s is known here; a message is dropped', call.method, call.version)
+            return
+        ctxt = context.RequestContext.from_dict(dict(call.context))
+        getattr(endpoint, call.method)(ctxt, **call.arguments)
+
+    return take
+
+
 def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
     """Make a method of an endpoint callable by RPC.
 
@@ -174,7 +207,7 @@ def broker_address(conf: cfg.ConfigOpts) -> str:
     return f'{url.transport}://{hosts}'
 
 
-def check_broker(conf: cfg.ConfigOpts, timeout: float = 5.0) -> None:
+def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT) -> None:
     """Make sure at start that a RabbitMQ of ``[DEFAULT] transport_url`` lets us in.
 
     Other drivers have no broker that could be asked this way, and pass.
@@ -185,59 +218,91 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = 5.0) -> None:
     # NOTE: making a transport registers the driver's options, TLS among them.
     get_transport(conf)
     url = messaging.TransportURL.parse(conf)
-    if url.transport not in ('rabbit', 'kombu'):
+    if url.transport not in _RABBIT:
         return
-    deadline = time.monotonic() + timeout
-    problems = []
-    for host in url.hosts:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        problem = _connect_problem(conf, url, host, timeout=left)
-        if problem is None:
-            return
-        problems.append(f'{host.hostname}:{host.port or _AMQP_PORT}: {problem}')
-    raise exceptions.ConfigurationError(
-        option='[DEFAULT] transport_url',
-        reason=f'no broker can be reached ({"; ".join(problems) or "the URL names no host"})',
-    )
-
-
-def _connect_problem(
-    conf: cfg.ConfigOpts, url: messaging.TransportURL, host: messaging.TransportHost, *, timeout: float
-) -> str | None:
-    connection: Any = kombu.connection.Connection(  # type: ignore[no-untyped-call]
-        hostname=host.hostname,
-        port=host.port or _AMQP_PORT,
-        userid=host.username or 'guest',
-        password=host.password or 'guest',
-        virtual_host=url.virtual_host or '/',
-        ssl=_ssl_params(conf.oslo_messaging_rabbit, host),
-        connect_timeout=timeout,
-    )
     try:
-        # NOTE: connect() would wait 2 s and try again.
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=timeout)
-    except (
-        OSError,
-        kombu.exceptions.OperationalError,
-        *connection.connection_errors,
-        *connection.channel_errors,
-    ) as exc:
-        return str(exc).replace(host.password or '\0', '***') or type(exc).__name__
-    finally:
-        connection.release()
-    return None
+        _broker(conf, url, EXCHANGE).connect(name='check', timeout=timeout).collect()
+    except exceptions.BrokerUnavailable as exc:
+        raise exceptions.ConfigurationError(
+            option='[DEFAULT] transport_url', reason=f'no broker can be reached ({exc.kwargs["reason"]})'
+        ) from exc
 
 
-def _ssl_params(rabbit: cfg.ConfigOpts, host: messaging.TransportHost) -> dict[str, Any] | bool:
-    if not rabbit.ssl:
+def get_broker(
+    conf: cfg.ConfigOpts, *, url: str | None = None, exchange: str | None = None
+) -> brokers.Broker | None:
+    """The broker of a transport, where its messages may go over the fast road of ``amqp``.
+
+    :param conf: as for :func:`get_transport`, after it
+    :param url: None: that of ``[DEFAULT] transport_url``
+    :param exchange: None: that of ``[DEFAULT] control_exchange``
+    :returns: None where only oslo.messaging knows the way: another driver, or
+        an option that the fast road does not have
+    """
+    parsed = messaging.TransportURL.parse(conf, url)
+    if parsed.transport not in _RABBIT:
+        return None
+    option = _driver_options(conf, parsed)
+    if option('kombu_compression') or option('rabbit_ha_queues') or option('ssl_enforce_fips_mode'):
+        return None
+    return _broker(conf, parsed, exchange or conf.control_exchange)
+
+
+def _broker(conf: cfg.ConfigOpts, url: messaging.TransportURL, exchange: str) -> brokers.Broker:
+    option = _driver_options(conf, url)
+    quorum = bool(option('rabbit_quorum_queue'))
+    limits = {
+        'x-delivery-limit': option('rabbit_quorum_delivery_limit'),
+        'x-max-in-memory-length': option('rabbit_quorum_max_memory_length'),
+        'x-max-in-memory-bytes': option('rabbit_quorum_max_memory_bytes'),
+    }
+    return brokers.Broker(
+        nodes=[
+            brokers.Node(
+                host=host.hostname or 'localhost',
+                port=host.port or brokers.DEFAULT_PORT,
+                username=host.username or 'guest',
+                password=host.password or 'guest',
+            )
+            for host in url.hosts or [messaging.TransportHost()]
+        ],
+        virtual_host=url.virtual_host or '/',
+        exchange=exchange,
+        durable=quorum or bool(option('amqp_durable_queues')),
+        auto_delete=bool(option('amqp_auto_delete')),
+        queue_arguments={
+            'x-queue-type': 'quorum',
+            **{name: value for name, value in limits.items() if value},
+        }
+        if quorum
+        else {},
+        heartbeat=float(option('heartbeat_timeout_threshold')),
+        login_method=str(option('rabbit_login_method')),
+        tls=_tls(option),
+    )
+
+
+def _driver_options(conf: cfg.ConfigOpts, url: messaging.TransportURL) -> Callable[[str], Any]:
+    """Options of the RabbitMQ driver, of which the URL may say some, as ``?ssl=1``."""
+    section = conf.oslo_messaging_rabbit
+
+    def value(name: str) -> Any:
+        said = url.query.get(name)
+        if said is None:
+            return section[name]
+        kind = type(section[name])
+        return strutils.bool_from_string(said) if kind is bool else kind(said)
+
+    return value
+
+
+def _tls(option: Callable[[str], Any]) -> Mapping[str, Any] | bool:
+    if not option('ssl'):
         return False
     params = {
-        'keyfile': rabbit.ssl_key_file or None,
-        'certfile': rabbit.ssl_cert_file or None,
-        'ca_certs': rabbit.ssl_ca_file or None,
-        'cert_reqs': ssl.CERT_REQUIRED if rabbit.ssl_ca_file else ssl.CERT_NONE,
-        'server_hostname': host.hostname,
+        'keyfile': option('ssl_key_file') or None,
+        'certfile': option('ssl_cert_file') or None,
+        'ca_certs': option('ssl_ca_file') or None,
+        'cert_reqs': ssl.CERT_REQUIRED if option('ssl_ca_file') else ssl.CERT_NONE,
     }
     return {name: value for name, value in params.items() if value is not None}

@@ -1,13 +1,15 @@
 """Sends what became of events back to the resolver that waits for it.
 
 On a thread of its own, so that a slow broker delays no handler. Results go out
-as soon as the cast before them is through; those of one delivery that come up
-meanwhile go together. What a result says is not decided here.
+as soon as the cast before them is through; those that come up meanwhile go
+together, as far as they are for the same resolver worker. What a result says is
+not decided here.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 import dataclasses
 import logging
 import threading
@@ -43,23 +45,18 @@ class Receipt:
 class AckClient(Protocol):
     """The part of ``resolver.rpcapi.AckAPI`` that is used."""
 
-    def acknowledge(
-        self,
-        ctxt: context.RequestContext,
-        reply_to: str,
-        delivery_id: str,
-        results: list[events.Result],
-        *,
-        host: str,
-    ) -> None:
-        """Cast some results of a delivery."""
+    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
+        """Cast what hosts say of deliveries."""
         ...
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Pending:
     receipt: Receipt
     results: list[events.Result]
+
+    def said(self) -> events.Acknowledgement:
+        return events.Acknowledgement(self.receipt.delivery_id, self.receipt.host, tuple(self.results))
 
 
 class Acker:
@@ -81,7 +78,7 @@ class Acker:
         self._changed = threading.Condition()
         self._pending: collections.OrderedDict[tuple[str, str], _Pending] = collections.OrderedDict()
         self._waiting = 0
-        self._sending: _Pending | None = None
+        self._sending: list[_Pending] = []
         self._pause = FIRST_PAUSE
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name='acks', daemon=True)
@@ -102,7 +99,7 @@ class Acker:
         :returns: whether it was, in time
         """
         with self._changed:
-            return self._changed.wait_for(lambda: not self._pending and self._sending is None, timeout)
+            return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
 
     def stop(self, timeout: float) -> None:
         """Send what there is as far as the time allows, and end."""
@@ -116,51 +113,59 @@ class Acker:
     def _put(self, receipt: Receipt, results: list[events.Result], *, first: bool) -> None:
         key = (receipt.reply_to, receipt.delivery_id)
         pending = self._pending.setdefault(key, _Pending(receipt, []))
-        pending.results[:] = results + pending.results if first else pending.results + results
+        pending.results[0 if first else len(pending.results) : 0 if first else None] = results
         self._waiting += len(results)
         while self._waiting > self._max_results:
             _key, dropped = self._pending.popitem(last=False)
             self._drop(dropped, 'too many wait')
 
     def _serve(self) -> None:
-        while (pending := self._take()) is not None:
-            error: Exception | None = None
-            try:
-                receipt = pending.receipt
-                self._client.acknowledge(
-                    receipt.ctxt, receipt.reply_to, receipt.delivery_id, pending.results, host=receipt.host
-                )
-            except exceptions.BrokerUnavailable as exc:
-                error = exc
-            except Exception:
-                # The thread's outermost loop: the other deliveries go on.
-                LOG.exception('Delivery %s cannot be acknowledged', pending.receipt.delivery_id)
-            self._sent(pending, error)
+        while (taken := self._take()) is not None:
+            by_worker: dict[str, list[_Pending]] = {}
+            for pending in taken:
+                by_worker.setdefault(pending.receipt.reply_to, []).append(pending)
+            for reply_to, for_worker in by_worker.items():
+                self._sent(for_worker, self._send(reply_to, for_worker))
 
-    def _take(self) -> _Pending | None:
+    def _send(self, reply_to: str, for_worker: Sequence[_Pending]) -> exceptions.BrokerUnavailable | None:
+        try:
+            self._client.acknowledge_all(reply_to, [pending.said() for pending in for_worker])
+        except exceptions.BrokerUnavailable as exc:
+            return exc
+        except Exception:
+            # The thread's outermost loop: what is for other workers goes on.
+            LOG.exception('%d deliveries cannot be acknowledged', len(for_worker))
+        return None
+
+    def _take(self) -> Sequence[_Pending] | None:
+        """All there is: what comes up while it is sent goes together next."""
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._stopping)
             if self._stopping:
                 return None
-            _key, self._sending = self._pending.popitem(last=False)
-            self._waiting -= len(self._sending.results)
-            return self._sending
+            self._sending = list(self._pending.values())
+            self._pending.clear()
+            self._waiting = 0
+            return tuple(self._sending)
 
-    def _sent(self, pending: _Pending, error: Exception | None) -> None:
+    def _sent(self, for_worker: Sequence[_Pending], error: Exception | None) -> None:
         with self._changed:
-            self._sending = None
+            for pending in for_worker:
+                self._sending.remove(pending)
             if error is None:
                 self._pause = FIRST_PAUSE
-            elif self._clock.left(pending.receipt.deadline) <= 0:
-                self._waiting += len(pending.results)
-                self._drop(pending, str(error))
-            else:
-                self._put(pending.receipt, pending.results, first=True)
+                self._changed.notify_all()
+                return
+            for pending in reversed(for_worker):
+                if self._clock.left(pending.receipt.deadline) <= 0:
+                    self._waiting += len(pending.results)
+                    self._drop(pending, str(error))
+                else:
+                    self._put(pending.receipt, pending.results, first=True)
             self._changed.notify_all()
-            if error is not None:
-                # The broker is one for all deliveries, so all wait.
-                self._changed.wait_for(lambda: self._stopping, self._pause)
-                self._pause = min(self._pause * 2, LONGEST_PAUSE)
+            # The broker is one for all deliveries, so all wait.
+            self._changed.wait_for(lambda: self._stopping, self._pause)
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def _drop(self, pending: _Pending, reason: str) -> None:
         self._waiting -= len(pending.results)

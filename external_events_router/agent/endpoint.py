@@ -1,4 +1,4 @@
-"""The RPC endpoint of an agent. Its other half is ``agent.rpcapi.AgentAPI``."""
+"""The RPC endpoint of an agent. Its other half is ``agent.rpcapi``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,24 @@ class AgentEndpoint:
         events: Iterable[Mapping[str, Any]],
     ) -> None:
         """See ``AgentAPI.deliver``."""
+        self._receive(ctxt, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
+
+    @rpc.exposed()
+    def deliver_all(self, ctxt: context.RequestContext, deliveries: Iterable[Mapping[str, Any]]) -> None:
+        """See ``FastAgentAPI.cast``."""
+        for arguments in deliveries:
+            own = context.RequestContext.from_dict(dict(arguments['context']))
+            self._receive(own, **{name: value for name, value in arguments.items() if name != 'context'})
+
+    def _receive(
+        self,
+        ctxt: context.RequestContext,
+        *,
+        delivery_id: str,
+        reply_to: str,
+        deadline: float,
+        events: Iterable[Mapping[str, Any]],
+    ) -> None:
         delivery = router_events.Delivery(
             id=delivery_id,
             reply_to=reply_to,

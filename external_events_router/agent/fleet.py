@@ -1,7 +1,7 @@
 """The agents of many hosts in one process.
 
-They share threads, handlers and the source; each has a connection to the
-broker, because oslo.messaging gives one to each server.
+They share threads, handlers and the source, and over RabbitMQ their connections;
+over another transport each has one, because oslo.messaging gives one to each server.
 """
 
 from __future__ import annotations

@@ -19,9 +19,7 @@ import oslo_messaging
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import rpc
 from external_events_router.agent import dispatcher
-from external_events_router.agent import endpoint
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.agent import seen
 from external_events_router.agent import shared as agent_shared
@@ -75,8 +73,7 @@ class Agent:
             source=self._source,
             memory=seen.Seen(remembered_events=remembered_events, remembered_seconds=remembered_seconds),
         )
-        target = oslo_messaging.Target(topic=topic, server=host)
-        self._server = rpc.get_server(transport, target, [endpoint.AgentEndpoint(self)])
+        self._ear = self._shared.ear(topic, host, self)
         self._stopped = threading.Event()
 
     @classmethod
@@ -142,9 +139,7 @@ class Agent:
         """
         if self._owns_shared:
             self._shared.start()
-        # NOTE: one thread, because more would take the deliveries of the
-        # host's queue out of their order.
-        self._server.start(override_pool_size=1)
+        self._ear.start()
         self._source.watch(functools.partial(self._shared.reporter.changed, self.host))
         self._shared.reporter.add(self.host, self._source)
         LOG.info('Agent of host %s started', self.host)
@@ -159,7 +154,8 @@ class Agent:
         """
         until = time.monotonic() + timeout
         self._shared.reporter.remove(self.host)
-        self._stop_listening(timeout)
+        if not self._ear.stop(timeout):
+            LOG.warning('Host %s: the listener did not end in %s s', self.host, timeout)
         self._waiters.stop()
         left = self._dispatcher.drain(_left(until))
         if left:
@@ -179,19 +175,6 @@ class Agent:
         :returns: whether it was, in time
         """
         return self._stopped.wait(timeout)
-
-    def _stop_listening(self, timeout: float) -> None:
-        # NOTE: on a thread of its own, because a listener that tries to
-        # connect again does not end before it has.
-        thread = threading.Thread(target=self._end_server, name='stop-listening', daemon=True)
-        thread.start()
-        thread.join(timeout)
-        if thread.is_alive():
-            LOG.warning('Host %s: the listener did not end in %s s', self.host, timeout)
-
-    def _end_server(self) -> None:
-        self._server.stop()
-        self._server.wait()
 
 
 def _left(until: float) -> float:

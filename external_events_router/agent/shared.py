@@ -6,16 +6,25 @@ and the resolver's time. What is one host's own is in ``service``.
 
 from __future__ import annotations
 
+import functools
 import time
 
 from oslo_config import cfg
 import oslo_messaging
 
+from external_events_router import rpc
 from external_events_router.agent import acker
 from external_events_router.agent import clock
+from external_events_router.agent import listening
 from external_events_router.agent import ordering
 from external_events_router.agent import reporter
+from external_events_router.amqp import broker as brokers
+from external_events_router.amqp import consumer
+from external_events_router.amqp import publisher
 from external_events_router.resolver import rpcapi
+
+#: Seconds that ending a connection may take.
+STOP_TIMEOUT = 2.0
 
 
 class Shared:
@@ -27,8 +36,10 @@ class Shared:
         *,
         workers: int = 64,
         report_interval: float = 60.0,
-        acks: rpcapi.AckAPI | None = None,
+        acks: acker.AckClient | None = None,
         host_map: rpcapi.HostMapAPI | None = None,
+        broker: brokers.Broker | None = None,
+        ack_version: str | None = None,
     ) -> None:
         """Make the common part.
 
@@ -36,10 +47,20 @@ class Shared:
         :param report_interval: seconds between two reports of a host
         :param acks: client for acknowledgements; None: one on the transport
         :param host_map: client for reports; None: one on the transport
+        :param broker: the transport's, of ``rpc.get_broker``, where casts and
+            acknowledgements are to go over the fast road
+        :param ack_version: of the acknowledgements that the resolvers understand; None: the newest
         """
+        self._publisher = self._consumer = None
+        self.ear: listening.MakeEar = functools.partial(listening.PlainEar, transport)
+        if broker is not None:
+            self._publisher = publisher.Publisher(broker, name='acknowledgements')
+            self._consumer = consumer.Consumer(broker, name='casts')
+            self.ear = functools.partial(listening.FastEar, self._consumer)
+            acks = acks or rpcapi.FastAckAPI(self._publisher, version_cap=ack_version)
         self.clock = clock.ResolverClock()
         self.pool = ordering.OrderedPool(workers)
-        self.acker = acker.Acker(acks or rpcapi.AckAPI(transport), self.clock)
+        self.acker = acker.Acker(acks or rpcapi.AckAPI(transport, version_cap=ack_version), self.clock)
         self.reporter = reporter.Reporter(
             host_map or rpcapi.HostMapAPI(transport), self.clock, interval=report_interval
         )
@@ -51,12 +72,16 @@ class Shared:
             transport,
             workers=conf.agent.workers,
             report_interval=conf.agent.report_interval,
-            acks=rpcapi.AckAPI.from_conf(conf, transport),
+            broker=rpc.get_broker(conf) if conf.compute.fast_road else None,
+            ack_version=conf.upgrade_levels.acks,
             host_map=rpcapi.HostMapAPI.from_conf(conf, transport),
         )
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads, and connect."""
+        if self._publisher is not None and self._consumer is not None:
+            self._publisher.start()
+            self._consumer.start()
         self.acker.start()
         self.reporter.start()
 
@@ -69,3 +94,6 @@ class Shared:
         self.reporter.stop()
         self.pool.stop(timeout)
         self.acker.stop(max(0.0, until - time.monotonic()))
+        if self._publisher is not None and self._consumer is not None:
+            self._consumer.stop(STOP_TIMEOUT)
+            self._publisher.stop(STOP_TIMEOUT)

@@ -15,6 +15,18 @@ Topic that agents listen on, each as the server named after its host. The
 resolver and the agents of a cloud need the same value.
 """,
     ),
+    cfg.BoolOpt(
+        'fast_road',
+        default=False,
+        help="""
+Over RabbitMQ, send casts and acknowledgements on connections of our own, many at
+a time, instead of one after the other by oslo.messaging. What travels is the
+same, so services that differ in this work together. Other transports, and a few
+options of the RabbitMQ driver (message compression, mirrored queues, FIPS mode),
+know only the plain road, whatever this says. Off by default: how it fares when
+things break has not been measured at length yet.
+""",
+    ),
 ]
 
 

@@ -9,17 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import itertools
 import time
+from typing import Protocol
 
 from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import acks
-from external_events_router.resolver import dispatch
 from external_events_router.resolver import plan
 
 #: What each host said of each event that it was sent: host and event id to answer.
 Answers = dict[tuple[str, str], plan.Answer]
+
+
+class Casts(Protocol):
+    """What sends deliveries to hosts: ``dispatch.Dispatcher``, or ``outbox.Outbox`` on the fast road."""
+
+    def cast(
+        self,
+        ctxt: context.RequestContext,
+        deliveries: Mapping[str, events.Delivery],
+        *,
+        on_failure: Callable[[str, str], None],
+        until: float,
+    ) -> contextlib.AbstractContextManager[None]: ...
+
+    def close(self) -> None: ...
 
 
 class Deliverer:
@@ -27,18 +43,19 @@ class Deliverer:
 
     def __init__(
         self,
-        dispatcher: dispatch.Dispatcher,
+        casts: Casts,
         collector: acks.Collector,
         *,
         reply_to: str,
         answered: Callable[[str], None] = lambda host: None,
         silent: Callable[[str, str], None] = lambda host, reason: None,
     ) -> None:
-        """:param reply_to: the server name under which this worker hears acknowledgements
+        """:param casts: sends what is to be delivered: ``dispatch.Dispatcher`` or ``outbox.Outbox``
+        :param reply_to: the server name under which this worker hears acknowledgements
         :param answered: called with a host that said something
         :param silent: called with a host that said nothing, and why
         """
-        self._dispatcher = dispatcher
+        self._casts = casts
         self._collector = collector
         self._reply_to = reply_to
         self._answered = answered
@@ -75,7 +92,7 @@ class Deliverer:
             for host, sent in by_host.items()
         }
         with self._collector.expect(deliveries) as waiting:
-            with self._dispatcher.cast(ctxt, deliveries, on_failure=waiting.fail):
+            with self._casts.cast(ctxt, deliveries, on_failure=waiting.fail, until=deadline):
                 waiting.wait(deadline)
             answers = {
                 (host, event.id): waiting.answer(host, event.id)

@@ -47,6 +47,7 @@ class Dispatcher:
         deliveries: Mapping[str, events.Delivery],
         *,
         on_failure: Callable[[str, str], None],
+        until: float,
     ) -> Iterator[None]:
         """Start a cast to each host; at the end of the block, withdraw those not begun.
 
@@ -54,6 +55,7 @@ class Dispatcher:
 
         :param deliveries: host to its delivery
         :param on_failure: called with the host and the reason, from another thread
+        :param until: an instant of ``time.monotonic()`` until which the block may last
         """
         begun = [
             self._pool.submit(functools.partial(self._cast_one, ctxt, host, delivery, on_failure))

@@ -60,6 +60,14 @@ class AckEndpoint:
             delivery_id, [events.Result.from_dict(data) for data in results], sender=host
         )
 
+    @rpc.exposed()
+    def acknowledge_all(
+        self, ctxt: context.RequestContext, acknowledgements: Sequence[Mapping[str, Any]]
+    ) -> None:
+        for data in acknowledgements:
+            said = events.Acknowledgement.from_dict(data)
+            self._collector.acknowledge(said.delivery_id, said.results, sender=said.host)
+
 
 class HostMapEndpoint:
     """Server of ``rpcapi.HostMapAPI``."""

@@ -8,8 +8,13 @@ receives them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
+import functools
+import threading
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -19,6 +24,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
+from external_events_router.amqp import envelope
+from external_events_router.amqp import publisher
 
 TOPIC = 'external-events-resolver'
 ACK_TOPIC = 'external-events-acks'
@@ -27,6 +34,9 @@ PEER_NAMESPACE = 'peers'
 
 #: Seconds. How long a caller of the host map waits for the answer.
 HOST_MAP_TIMEOUT = 10.0
+
+#: Seconds. How long an agent waits for the broker to take an acknowledgement.
+ACK_TIMEOUT = 5.0
 
 #: Seconds without a sign of life after which a resolver counts as dead. It
 #: gives one every half of it while it works. The least that oslo.messaging
@@ -86,9 +96,10 @@ class AckAPI:
     * 1.0: ``acknowledge``
     * 1.1: ``acknowledge`` says from which ``host``, so that a late one counts
       as a sign of life
+    * 1.2: ``acknowledge_all``, for several deliveries at once
     """
 
-    VERSION = '1.1'
+    VERSION = '1.2'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=ACK_TOPIC, version=self.VERSION)
@@ -99,30 +110,67 @@ class AckAPI:
         """The client that the configuration asks for."""
         return cls(transport, version_cap=conf.upgrade_levels.acks)
 
-    def acknowledge(
-        self,
-        ctxt: context.RequestContext,
-        reply_to: str,
-        delivery_id: str,
-        results: Iterable[events.Result],
-        *,
-        host: str,
-    ) -> None:
-        """Cast the results of some events of a delivery; the others may follow later.
+    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
+        """Cast what hosts say of deliveries; results of other events of these may follow later.
 
-        :param reply_to: as the delivery said
-        :param host: whose results they are
-        :raises BrokerUnavailable: the broker did not take the message
+        :param reply_to: as the deliveries said
+        :raises BrokerUnavailable: the broker did not take the message, or not all
         """
-        arguments: dict[str, Any] = {
-            'delivery_id': delivery_id,
-            'results': [result.to_dict() for result in results],
-        }
-        version = '1.0'
-        if self._client.can_send_version('1.1'):
-            arguments['host'], version = host, '1.1'
         with rpc.translated():
-            self._client.prepare(server=reply_to, version=version).cast(ctxt, 'acknowledge', **arguments)
+            for method, version, arguments in _ack_calls(acknowledgements, self._client.can_send_version):
+                self._client.prepare(server=reply_to, version=version).cast(
+                    context.for_service(), method, **arguments
+                )
+
+
+class FastAckAPI:
+    """Client of the worker that waits for acknowledgements, on the fast road; versions as :class:`AckAPI`."""
+
+    def __init__(self, publishing: publisher.Publisher, *, version_cap: str | None = None) -> None:
+        self._publisher = publishing
+        self._version = version_cap or AckAPI.VERSION
+
+    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
+        """See :meth:`AckAPI.acknowledge_all`."""
+        messages = [
+            publisher.Message(
+                f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
+            )
+            for method, version, arguments in _ack_calls(
+                acknowledgements, functools.partial(rpc.version_includes, self._version)
+            )
+        ]
+        confirmed = threading.Semaphore(0)
+        problems: list[exceptions.RouterError] = []
+
+        def done(_number: int, error: exceptions.RouterError | None) -> None:
+            # NOTE: a worker that is no more waits for nothing.
+            if error is not None and not isinstance(error, publisher.Unroutable):
+                problems.append(error)
+            confirmed.release()
+
+        until = time.monotonic() + ACK_TIMEOUT
+        self._publisher.publish(messages, done, until=until)
+        for _message in messages:
+            if not confirmed.acquire(timeout=max(0.0, until - time.monotonic())):
+                raise exceptions.BrokerUnavailable(reason='not confirmed in time')
+        if problems:
+            raise problems[0]
+
+
+def _ack_calls(
+    acknowledgements: Sequence[events.Acknowledgement], can_send: Callable[[str], bool]
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, version and arguments of each message that says it, to who knows these versions."""
+    if can_send('1.2'):
+        yield 'acknowledge_all', '1.2', {'acknowledgements': [each.to_dict() for each in acknowledgements]}
+        return
+    for each in acknowledgements:
+        arguments = each.to_dict()
+        version = '1.1' if can_send('1.1') else '1.0'
+        if version == '1.0':
+            del arguments['host']
+        yield 'acknowledge', version, arguments
 
 
 class HostMapAPI:

@@ -1,4 +1,4 @@
-"""A resolver worker: what it stands on, and its two RPC servers, started and stopped as one."""
+"""A resolver worker: what it stands on, its RPC server, its road to the hosts; started and stopped as one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import oslo_messaging as messaging
 from external_events_router import context
 from external_events_router import events
 from external_events_router import rpc
-from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.db import session
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
-from external_events_router.resolver import dispatch
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import presence
+from external_events_router.resolver import roads
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
@@ -30,10 +29,6 @@ from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 
 LOG = log.getLogger(__name__)
-
-#: Threads that take acknowledgements off the wire. Taking one is a few
-#: microseconds' work under a lock, so more would only wait for each other.
-ACK_THREADS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +74,15 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
-        agent_api: dispatch.Sender,
+        road: roads.Road,
         peers: rpcapi.PeerAPI,
         settings: Settings,
     ) -> None:
+        """:param road: how casts and acknowledgements travel"""
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
-        self._dispatcher = dispatch.Dispatcher(agent_api, publishers=settings.publishers)
+        self._road = road
         breakers = breaker.Breakers()
         self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
         self._presence = presence.Presence(
@@ -97,7 +93,7 @@ class Resolver:
         )
         collector = acks.Collector(late=self._presence.appeared)
         deliverer = delivery.Deliverer(
-            self._dispatcher,
+            road.casts,
             collector,
             reply_to=self._name.name,
             answered=self._presence.answered,
@@ -125,12 +121,7 @@ class Resolver:
                 endpoint.PeerEndpoint(self._presence),
             ],
         )
-        # A server of its own: see ``rpcapi``.
-        self._acks = rpc.get_server(
-            transport,
-            messaging.Target(topic=rpcapi.ACK_TOPIC, server=self._name.name),
-            [endpoint.AckEndpoint(collector)],
-        )
+        road.hear(self._name.name, endpoint.AckEndpoint(collector))
 
     @classmethod
     def from_conf(
@@ -150,7 +141,7 @@ class Resolver:
             transport,
             host_map,
             store.HoldStore(database or session.Database.from_conf(conf)),
-            agent_api=agent_rpcapi.AgentAPI.from_conf(conf, transport),
+            road=roads.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=Settings.from_conf(conf),
         )
@@ -162,7 +153,7 @@ class Resolver:
         """
         # NOTE: first, because it needs no broker, and the others wait for one.
         self._courier.start()
-        self._acks.start(override_pool_size=ACK_THREADS)
+        self._road.start()
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
 
@@ -180,10 +171,8 @@ class Resolver:
         self._requests.stop()
         self._courier.stop()
         self._requests.wait()
-        self._acks.stop()
-        self._acks.wait()
+        self._road.stop()
         self._presence.close()
-        self._dispatcher.close()
         self._keeper.close()
         self._host_map.close()
         self._name.release()

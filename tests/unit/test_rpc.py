@@ -37,7 +37,7 @@ class Answers:
     """An endpoint that keeps what it was sent, as JSON, and answers what it was told to."""
 
     def __init__(self, namespace: str | None = None, answer: Any = None) -> None:
-        self.target = messaging.Target(version='1.1', namespace=namespace)
+        self.target = messaging.Target(version='1.2', namespace=namespace)
         self.answer = answer
         self.received: list[dict[str, Any]] = []
         self.contexts: list[context.RequestContext] = []
@@ -59,6 +59,10 @@ class Answers:
 
     @messaging.expose
     def acknowledge(self, ctxt: context.RequestContext, **message: Any) -> None:
+        self._take(ctxt, message)
+
+    @messaging.expose
+    def acknowledge_all(self, ctxt: context.RequestContext, **message: Any) -> None:
         self._take(ctxt, message)
 
     @messaging.expose
@@ -164,18 +168,23 @@ class MessageTest(WireTest):
             events.Result('1', events.Verdict.HANDLED),
             events.Result('2', events.Verdict.REFUSED, 'no such port'),
         ]
-        rpcapi.AckAPI(self.transport).acknowledge(self.ctxt, 'worker', 'd', iter(results), host='host-a')
+        said = [
+            events.Acknowledgement('d', 'host-a', tuple(results)),
+            events.Acknowledgement('e', 'host-b', tuple(results[:1])),
+        ]
+        rpcapi.AckAPI(self.transport).acknowledge_all('worker', said)
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         message = answers.received[0]
-        self.assertEqual(('d', 'host-a'), (message['delivery_id'], message['host']))
-        self.assertEqual(results, [events.Result.from_dict(data) for data in message['results']])
+        self.assertEqual(
+            said, [events.Acknowledgement.from_dict(data) for data in message['acknowledgements']]
+        )
 
     def test_acknowledge_to_an_older_resolver(self) -> None:
         answers = self.serve(rpcapi.ACK_TOPIC, Answers(), server='worker')
         api = rpcapi.AckAPI(self.transport, version_cap='1.0')
-        api.acknowledge(self.ctxt, 'worker', 'd', [], host='host-a')
+        api.acknowledge_all('worker', [events.Acknowledgement(name, 'host-a', ()) for name in 'de'])
         self.flush(rpcapi.ACK_TOPIC, 'worker')
-        self.assertEqual({'delivery_id', 'results'}, set(answers.received[0]))
+        self.assertEqual([{'delivery_id', 'results'}] * 2, [set(message) for message in answers.received[:2]])
 
     def test_report(self) -> None:
         answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))

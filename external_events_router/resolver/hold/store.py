@@ -18,6 +18,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
+from external_events_router import context as request_context
 from external_events_router import events
 from external_events_router.db import models
 from external_events_router.db import session
@@ -32,9 +33,6 @@ _ended = cast(sa.Table, models.EndedEvent.__table__)
 #: the others follow at once.
 MAX_EVENTS = 500
 MAX_CLAIMED = 2000
-
-#: What of a request's context is kept: who asked under which id, and no token.
-_CONTEXT = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
 
 
 class HoldStore:
@@ -76,7 +74,7 @@ class HoldStore:
         :param retry_after: seconds until the first attempt for a server that had nothing held
         :raises DatabaseUnavailable: nothing is held
         """
-        kept = json.dumps({key: context.get(key) for key in _CONTEXT})
+        kept = json.dumps({key: context.get(key) for key in request_context.CARRIED})
         reasons = {item.event.server_uuid: item.reason for item in reversed(items)}
         with self._database.writing() as connection:
             now = self._database.now(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 import threading
 import time
 from typing import Any
@@ -90,22 +91,14 @@ class Acks:
         self.open.set()
         self.entered = threading.Semaphore(0)
 
-    def acknowledge(
-        self,
-        ctxt: context.RequestContext,
-        reply_to: str,
-        delivery_id: str,
-        results: list[events.Result],
-        *,
-        host: str,
-    ) -> None:
+    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
         self.entered.release()
         if not self.open.wait(PATIENCE):
             raise AssertionError('nobody opened')
         if self.failures:
             self.failures -= 1
             raise exceptions.BrokerUnavailable(reason='a test')
-        self.casts.append((delivery_id, list(results)))
+        self.casts += [(each.delivery_id, list(each.results)) for each in acknowledgements]
 
     def results(self) -> list[events.Result]:
         """All of all casts."""
@@ -173,11 +166,8 @@ class _AckEndpoint:
         self._acks = resolver.acks
 
     @rpc.exposed()
-    def acknowledge(
-        self, ctxt: context.RequestContext, delivery_id: str, results: list[dict[str, Any]], host: str
-    ) -> None:
-        found = [events.Result.from_dict(result) for result in results]
-        self._acks.acknowledge(ctxt, '', delivery_id, found, host=host)
+    def acknowledge_all(self, ctxt: context.RequestContext, acknowledgements: list[dict[str, Any]]) -> None:
+        self._acks.acknowledge_all('', [events.Acknowledgement.from_dict(data) for data in acknowledgements])
 
 
 class _HostMapEndpoint:

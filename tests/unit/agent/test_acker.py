@@ -82,12 +82,12 @@ class TestAcker(base.TestCase):
 
     def test_surprise_does_not_end_it(self):
         acker = self._acker()
-        taken = self.acks.acknowledge
-        self.acks.acknowledge = None
+        taken = self.acks.acknowledge_all
+        self.acks.acknowledge_all = None
         acker.add(helpers.receipt('bad'), result('a'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
-        self.assertIn('Delivery bad cannot be acknowledged', self.logs.output)
-        self.acks.acknowledge = taken
+        self.assertIn('1 deliveries cannot be acknowledged', self.logs.output)
+        self.acks.acknowledge_all = taken
         acker.add(helpers.receipt('good'), result('b'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([('good', [result('b')])], self.acks.casts)

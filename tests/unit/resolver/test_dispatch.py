@@ -1,4 +1,5 @@
 import threading
+import time
 
 from oslo_context import context as oslo_context
 
@@ -56,7 +57,12 @@ class DispatcherTest(base.TestCase):
     def test_failure_of_one_host_touches_no_other(self):
         sender = Sender(errors={'a': exceptions.HostUnreachable(host='a'), 'b': ZeroDivisionError()})
         dispatcher = self.dispatcher(sender, publishers=1)
-        with dispatcher.cast(self.ctxt, self.deliveries('a', 'b', 'c', 'd'), on_failure=self.failed):
+        with dispatcher.cast(
+            self.ctxt,
+            self.deliveries('a', 'b', 'c', 'd'),
+            on_failure=self.failed,
+            until=time.monotonic() + 60,
+        ):
             for _ in range(2):
                 self.assertTrue(self.settled.acquire(timeout=30))
             self.assertEqual('no agent listens for host a', self.failures['a'])
@@ -68,7 +74,9 @@ class DispatcherTest(base.TestCase):
     def test_hanging_broker_delays_nobody_and_what_was_not_begun_is_withdrawn(self):
         sender = Sender(hanging=('a',))
         dispatcher = self.dispatcher(sender, publishers=1)
-        with dispatcher.cast(self.ctxt, self.deliveries('a', 'b'), on_failure=self.failed):
+        with dispatcher.cast(
+            self.ctxt, self.deliveries('a', 'b'), on_failure=self.failed, until=time.monotonic() + 60
+        ):
             self.assertTrue(sender.hangs.wait(30))
         sender.release.set()
         dispatcher._pool.submit(lambda: None).result(30)
@@ -77,7 +85,9 @@ class DispatcherTest(base.TestCase):
     def test_close_does_not_wait_for_what_hangs(self):
         sender = Sender(hanging=('a',))
         dispatcher = self.dispatcher(sender)
-        with dispatcher.cast(self.ctxt, self.deliveries('a'), on_failure=self.failed):
+        with dispatcher.cast(
+            self.ctxt, self.deliveries('a'), on_failure=self.failed, until=time.monotonic() + 60
+        ):
             self.assertTrue(sender.hangs.wait(30))
         dispatcher.close()
         self.assertEqual([], sender.sent)

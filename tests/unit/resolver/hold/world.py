@@ -149,7 +149,7 @@ class Casts:
         self.world = world
 
     @contextlib.contextmanager
-    def cast(self, ctxt, deliveries, *, on_failure):
+    def cast(self, ctxt, deliveries, *, on_failure, until):
         for host, sent in deliveries.items():
             try:
                 self.world.hosts[host].deliver(ctxt, sent)

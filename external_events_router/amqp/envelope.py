@@ -1,0 +1,86 @@
+"""Messages as oslo.messaging puts them on the wire: an RPC message in an envelope, JSON in JSON.
+
+Envelope version 2.0; members of the message and the names of those that carry
+the context were read off messages of oslo.messaging 18.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import json
+from typing import Any
+import uuid
+
+from external_events_router import exceptions
+
+_VERSION = '2.0'
+_CONTEXT = '_context_'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A method that somebody asks for.
+
+    :ivar context: of the request, as the context's dict
+    """
+
+    method: str
+    version: str
+    arguments: Mapping[str, Any]
+    context: Mapping[str, Any]
+    namespace: str | None = None
+
+
+def encode(call: Call, *, extra: Mapping[str, Any] | None = None) -> bytes:
+    """The body of a cast.
+
+    :param extra: further members of the message, such as those that ask for a reply
+    """
+    message: dict[str, Any] = {'method': call.method, 'args': call.arguments, 'version': call.version}
+    if call.namespace is not None:
+        message['namespace'] = call.namespace
+    message.update(extra or {})
+    message['_unique_id'] = uuid.uuid4().hex
+    for name, value in call.context.items():
+        message[_CONTEXT + name] = value
+    return wrap(message)
+
+
+def wrap(message: Mapping[str, Any]) -> bytes:
+    """A message in its envelope."""
+    return json.dumps({'oslo.version': _VERSION, 'oslo.message': json.dumps(message)}).encode()
+
+
+def unwrap(body: bytes) -> dict[str, Any]:
+    """The message of an envelope.
+
+    :raises MalformedMessage: it is none that oslo.messaging would send
+    """
+    try:
+        envelope = json.loads(body)
+        message = json.loads(envelope['oslo.message']) if 'oslo.message' in envelope else envelope
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise exceptions.MalformedMessage(what='message', value=body[:200]) from exc
+    if not isinstance(message, dict):
+        raise exceptions.MalformedMessage(what='message', value=body[:200])
+    return message
+
+
+def decode(body: bytes) -> Call:
+    """What a cast asks for.
+
+    :raises MalformedMessage: it asks for nothing
+    """
+    message = unwrap(body)
+    method, arguments = message.get('method'), message.get('args', {})
+    if not isinstance(method, str) or not isinstance(arguments, dict):
+        raise exceptions.MalformedMessage(what='message', value=body[:200])
+    start = len(_CONTEXT)
+    return Call(
+        method=method,
+        version=str(message.get('version', '1.0')),
+        arguments=arguments,
+        context={name[start:]: value for name, value in message.items() if name.startswith(_CONTEXT)},
+        namespace=message.get('namespace'),
+    )

@@ -1,0 +1,176 @@
+"""The fast road on a real RabbitMQ, beside oslo.messaging's own clients and servers on the same queues."""
+
+import threading
+import time
+import uuid
+
+from oslo_config import cfg
+import oslo_messaging as messaging
+from oslo_messaging import conffixture
+
+from external_events_router import context
+from external_events_router import exceptions
+from external_events_router import rpc
+from external_events_router.amqp import consumer
+from external_events_router.amqp import envelope
+from external_events_router.amqp import publisher
+from tests import base
+from tests.integration import services
+
+#: Seconds; longer than anything takes.
+PATIENCE = 20.0
+
+
+class Endpoint:
+    target = messaging.Target(version='1.0')
+
+    def __init__(self):
+        self.got = []
+        self.came = threading.Semaphore(0)
+
+    @rpc.exposed()
+    def take(self, ctxt, **arguments):
+        self.got.append((ctxt.request_id, arguments))
+        self.came.release()
+
+
+class FastRoadTest(base.TestCase):
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def setUp(self):
+        super().setUp()
+        rabbit = self.useFixture(services.RabbitMQ())
+        self.useFixture(
+            conffixture.ConfFixture(cfg.CONF, transport_url=getattr(rabbit, 'url', rabbit.ADDRESS))
+        )
+        self.transport = rpc.get_transport(cfg.CONF)
+        self.addCleanup(self.transport.cleanup)
+        self.topic = f'eer-test-{uuid.uuid4().hex}'
+        self.queue = f'{self.topic}.host'
+        self.broker = rpc.get_broker(cfg.CONF, exchange=f'{self.topic}-exchange')
+        self.addCleanup(self._delete)
+        self.told = {}
+        self.done = threading.Semaphore(0)
+
+    def _delete(self):
+        connection = self.broker.connect()
+        channel = connection.channel()
+        for queue in (self.queue, self.topic):
+            channel.queue_delete(queue)
+        channel.exchange_delete(self.broker.exchange)
+        channel.exchange_delete(f'{self.topic}_fanout')
+        connection.close()
+
+    def consume(self, endpoint):
+        consuming = consumer.Consumer(self.broker, name='test')
+        consuming.start()
+        self.addCleanup(consuming.stop, PATIENCE)
+        self.assertTrue(consuming.listen(self.queue, rpc.listener(endpoint)).wait(PATIENCE))
+        return consuming
+
+    def publisher(self):
+        publishing = publisher.Publisher(self.broker, name='test')
+        publishing.start()
+        self.addCleanup(publishing.stop, PATIENCE)
+        return publishing
+
+    def publish(self, publishing, *bodies, queue=None):
+        def done(index, error):
+            self.told[index] = error
+            self.done.release()
+
+        messages = [publisher.Message(queue or self.queue, body) for body in bodies]
+        publishing.publish(messages, done, until=time.monotonic() + PATIENCE)
+        for _ in bodies:
+            self.assertTrue(self.done.acquire(timeout=PATIENCE))
+        return [self.told[index] for index in range(len(bodies))]
+
+    def call(self, **arguments):
+        return envelope.encode(envelope.Call('take', '1.0', arguments, {'request_id': 'req-1'}))
+
+    def received(self, endpoint, number):
+        for _ in range(number):
+            self.assertTrue(endpoint.came.acquire(timeout=PATIENCE))
+        return endpoint.got
+
+    def test_fast_to_fast_in_order(self):
+        endpoint = Endpoint()
+        self.consume(endpoint)
+        told = self.publish(self.publisher(), *(self.call(number=number) for number in range(2000)))
+        self.assertEqual({None}, set(told))
+        got = self.received(endpoint, 2000)
+        self.assertEqual([('req-1', {'number': number}) for number in range(2000)], got)
+
+    def test_longer_than_a_frame(self):
+        endpoint = Endpoint()
+        self.consume(endpoint)
+        self.assertEqual([None], self.publish(self.publisher(), self.call(text='x' * 500_000)))
+        self.assertEqual([('req-1', {'text': 'x' * 500_000})], self.received(endpoint, 1))
+
+    def test_no_queue(self):
+        publishing = self.publisher()
+        (error,) = self.publish(publishing, self.call(), queue='nobody')
+        self.assertIsInstance(error, publisher.Unroutable)
+
+    def test_fast_to_oslo_messaging(self):
+        endpoint = Endpoint()
+        target = messaging.Target(topic=self.topic, server='host', exchange=self.broker.exchange)
+        server = rpc.get_server(self.transport, target, [endpoint])
+        server.start()
+        self.addCleanup(server.wait)
+        self.addCleanup(server.stop)
+        self.assertEqual([None], self.publish(self.publisher(), self.call(number=1)))
+        self.assertEqual([('req-1', {'number': 1})], self.received(endpoint, 1))
+
+    def test_oslo_messaging_to_fast(self):
+        endpoint = Endpoint()
+        self.consume(endpoint)
+        target = messaging.Target(
+            topic=self.topic, server='host', exchange=self.broker.exchange, version='1.0'
+        )
+        client = rpc.get_client(self.transport, target, routed=True)
+        client.cast(context.RequestContext(request_id='req-2'), 'take', number=2)
+        self.assertEqual([('req-2', {'number': 2})], self.received(endpoint, 1))
+
+    def test_cancelled_queue_keeps_what_comes(self):
+        endpoint = Endpoint()
+        consuming = self.consume(endpoint)
+        self.assertTrue(consuming.cancel(self.queue).wait(PATIENCE))
+        self.assertEqual([None], self.publish(self.publisher(), self.call(number=3)))
+        self.assertTrue(consuming.listen(self.queue, rpc.listener(endpoint)).wait(PATIENCE))
+        self.assertEqual([('req-1', {'number': 3})], self.received(endpoint, 1))
+
+    def test_connects_again_after_its_connection_was_lost(self):
+        endpoint = Endpoint()
+        consuming, publishing = self.consume(endpoint), self.publisher()
+        self.assertEqual([None], self.publish(publishing, self.call(number=1)))
+        for link in (consuming._link, publishing._link):
+            link._socket.shutdown(2)
+        deadline = time.monotonic() + PATIENCE
+        while self.publish(publishing, self.call(number=2)) != [None]:
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsInstance(self.told[0], exceptions.BrokerUnavailable)
+        while ('req-1', {'number': 2}) not in self.received(endpoint, 1):
+            self.assertLess(time.monotonic(), deadline)
+
+
+class BrokerAwayTest(base.TestCase):
+    def test_publishes_fail_at_once_once_that_is_known(self):
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url='rabbit://u:s3cret@127.0.0.1:1/'))
+        transport = rpc.get_transport(cfg.CONF)
+        self.addCleanup(transport.cleanup)
+        publishing = publisher.Publisher(rpc.get_broker(cfg.CONF), name='test')
+        publishing.start()
+        self.addCleanup(publishing.stop, PATIENCE)
+        for _ in range(2):
+            told, done = [], threading.Event()
+
+            def note(_index, error, told=told, done=done):
+                told.append(error)
+                done.set()
+
+            publishing.publish([publisher.Message('q', b'{}')], note, until=time.monotonic() + PATIENCE)
+            self.assertTrue(done.wait(PATIENCE))
+            self.assertIsInstance(told[0], exceptions.BrokerUnavailable)
+            self.assertNotIn('s3cret', str(told[0]))
+        self.assertTrue(done.is_set())
