@@ -39,6 +39,9 @@ SAMPLE = 0.1
 #: Seconds in which the good sender's slowest post must be answered, at the attack's worst.
 SLOWEST = 10.0
 
+#: The same on a machine that does other things too, where only an answer can be wanted.
+EVER = 60.0
+
 #: How a connection ends that the service has not ended when the attack is over.
 STILL_OPEN = 'open at the end'
 
@@ -65,7 +68,7 @@ class GoodSender(threading.Thread):
             began = time.monotonic()
             try:
                 with contextlib.closing(
-                    http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
+                    http.client.HTTPConnection('127.0.0.1', self.port, timeout=EVER)
                 ) as connection:
                     connection.request('POST', attacks.PATH, body, {'Content-Type': 'application/json'})
                     answer = connection.getresponse()
@@ -143,11 +146,14 @@ class Row:
     failures: list[str]
     pids: bool
 
-    def problems(self):
-        """What is not as it must be, in words."""
+    def problems(self, *, slowest=SLOWEST):
+        """What is not as it must be, in words.
+
+        :param slowest: seconds that a post of the good sender may take
+        """
         if self.failures:
             yield f'{len(self.failures)} posts of the good sender failed: {self.failures[0]}'
-        if self.beside[2] > SLOWEST * 1000:
+        if self.beside[2] > slowest * 1000:
             yield f'a post of the good sender took {self.beside[2] / 1000:.1f} s'
         if self.peak - self.before > GROWTH:
             yield f'a front worker grew by {self.peak - self.before:.0f} MiB'
@@ -214,7 +220,7 @@ class Measure:
         attacker = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=deployment.ROOT)
         try:
             sender.start()
-            report = json.loads(attacker.communicate(timeout=seconds + 60)[0])
+            report = json.loads(attacker.communicate(timeout=seconds + 2 * attacks.PATIENCE)[0])
         finally:
             attacker.kill()
             attacker.wait()

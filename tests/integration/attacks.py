@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import json
 import random
@@ -30,6 +31,10 @@ DRIP = 0.25
 #: Bytes that are sent at a time.
 CHUNK = 64 * 1024
 
+#: Seconds by which an attack is prolonged until the service has ended a connection,
+#: where it is short and the machine busy.
+PATIENCE = 60.0
+
 
 @dataclasses.dataclass
 class Attack:
@@ -39,7 +44,8 @@ class Attack:
     :ivar act: a coroutine function of a :class:`Run`, a connection and its number
     :ivar ends: how its connections may end, but for those that are open when it ends itself;
         none: any way, or not at all in the time
-    :ivar short: connections, and seconds that they last at most, in the tests
+    :ivar short: connections, and seconds that they last, in the tests; more where the
+        service has ended none of them by then
     :ivar full: the same in the long form
     """
 
@@ -74,29 +80,38 @@ class Run:
     def __init__(self, port, connections, seconds):
         self.port, self.connections = port, connections
         self.seconds = seconds
-        self.began = time.monotonic()
         self.sent = self.opened = self.requests = 0
         self.ends = collections.Counter()
         self.longest = 0.0
+        self.over = asyncio.Event()
 
-    @property
-    def left(self):
-        """Seconds."""
-        return self.seconds - (time.monotonic() - self.began)
-
-    async def all(self, act):
+    async def all(self, attack):
         """Have as many at a time as there are connections, each again when it has ended."""
-        await asyncio.gather(*(self._one(act, number) for number in range(self.connections)))
+        acting = asyncio.gather(*(self._one(attack.act, number) for number in range(self.connections)))
+        await self._wait(self.over.wait(), self.seconds)
+        if attack.ends and not self.ends:
+            await self._wait(self._first_end(), PATIENCE)
+        self.over.set()
+        acting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await acting
+
+    async def _wait(self, awaited, seconds):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(awaited, seconds)
+
+    async def _first_end(self):
+        while not self.ends:
+            await asyncio.sleep(0.05)
 
     async def _one(self, act, number):
         # NOTE: not all in the same instant: the kernel would make most of them wait.
         await asyncio.sleep(number * 0.0005)
-        while self.left > 0:
+        while not self.over.is_set():
             began = time.monotonic()
             try:
-                async with asyncio.timeout(max(self.left, 0.01)):
-                    end = await self._connected(act, number)
-            except TimeoutError:
+                end = await self._connected(act, number)
+            except asyncio.CancelledError:
                 end = 'open at the end'
             except (OSError, asyncio.IncompleteReadError):
                 end = 'cut'
@@ -194,7 +209,7 @@ async def slow_headers(_run, connection, _number):
     return await connection.drip(b'a' * 10_000)
 
 
-@attack('slow-bodies', ends='400 cut', short=(30, 17), full=(400, 45))
+@attack('slow-bodies', ends='400 cut', short=(30, 8), full=(400, 45))
 async def slow_bodies(run, connection, _number):
     """Bodies that trickle in, fewer than there are connections but more than threads."""
     await connection.send(head('Content-Length: 10000'))
@@ -242,7 +257,7 @@ async def huge_length(run, connection, _number):
     return await connection.answers(b'x' * (64 * MIB))
 
 
-@attack('endless-chunks', ends='413 cut', short=(4, 1.5), full=(16, 20))
+@attack('endless-chunks', ends='413 503 cut', short=(4, 1.5), full=(16, 20))
 async def endless_chunks(run, connection, _number):
     """Chunks without end, and as many of them as are taken."""
     run.requests += 1
@@ -284,7 +299,7 @@ async def tiny_requests(run, connection, _number):
             length = int(answer.lower().split(b'content-length:')[1].split(b'\r\n')[0])
             await connection.reader.readexactly(length)
         run.ends[answer.split()[1].decode()] += 50
-    run.seconds = 0
+    run.over.set()
     return 'done'
 
 
@@ -362,6 +377,13 @@ def make_bomb():
     return b''.join(_deflate.compress(spaces) for _ in range(1024)) + _deflate.flush()
 
 
+async def attacked(args):
+    """Run an attack; its report."""
+    run = Run(args.port, args.connections, args.seconds)
+    await run.all(ATTACKS[args.name])
+    return run.report()
+
+
 def main():
     """Run one attack."""
     global BOMB
@@ -373,9 +395,7 @@ def main():
     args = parser.parse_args()
     if args.name == 'gzip-bomb':
         BOMB = make_bomb()
-    run = Run(args.port, args.connections, args.seconds)
-    asyncio.run(run.all(ATTACKS[args.name].act))
-    print(json.dumps(run.report()))
+    print(json.dumps(asyncio.run(attacked(args))))
 
 
 if __name__ == '__main__':

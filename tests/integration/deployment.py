@@ -268,6 +268,15 @@ def free_port():
         return port
 
 
+def listens(port):
+    """Whether somebody listens on a port of this machine."""
+    try:
+        socket.create_connection(('127.0.0.1', port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
 def wait_until(condition, what):
     """Wait until a condition holds.
 

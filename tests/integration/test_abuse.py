@@ -1,7 +1,9 @@
 """Each abuse is answered or cut, in bounded time and memory, while a good sender is served.
 
-The figures are printed; those at the defaults, with thousands of connections,
-are made by ``python -m tests.integration.abuse --full``.
+What is asserted holds on a machine that has others to serve too: that the good sender
+is answered, not how soon. The figures are printed; those at the defaults, with
+thousands of connections, are made and judged by ``python -m tests.integration.abuse
+--full``.
 """
 
 import contextlib
@@ -47,7 +49,7 @@ class AbuseTest(base.TestCase):
         """Do it, say what came of it, and hold it against its bounds."""
         row = self.measure.attack(name, *attacks.ATTACKS[name].short)
         print(' | '.join(row.cells()))
-        self.assertEqual([], list(row.problems()), row)
+        self.assertEqual([], list(row.problems(slowest=abuse.EVER)), row)
 
     def send(self, method, path, body=b'', headers=()):
         """A request, byte for byte.

@@ -5,10 +5,8 @@ its logs may hold a secret.
 """
 
 import datetime
-import getpass
 import json
 import os
-import shutil
 import signal
 import time
 
@@ -24,6 +22,7 @@ from external_events_router.api import auth
 from tests import base
 from tests.integration import deployment
 from tests.integration import keystone
+from tests.integration import memcached
 from tests.integration import services
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
@@ -180,15 +179,31 @@ class KeystoneTest(base.TestCase):
 
     def test_revoked(self):
         token = self.token_of(self.service)
+        # So that it is in Keystone's own cache, which must not hide the revocation.
+        self.identity.client.tokens.validate(token)
         self.identity.client.tokens.revoke_token(token)
         self.assert_unauthorized(self.post(token))
+
+    def test_revoked_though_it_is_remembered(self):
+        url = self.front('forgetful', api__workers=1, keystone_authtoken__token_cache_time=1)
+        token = self.token_of(self.service)
+        self.assertEqual(200, self.post(token, url=url).status_code)
+        self.identity.client.tokens.revoke_token(token)
+        deployment.wait_until(lambda: self.post(token, url=url).status_code == 401, 'the end of the second')
 
     def test_expired_though_it_was_valid_a_moment_ago(self):
         port = deployment.free_port()
         self.identity.serve('short-lived', port, expiration=10)
         session = self.identity.session('nova', 'service', url=f'http://127.0.0.1:{port}/v3')
-        token = self.token_of(session)
-        self.assertEqual(200, self.post(token).status_code)
+        tokens = []
+
+        def accepted():
+            # NOTE: a machine that is busy may take longer than a token lives.
+            tokens.append(self.token_of(session))
+            return self.post(tokens[-1]).status_code == 200
+
+        deployment.wait_until(accepted, 'a token that is valid yet')
+        token = tokens[-1]
         left = session.auth.get_access(session).expires - datetime.datetime.now(datetime.UTC)
         self.assertLess(left.total_seconds(), 11.0)
         deployment.wait_until(lambda: self.post(token).status_code != 200, 'the end of a token')
@@ -287,8 +302,8 @@ class KeystoneTest(base.TestCase):
         self.assertLess(took, KEYSTONE_BOUND)
 
     def always(self, condition):
-        """Whether it holds so often in a row that every worker has been asked."""
-        return lambda: all(condition() for _ in range(12))
+        """Whether it holds so often in a row that every worker has been asked, but once in a million."""
+        return lambda: all(condition() for _ in range(20))
 
     def test_novaclient_through_every_form_of_endpoint(self):
         for region in ENDPOINTS.keys() - UNVERSIONED:
@@ -352,7 +367,7 @@ class KeystoneTest(base.TestCase):
         config = self.router.write_config(f'{name}.conf', api__bind_port=port, **options)
         command = [deployment.BIN / 'external-events-api', '--config-file', config]
         self.useFixture(deployment.Process(name, command, self.router.folder))
-        deployment.wait_until(lambda: keystone.listens(port), 'the front')
+        deployment.wait_until(lambda: deployment.listens(port), 'the front')
         return f'http://127.0.0.1:{port}'
 
     def test_login_of_the_front_that_is_refused(self):
@@ -364,16 +379,10 @@ class KeystoneTest(base.TestCase):
         )
 
     def test_memcached_is_shared_by_the_workers(self):
-        program = shutil.which('memcached')
-        if program is None:
-            self.skipTest('memcached is not installed')
-        port = deployment.free_port()
-        command = [program, '-l', '127.0.0.1', '-p', port, '-U', '0', '-u', getpass.getuser()]
-        memcached = self.useFixture(deployment.Process('memcached', command, self.router.folder))
-        deployment.wait_until(lambda: keystone.listens(port), 'memcached')
+        cache = self.useFixture(memcached.Memcached())
         url = self.front(
             'memcached-front',
-            keystone_authtoken__memcached_servers=f'127.0.0.1:{port}',
+            keystone_authtoken__memcached_servers=cache.address,
             keystone_authtoken__memcache_security_strategy='ENCRYPT',
             keystone_authtoken__memcache_secret_key='memory-5f1b9d3c',
         )
@@ -382,7 +391,7 @@ class KeystoneTest(base.TestCase):
         before = self.validations()
         self.assertTrue(self.always(lambda: self.post(token, url=url).status_code == 200)())
         self.assertEqual(before + 1, self.validations())
-        memcached.stop()
+        cache.stop()
         self.assertEqual(200, self.post(token, url=url).status_code)
 
     def validations(self):
