@@ -33,13 +33,17 @@ this number are taken in, and wait.
     ),
     cfg.StrOpt(
         'resolver',
-        default='rpc',
+        default='local',
         choices=[
-            ('rpc', 'The workers of ``external-events-resolver``, called over the broker.'),
             (
                 'local',
                 'A resolver worker in each process of the front: fewer messages per batch, and events '
                 'are held also while the broker is away. Needs ``[database] connection`` here too.',
+            ),
+            (
+                'rpc',
+                'The workers of ``external-events-resolver``, called over the broker: for a front that '
+                'must not reach the database. While the broker is away it answers 503.',
             ),
         ],
         help='What routes the batches that the front accepts.',

@@ -17,14 +17,22 @@ resolver and the agents of a cloud need the same value.
     ),
     cfg.BoolOpt(
         'fast_road',
-        default=False,
+        default=True,
         help="""
 Over RabbitMQ, send casts and acknowledgements on connections of our own, many at
 a time, instead of one after the other by oslo.messaging. What travels is the
 same, so services that differ in this work together. Other transports, and a few
 options of the RabbitMQ driver (message compression, mirrored queues, FIPS mode),
-know only the plain road, whatever this says. Off by default: how it fares when
-things break has not been measured at length yet.
+know only the plain road, whatever this says.
+""",
+    ),
+    cfg.BoolOpt(
+        'coalesce',
+        default=True,
+        help="""
+On the fast road, what comes up for a host while a message to it is on its way
+goes together in the next one. A host with nothing on its way is sent to at
+once, either way.
 """,
     ),
 ]

@@ -1,7 +1,7 @@
 """How a resolver worker's casts go to hosts, and their acknowledgements come back.
 
-With ``[compute] fast_road``, over RabbitMQ, that is the fast road, else the plain
-one, which is oslo.messaging's own. Which it is, is decided here once; what travels is the
+Over RabbitMQ that is the fast road, over any other transport the plain one, which
+is oslo.messaging's own. Which it is, is decided here once; what travels is the
 same, and hosts may be on either.
 """
 
@@ -61,7 +61,12 @@ def from_conf(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Road:
     if broker is None:
         sender = agent_rpcapi.AgentAPI.from_conf(conf, transport)
         return PlainRoad(transport, sender, publishers=conf.resolver.publishers)
-    return FastRoad(broker, topic=conf.compute.topic, version_cap=conf.upgrade_levels.agent)
+    return FastRoad(
+        broker,
+        topic=conf.compute.topic,
+        version_cap=conf.upgrade_levels.agent,
+        together=conf.compute.coalesce,
+    )
 
 
 class PlainRoad:

@@ -81,7 +81,7 @@ class Deployed(deployment.Deployment):
         with futures.ThreadPoolExecutor() as pool:
             resolver = pool.submit(self.start_resolver, config=self.configs['resolver'])
             # NOTE: a front that has resolvers in it is where they are: behind the network that goes silent.
-            local = self.options.get('api__resolver') == 'local'
+            local = self.options.get('api__resolver', 'local') == 'local'
             api = pool.submit(self.start_api, config=self.configs['resolver'] if local else None)
             agents = {
                 name: pool.submit(self.start_agents, name, *hosts, config=self.configs.get(name))
