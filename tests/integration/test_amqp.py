@@ -40,7 +40,9 @@ class FastRoadTest(base.TestCase):
     def setUp(self):
         super().setUp()
         rabbit = self.useFixture(services.RabbitMQ())
-        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=getattr(rabbit, 'url', rabbit.ADDRESS)))
+        self.useFixture(
+            conffixture.ConfFixture(cfg.CONF, transport_url=getattr(rabbit, 'url', rabbit.ADDRESS))
+        )
         self.transport = rpc.get_transport(cfg.CONF)
         self.addCleanup(self.transport.cleanup)
         self.topic = f'eer-test-{uuid.uuid4().hex}'
@@ -123,7 +125,9 @@ class FastRoadTest(base.TestCase):
     def test_oslo_messaging_to_fast(self):
         endpoint = Endpoint()
         self.consume(endpoint)
-        target = messaging.Target(topic=self.topic, server='host', exchange=self.broker.exchange, version='1.0')
+        target = messaging.Target(
+            topic=self.topic, server='host', exchange=self.broker.exchange, version='1.0'
+        )
         client = rpc.get_client(self.transport, target, routed=True)
         client.cast(context.RequestContext(request_id='req-2'), 'take', number=2)
         self.assertEqual([('req-2', {'number': 2})], self.received(endpoint, 1))
