@@ -20,16 +20,14 @@ from oslo_policy import policy
 from external_events_router import context
 from external_events_router import events
 from external_events_router import schemas
+from external_events_router.api import bodies
 from external_events_router.api import faults
-from external_events_router.api import intake
 from external_events_router.api import media
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
 
 LOG = log.getLogger(__name__)
-
-_CHUNK = 64 * 1024
 
 
 class ServerExternalEvents:
@@ -70,7 +68,7 @@ class ServerExternalEvents:
         ctxt = _caller(req.env)
         version = events.MIN_MICROVERSION if self._legacy else versions.negotiate(req, resp)
         media.check(req.env)
-        document = parse(read_body(req.env, self._max_bytes))
+        document = bodies.parse(bodies.read(req.env, self._max_bytes))
         _check_project(ctxt, project_id)
         submitted = self._validated(document, version)
         policies.authorize(self._enforcer, ctxt)
@@ -120,55 +118,6 @@ class ProjectRoot:
     def on_get(self, req: falcon.Request, resp: falcon.Response, project_id: str) -> None:
         self._document(req, resp)
         _check_project(_caller(req.env), project_id)
-
-
-def read_body(environ: Mapping[str, Any], max_bytes: int) -> bytes:
-    """The body of a request, whether or not it says its length.
-
-    :raises Fault: 413 if it is longer than allowed, 400 if it ends too early
-    """
-    declared = environ.get('CONTENT_LENGTH')
-    if not declared and not environ.get('wsgi.input_terminated'):
-        return b''
-    left = int(declared) if declared else max_bytes + 1
-    chunks = []
-    try:
-        while left > 0 and (chunk := environ['wsgi.input'].read(min(left, _CHUNK))):
-            chunks.append(chunk)
-            left -= len(chunk)
-    except OSError as exc:
-        raise faults.Fault(400, 'The request body could not be read.') from exc
-    body = b''.join(chunks)
-    if len(body) > max_bytes:
-        raise intake.too_large(max_bytes)
-    if declared and left:
-        raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
-    return body
-
-
-def parse(body: bytes) -> Any:
-    """The JSON document of a body; None if there is no body.
-
-    :raises Fault: 400 that says where the document is malformed
-    """
-    if not body:
-        return None
-    try:
-        return json.loads(body.decode('utf-8'), parse_constant=_no_constant)
-    except UnicodeDecodeError as exc:
-        raise faults.Fault(400, f'Malformed request body: not UTF-8 at byte {exc.start}') from exc
-    except json.JSONDecodeError as exc:
-        raise faults.Fault(
-            400, f'Malformed request body: {exc.msg} at line {exc.lineno} column {exc.colno}'
-        ) from exc
-    except ValueError as exc:
-        raise faults.Fault(400, 'Malformed request body: a number has too many digits') from exc
-    except RecursionError as exc:
-        raise faults.Fault(400, 'Malformed request body: nested too deep') from exc
-
-
-def _no_constant(name: str) -> Any:
-    raise faults.Fault(400, f'Malformed request body: {name} is not JSON')
 
 
 def _caller(environ: dict[str, Any]) -> context.RequestContext:

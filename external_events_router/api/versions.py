@@ -15,7 +15,9 @@ import falcon
 import microversion_parse
 
 from external_events_router import events
+from external_events_router.api import bodies
 from external_events_router.api import faults
+from external_events_router.api import intake
 from external_events_router.api import media
 
 SERVICE_TYPE = 'compute'
@@ -24,6 +26,9 @@ LEGACY_HEADER = 'X-OpenStack-Nova-API-Version'
 
 #: As many digits as anybody could mean; int() refuses thousands of them.
 _VERSION = re.compile(r'([1-9][0-9]{0,99})\.(0|[1-9][0-9]{0,99})')
+
+#: Methods whose body is read, though no document depends on it.
+_WITH_BODY = ('POST', 'PUT')
 
 #: What a path in a link may hold unescaped.
 _PATH_SAFE = "/~!$&'()*+,;=:@"
@@ -123,8 +128,19 @@ def _about_schema() -> dict[str, Any]:
 
 def _answer(req: falcon.Request, resp: falcon.Response, document: dict[str, Any]) -> None:
     media.check(req.env)
+    if req.method in _WITH_BODY:
+        bodies.parse(bodies.read(req.env, intake.DRAINED))
+    _check_query(req.env)
     resp.content_type = media.wanted(req.env)
     resp.data = json.dumps(document).encode()
+
+
+def _check_query(environ: dict[str, Any]) -> None:
+    query = parse.unquote_to_bytes(environ['QUERY_STRING'].encode('latin-1'))
+    try:
+        query.decode()
+    except UnicodeDecodeError as exc:
+        raise faults.Fault(400, f'Malformed query string: {query[:60]!r} is not UTF-8.') from exc
 
 
 def list_endpoints(req: falcon.Request, resp: falcon.Response) -> None:

@@ -9,7 +9,6 @@ import hypothesis
 from hypothesis import strategies
 
 from external_events_router import events
-from external_events_router.api import handlers
 from tests import base
 from tests.unit.api import client
 
@@ -114,8 +113,8 @@ class RefusedTest(base.TestCase):
             (b'{"\xff": 1}', 'not UTF-8 at byte 2'),
             (b'\x1f\x8b\x08\x00', 'not UTF-8'),
             (good + b'\0', 'Extra data'),
-            (b'NaN', 'NaN is not JSON'),
-            (b'{"events": -Infinity}', '-Infinity is not JSON'),
+            (b'NaN', 'the body is NaN'),
+            (b'{"events": -Infinity}', 'events is -Infinity'),
             (b'{"events": ' + b'9' * 5000 + b'}', 'too many digits'),
             (b'[' * 100000, 'too deep'),
             (b'{"events": [' * 20000, 'too deep'),
@@ -344,9 +343,3 @@ class FuzzTest(base.TestCase):
                 self.assertLess(reply.status, 500)
 
         check()
-
-
-class ReadBodyTest(base.TestCase):
-    def test_a_request_without_a_length_has_no_body(self) -> None:
-        # NOTE: a server that does not end the input would block the read.
-        self.assertEqual(b'', handlers.read_body({'CONTENT_LENGTH': ''}, 10))

@@ -1,0 +1,60 @@
+"""Bodies of requests: bytes, and the JSON document that they are.
+
+How they come in is up to the intake; what a document may hold is said in ``schemas``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+from typing import Any
+
+from external_events_router.api import faults
+from external_events_router.api import intake
+
+_CHUNK = 64 * 1024
+
+
+def read(environ: Mapping[str, Any], max_bytes: int) -> bytes:
+    """The body of a request, whether or not it says its length.
+
+    :raises Fault: 413 if it is longer than allowed, 400 if it ends too early
+    """
+    declared = environ.get('CONTENT_LENGTH')
+    if not declared and not environ.get('wsgi.input_terminated'):
+        return b''
+    left = int(declared) if declared else max_bytes + 1
+    chunks = []
+    try:
+        while left > 0 and (chunk := environ['wsgi.input'].read(min(left, _CHUNK))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    except OSError as exc:
+        raise faults.Fault(400, 'The request body could not be read.') from exc
+    body = b''.join(chunks)
+    if len(body) > max_bytes:
+        raise intake.too_large(max_bytes)
+    if declared and left:
+        raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
+    return body
+
+
+def parse(body: bytes) -> Any:
+    """The JSON document of a body; None if there is no body.
+
+    :raises Fault: 400 that says where the document is malformed
+    """
+    if not body:
+        return None
+    try:
+        return json.loads(body.decode('utf-8'))
+    except UnicodeDecodeError as exc:
+        raise faults.Fault(400, f'Malformed request body: not UTF-8 at byte {exc.start}') from exc
+    except json.JSONDecodeError as exc:
+        raise faults.Fault(
+            400, f'Malformed request body: {exc.msg} at line {exc.lineno} column {exc.colno}'
+        ) from exc
+    except ValueError as exc:
+        raise faults.Fault(400, 'Malformed request body: a number has too many digits') from exc
+    except RecursionError as exc:
+        raise faults.Fault(400, 'Malformed request body: nested too deep') from exc
