@@ -69,8 +69,10 @@ class Router:
         """
         began = time.monotonic()
         deadline = began + ack_timeout
+        # NOTE: asked before the map answers, so that a batch waits for both at once.
+        busy = self._hold.ask_busy({event.server_uuid for event in batch})
         first = self._plan(dict(enumerate(batch)))
-        kept_back = self._kept_back(batch, first, deadline)
+        kept_back = self._kept_back(batch, first, self._hold.busy(busy, deadline=deadline))
         direct = {
             host: [position for position in positions if batch[position].server_uuid not in kept_back]
             for host, positions in first.by_host.items()
@@ -95,7 +97,7 @@ class Router:
         return plan.by_host(batch, lookup)
 
     def _kept_back(
-        self, batch: Sequence[events.Event], first: plan.Plan, deadline: float
+        self, batch: Sequence[events.Event], first: plan.Plan, busy: Collection[str]
     ) -> Mapping[str, str]:
         """Servers whose events must not go out now, and why."""
         hosts_of: dict[str, set[str]] = {}
@@ -104,7 +106,7 @@ class Router:
                 hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
         admitted = self._breakers.admit(first.by_host.keys())
         kept_back = {server: NOT_WAITED_FOR for server, hosts in hosts_of.items() if not hosts <= admitted}
-        kept_back.update(dict.fromkeys(self._hold.busy(hosts_of, deadline=deadline), BEHIND))
+        kept_back.update(dict.fromkeys(hosts_of.keys() & busy, BEHIND))
         return kept_back
 
     def _hold_rest(

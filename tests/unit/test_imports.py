@@ -20,6 +20,7 @@ ALLOWED = {
     'exceptions': (),
     'plugins': ('exceptions',),
     'pools': (),
+    'coalesce': ('pools',),
     'events': ('exceptions',),
     'schemas': ('events', 'exceptions'),
     'context': (),
@@ -31,6 +32,7 @@ ALLOWED = {
     'api': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'schemas', 'resolver.rpcapi'),
     'resolver': (
         'amqp',
+        'coalesce',
         'conf',
         'context',
         'events',

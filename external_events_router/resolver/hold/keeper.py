@@ -18,6 +18,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log
 
+from external_events_router import coalesce
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
@@ -87,6 +88,7 @@ class Keeper:
         self.lifetimes = lifetimes
         self._timeout = timeout
         self._pool = pools.DaemonPool(THREADS, 'hold')
+        self._questions = coalesce.Coalescer(held.servers_among, threads=THREADS, name='busy')
         self._not_asked = trouble.Trouble(LOG)
         self._not_held = trouble.Trouble(LOG)
         # Guards both sets; the second is what was held since learning began. The
@@ -95,22 +97,25 @@ class Keeper:
         self._known: frozenset[str] | None = None
         self._news: set[str] = set()
 
-    def busy(self, server_uuids: Collection[str], *, deadline: float) -> frozenset[str]:
-        """The servers that have something held, behind which later events must go.
+    def ask_busy(self, server_uuids: Collection[str]) -> coalesce.Question[frozenset[str]]:
+        """Have it found out which servers have something held; for :meth:`busy`."""
+        return self._questions.begin(frozenset(server_uuids))
+
+    def busy(self, asked: coalesce.Question[frozenset[str]], *, deadline: float) -> frozenset[str]:
+        """Those of the servers asked about that have something held, behind which later events must go.
 
         While the database is away: as far as this worker knows. One that has not
         learned anything yet takes every server for one of them.
 
         :param deadline: an instant of ``time.monotonic()``
         """
-        if not server_uuids:
-            return frozenset()
+        server_uuids = asked.keys
         try:
-            found = self._pool.run(
-                functools.partial(self.store.servers_among, server_uuids),
-                timeout=min(self._timeout, deadline - time.monotonic()),
+            found = self._questions.answer(
+                asked, timeout=max(0.0, min(self._timeout, deadline - time.monotonic()))
             )
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
+            self._questions.give_up(asked)
             self._not_asked.occurred(
                 logging.WARNING,
                 'Not known whether %d servers have held events: %s',
@@ -120,10 +125,10 @@ class Keeper:
             with self._lock:
                 # NOTE: a worker that takes a dead one's place starts while the
                 # machine is busy with that, and its first question takes long.
-                known = frozenset(server_uuids) if self._known is None else self._known
+                known = server_uuids if self._known is None else self._known
                 return known.union(self._news).intersection(server_uuids)
         self._not_asked.over('It is known again which servers have held events')
-        return found
+        return found & server_uuids
 
     def hold(
         self, ctxt: context.RequestContext, items: Sequence[base.Item], *, deadline: float
@@ -161,6 +166,7 @@ class Keeper:
     def close(self) -> None:
         """Let go of threads and connections."""
         self._pool.close()
+        self._questions.close()
         self.store.close()
 
 

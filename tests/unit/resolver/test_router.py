@@ -62,8 +62,11 @@ class Hold:
         self.busy_servers = frozenset()
         self.problem = None
 
-    def busy(self, server_uuids, *, deadline):
-        return self.busy_servers.intersection(server_uuids)
+    def ask_busy(self, server_uuids):
+        return server_uuids
+
+    def busy(self, asked, *, deadline):
+        return self.busy_servers.intersection(asked)
 
     def hold(self, ctxt, items, *, deadline):
         self.items += items

@@ -152,6 +152,9 @@ class Store:
     def servers(self, limit):
         return frozenset()
 
+    def servers_among(self, server_uuids):
+        return frozenset()
+
     def close(self):
         pass
 

@@ -64,7 +64,7 @@ class KeeperTest(base.TestCase):
         )
 
     def busy(self, *servers):
-        return self.keeper.busy(servers, deadline=time.monotonic() + 30.0)
+        return self.keeper.busy(self.keeper.ask_busy(servers), deadline=time.monotonic() + 30.0)
 
     def test_ordinary(self):
         self.assertIsNone(self.hold(A))

@@ -167,7 +167,7 @@ class TestHanging(GuardedTestCase):
             guard.lookup([A])
         self.assertEqual(2, self.source.asked)
         self.assertEqual(before + 2, threading.active_count())
-        self.assertEqual(0, guard._pool._jobs.qsize())
+        self.assertEqual([], guard._questions._waiting)
         self.source.may_answer.set()
         for _ in range(2):
             self.assertTrue(self.source.answered.acquire(timeout=LONG))
