@@ -69,7 +69,9 @@ class ReloadTest(base.TestCase):
         self.conf(['--config-file', str(self.file)], project='external-events-router')
 
     def write(self, **api_options: str) -> None:
-        lines = [f'{name} = {value}' for name, value in {'auth_strategy': 'noauth', **api_options}.items()]
+        # NOTE: a resolver in the front would want a database.
+        options = {'auth_strategy': 'noauth', 'resolver': 'rpc', **api_options}
+        lines = [f'{name} = {value}' for name, value in options.items()]
         self.file.write_text('\n'.join(['[DEFAULT]', 'transport_url = fake://', '[api]', *lines, '']))
 
     def test_a_good_change_is_taken(self) -> None:
