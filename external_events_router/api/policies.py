@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 import sys
+import time
 
 from oslo_config import cfg
 from oslo_log import log
@@ -34,6 +35,26 @@ RULES = [
 ]
 
 
+#: Seconds between two looks at the operator's file. oslo.policy would look at each
+#: request, first in the folders where it may be, and be busy with it for longer than
+#: with the rule.
+LOOK_INTERVAL = 1.0
+
+
+class Enforcer(policy.Enforcer):
+    """oslo.policy's, which sees a change of the operator's file within :data:`LOOK_INTERVAL`."""
+
+    _next_look = 0.0
+
+    def load_rules(self, force_reload: bool = False) -> None:
+        """Read what has changed, now and then."""
+        now = time.monotonic()
+        if force_reload or now >= self._next_look:
+            super().load_rules(force_reload)
+            # NOTE: not where that failed, so that it is said at each request.
+            self._next_look = now + LOOK_INTERVAL
+
+
 def list_rules() -> Iterable[policy.DocumentedRuleDefault]:
     """The rules, for the sample and documentation generators of oslo.policy."""
     return RULES
@@ -45,7 +66,7 @@ def make_enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:
     :raises ConfigurationError: the file with the overrides cannot be read
     """
     opts.set_defaults(conf)
-    enforcer = policy.Enforcer(conf)
+    enforcer = Enforcer(conf)
     enforcer.register_defaults(RULES)
     try:
         enforcer.load_rules()

@@ -29,7 +29,7 @@ def make_app(conf: cfg.ConfigOpts, *, memory: intake.Memory | None = None) -> au
     transport = rpc.get_transport(conf)
     if conf.api.resolver == 'rpc':
         return app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport), memory=memory)
-    worker = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
+    worker = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf), threads=local.THREADS)
     resolver = local.LocalResolver(worker, stop_timeout=conf.delivery.ack_timeout + local.STOP_MARGIN)
     made = app.make_app(conf, resolver, memory=memory)
     resolver.start()

@@ -21,9 +21,17 @@ LOG = log.getLogger(__name__)
 #: Seconds that stopping may take beyond the acknowledgements that are waited for.
 STOP_MARGIN = 10.0
 
+#: Requests over the broker that such a worker handles at a time: the reports of
+#: hosts, and what a front without a resolver of its own may send it. Each thread
+#: is there for good once it was needed, and takes 70 KiB.
+THREADS = 16
+
 
 class LocalResolver:
     """A worker of this process, with the face of ``rpcapi.ResolverAPI``. Thread-safe."""
+
+    #: Every wait of a worker has its deadline: see ``router``.
+    bounded = True
 
     def __init__(self, worker: service.Resolver, *, stop_timeout: float) -> None:
         """:param stop_timeout: seconds that :meth:`stop` may take"""

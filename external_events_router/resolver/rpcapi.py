@@ -55,6 +55,9 @@ class ResolverAPI:
 
     VERSION = '1.0'
 
+    #: A call on a broker that is away or in alarm may hang.
+    bounded = False
+
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=TOPIC, version=self.VERSION)
         self._client = rpc.get_client(transport, target, version_cap=version_cap, routed=True)

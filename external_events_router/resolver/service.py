@@ -131,19 +131,22 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         *,
         database: session.Database | None = None,
+        threads: int | None = None,
     ) -> Resolver:
         """The worker that the configuration asks for.
 
         :param database: for what is held; None: that of ``[database] connection``
+        :param threads: requests that it handles at a time; None: ``[resolver] threads``
         :raises ConfigurationError: a value cannot be used
         """
+        settings = Settings.from_conf(conf)
         return cls(
             transport,
             host_map,
             store.HoldStore(database or session.Database.from_conf(conf)),
             road=roads.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
-            settings=Settings.from_conf(conf),
+            settings=dataclasses.replace(settings, threads=threads or settings.threads),
         )
 
     def start(self) -> None:

@@ -36,6 +36,8 @@ UNKNOWN = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a03'
 class Resolver:
     """Stands for the resolver: :data:`PLACED` has a host, :data:`UNPLACED` none."""
 
+    bounded = True
+
     def __init__(self) -> None:
         self.batches: list[list[events.Event]] = []
         self.contexts: list[context.RequestContext] = []

@@ -201,6 +201,8 @@ class RefusedTest(base.TestCase):
 class Broken:
     """A resolver with a fault of its own."""
 
+    bounded = True
+
     def route(self, *_args: Any, **_kwargs: Any) -> list[events.Outcome]:
         raise ZeroDivisionError
 

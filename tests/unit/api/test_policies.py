@@ -37,7 +37,17 @@ class PolicyTest(base.TestCase):
         for role, status in (('sender', 200), ('service', 403)):
             self.assertEqual((role, status), (role, self.status(role, oslo_policy__policy_file=str(file))))
 
+    def test_the_operators_file_is_looked_at_now_and_then(self) -> None:
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        file.write_text(f'"{policies.CREATE}": "role:sender"\n')
+        front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
+        self.patch(policies, 'LOOK_INTERVAL', 3600.0)
+        self.assertEqual(200, front.post([EVENT]).status)
+        file.unlink()
+        self.assertEqual(200, front.post([EVENT]).status)
+
     def test_a_malformed_file_changes_nothing(self) -> None:
+        self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         options = {'oslo_policy__policy_file': str(file)}

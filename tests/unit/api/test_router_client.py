@@ -23,6 +23,8 @@ DELIVERED = [events.Outcome(event, events.Code.DELIVERED) for event in BATCH]
 class Script:
     """A resolver that does one thing per call."""
 
+    bounded = False
+
     def __init__(self, *steps: Callable[[], Any]) -> None:
         self.steps = list(steps)
         self.calls: list[tuple[list[events.Event], float, float]] = []
@@ -80,6 +82,19 @@ class RouterClientTest(base.TestCase):
         script = Script(delivered)
         self.assertEqual(DELIVERED, self.route(self.client(script)))
         self.assertEqual([(BATCH, 0.2, 0.7)], script.calls)
+
+    def test_one_with_bounds_of_its_own_is_called_as_it_is(self) -> None:
+        threads: list[threading.Thread] = []
+
+        def answer() -> list[events.Outcome]:
+            threads.append(threading.current_thread())
+            return DELIVERED
+
+        script = Script(answer, answer)
+        self.route(self.client(script))
+        script.bounded = True
+        self.route(self.client(script))
+        self.assertEqual([False, True], [thread is threading.current_thread() for thread in threads])
 
     def test_a_dead_resolver_is_called_again_with_the_same_events(self) -> None:
         script = Script(failing(exceptions.ResolverUnavailable(reason='died')), delivered)
