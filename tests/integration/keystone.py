@@ -1,19 +1,14 @@
 """A Keystone of the test's own, as PyPI has it: SQLite, fernet tokens, nothing mocked.
 
 Its requirements are not those of the service, so it has a virtual environment of
-its own, which is made once and kept: in ``EER_TEST_KEYSTONE_VENV``, or else in the
-user's cache folder. Without a package index it cannot be made, and what needs it
-is skipped, or fails where services are required.
+its own: in ``EER_TEST_KEYSTONE_VENV``, or else in the user's cache folder.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import pathlib
 import subprocess
-import sys
 
 import fixtures
 from keystoneauth1 import session
@@ -21,12 +16,9 @@ from keystoneauth1.identity import v3
 from keystoneclient.v3 import client as keystoneclient
 
 from tests.integration import deployment
-from tests.integration import services
+from tests.integration import venvs
 
 REQUIREMENTS = ('keystone>=28.0', 'cheroot>=11.0')
-
-#: Seconds for the installation from a package index.
-INSTALL_TIMEOUT = 600
 
 #: Of every user that the tests make.
 PASSWORD = 'pass-4f1d7c2b'
@@ -215,41 +207,4 @@ def environment():
 
     :returns: its folder
     """
-    folder = _folder()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    done = folder / 'complete'
-    with open(f'{folder}.lock', 'w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            for command in (
-                [sys.executable, '-m', 'venv', '--clear', folder],
-                [folder / 'bin' / 'pip', 'install', '--quiet', *REQUIREMENTS],
-            ):
-                _install(command)
-            done.touch()
-    return folder
-
-
-def _folder():
-    if path := os.environ.get('EER_TEST_KEYSTONE_VENV'):
-        return pathlib.Path(path)
-    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    # NOTE: another Python, or another requirement, is another environment.
-    mark = hashlib.sha256(repr((sys.version_info[:2], REQUIREMENTS)).encode()).hexdigest()[:12]
-    return pathlib.Path(cache) / 'external-events-router' / f'keystone-{mark}'
-
-
-def _install(command):
-    try:
-        subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=INSTALL_TIMEOUT,
-        )
-    except subprocess.TimeoutExpired:
-        services.missing('Keystone (EER_TEST_KEYSTONE_VENV)', f'not installed within {INSTALL_TIMEOUT} s')
-    except subprocess.CalledProcessError as exc:
-        services.missing('Keystone (EER_TEST_KEYSTONE_VENV)', (exc.stderr or exc.stdout)[-500:])
+    return venvs.make('keystone', REQUIREMENTS, variable='EER_TEST_KEYSTONE_VENV')
