@@ -80,6 +80,12 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
             sa.event.listen(engine, 'connect', _set_session)
 
 
+def end_transactions(engine: sa.Engine) -> None:
+    """Have every statement of an engine be a transaction of its own, which needs no end."""
+    engine.dialect.skip_autocommit_rollback = True
+    sa.event.listen(engine, 'connect', _set_autocommit)
+
+
 def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
     match url.get_backend_name(), url.get_driver_name():
         case 'sqlite', _:
@@ -147,3 +153,11 @@ def _set_session(dbapi_connection: Any, record: Any) -> None:
     with dbapi_connection.cursor() as cursor:
         cursor.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED')
         cursor.execute(f'SET SESSION innodb_lock_wait_timeout = {int(LOCK_TIMEOUT)}')
+
+
+def _set_autocommit(dbapi_connection: Any, record: Any) -> None:
+    # PyMySQL has a method, psycopg an attribute.
+    if callable(dbapi_connection.autocommit):
+        dbapi_connection.autocommit(True)
+    else:
+        dbapi_connection.autocommit = True

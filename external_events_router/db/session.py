@@ -54,9 +54,11 @@ class Database:
     :ivar dialect: ``sqlite``, ``postgresql`` or ``mysql``
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, reader: sa.Engine | None = None) -> None:
+        """:param reader: connections without transactions, for reading; None: those of ``engine``"""
         self.dialect = engine.dialect.name
         self._engine = engine
+        self._reader = reader or engine
         # NOTE: an in-memory SQLite is one connection for all threads, and
         # transactions belong to a connection.
         self._turn: contextlib.AbstractContextManager[Any] = (
@@ -72,34 +74,17 @@ class Database:
         """
         options = conf.database
         url = connecting.bounded(options.connection, options.connection_parameters, read_timeout=read_timeout)
-        try:
-            engine = engines.create_engine(
-                url,
-                sqlite_fk=True,
-                sqlite_synchronous=options.sqlite_synchronous,
-                mysql_sql_mode=options.mysql_sql_mode,
-                mysql_wsrep_sync_wait=options.mysql_wsrep_sync_wait,
-                connection_recycle_time=options.connection_recycle_time,
-                connection_debug=options.connection_debug,
-                connection_trace=options.connection_trace,
-                max_pool_size=options.max_pool_size,
-                max_overflow=options.max_overflow,
-                # NOTE: a SQLite file has no pool, and oslo.db would pass this on to it.
-                pool_timeout=None if url.get_backend_name() == 'sqlite' else options.pool_timeout,
-                # NOTE: else it would connect here, before our listeners are on.
-                max_retries=0,
-            )
-        except (ImportError, sa.exc.ArgumentError) as exc:
-            raise exceptions.ConfigurationError(
-                option=connecting.OPTION, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
-            ) from exc
-        connecting.listen(engine, read_timeout=read_timeout)
-        return cls(engine)
+        engine = _make_engine(options, url, read_timeout=read_timeout)
+        if engine.dialect.name == 'sqlite':
+            return cls(engine)
+        reader = _make_engine(options, url, read_timeout=read_timeout)
+        connecting.end_transactions(reader)
+        return cls(engine, reader)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection for reading."""
-        with self._turn, self._engine.connect() as connection:
+        """A connection for reading; each statement sees what is committed by then."""
+        with self._turn, self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -122,6 +107,27 @@ class Database:
                 return column.in_(sa.select(each.c.value))
             case _:
                 return column.in_(values)
+
+    def rows_among(self, select: str, column: str, values: Collection[str]) -> Sequence[Sequence[Any]]:
+        """The rows of ``SELECT ... FROM ...`` in which ``column`` is one of ``values``.
+
+        For what every batch asks: the text is handed to the driver as it is, because
+        building and compiling a statement takes longer than all the rest.
+
+        :param select: without parameters, of names that every database takes
+        """
+        if not values:
+            return ()
+        parameter: object
+        match self.dialect:
+            case 'postgresql':
+                condition, parameter = '= ANY(%s::varchar[])', list(values)
+            case 'sqlite':
+                condition, parameter = 'IN (SELECT value FROM json_each(?))', json.dumps(list(values))
+            case _:
+                condition, parameter = 'IN %s', list(values)
+        with self.reading() as connection:
+            return connection.exec_driver_sql(f'{select} WHERE {column} {condition}', (parameter,)).all()
 
     def insert_missing(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
@@ -196,6 +202,37 @@ class Database:
     def close(self) -> None:
         """Let go of the connections."""
         self._engine.dispose()
+        self._reader.dispose()
+
+
+def _make_engine(options: Any, url: sa.URL, *, read_timeout: float) -> sa.Engine:
+    """:raises ConfigurationError: there is no driver for the URL"""
+    try:
+        engine: sa.Engine = engines.create_engine(
+            url,
+            sqlite_fk=True,
+            sqlite_synchronous=options.sqlite_synchronous,
+            mysql_sql_mode=options.mysql_sql_mode,
+            mysql_wsrep_sync_wait=options.mysql_wsrep_sync_wait,
+            connection_recycle_time=options.connection_recycle_time,
+            connection_debug=options.connection_debug,
+            connection_trace=options.connection_trace,
+            max_pool_size=options.max_pool_size,
+            max_overflow=options.max_overflow,
+            # NOTE: a SQLite file has no pool, and oslo.db would pass this on to it.
+            pool_timeout=None if url.get_backend_name() == 'sqlite' else options.pool_timeout,
+            # NOTE: else it would connect here, before our listeners are on.
+            max_retries=0,
+            # NOTE: else each transaction ends with a change of threads, which is
+            # for green ones.
+            thread_checkin=False,
+        )
+    except (ImportError, sa.exc.ArgumentError) as exc:
+        raise exceptions.ConfigurationError(
+            option=connecting.OPTION, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
+        ) from exc
+    connecting.listen(engine, read_timeout=read_timeout)
+    return engine
 
 
 @contextlib.contextmanager

@@ -34,8 +34,11 @@ def statements(a_database):
         if statement not in ('BEGIN', 'BEGIN IMMEDIATE', 'ROLLBACK'):
             sent.append(statement)
 
-    sa.event.listen(a_database._engine, 'before_cursor_execute', keep)
+    engines = {a_database._engine, a_database._reader}
+    for engine in engines:
+        sa.event.listen(engine, 'before_cursor_execute', keep)
     try:
         yield sent
     finally:
-        sa.event.remove(a_database._engine, 'before_cursor_execute', keep)
+        for engine in engines:
+            sa.event.remove(engine, 'before_cursor_execute', keep)
