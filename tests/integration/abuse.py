@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import os
 import pathlib
 import resource
 import statistics
@@ -41,6 +42,9 @@ SLOWEST = 10.0
 
 #: The same on a machine that does other things too, where only an answer can be wanted.
 EVER = 60.0
+
+#: Seconds that the good sender is alone before an attack of the long form.
+ALONE = 10.0
 
 #: How a connection ends that the service has not ended when the attack is over.
 STILL_OPEN = 'open at the end'
@@ -173,7 +177,7 @@ class Row:
         sent += f', {report["bytes"] / attacks.MIB:.1f} MiB'
         ends = ', '.join(f'{end}: {count}' for end, count in sorted(report['ends'].items()))
         return (
-            self.name,
+            f'{self.name}: {attacks.ATTACKS[self.name].text}',
             sent,
             f'{ends}; longest {report["longest"]:.1f} s',
             f'{self.before:.0f} / {self.peak:.0f} / {self.after:.0f}',
@@ -265,7 +269,7 @@ def allow_files():
 
 def as_table(rows):
     """In reStructuredText."""
-    lines = ['.. list-table::', '   :header-rows: 1', '']
+    lines = ['.. list-table::', '   :header-rows: 1', '   :widths: 22 20 22 12 12 12', '']
     for cells in (TITLES, *(row.cells() for row in rows)):
         lines += [f'   {"*" if not i else " "} - {cell}' for i, cell in enumerate(cells)]
     return '\n'.join(lines)
@@ -285,9 +289,13 @@ def main():
     with contextlib.ExitStack() as stack:
         router = deploy(stack, services.MySQL(), **{**defaults, **options})
         measure = Measure(router)
-        measure.good_alone(10 if args.full else 3)
+        measure.good_alone(3)
+        print(f'{os.cpu_count()} processors, load {os.getloadavg()[1]:.1f} before', flush=True)
         for name in args.only or attacks.ATTACKS:
             attack = attacks.ATTACKS[name]
+            if args.full:
+                # NOTE: each time, for others may have come or gone.
+                measure.good_alone(ALONE)
             rows.append(measure.attack(name, *(attack.full if args.full else attack.short)))
             print(' | '.join(rows[-1].cells()), *rows[-1].problems(), sep='\n    ', flush=True)
     print()
