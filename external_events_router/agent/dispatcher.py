@@ -205,8 +205,13 @@ class _Tally:
             self._counts[str(fate)] += number
             if self._counts.total() < len(self._delivery.events):
                 return
-            counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
-        LOG.info(
+        ordinary = self._counts.keys() == {str(events.Verdict.HANDLED)}
+        # NOTE: a line for what went as it should takes as long as all the rest of a delivery.
+        if ordinary and not LOG.isEnabledFor(logging.DEBUG):
+            return
+        counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
+        LOG.log(
+            logging.DEBUG if ordinary else logging.INFO,
             'Delivery %s: %d events in %.3f s: %s',
             self._delivery.id,
             len(self._delivery.events),

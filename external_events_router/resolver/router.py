@@ -10,6 +10,7 @@ import collections
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+import logging
 import time
 from typing import Protocol
 
@@ -208,8 +209,13 @@ def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
 
 
 def _log(outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
+    # NOTE: the front says at INFO how each batch ended; here it is said if all was not as usual.
+    ordinary = all(outcome.code is events.Code.DELIVERED and outcome.reason is None for outcome in outcomes)
+    if ordinary and not LOG.isEnabledFor(logging.DEBUG):
+        return
     counts = collections.Counter(int(outcome.code) for outcome in outcomes)
-    LOG.info(
+    LOG.log(
+        logging.DEBUG if ordinary else logging.INFO,
         'Routed %d events to %d hosts in %.3f s: %s',
         len(outcomes),
         hosts,

@@ -188,13 +188,14 @@ class Scenarios:
 
 class MariaDBTest(Scenarios, DeployedTest):
     DATABASE = services.MySQL
+    OPTIONS = {'debug': 'true'}
 
 
 class PostgreSQLTest(Scenarios, DeployedTest):
     """Every part in a process of its own, and nothing between them but oslo.messaging."""
 
     DATABASE = services.PostgreSQL
-    OPTIONS = {'api__resolver': 'rpc', 'compute__fast_road': 'false'}
+    OPTIONS = {'debug': 'true', 'api__resolver': 'rpc', 'compute__fast_road': 'false'}
 
 
 class SignalsTest(DeployedTest):
