@@ -15,6 +15,7 @@ from oslo_log import log
 from external_events_router import conf as router_conf
 from external_events_router import exceptions
 from external_events_router.cmd import log_lines
+from external_events_router.cmd import memory
 from external_events_router.conf import database
 from external_events_router.conf import opts
 
@@ -53,6 +54,7 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
     except (cfg.Error, OSError) as exc:
         raise exceptions.ConfigurationError(option='configuration', reason=str(exc)) from exc
     set_up_log(conf)
+    memory.share_heaps()
     return conf
 
 

@@ -21,7 +21,6 @@ from oslo_config import cfg
 import sqlalchemy as sa
 
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.resolver.host_map import base
@@ -73,6 +72,9 @@ class SqlHostMap:
 
         :raises ConfigurationError: naming ``[database] connection``
         """
+        # NOTE: here, because whoever only looks servers up needs no alembic: 11 MiB.
+        from external_events_router.db import migration
+
         migration.check(self._database)
 
     def close(self) -> None:
