@@ -1,0 +1,63 @@
+"""Many hosts in one process, whose handler does nothing but count: what is measured is the way there.
+
+Run as a process of its own::
+
+    python -m bench.agents CONFIG_FILE COUNT_FILE HOST...
+
+How many events it has handled stands in the file, as text, a moment after they were.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import sys
+import threading
+
+from external_events_router import rpc
+from external_events_router.agent import Fleet
+from external_events_router.agent import Handlers
+from external_events_router.cmd import signals
+from external_events_router.cmd import startup
+
+#: Seconds between two looks at the count.
+INTERVAL = 0.2
+
+
+def main(config_file, count_file, *hosts):
+    conf = startup.load('bench-agents', ['--config-file', config_file])
+    came = signals.catch()
+    handlers, numbers = Handlers(), itertools.count(1)
+
+    @handlers.on('*')
+    def count(ctxt, event):
+        # NOTE: one step of the interpreter, whatever thread does it; a sum would be more.
+        next(numbers)
+
+    threading.Thread(
+        target=_write, args=(pathlib.Path(count_file), numbers), name='count', daemon=True
+    ).start()
+    fleet = Fleet.from_conf(conf, rpc.get_transport(conf), hosts, handlers=handlers)
+    fleet.start()
+    # NOTE: in one write, also where the output is not buffered: the log goes there, too.
+    print('ready\n', end='', flush=True)
+    came.get()
+    fleet.stop(conf.agent.stop_timeout)
+
+
+def _write(path, numbers):
+    told = None
+    pause = threading.Event()
+    while not pause.wait(INTERVAL):
+        # What the counter's repr says is the number that it gives next.
+        count = int(repr(numbers).rpartition('(')[2][:-1]) - 1
+        if count != told:
+            beside = path.with_suffix('.new')
+            beside.write_text(str(count))
+            os.replace(beside, path)
+            told = count
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

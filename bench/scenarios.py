@@ -1,0 +1,319 @@
+"""What is measured, one function each; every one brings its site up and prints its table.
+
+A function gets the command's options, and returns what a plot or a reader of the
+JSON wants of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import statistics
+import time
+
+from bench import answers
+from bench import broker
+from bench import fanout
+from bench import load
+from bench import machine
+from bench import measure
+from bench import site
+from bench import tables
+
+GRID = ((1, 1), (1, 16), (10, 1), (10, 16), (100, 1), (100, 16))
+
+#: Of the front and what routes for it, whether that is in its process or beside.
+ROUTER = ('api', 'resolver')
+
+#: Seconds of load that nobody counts, before the first that counts.
+WARM_UP = 4.0
+
+
+def ours(running, *, name='ours', events=None):
+    """A running site, as a target."""
+    made = events or answers.make(running.posted, random.Random(1))
+    return measure.Target(name, running.resource, made, lambda: running.groups)
+
+
+@contextlib.contextmanager
+def _site(options, **kind):
+    with site.Site(site.Kind(database=options.database, resolver=options.resolver, **kind)) as running:
+        yield running
+
+
+def warm(*targets):
+    """Have everything connected, compiled and cached."""
+    for target in targets:
+        measure.run(target, batch=10, concurrency=16, seconds=WARM_UP)
+
+
+def grid(options):
+    """Batches of each size, one at a time and sixteen at a time; in turns with another implementation."""
+    with _site(options) as running:
+        targets = [ours(running), *options.against]
+        warm(*targets)
+        runs = {}
+        for _ in range(options.rounds):
+            # NOTE: in turns, so that what else the machine does is shared.
+            for batch, concurrency in GRID:
+                for target in targets:
+                    made = measure.run(target, batch=batch, concurrency=concurrency, seconds=options.seconds)
+                    runs.setdefault((target.name, batch, concurrency), []).append(made)
+        messages = {batch: _messages(targets[0], batch, options.seconds) for batch in (1, 10, 100)}
+    _show_grid(runs, messages)
+    if options.against:
+        _show_ratios(runs, options.against[0].name)
+    return {'runs': [_record(name, run) for (name, *_), many in runs.items() for run in many]}
+
+
+def _messages(target, batch, seconds):
+    """Messages that the broker took in for an event, at concurrency 16."""
+    before = broker.taken_in()
+    if before is None:
+        return None
+    made = measure.run(target, batch=batch, concurrency=16, seconds=seconds)
+    return (broker.taken_in() - before) / max(1, made.events)
+
+
+def _show_grid(runs, messages):
+    heads = ['', 'batch', 'conc', 'events/s', 'p50 ms', 'p95 ms', 'p99 ms', 'router', 'agents', 'broker']
+    heads += ['database', 'messages', 'others', 'wrong']
+    rows = []
+    for (name, batch, concurrency), many in sorted(
+        runs.items(), key=lambda item: (item[0][0] != 'ours', item[0])
+    ):
+        rows.append(
+            [
+                *(name, batch, concurrency, tables.median(many, lambda run: run.rate)),
+                *(
+                    tables.median(many, lambda run, part=part: run.percentile(part))
+                    for part in (0.5, 0.95, 0.99)
+                ),
+                tables.median(many, lambda run: run.cpu_per_event(*ROUTER)),
+                *(
+                    tables.median(many, lambda run, group=group: run.cpu_per_event(group))
+                    for group in ('agents', 'broker', 'database')
+                ),
+                messages[batch] if name == 'ours' and concurrency > 1 and messages[batch] is not None else '',
+                tables.median(many, lambda run: run.other_cores),
+                sum(sum(run.problems.values()) for run in many),
+            ]
+        )
+    title = (
+        'Medians. router, agents, broker, database: CPU in ms per event; messages: that the broker took in '
+        'per event; others: cores busy with something else; wrong: answers that were not as expected.'
+    )
+    tables.show(heads, rows, title=title)
+
+
+def _show_ratios(runs, other):
+    rows = []
+    for (name, batch, concurrency), many in runs.items():
+        if name != 'ours':
+            continue
+        theirs = runs[other, batch, concurrency]
+        rows.append(
+            [
+                *(batch, concurrency),
+                *_ratios(many, theirs, lambda run: run.rate),
+                *_ratios(theirs, many, lambda run: run.percentile(0.5)),
+                *_ratios(theirs, many, lambda run: run.cpu_per_event(*ROUTER)),
+            ]
+        )
+    heads = ['batch', 'conc', 'events/s', 'best', 'p50', 'best', 'CPU', 'best']
+    title = (
+        f'How many times {other}: medians, and best with best. events/s ours : theirs; p50 and CPU of '
+        'api and resolver per event theirs : ours.'
+    )
+    tables.show(heads, rows, title=title)
+
+
+def _ratios(upper, lower, figure):
+    """The ratio of the medians, and of the best: the greatest where more is better, else the least."""
+    best = max if figure(upper[0]) and upper[0].rate == figure(upper[0]) else min
+    return (
+        tables.median(upper, figure) / tables.median(lower, figure),
+        best(map(figure, upper)) / best(map(figure, lower)),
+    )
+
+
+def _record(name, run):
+    kept = dataclasses.asdict(run) | {'name': name, 'rate': run.rate, 'p50': run.percentile(0.5)}
+    kept |= {'p95': run.percentile(0.95), 'p99': run.percentile(0.99), 'router': run.cpu_per_event(*ROUTER)}
+    del kept['latencies']
+    return kept
+
+
+def idle(options):
+    """One request at a time, with coalescing and without: an idle router waits for nobody."""
+    with (
+        _site(options) as together,
+        _site(options, options=(('compute__coalesce', 'false'),)) as apart,
+    ):
+        return _in_turns(
+            options,
+            {'together': ours(together), 'apart': ours(apart)},
+            batch=1,
+            concurrency=1,
+            title='Batch 1, one at a time: with coalescing and without.',
+        )
+
+
+def big_map(options):
+    """A map of a million servers on ten thousand hosts against one of two thousand on a hundred."""
+    with _site(options) as small, _site(options, servers=1_000_000, hosts=10_000) as large:
+        targets = {'2,000 servers': ours(small), '1,000,000 servers': ours(large)}
+        return [
+            _in_turns(options, targets, batch=batch, concurrency=1, title=f'Batch {batch}, one at a time.')
+            for batch in (1, 100)
+        ]
+
+
+def _in_turns(options, targets, *, batch, concurrency, title):
+    warm(*targets.values())
+    runs = {name: [] for name in targets}
+    for _ in range(options.rounds):
+        for name, target in targets.items():
+            runs[name].append(
+                measure.run(target, batch=batch, concurrency=concurrency, seconds=options.seconds)
+            )
+    first, second = runs.values()
+    rows = [
+        [
+            name,
+            tables.median(many, lambda run: run.percentile(0.5)),
+            min(run.percentile(0.5) for run in many),
+            tables.median(many, lambda run: run.cpu_per_event(*ROUTER)),
+            sum(sum(run.problems.values()) for run in many),
+        ]
+        for name, many in runs.items()
+    ]
+    tables.show(['', 'p50 ms', 'best p50', 'router', 'wrong'], rows, title=title)
+    ratio = statistics.median(
+        b.percentile(0.5) / a.percentile(0.5) for a, b in zip(first, second, strict=True)
+    )
+    print(f'second : first, pair by pair, median {ratio:.3f}')
+    return {'ratio': ratio, 'runs': [_record(name, run) for name, many in runs.items() for run in many]}
+
+
+def wide(options):
+    """A batch of 1,000 events over 500 hosts: our publishing against bare kombu's."""
+    rounds = fanout.compare(hosts=500, events=1000, rounds=max(5, options.rounds * 3))
+    rows = [
+        [name, 1000 * statistics.median(seconds), 1000 * min(seconds)] for name, seconds in rounds.items()
+    ]
+    tables.show(
+        ['', 'ms', 'best ms'],
+        rows,
+        title='Publishing 1,000 events to 500 hosts, until the last confirm; the same bodies, in turns.',
+    )
+    ratio = statistics.median(a / b for a, b in zip(rounds['ours'], rounds['kombu'], strict=True))
+    print(f'ours : kombu, pair by pair, median {ratio:.2f}')
+    return {'ratio': ratio, 'rounds': rounds}
+
+
+def dead_host(options):
+    """The other ninety-nine hosts, before and while one is stopped (SIGSTOP)."""
+    with _site(options) as running:
+        last = list(running.on_host)[-1]
+        others = [server for host, servers in running.on_host.items() if host != last for server in servers]
+        target = ours(running, events=answers.make(others, random.Random(1)))
+        dead = ours(running, events=answers.make(running.on_host[last], random.Random(1)))
+        warm(target)
+        runs = {'before': [], 'while one is dead': []}
+        for _ in range(options.rounds):
+            runs['before'].append(measure.run(target, batch=10, concurrency=8, seconds=options.seconds))
+        os.killpg(running.last_agent.pid, signal.SIGSTOP)
+        try:
+            for _ in range(options.rounds):
+                # Events for it go on coming, and are held.
+                measure.run(dead, batch=1, concurrency=1, seconds=options.seconds, limit=4)
+                runs['while one is dead'].append(
+                    measure.run(target, batch=10, concurrency=8, seconds=options.seconds)
+                )
+        finally:
+            os.killpg(running.last_agent.pid, signal.SIGCONT)
+    rows = [
+        [
+            name,
+            *(tables.median(many, lambda run, part=part: run.percentile(part)) for part in (0.5, 0.99)),
+            max(run.percentile(1.0) for run in many),
+            tables.median(many, lambda run: run.rate),
+            sum(sum(run.problems.values()) for run in many),
+        ]
+        for name, many in runs.items()
+    ]
+    tables.show(
+        ['', 'p50 ms', 'p99 ms', 'longest', 'events/s', 'wrong'],
+        rows,
+        title='Batches of 10 for the others, eight at a time.',
+    )
+    return {'runs': [_record(name, run) for name, many in runs.items() for run in many]}
+
+
+def storm(options):
+    """10,000 network-changed at once, as after a restart of the network service."""
+    with _site(options) as running:
+        events = answers.make(running.posted, random.Random(1), name='network-changed')
+        target = ours(running, events=events)
+        warm(target)
+        rows, records = [], []
+        for batch in (1, 10, 100):
+            handled = running.handled()
+            began = time.monotonic()
+            made = measure.run(target, batch=batch, concurrency=16, seconds=120, limit=10_000 // batch)
+            while running.handled() - handled < made.events and time.monotonic() < began + 150:
+                time.sleep(0.05)
+            there = running.handled() - handled
+            rows.append(
+                [batch, made.seconds, made.rate, made.percentile(0.99), there, sum(made.problems.values())]
+            )
+            records.append(_record('ours', made))
+    tables.show(
+        ['batch', 'seconds', 'events/s', 'p99 ms', 'handled', 'wrong'],
+        rows,
+        title='10,000 network-changed in batches of a size, sixteen at a time.',
+    )
+    return {'runs': records}
+
+
+def memory(options):
+    """Resident memory under minutes of mixed load."""
+    minutes = options.minutes
+    with _site(options) as running:
+        events = answers.make(running.posted, random.Random(1))
+        pids = {
+            name: running.groups[name] for name in ('api', 'resolver', 'agents') if name in running.groups
+        }
+        curve = [{name: _worker(found) for name, found in _resident(pids).items()}]
+        wrong = 0
+        for _ in range(minutes):
+            streams = [load.Stream(8, 1, events), load.Stream(4, 10, events), load.Stream(1, 100, events)]
+            tallies = load.run(running.resource, streams, seconds=60)
+            wrong += sum(tally.problems.total() for tally in tallies)
+            curve.append({name: _worker(found) for name, found in _resident(pids).items()})
+    rows = [[minute, *(row[name] for name in pids)] for minute, row in enumerate(curve)]
+    tables.show(
+        ['minute', *pids],
+        rows,
+        title=f'MiB resident, the largest process of each kind; {wrong} wrong answers.',
+    )
+    return {'curve': curve}
+
+
+def _resident(pids):
+    return {name: machine.resident(found) for name, found in pids.items()}
+
+
+def _worker(resident):
+    """The largest of some processes, which is one that works."""
+    return max(resident.values())
+
+
+ALL = {
+    scenario.__name__.replace('_', '-'): scenario
+    for scenario in (grid, wide, idle, big_map, dead_host, storm, memory)
+}

@@ -1,0 +1,151 @@
+"""What is measured: the service as an operator runs it, over a real RabbitMQ and a real database.
+
+The front, with a resolver in each of its workers or beside it, and the agents of
+a hundred hosts, are processes; virtual host and database are the site's own and
+go with it. Everything logs into files, at the default level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import uuid
+
+import sqlalchemy as sa
+
+from bench import machine
+from tests.integration import deployment
+from tests.integration import services
+
+DATABASES = {'mysql': services.MySQL, 'postgresql': services.PostgreSQL}
+
+#: Of one kind everywhere: names with their number, and the last one in a process of its own.
+HOSTS = 100
+SERVERS = 2000
+
+#: Seconds that filling the largest map may take.
+IMPORT_TIMEOUT = 900.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How a site is set up.
+
+    :ivar database: one of :data:`DATABASES`
+    :ivar resolver: ``local`` or ``rpc``, as ``[api] resolver``
+    :ivar workers: of the front, and of the resolver if it is beside
+    :ivar servers: in the map, spread evenly over the hosts
+    :ivar hosts: in the map; the first :data:`HOSTS` of them have an agent
+    :ivar options: as of ``deployment.Deployment``
+    """
+
+    database: str = 'mysql'
+    resolver: str = 'local'
+    workers: int = 2
+    servers: int = SERVERS
+    hosts: int = HOSTS
+    options: Sequence[tuple[str, object]] = ()
+
+
+class Site(deployment.Deployment):
+    """A running site.
+
+    :ivar posted: servers that are on hosts with an agent, which is what events are posted for
+    :ivar resource: URL to post to
+    """
+
+    def __init__(self, kind):
+        options = {'api__resolver': kind.resolver, 'api__workers': kind.workers}
+        super().__init__(
+            transport_url=None,
+            connection=None,
+            hosts=[f'host-{number:05d}' for number in range(kind.hosts)],
+            hosts_of=None,
+            **{**options, 'resolver__workers': kind.workers, 'delivery__ack_timeout': 2.0},
+            **dict(kind.options),
+        )
+        self.kind = kind
+
+    def _setUp(self):
+        self.transport_url = self.useFixture(services.RabbitMQ()).url
+        self.connection = self.useFixture(DATABASES[self.kind.database]()).url
+        super()._setUp()
+
+    def prepare(self):
+        super().prepare()
+        # NOTE: before everything else: an orderly end of a hundred agents
+        # takes longer than many a scenario.
+        self.addCleanup(self.kill)
+        self.resource = f'{self.url}/v2.1/os-server-external-events'
+
+    def import_hosts(self, hosts_of):
+        """Fill the map."""
+        rnd = random.Random(1)
+        lines = self.folder / 'host-map.jsonl'
+        self.on_host = {host: [] for host in self.hosts[:HOSTS]}
+        with open(lines, 'w') as file:
+            for number in range(self.kind.servers):
+                server = str(uuid.UUID(int=rnd.getrandbits(128), version=4))
+                host = self.hosts[number % len(self.hosts)]
+                file.write(f'{{"server": "{server}", "hosts": ["{host}"]}}\n')
+                if host in self.on_host:
+                    self.on_host[host].append(server)
+        self.posted = [server for servers in self.on_host.values() for server in servers]
+        self._import(lines)
+
+    def _import(self, lines):
+        command = [deployment.BIN / 'external-events-manage', '--config-file', self.config]
+        subprocess.run(
+            [*command, 'host-map', 'import', lines],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            timeout=IMPORT_TIMEOUT,
+        )
+        lines.unlink()
+
+    def start(self):
+        """Start the processes."""
+        if self.kind.resolver == 'rpc':
+            self.resolver = self.start_resolver()
+        names = list(self.on_host)
+        self.agents = self.start_agents('agents', *names[:-1])
+        self.last_agent = self.start_agents('last-agent', names[-1])
+        self.api = self.start_api()
+
+    def start_agents(self, name, *hosts, config=None, environment=None):
+        """Start a process of counting agents and wait until all of them listen."""
+        count = self.folder / f'{name}.count'
+        count.write_text('0')
+        command = [sys.executable, '-m', 'bench.agents', config or self.config, count, *hosts]
+        process = self._start(deployment.Process(name, command, self.folder, environment=environment))
+        process.wait_for('ready\n')
+        return process
+
+    def kill(self):
+        """End all processes at once."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def handled(self):
+        """How many events the agents have handled since they started."""
+        return sum(int(count.read_text()) for count in self.folder.glob('*.count'))
+
+    @property
+    def groups(self):
+        """Whose time is measured: name to pids."""
+        broker, database = sa.make_url(self.transport_url), sa.make_url(self.connection)
+        shared = {'broker': machine.listener(broker.port), 'database': machine.listener(database.port)}
+        return {
+            'api': [self.api.pid],
+            **({'resolver': [self.resolver.pid]} if self.kind.resolver == 'rpc' else {}),
+            'agents': [self.agents.pid, self.last_agent.pid],
+            **{name: [pid] for name, pid in shared.items() if pid},
+        }
