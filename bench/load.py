@@ -48,6 +48,7 @@ class Tally:
 
     :ivar latencies: seconds from the first byte sent to the last one received
     :ivar seconds: from the first request to the last answer
+    :ivar events: those of the answers that were right
     :ivar problems: answers that were not right, and requests without one
     """
 
@@ -217,9 +218,10 @@ class _Connection:
         tally.latencies.append(now - self.began)
         tally.seconds = now - since
         tally.batches += 1
-        tally.events += len(self._batch)
         tally.codes.update(checked.codes)
-        if checked.problem is not None:
+        if checked.problem is None:
+            tally.events += len(self._batch)
+        else:
             tally.problems[checked.problem] += 1
 
     def _send(self, data):

@@ -6,6 +6,7 @@ Every server of the front (``cmd.api``, ``wsgi``) gets its application here.
 from __future__ import annotations
 
 import atexit
+import dataclasses
 from multiprocessing import util
 
 from oslo_config import cfg
@@ -29,7 +30,10 @@ def make_app(conf: cfg.ConfigOpts, *, memory: intake.Memory | None = None) -> au
     transport = rpc.get_transport(conf)
     if conf.api.resolver == 'rpc':
         return app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport), memory=memory)
-    worker = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf), threads=local.THREADS)
+    settings = dataclasses.replace(
+        service.Settings.from_conf(conf), threads=local.THREADS, batches=conf.api.threads
+    )
+    worker = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf), settings=settings)
     resolver = local.LocalResolver(worker, stop_timeout=conf.delivery.ack_timeout + local.STOP_MARGIN)
     made = app.make_app(conf, resolver, memory=memory)
     resolver.start()

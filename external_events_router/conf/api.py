@@ -22,7 +22,7 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         'threads',
-        default=32,
+        default=64,
         min=1,
         max=1024,
         help="""

@@ -27,10 +27,14 @@ NO_ACK = 'no acknowledgement in time'
 
 
 class Waiting:
-    """The answers to the deliveries of one round: asked for at once, awaited together."""
+    """The answers to the deliveries of one round: asked for at once, awaited together.
+
+    :ivar began: when, by ``time.monotonic()``
+    """
 
     def __init__(self, deliveries: Mapping[str, events.Delivery]) -> None:
         """:param deliveries: host to what it was sent"""
+        self.began = time.monotonic()
         # Guards everything below; notified when nothing is missing any more.
         self._settled = threading.Condition()
         self._missing = {
@@ -78,9 +82,17 @@ class Waiting:
 class Collector:
     """Brings acknowledgements to who waits for them. Thread-safe."""
 
-    def __init__(self, *, late: Callable[[str], None] = lambda host: None) -> None:
-        """:param late: called with the host of an acknowledgement that nobody waits for"""
+    def __init__(
+        self,
+        *,
+        late: Callable[[str], None] = lambda host: None,
+        heard: Callable[[str, float], None] = lambda host, began: None,
+    ) -> None:
+        """:param late: called with the host of an acknowledgement that nobody waits for
+        :param heard: called with the host of one that somebody waits for, and since when
+        """
         self._late = late
+        self._heard = heard
         # Guards the table: delivery id to the host that has it and who waits.
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[str, Waiting]] = {}
@@ -119,4 +131,5 @@ class Collector:
             if sender is not None:
                 self._late(sender)
             return
+        self._heard(host, waiting.began)
         waiting.acknowledge(host, results)

@@ -17,6 +17,7 @@ from typing import Protocol
 from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import acks
+from external_events_router.resolver import pace
 from external_events_router.resolver import plan
 
 #: What each host said of each event that it was sent: host and event id to answer.
@@ -47,17 +48,20 @@ class Deliverer:
         collector: acks.Collector,
         *,
         reply_to: str,
+        hosts_pace: pace.Pace | None = None,
         answered: Callable[[str], None] = lambda host: None,
         silent: Callable[[str, str], None] = lambda host, reason: None,
     ) -> None:
         """:param casts: sends what is to be delivered: ``dispatch.Dispatcher`` or ``outbox.Outbox``
         :param reply_to: the server name under which this worker hears acknowledgements
+        :param hosts_pace: is told who is waited for
         :param answered: called with a host that said something
         :param silent: called with a host that said nothing, and why
         """
         self._casts = casts
         self._collector = collector
         self._reply_to = reply_to
+        self._pace = hosts_pace or pace.Pace(1)
         self._answered = answered
         self._silent = silent
         # NOTE: the start is in the ids, so that a late acknowledgement for a
@@ -92,7 +96,10 @@ class Deliverer:
             for host, sent in by_host.items()
         }
         with self._collector.expect(deliveries) as waiting:
-            with self._casts.cast(ctxt, deliveries, on_failure=waiting.fail, until=deadline):
+            with (
+                self._casts.cast(ctxt, deliveries, on_failure=waiting.fail, until=deadline),
+                self._pace.wait(deliveries),
+            ):
                 waiting.wait(deadline)
             answers = {
                 (host, event.id): waiting.answer(host, event.id)

@@ -20,6 +20,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
+from external_events_router.resolver import pace
 from external_events_router.resolver import plan
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import keeper
@@ -54,7 +55,9 @@ class Router:
         deliverer: delivery.Deliverer,
         hold: keeper.Keeper,
         breakers: breaker.Breakers,
+        hosts_pace: pace.Pace,
     ) -> None:
+        self._pace = hosts_pace
         self._host_map = host_map
         self._deliverer = deliverer
         self._hold = hold
@@ -105,7 +108,7 @@ class Router:
         for host, positions in first.by_host.items():
             for position in positions:
                 hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
-        admitted = self._breakers.admit(first.by_host.keys())
+        admitted = self._breakers.admit(self._pace.admit(first.by_host.keys()))
         kept_back = {server: NOT_WAITED_FOR for server, hosts in hosts_of.items() if not hosts <= admitted}
         kept_back.update(dict.fromkeys(hosts_of.keys() & busy, BEHIND))
         return kept_back

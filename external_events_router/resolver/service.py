@@ -18,6 +18,7 @@ from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import endpoint
+from external_events_router.resolver import pace
 from external_events_router.resolver import presence
 from external_events_router.resolver import roads
 from external_events_router.resolver import router
@@ -36,11 +37,14 @@ class Settings:
     """The numbers of a worker, as ``[resolver]`` and ``[delivery]`` explain them.
 
     :ivar host: name of this machine
+    :ivar threads: requests over the broker that it handles at a time
+    :ivar batches: that it routes at a time
     """
 
     host: str
     lifetimes: keeper.Lifetimes = dataclasses.field(default_factory=keeper.Lifetimes)
     threads: int = 256
+    batches: int = 256
     publishers: int = 16
     ack_timeout: float = 2.0
     hold_timeout: float = 1.0
@@ -57,6 +61,7 @@ class Settings:
             host=conf.host,
             lifetimes=keeper.Lifetimes.from_conf(conf),
             threads=conf.resolver.threads,
+            batches=conf.resolver.threads,
             publishers=conf.resolver.publishers,
             ack_timeout=conf.delivery.ack_timeout,
             hold_timeout=conf.delivery.hold_timeout,
@@ -83,7 +88,7 @@ class Resolver:
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
         self._road = road
-        breakers = breaker.Breakers()
+        breakers, hosts_pace = breaker.Breakers(), pace.Pace(settings.batches)
         self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
         self._presence = presence.Presence(
             breakers,
@@ -91,11 +96,12 @@ class Resolver:
             wake=lambda: self._courier.wake(),
             tell_others=lambda host: peers.host_is_back(context.for_service(), host),
         )
-        collector = acks.Collector(late=self._presence.appeared)
+        collector = acks.Collector(late=self._presence.appeared, heard=hosts_pace.answered)
         deliverer = delivery.Deliverer(
             road.casts,
             collector,
             reply_to=self._name.name,
+            hosts_pace=hosts_pace,
             answered=self._presence.answered,
             silent=breakers.open,
         )
@@ -111,7 +117,7 @@ class Resolver:
             max_interval=settings.retry_interval,
             keep_ended=settings.keep_expired,
         )
-        self._router = router.Router(host_map, deliverer, self._keeper, breakers)
+        self._router = router.Router(host_map, deliverer, self._keeper, breakers, hosts_pace)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
@@ -131,22 +137,21 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         *,
         database: session.Database | None = None,
-        threads: int | None = None,
+        settings: Settings | None = None,
     ) -> Resolver:
         """The worker that the configuration asks for.
 
         :param database: for what is held; None: that of ``[database] connection``
-        :param threads: requests that it handles at a time; None: ``[resolver] threads``
+        :param settings: in place of those of the configuration
         :raises ConfigurationError: a value cannot be used
         """
-        settings = Settings.from_conf(conf)
         return cls(
             transport,
             host_map,
             store.HoldStore(database or session.Database.from_conf(conf)),
             road=roads.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
-            settings=dataclasses.replace(settings, threads=threads or settings.threads),
+            settings=settings or Settings.from_conf(conf),
         )
 
     def start(self) -> None:

@@ -6,6 +6,7 @@ from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
+from external_events_router.resolver import pace
 from external_events_router.resolver import router
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base
@@ -85,7 +86,7 @@ class RouteCase(tests_base.TestCase):
         self.addCleanup(dispatcher.close)
         breakers = breaker.Breakers()
         deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers)
+        made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
         self.assertEqual({}, collector._waiting)
@@ -208,7 +209,7 @@ class HoldingTest(RouteCase):
         self.addCleanup(dispatcher.close)
         breakers = breaker.Breakers()
         deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers)
+        made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
         for _ in range(3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.05)
         self.assertEqual(['b'], [host for host, _ in hosts.delivered])

@@ -454,7 +454,9 @@ class InspectionScenarios(StoreCase):
         self.assertEqual([], self.chosen(state=base.State.EXPIRED))
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(event_ids=frozenset(self.ids(B)))))
         (claim,) = self.claim()
-        self.assertEqual([77] * 3, [round(held.remaining) for held in claim.events[1:]])
+        for held in claim.events[1:]:
+            # A busy machine may have taken its time since.
+            self.assertTrue(60.0 < held.remaining <= 77.5, held.remaining)
         self.assertEqual(('two',), self.held(server_uuid=B)[0].hosts)
 
     def test_put_back_of_what_was_sent_again_meanwhile(self):

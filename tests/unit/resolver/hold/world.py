@@ -28,6 +28,7 @@ from external_events_router.db import models
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
+from external_events_router.resolver import pace
 from external_events_router.resolver import presence
 from external_events_router.resolver import router
 from external_events_router.resolver.hold import courier
@@ -220,7 +221,7 @@ class Worker:
             max_interval=10.0,
             keep_ended=1e6,
         )
-        self.router = router.Router(world, deliverer, hold, self.breakers)
+        self.router = router.Router(world, deliverer, hold, self.breakers, pace.Pace(16))
 
     def route(self, batch):
         return self.router.route(context.RequestContext(), batch, ack_timeout=ACK_TIMEOUT)
