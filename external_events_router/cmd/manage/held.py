@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 import datetime
@@ -62,6 +63,25 @@ class List(app.Lister):
             yield _row(record, columns)
         if limit and next(found, None) is not None:
             self.app.stderr.write(f'There are more than {limit}; see --limit.\n')
+
+
+class Count(app.Lister):
+    """Count events of the hold, by how they stand and what they are called.
+
+    Those that ended are there, and counted, for ``[delivery] keep_expired``.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        _add_filters(parser, state=True)
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], Iterator[tuple[object, ...]]]:
+        found = _hold(self).records(_selection(parsed_args))
+        counts = collections.Counter((str(record.state), record.event.name) for record in found)
+        return ('state', 'name', 'events'), ((*key, number) for key, number in sorted(counts.items()))
 
 
 class Show(app.ShowOne):
@@ -144,6 +164,7 @@ class Drop(app.ShowOne):
 
 COMMANDS: dict[str, type[command.Command]] = {
     'held list': List,
+    'held count': Count,
     'held show': Show,
     'held retry': Retry,
     'held drop': Drop,

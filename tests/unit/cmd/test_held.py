@@ -80,6 +80,18 @@ class TestHeld(test_manage.ManageTestCase):
         self.assertIn(f'| {self.b} | expired |', table[1])
         self.assertEqual([0, '[]', ''], [none[0], none[1].strip(), none[2]])
 
+    def test_count(self):
+        self.expire()
+        every, expired = self.manage('held count -f json', 'held count -f csv --state expired')
+        self.assertEqual(
+            [('expired', 'network-changed', 1), ('held', 'network-changed', 3)],
+            [tuple(row.values()) for row in json.loads(every[1])],
+        )
+        self.assertEqual(
+            [['state', 'name', 'events'], ['expired', 'network-changed', '1']],
+            list(csv.reader(io.StringIO(expired[1]))),
+        )
+
     def test_show(self):
         shown, unknown = self.manage(f'held show {self.b} -f json', 'held show nonsense')
         row = json.loads(shown[1])
