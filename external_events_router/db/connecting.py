@@ -33,6 +33,11 @@ _POLL = 0.01
 #: Execution option: the transaction is going to write.
 WRITES = 'external_events_writes'
 
+#: Of an engine for reading: every statement is a transaction of its own, which needs no
+#: end, and no connection is asked beforehand whether it is still there. One that is
+#: not is seen by the statement, which is sent again (see ``session.retried``).
+READER = {'isolation_level': 'AUTOCOMMIT', 'skip_autocommit_rollback': True, 'pool_pre_ping': False}
+
 #: The driver where a URL names none: what we are tested with.
 _DRIVERS = {'mysql': 'mysql+pymysql', 'mariadb': 'mysql+pymysql', 'postgresql': 'postgresql+psycopg'}
 
@@ -78,12 +83,6 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
                 sa.event.listen(engine, 'connect', _statement_timeout(read_timeout))
         case 'mysql':
             sa.event.listen(engine, 'connect', _set_session)
-
-
-def end_transactions(engine: sa.Engine) -> None:
-    """Have every statement of an engine be a transaction of its own, which needs no end."""
-    engine.dialect.skip_autocommit_rollback = True
-    sa.event.listen(engine, 'connect', _set_autocommit)
 
 
 def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
@@ -153,11 +152,3 @@ def _set_session(dbapi_connection: Any, record: Any) -> None:
     with dbapi_connection.cursor() as cursor:
         cursor.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED')
         cursor.execute(f'SET SESSION innodb_lock_wait_timeout = {int(LOCK_TIMEOUT)}')
-
-
-def _set_autocommit(dbapi_connection: Any, record: Any) -> None:
-    # PyMySQL has a method, psycopg an attribute.
-    if callable(dbapi_connection.autocommit):
-        dbapi_connection.autocommit(True)
-    else:
-        dbapi_connection.autocommit = True

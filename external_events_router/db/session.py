@@ -77,9 +77,7 @@ class Database:
         engine = _make_engine(options, url, read_timeout=read_timeout)
         if engine.dialect.name == 'sqlite':
             return cls(engine)
-        reader = _make_engine(options, url, read_timeout=read_timeout)
-        connecting.end_transactions(reader)
-        return cls(engine, reader)
+        return cls(engine, _make_engine(options, url, read_timeout=read_timeout, **connecting.READER))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -205,8 +203,15 @@ class Database:
         self._reader.dispose()
 
 
-def _make_engine(options: Any, url: sa.URL, *, read_timeout: float) -> sa.Engine:
-    """:raises ConfigurationError: there is no driver for the URL"""
+def _make_engine(options: Any, url: sa.URL, *, read_timeout: float, **changed: object) -> sa.Engine:
+    """:param changed: arguments of SQLAlchemy's that oslo.db has others for, or none
+    :raises ConfigurationError: there is no driver for the URL
+    """
+
+    def make(url: sa.URL, **arguments: Any) -> tuple[sa.Engine, sa.Engine]:
+        made = sa.create_engine(url, **{**arguments, **changed})
+        return made, made
+
     try:
         engine: sa.Engine = engines.create_engine(
             url,
@@ -226,6 +231,7 @@ def _make_engine(options: Any, url: sa.URL, *, read_timeout: float) -> sa.Engine
             # NOTE: else each transaction ends with a change of threads, which is
             # for green ones.
             thread_checkin=False,
+            _engine_target=make,
         )
     except (ImportError, sa.exc.ArgumentError) as exc:
         raise exceptions.ConfigurationError(
