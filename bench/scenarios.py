@@ -39,8 +39,8 @@ def ours(running, *, name='ours', events=None):
 
 
 @contextlib.contextmanager
-def _site(options, **kind):
-    with site.Site(site.Kind(database=options.database, resolver=options.resolver, **kind)) as running:
+def _site(asked, **kind):
+    with site.Site(site.Kind(database=asked.database, resolver=asked.resolver, **kind)) as running:
         yield running
 
 
@@ -262,7 +262,7 @@ def storm(options):
         warm(target)
         rows, records = [], []
         for batch in (1, 10, 100):
-            handled = running.handled()
+            handled = _settled(running)
             began = time.monotonic()
             made = measure.run(target, batch=batch, concurrency=16, seconds=120, limit=10_000 // batch)
             while running.handled() - handled < made.events and time.monotonic() < began + 150:
@@ -278,6 +278,14 @@ def storm(options):
         title='10,000 network-changed in batches of a size, sixteen at a time.',
     )
     return {'runs': records}
+
+
+def _settled(running):
+    """How many events the agents have handled, once it changes no more: they tell it now and then."""
+    handled = None
+    while handled != (handled := running.handled()):
+        time.sleep(1.0)
+    return handled
 
 
 def memory(options):
