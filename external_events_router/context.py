@@ -6,7 +6,9 @@ A leaf on oslo.context. It is made in the front, travels with every RPC (see
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+from typing import Self
 
 from oslo_context import context
 
@@ -18,8 +20,17 @@ class RequestContext(context.RequestContext):
     """oslo.context's own, under a name of ours for the annotations.
 
     ``request_id`` is this service's id for the request, ``global_request_id``
-    the one that the sender brought in ``X-OpenStack-Request-ID``.
+    the one that the sender brought in ``X-OpenStack-Request-ID``. As a dict it has
+    ``user_id`` too, which oslo.context calls ``user`` there.
     """
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), 'user_id': self.user_id}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], **kwargs: Any) -> Self:
+        kwargs.setdefault('user_id', values.get('user_id') or values.get('user'))
+        return super().from_dict(dict(values), **kwargs)
 
 
 def for_service() -> RequestContext:

@@ -49,6 +49,18 @@ class HostUnreachable(RouterError):
     template = 'no agent listens for host {host}'
 
 
+class NoReply(RouterError):
+    """A host did not reply in the time there was; what became of the events is not known."""
+
+    template = 'host {host} did not reply: {reason}'
+
+
+class HostFailed(RouterError):
+    """A host replied with an error of its own."""
+
+    template = 'host {host} failed with {error}'
+
+
 class ResolverUnavailable(RouterError):
     """No resolver answered in the time there was; what became of the events is not known."""
 

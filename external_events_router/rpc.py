@@ -83,12 +83,30 @@ def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
         ) from exc
 
 
+def get_transport_at(conf: cfg.ConfigOpts, url: str, *, source: str) -> messaging.RPCTransport:
+    """A transport to another broker than ours, for casts and calls. It connects at its first use.
+
+    :param conf: ``cfg.CONF``, as for :func:`get_transport`
+    :param url: its query may hold options of the driver, which come before ``conf``
+    :param source: where the URL is from, for the error
+    :raises ConfigurationError: the URL names no driver, or cannot be parsed
+    """
+    try:
+        return messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=[])
+    except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
+        # NOTE: not the error's own text, which may hold the URL's password.
+        raise exceptions.ConfigurationError(
+            option=source, reason='no transport can be made from this URL'
+        ) from exc
+
+
 def get_client(
     transport: messaging.RPCTransport,
     target: messaging.Target,
     *,
     version_cap: str | None = None,
     routed: bool = False,
+    serializer: messaging.NoOpSerializer | None = None,
 ) -> messaging.RPCClient:
     """A client of a topic.
 
@@ -96,12 +114,13 @@ def get_client(
         ``[upgrade_levels]``; None: the newest
     :param routed: a message that the broker can put in no queue is an error
         (``MessageUndeliverable``) instead of being thrown away
+    :param serializer: None: that of our own services
     """
     return messaging.get_rpc_client(
         transport,
         target,
         version_cap=version_cap,
-        serializer=ContextSerializer(),
+        serializer=serializer or ContextSerializer(),
         retry=PUBLISH_RETRIES,
         transport_options=messaging.TransportOptions(at_least_once=True) if routed else None,
     )

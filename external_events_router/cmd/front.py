@@ -51,5 +51,4 @@ def check(conf: cfg.ConfigOpts) -> None:
     """
     app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, rpc.get_transport(conf)))
     if conf.api.resolver == 'local':
-        service.Settings.from_conf(conf)
-        host_map.check(conf)
+        service.check(conf)

@@ -42,7 +42,7 @@ class ResolverWorker(cotyledon.Service):
 def _main() -> None:
     conf = startup.load('external-events-resolver')
     oslo_config_glue.register_opts(conf)
-    host_map.check(conf)
+    service.check(conf)
     rpc.check_broker(conf)
     manager = cotyledon.ServiceManager()
     manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf,))

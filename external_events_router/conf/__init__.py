@@ -17,6 +17,7 @@ from external_events_router.conf import default
 from external_events_router.conf import delivery
 from external_events_router.conf import exec_handler
 from external_events_router.conf import host_map
+from external_events_router.conf import nova
 from external_events_router.conf import resolver
 from external_events_router.conf import upgrade_levels
 
@@ -30,6 +31,7 @@ GROUPS = (
     host_map,
     agent,
     exec_handler,
+    nova,
     upgrade_levels,
 )
 

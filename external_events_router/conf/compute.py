@@ -8,6 +8,15 @@ GROUP = cfg.OptGroup('compute', title='Compute hosts')
 
 OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
+        'driver',
+        default='agent',
+        choices=[
+            ('agent', 'Our agent runs on the hosts.'),
+            ('nova', 'nova-compute runs on the hosts; needs ``[host_map] backend = nova``, see ``[nova]``.'),
+        ],
+        help='What runs on the compute hosts, and so how they are spoken to.',
+    ),
+    cfg.StrOpt(
         'topic',
         default='compute',
         help="""

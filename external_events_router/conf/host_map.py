@@ -13,6 +13,7 @@ OPTS: list[cfg.Opt] = [
         help="""
 Name of the host map, an entry point in ``external_events_router.host_map``.
 ``sql`` is the service's own, in the database of ``[database] connection``.
+``nova`` are the databases of a Nova that is there already, see ``[nova]``.
 """,
     ),
     cfg.FloatOpt(

@@ -42,27 +42,30 @@ READER = {'isolation_level': 'AUTOCOMMIT', 'skip_autocommit_rollback': True, 'po
 _DRIVERS = {'mysql': 'mysql+pymysql', 'mariadb': 'mysql+pymysql', 'postgresql': 'postgresql+psycopg'}
 
 
-def bounded(connection: str | None, parameters: str = '', *, read_timeout: float) -> sa.URL:
+def bounded(
+    connection: str | None, parameters: str = '', *, read_timeout: float, option: str = OPTION
+) -> sa.URL:
     """The URL to connect to, with a bound for every wait where the operator set none.
 
-    :param connection: ``[database] connection``
-    :param parameters: ``[database] connection_parameters``
+    :param connection: as ``[database] connection``
+    :param parameters: as ``[database] connection_parameters``
+    :param option: where the URL is from, for the error
     :raises ConfigurationError: there is no URL, or it names no database that we know
     """
     if not connection:
-        raise exceptions.ConfigurationError(option=OPTION, reason='is not set')
+        raise exceptions.ConfigurationError(option=option, reason='is not set')
     try:
         url = sa.make_url(connection).update_query_string(parameters or '')
     except (exc.ArgumentError, ValueError) as error:
         # NOTE: not the error's own text, which holds the URL and its password.
-        raise exceptions.ConfigurationError(option=OPTION, reason='is not a database URL') from error
+        raise exceptions.ConfigurationError(option=option, reason='is not a database URL') from error
     if url.drivername in _DRIVERS:
         url = url.set(drivername=_DRIVERS[url.drivername])
     elif url.drivername.startswith('mariadb+'):
         # NOTE: oslo.db knows deadlocks and lost connections by the name mysql only.
         url = url.set(drivername=url.drivername.replace('mariadb', 'mysql', 1))
     return url.update_query_dict(
-        {key: str(value) for key, value in _bounds(url, read_timeout).items() if key not in url.query}
+        {key: str(value) for key, value in _bounds(url, read_timeout, option).items() if key not in url.query}
     )
 
 
@@ -85,7 +88,7 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
             sa.event.listen(engine, 'connect', _set_session)
 
 
-def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
+def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
     match url.get_backend_name(), url.get_driver_name():
         case 'sqlite', _:
             return {'timeout': LOCK_TIMEOUT}
@@ -106,7 +109,7 @@ def _bounds(url: sa.URL, read_timeout: float) -> dict[str, object]:
             return {}
         case backend, _:
             raise exceptions.ConfigurationError(
-                option=OPTION, reason=f'{backend} is none of sqlite, postgresql, mysql'
+                option=option, reason=f'{backend} is none of sqlite, postgresql, mysql'
             )
 
 

@@ -73,11 +73,33 @@ class Database:
         :raises ConfigurationError: the option is missing or names no database that we know
         """
         options = conf.database
-        url = connecting.bounded(options.connection, options.connection_parameters, read_timeout=read_timeout)
-        engine = _make_engine(options, url, read_timeout=read_timeout)
+        return cls.at(conf, options.connection, options.connection_parameters, read_timeout=read_timeout)
+
+    @classmethod
+    def at(
+        cls,
+        conf: cfg.ConfigOpts,
+        connection: str | None,
+        parameters: str = '',
+        *,
+        option: str = connecting.OPTION,
+        read_timeout: float = connecting.READ_TIMEOUT,
+    ) -> Database:
+        """The database at a URL, with the pool and the sessions that ``[database]`` says.
+
+        :param connection: as ``[database] connection``
+        :param parameters: as ``[database] connection_parameters``
+        :param option: where the URL is from, for the error
+        :param read_timeout: seconds that one statement may take
+        :raises ConfigurationError: there is none, or it names no database that we know
+        """
+        options = conf.database
+        url = connecting.bounded(connection, parameters, read_timeout=read_timeout, option=option)
+        engine = _make_engine(options, url, read_timeout=read_timeout, option=option)
         if engine.dialect.name == 'sqlite':
             return cls(engine)
-        return cls(engine, _make_engine(options, url, read_timeout=read_timeout, **connecting.READER))
+        reader = _make_engine(options, url, read_timeout=read_timeout, option=option, **connecting.READER)
+        return cls(engine, reader)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -203,7 +225,9 @@ class Database:
         self._reader.dispose()
 
 
-def _make_engine(options: Any, url: sa.URL, *, read_timeout: float, **changed: object) -> sa.Engine:
+def _make_engine(
+    options: Any, url: sa.URL, *, read_timeout: float, option: str, **changed: object
+) -> sa.Engine:
     """:param changed: arguments of SQLAlchemy's that oslo.db has others for, or none
     :raises ConfigurationError: there is no driver for the URL
     """
@@ -235,7 +259,7 @@ def _make_engine(options: Any, url: sa.URL, *, read_timeout: float, **changed: o
         )
     except (ImportError, sa.exc.ArgumentError) as exc:
         raise exceptions.ConfigurationError(
-            option=connecting.OPTION, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
+            option=option, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
         ) from exc
     connecting.listen(engine, read_timeout=read_timeout)
     return engine

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import contextlib
 import itertools
 import time
+import types
 from typing import Protocol
 
 from external_events_router import context
@@ -22,6 +23,10 @@ from external_events_router.resolver import plan
 
 #: What each host said of each event that it was sent: host and event id to answer.
 Answers = dict[tuple[str, str], plan.Answer]
+
+#: Where nothing is known, and where all events came with one request.
+NO_RECORDS: Mapping[str, object] = types.MappingProxyType({})
+NO_CONTEXTS: Mapping[str, context.RequestContext] = types.MappingProxyType({})
 
 
 class Casts(Protocol):
@@ -39,8 +44,32 @@ class Casts(Protocol):
     def close(self) -> None: ...
 
 
-class Deliverer:
-    """Delivers to hosts. Thread-safe; one per resolver worker."""
+class Deliverer(Protocol):
+    """Delivers to hosts, whatever runs on them. Thread-safe; one per resolver worker."""
+
+    def deliver(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object],
+        contexts: Mapping[str, context.RequestContext] = ...,
+    ) -> Answers:
+        """Send each host its events, and wait for what they say.
+
+        :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
+        :param lifetime: seconds for which an event is still worth anything
+        :param records: what the host map knows of the servers, see ``host_map.base.Lookup``
+        :param contexts: event id to the context of the request that it came
+            with, where that is not ``ctxt``
+        """
+        ...
+
+
+class AgentDeliverer:
+    """Delivers to our agents, in the order given."""
 
     def __init__(
         self,
@@ -76,12 +105,16 @@ class Deliverer:
         *,
         deadline: float,
         lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object] = NO_RECORDS,
+        contexts: Mapping[str, context.RequestContext] = NO_CONTEXTS,
     ) -> Answers:
         """Send each host its events, in their order, and wait for what they say.
 
         :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
         :param lifetime: seconds for which an event is still worth anything; a
             host that finds its delivery later than that does not run it
+        :param records: not needed
+        :param contexts: not needed: a delivery has one context
         """
         if not by_host:
             return {}

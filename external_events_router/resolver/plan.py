@@ -65,7 +65,7 @@ def _without_host(event: events.Event, lookup: base.Lookup) -> events.Outcome | 
     if event.server_uuid in lookup.unavailable:
         if problem is not None:
             return events.Outcome(event, events.Code.BAD_TAG, problem)
-        return events.Outcome(event, events.Code.UNDELIVERED, lookup.reason)
+        return events.Outcome(event, events.Code.UNDELIVERED, lookup.why(event.server_uuid))
     if event.server_uuid not in lookup.hosts:
         return events.Outcome(event, events.Code.NO_SUCH_SERVER, 'no such server')
     if problem is not None:

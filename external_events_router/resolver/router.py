@@ -75,13 +75,13 @@ class Router:
         deadline = began + ack_timeout
         # NOTE: asked before the map answers, so that a batch waits for both at once.
         busy = self._hold.ask_busy({event.server_uuid for event in batch})
-        first = self._plan(dict(enumerate(batch)))
+        first, lookup = self._plan(dict(enumerate(batch)))
         kept_back = self._kept_back(batch, first, self._hold.busy(busy, deadline=deadline))
         direct = {
             host: [position for position in positions if batch[position].server_uuid not in kept_back]
             for host, positions in first.by_host.items()
         }
-        answers = self._deliver(ctxt, batch, direct, deadline)
+        answers = self._deliver(ctxt, batch, direct, deadline, lookup)
         for host, positions in first.by_host.items():
             for position in positions:
                 if batch[position].server_uuid in kept_back:
@@ -96,9 +96,9 @@ class Router:
         _log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
-    def _plan(self, batch: Mapping[int, events.Event]) -> plan.Plan:
+    def _plan(self, batch: Mapping[int, events.Event]) -> tuple[plan.Plan, base.Lookup]:
         lookup = self._host_map.lookup({event.server_uuid for event in batch.values()})
-        return plan.by_host(batch, lookup)
+        return plan.by_host(batch, lookup), lookup
 
     def _kept_back(
         self, batch: Sequence[events.Event], first: plan.Plan, busy: Collection[str]
@@ -159,6 +159,7 @@ class Router:
         batch: Sequence[events.Event],
         by_host: Mapping[str, Sequence[int]],
         deadline: float,
+        lookup: base.Lookup,
     ) -> Answers:
         told = self._deliverer.deliver(
             ctxt,
@@ -169,6 +170,7 @@ class Router:
             },
             deadline=deadline,
             lifetime=self._hold.lifetimes.of,
+            records=lookup.records,
         )
         answers: Answers = {}
         for host, positions in by_host.items():
@@ -193,13 +195,13 @@ class Router:
         }
         if not stale:
             return {}
-        again = self._plan(stale)
+        again, lookup = self._plan(stale)
         new_hosts: dict[str, list[int]] = {}
         for host, positions in again.by_host.items():
             for position in positions:
                 if host not in answers[position]:
                     new_hosts.setdefault(host, []).append(position)
-        for position, told in self._deliver(ctxt, batch, new_hosts, deadline).items():
+        for position, told in self._deliver(ctxt, batch, new_hosts, deadline, lookup).items():
             answers[position].update(told)
         return again.decided
 

@@ -1,4 +1,4 @@
-"""A resolver worker: what it stands on, its RPC server, its road to the hosts; started and stopped as one."""
+"""A resolver worker: what it stands on, its RPC server, its driver; started and stopped as one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import rpc
 from external_events_router.db import session
-from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
-from external_events_router.resolver import delivery
+from external_events_router.resolver import drivers
 from external_events_router.resolver import endpoint
+from external_events_router.resolver import host_map
 from external_events_router.resolver import pace
 from external_events_router.resolver import presence
-from external_events_router.resolver import roads
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
@@ -70,6 +69,24 @@ class Settings:
         )
 
 
+def check(conf: cfg.ConfigOpts) -> None:
+    """Insist, before any worker is started, that one could be.
+
+    :raises ConfigurationError: naming the option to look at
+    """
+    # NOTE: a worker needs none of alembic, which is much to keep.
+    from external_events_router.db import migration
+
+    Settings.from_conf(conf)
+    drivers.check(conf)
+    host_map.check(conf)
+    held = session.Database.from_conf(conf)
+    try:
+        migration.check(held)
+    finally:
+        held.close()
+
+
 class Resolver:
     """One worker. Several, on any machines, share the work."""
 
@@ -79,15 +96,15 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
-        road: roads.Road,
+        driver: drivers.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
     ) -> None:
-        """:param road: how casts and acknowledgements travel"""
+        """:param driver: what runs on the hosts"""
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
-        self._road = road
+        self._driver = driver
         breakers, hosts_pace = breaker.Breakers(), pace.Pace(settings.batches)
         self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
         self._presence = presence.Presence(
@@ -96,15 +113,13 @@ class Resolver:
             wake=lambda: self._courier.wake(),
             tell_others=lambda host: peers.host_is_back(context.for_service(), host),
         )
-        collector = acks.Collector(late=self._presence.appeared, heard=hosts_pace.answered)
-        deliverer = delivery.Deliverer(
-            road.casts,
-            collector,
-            reply_to=self._name.name,
-            hosts_pace=hosts_pace,
+        signs = drivers.Signs(
             answered=self._presence.answered,
             silent=breakers.open,
+            late=self._presence.appeared,
+            pace=hosts_pace,
         )
+        deliverer = driver.deliverer(self._name.name, signs)
         self._courier = courier.Courier(
             self._keeper,
             host_map,
@@ -127,7 +142,6 @@ class Resolver:
                 endpoint.PeerEndpoint(self._presence),
             ],
         )
-        road.hear(self._name.name, endpoint.AckEndpoint(collector))
 
     @classmethod
     def from_conf(
@@ -149,7 +163,7 @@ class Resolver:
             transport,
             host_map,
             store.HoldStore(database or session.Database.from_conf(conf)),
-            road=roads.from_conf(conf, transport),
+            driver=drivers.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
         )
@@ -159,9 +173,10 @@ class Resolver:
 
         Blocks for as long as the broker is away; ``rpc.check_broker`` tells that beforehand.
         """
-        # NOTE: first, because it needs no broker, and the others wait for one.
+        # NOTE: these first, because they need no broker, and the others wait for one.
         self._courier.start()
-        self._road.start()
+        self._host_map.warm()
+        self._driver.start()
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
 
@@ -179,7 +194,7 @@ class Resolver:
         self._requests.stop()
         self._courier.stop()
         self._requests.wait()
-        self._road.stop()
+        self._driver.stop()
         self._presence.close()
         self._keeper.close()
         self._host_map.close()

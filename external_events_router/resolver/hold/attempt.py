@@ -58,7 +58,7 @@ def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
     alive = [held for held in claim.events if held.remaining > 0]
     ended = {held.seq: EXPIRED for held in claim.events if held.remaining <= 0}
     if server in lookup.unavailable:
-        return Plan(claim, {}, ended, lookup.reason or 'the host map cannot be asked', waits_for=None)
+        return Plan(claim, {}, ended, lookup.why(server), waits_for=None)
     if server not in lookup.hosts:
         return Plan(claim, {}, {**ended, **{held.seq: GONE for held in alive}})
     hosts = frozenset(lookup.hosts[server])

@@ -199,13 +199,13 @@ class Courier:
             plans = [attempt.plan(claim, lookup) for claim in batch.claims]
             hosts: frozenset[str] = frozenset().union(*(plan.hosts for plan in plans))
             closed = frozenset(host for host in hosts if self._breakers.closed([host]))
-            self._try(batch, [plan for plan in plans if plan.hosts <= closed], ask=closed)
+            self._try(batch, [plan for plan in plans if plan.hosts <= closed], lookup, ask=closed)
             others = [plan for plan in plans if not plan.hosts <= closed]
             if others:
                 probed = self._breakers.probe(hosts - closed)
                 # A host that answers is heard of by ``presence``, which has
                 # what waits for it tried at once.
-                self._try(batch, others, ask=closed, probe=probed)
+                self._try(batch, others, lookup, ask=closed, probe=probed)
         except exceptions.DatabaseUnavailable as exc:
             LOG.warning('What came of %d attempts is not written down: %s', len(batch.claims), exc)
         except Exception:  # the outermost frame of this thread's work
@@ -215,6 +215,7 @@ class Courier:
         self,
         batch: _Batch,
         plans: Sequence[attempt.Plan],
+        lookup: host_map_base.Lookup,
         *,
         ask: frozenset[str],
         probe: frozenset[str] = frozenset(),
@@ -232,13 +233,15 @@ class Courier:
             # meanwhile, and later ones, which must not be overtaken.
             LOG.warning('Attempts for %d servers come too late, and are left to others', len(plans))
             return
-        answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe))
+        answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe), lookup)
         settlements = [attempt.settle(plan, answers, max_interval=self._max_interval) for plan in plans]
         if self._store.settle(self._worker, settlements):
             self.wake()
         _log(plans, settlements)
 
-    def _deliver(self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]]) -> delivery.Answers:
+    def _deliver(
+        self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
+    ) -> delivery.Answers:
         elapsed = time.monotonic() - batch.since
         # NOTE: a delivery has one deadline. Without this bound an event at its
         # end would take those beside it along; it may so be handled later than
@@ -248,11 +251,14 @@ class Courier:
             for sent in by_host.values()
             for held in sent
         }
+        everything = [held for sent in by_host.values() for held in sent]
         return self._deliverer.deliver(
-            _context([held for sent in by_host.values() for held in sent]),
+            _context(everything),
             {host: [held.event for held in sent] for host, sent in by_host.items()},
             deadline=time.monotonic() + self._ack_timeout,
             lifetime=lambda event: left[event.id],
+            records=lookup.records,
+            contexts={held.event.id: _own_context(held) for held in everything},
         )
 
     def _purge(self) -> None:
@@ -278,8 +284,12 @@ def _context(held: Sequence[base.Held]) -> context.RequestContext:
     # A delivery has one context: that of the request, where one brought it all.
     kept = [one.context for one in held]
     if kept and all(other == kept[0] for other in kept):
-        return context.RequestContext.from_dict(dict(kept[0]))
+        return context.RequestContext.from_dict(kept[0])
     return context.for_service()
+
+
+def _own_context(held: base.Held) -> context.RequestContext:
+    return context.RequestContext.from_dict(held.context, overwrite=False)
 
 
 def _log(plans: Sequence[attempt.Plan], settlements: Sequence[base.Settlement]) -> None:

@@ -27,11 +27,31 @@ class Lookup:
     :ivar hosts: hosts of each known server
     :ivar unavailable: servers of which nothing could be learned
     :ivar reason: why, where some are unavailable
+    :ivar reasons: why, for servers that have a reason of their own
+    :ivar records: what else the source knows of a server that has hosts, for
+        the deliverer that goes with it; nobody else looks into it
     """
 
     hosts: Hosts
     unavailable: frozenset[str] = frozenset()
     reason: str | None = None
+    reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    records: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+    def only(self, server_uuids: frozenset[str]) -> Lookup:
+        """What of it is about some of the servers."""
+        if self.hosts.keys() <= server_uuids and self.unavailable <= server_uuids:
+            return self
+        return dataclasses.replace(
+            self,
+            hosts={server: self.hosts[server] for server in server_uuids if server in self.hosts},
+            unavailable=self.unavailable & server_uuids,
+            records={server: self.records[server] for server in server_uuids if server in self.records},
+        )
+
+    def why(self, server_uuid: str) -> str:
+        """Why a server is unavailable."""
+        return self.reasons.get(server_uuid) or self.reason or 'the host map cannot be asked'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +86,26 @@ class HostMap(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class PartialHostMap(HostMap, Protocol):
+    """A map of several sources, some of which may fail while the others answer."""
+
+    def look_up(self, server_uuids: Collection[str], *, timeout: float) -> Lookup:
+        """As :meth:`hosts_of`, but a source that fails makes only its own servers unavailable.
+
+        :param timeout: seconds after which no source is waited for
+        :raises DatabaseUnavailable: nothing can be learned of any server
+        """
+        ...
+
+    def warm(self) -> None:
+        """Find the sources and connect to them, so that the first batch does not have to wait for that.
+
+        What cannot be reached now is only logged.
+        """
         ...
 
 

@@ -11,6 +11,7 @@ import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
+import dataclasses
 import threading
 import time
 
@@ -19,6 +20,7 @@ from oslo_log import log
 from external_events_router import coalesce
 from external_events_router import exceptions
 from external_events_router.resolver.host_map import base
+from external_events_router.resolver.host_map import pause
 
 LOG = log.getLogger(__name__)
 
@@ -29,10 +31,8 @@ THREADS = 8
 #: heart is waited for no more.
 IMPATIENT = 1 / 3
 
-#: Look-ups that must fail one after the other before none is tried any more, and
-#: the seconds until one is tried again. Until then each costs no time.
-FAILURES = 3
-PAUSE = 1.0
+#: The part of its time that a partial map has for its sources.
+PATIENT = 2 / 3
 
 
 class GuardedHostMap:
@@ -55,7 +55,7 @@ class GuardedHostMap:
         self._timeout = timeout
         self._memory = _Memory(remembered)
         self._questions = coalesce.Coalescer(self._fetch, threads=threads, name='host-map')
-        self._breaker = _Breaker(clock)
+        self._pause = pause.Pause(clock)
 
     def lookup(self, server_uuids: Collection[str]) -> base.Lookup:
         """Look up a batch's servers, within ``timeout``.
@@ -70,22 +70,22 @@ class GuardedHostMap:
         wanted = frozenset(server_uuids)
         if not wanted:
             return base.Lookup({})
-        if not self._breaker.admits():
+        if not self._pause.admits():
             return self._memory.recall(wanted, reason='the host map failed just now')
         try:
-            hosts = self._ask(wanted)
+            found = self._ask(wanted)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             reason = str(exc) or f'the host map did not answer within {self._timeout} s'
-            self._breaker.failed()
+            self._pause.failed()
             LOG.warning('Look-up of %d servers failed: %s', len(wanted), reason)
             return self._memory.recall(wanted, reason=reason)
         except BaseException:
-            self._breaker.failed()
+            self._pause.failed()
             raise
-        if hosts is None:
+        if found is None:
             return self._memory.recall(wanted, reason='the host map is slow')
-        self._breaker.succeeded()
-        return base.Lookup({server: hosts[server] for server in wanted if server in hosts})
+        self._pause.succeeded()
+        return self._completed(found.only(wanted))
 
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
         """Ask the source itself, without bound and memory.
@@ -116,6 +116,11 @@ class GuardedHostMap:
         self._memory.remove(change.lost, host)
         return change
 
+    def warm(self) -> None:
+        """Connect, where that takes more than a moment."""
+        if isinstance(self._inner, base.PartialHostMap):
+            self._inner.warm()
+
     def check(self) -> None:
         """Insist that the source can be asked.
 
@@ -128,17 +133,26 @@ class GuardedHostMap:
         self._questions.close()
         self._inner.close()
 
-    def _ask(self, wanted: frozenset[str]) -> base.Hosts | None:
+    def _completed(self, found: base.Lookup) -> base.Lookup:
+        """With the hosts that servers had which some of the sources cannot be asked about now."""
+        if not found.unavailable:
+            return found
+        known = self._memory.recall(found.unavailable, reason=found.reason or '')
+        return dataclasses.replace(found, hosts={**found.hosts, **known.hosts}, unavailable=known.unavailable)
+
+    def _ask(self, wanted: frozenset[str]) -> base.Lookup | None:
         """Ask the source; None: it takes long, and all servers are known by heart.
 
         :raises TimeoutError: it did not answer in time
         :raises DatabaseUnavailable: it cannot be asked
         """
         question = self._questions.begin(wanted)
+        # NOTE: a partial map says itself, in time, which of its sources are slow.
+        partial = isinstance(self._inner, base.PartialHostMap)
         try:
             return self._questions.answer(question, timeout=self._timeout * IMPATIENT)
         except TimeoutError:
-            if self._memory.knows(wanted):
+            if not partial and self._memory.knows(wanted):
                 return None
         try:
             # Whom nobody knows by heart can only be answered 503 without the source.
@@ -146,12 +160,15 @@ class GuardedHostMap:
         finally:
             self._questions.give_up(question)
 
-    def _fetch(self, wanted: frozenset[str]) -> base.Hosts:
+    def _fetch(self, wanted: frozenset[str]) -> base.Lookup:
         # NOTE: it also remembers what comes too late for who asked.
         epoch = self._memory.epoch
-        hosts = self._inner.hosts_of(wanted)
-        self._memory.learn(wanted, hosts, epoch=epoch)
-        return hosts
+        if isinstance(self._inner, base.PartialHostMap):
+            found = self._inner.look_up(wanted, timeout=self._timeout * PATIENT)
+        else:
+            found = base.Lookup(self._inner.hosts_of(wanted))
+        self._memory.learn(wanted - found.unavailable, found.hosts, epoch=epoch)
+        return found
 
     def _writable(self) -> base.WritableHostMap:
         if not isinstance(self._inner, base.WritableHostMap):
@@ -223,36 +240,3 @@ class _Memory:
             self._epoch += bool(servers)
             for server in servers & self._hosts.keys():
                 self._hosts[server] = change(self._hosts[server])
-
-
-class _Breaker:
-    """Whether the source is worth a try."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        # Guards both below.
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._next_try = 0.0
-
-    def admits(self) -> bool:
-        """Whether to try; after :data:`FAILURES`, one caller in every :data:`PAUSE` may."""
-        with self._lock:
-            if self._failures < FAILURES:
-                return True
-            now = self._clock()
-            if now < self._next_try:
-                return False
-            self._next_try = now + PAUSE
-            return True
-
-    def succeeded(self) -> None:
-        """The source has answered."""
-        with self._lock:
-            self._failures = 0
-
-    def failed(self) -> None:
-        """The source has not."""
-        with self._lock:
-            self._failures += 1
-            self._next_try = self._clock() + PAUSE

@@ -35,7 +35,7 @@ class DelivererTest(base.TestCase):
         self.hosts = Hosts(collector, **verdicts)
         dispatcher = dispatch.Dispatcher(self.hosts, publishers=2)
         self.addCleanup(dispatcher.close)
-        deliverer = delivery.Deliverer(
+        deliverer = delivery.AgentDeliverer(
             dispatcher,
             collector,
             reply_to='worker',

@@ -147,7 +147,7 @@ class RoutingTest(base.TestCase):
         hosts, hold, hosts_pace, breakers = Hosts(), Hold(), pace.Pace(4), breaker.Breakers()
         self.addCleanup(hosts.may_answer.set)
         hosts.collector = acks.Collector(heard=hosts_pace.answered)
-        deliverer = delivery.Deliverer(hosts, hosts.collector, reply_to='worker', hosts_pace=hosts_pace)
+        deliverer = delivery.AgentDeliverer(hosts, hosts.collector, reply_to='worker', hosts_pace=hosts_pace)
         made = router.Router(Map(), deliverer, hold, breakers, hosts_pace)
         codes = []
 

@@ -12,8 +12,8 @@ REFUSED = plan.Answer(events.Verdict.REFUSED, 'broken')
 SILENT = plan.Answer(None, 'no acknowledgement in time')
 
 
-def lookup(hosts=None, unavailable=(), reason=None):
-    return base.Lookup(hosts=hosts or {}, unavailable=frozenset(unavailable), reason=reason)
+def lookup(hosts=None, unavailable=(), **more):
+    return base.Lookup(hosts=hosts or {}, unavailable=frozenset(unavailable), **more)
 
 
 class ByHostTest(tests_base.TestCase):
@@ -53,6 +53,12 @@ class ByHostTest(tests_base.TestCase):
             events.Event('network-changed', ONE), unavailable=[ONE], reason='database away'
         )
         self.assertEqual(events.Outcome(outcome.event, events.Code.UNDELIVERED, 'database away'), outcome)
+
+    def test_a_server_may_have_a_reason_of_its_own(self):
+        outcome, _ = self.decide(
+            events.Event('network-changed', ONE), unavailable=[ONE, TWO], reasons={ONE: 'its cell is away'}
+        )
+        self.assertEqual('its cell is away', outcome.reason)
 
 
 class OutcomeTest(tests_base.TestCase):

@@ -7,6 +7,7 @@ from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
 from external_events_router.resolver import pace
+from external_events_router.resolver import plan
 from external_events_router.resolver import router
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base
@@ -85,12 +86,36 @@ class RouteCase(tests_base.TestCase):
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
         breakers = breaker.Breakers()
-        deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
         made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
         self.assertEqual({}, collector._waiting)
         return [int(outcome.code) for outcome in outcomes]
+
+
+class RecordsTest(RouteCase):
+    def test_who_delivers_is_given_what_the_map_knows(self):
+        class Deliverer:
+            def deliver(self, ctxt, by_host, *, records, **more):
+                given.append(records)
+                return {
+                    (host, event.id): plan.Answer(events.Verdict.NOT_HERE)
+                    for host, sent in by_host.items()
+                    for event in sent
+                }
+
+        class RecordingMap:
+            def lookup(self, server_uuids):
+                number = len(asked)
+                asked.append(server_uuids)
+                return base.Lookup({ONE: (f'host{number}',)}, records={ONE: number})
+
+        given, asked = [], []
+        made = router.Router(RecordingMap(), Deliverer(), self.hold, breaker.Breakers(), pace.Pace(16))
+        made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
+        # The second look has records of its own.
+        self.assertEqual([{ONE: 0}, {ONE: 1}], given)
 
 
 class RouterTest(RouteCase):
@@ -208,7 +233,7 @@ class HoldingTest(RouteCase):
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
         breakers = breaker.Breakers()
-        deliverer = delivery.Deliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
         made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
         for _ in range(3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.05)

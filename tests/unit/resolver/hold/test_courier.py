@@ -165,8 +165,10 @@ class Deliverer:
     def __init__(self):
         self.entered = threading.Event()
         self.open = threading.Event()
+        self.given = None
 
-    def deliver(self, ctxt, by_host, *, deadline, lifetime):
+    def deliver(self, ctxt, by_host, *, deadline, lifetime, records, contexts):
+        self.given = records, contexts
         self.entered.set()
         self.open.wait(helpers.PATIENCE)
         answer = plan.Answer(events.Verdict.HANDLED)
@@ -175,7 +177,7 @@ class Deliverer:
 
 class Map:
     def lookup(self, server_uuids):
-        return host_map_base.Lookup(dict.fromkeys(server_uuids, ('a',)))
+        return host_map_base.Lookup(dict.fromkeys(server_uuids, ('a',)), records={ONE: 'its record'})
 
 
 class SchedulerTest(base.TestCase):
@@ -216,6 +218,19 @@ class SchedulerTest(base.TestCase):
         self.assertEqual(frozenset({1}), self.store.settled[0].delivered)
         self.assertEqual(1, self.logs.output.count('Held events wait for the database'))
         helpers.wait_until(lambda: 'Held events are looked for again' in self.logs.output)
+
+    def test_who_delivers_is_given_what_the_map_knows_and_the_context_of_each_event(self):
+        kept = {'request_id': 'req-its-own', 'user_id': 'its user'}
+        held = hold_base.Held(1, events.Event('network-changed', ONE, id='one'), kept, 300.0, frozenset())
+        self.store.claims = [hold_base.Claim(ONE, 0, [held])]
+        self.deliverer.open.set()
+        self.courier.run_once()
+        records, contexts = self.deliverer.given
+        self.assertEqual({ONE: 'its record'}, records)
+        self.assertEqual(
+            [('one', 'req-its-own', 'its user')],
+            [(name, ctxt.request_id, ctxt.user_id) for name, ctxt in contexts.items()],
+        )
 
     def test_stop_waits_for_what_is_tried_and_claims_no_more(self):
         self.store.claims = [self.claim()]

@@ -204,7 +204,7 @@ class Worker:
         )
         self.presence._pool = InlinePool()
         self.collector = acks.Collector(late=self.presence.appeared)
-        deliverer = delivery.Deliverer(
+        deliverer = delivery.AgentDeliverer(
             Casts(world),
             self.collector,
             reply_to=str(number),

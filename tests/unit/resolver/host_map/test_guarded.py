@@ -6,6 +6,7 @@ import time
 from external_events_router import exceptions
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import guarded
+from external_events_router.resolver.host_map import pause
 from tests import base as tests_base
 
 A, B, C = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3))
@@ -163,7 +164,7 @@ class TestHanging(GuardedTestCase):
         self.source.may_answer.clear()
         before = threading.active_count()
         for _ in range(10):
-            self.now += guarded.PAUSE
+            self.now += pause.PAUSE
             guard.lookup([A])
         self.assertEqual(2, self.source.asked)
         self.assertEqual(before + 2, threading.active_count())
@@ -171,7 +172,7 @@ class TestHanging(GuardedTestCase):
         self.source.may_answer.set()
         for _ in range(2):
             self.assertTrue(self.source.answered.acquire(timeout=LONG))
-        self.now += guarded.PAUSE
+        self.now += pause.PAUSE
         wait_until(lambda: not guard.lookup([A]).unavailable)
         self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
 
@@ -191,25 +192,25 @@ class TestBreaker(GuardedTestCase):
         super().setUp()
         self.guarded = self.guard()
         self.break_source()
-        for _ in range(guarded.FAILURES):
+        for _ in range(pause.FAILURES):
             self.guarded.lookup([A])
         self.source.asked = 0
 
     def test_after_failures_nobody_asks_for_a_while(self):
-        self.now += guarded.PAUSE * 0.9
+        self.now += pause.PAUSE * 0.9
         found = self.guarded.lookup([A])
         self.assertEqual((0, frozenset({A})), (self.source.asked, found.unavailable))
         self.assertIn('just now', found.reason)
 
     def test_then_one_asks(self):
-        self.now += guarded.PAUSE
+        self.now += pause.PAUSE
         for _ in range(5):
             self.guarded.lookup([A])
         self.assertEqual(1, self.source.asked)
 
     def test_an_answer_ends_it(self):
         self.source.error = None
-        self.now += guarded.PAUSE
+        self.now += pause.PAUSE
         for _ in range(5):
             self.assertEqual(base.Lookup({A: ('one',)}), self.guarded.lookup([A]))
         self.assertEqual(5, self.source.asked)
@@ -217,7 +218,7 @@ class TestBreaker(GuardedTestCase):
     def test_while_one_asks_the_others_do_not_wait(self):
         self.source.error = None
         self.source.may_answer.clear()
-        self.now += guarded.PAUSE
+        self.now += pause.PAUSE
         asking = threading.Thread(target=self.guarded.lookup, args=([A],))
         asking.start()
         wait_until(lambda: self.source.asked)
@@ -229,7 +230,7 @@ class TestBreaker(GuardedTestCase):
     def test_failures_must_be_in_a_row(self):
         guard = self.guard()
         for _ in range(3):
-            for _ in range(guarded.FAILURES - 1):
+            for _ in range(pause.FAILURES - 1):
                 self.break_source()
                 guard.lookup([A])
             self.source.error = None

@@ -1,0 +1,135 @@
+"""What runs on the compute hosts, as ``[compute] driver`` says: our agent, or nova-compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+from typing import Protocol
+
+from oslo_config import cfg
+import oslo_messaging as messaging
+
+from external_events_router import exceptions
+from external_events_router.resolver import acks
+from external_events_router.resolver import delivery
+from external_events_router.resolver import endpoint
+from external_events_router.resolver import pace
+from external_events_router.resolver import roads
+from external_events_router.resolver.nova import deliverer as nova_deliverer
+from external_events_router.resolver.nova import line
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signs:
+    """Who is told what deliveries show of a host.
+
+    :ivar answered: it took something, in time
+    :ivar silent: it took nothing, and why
+    :ivar late: it took something when nobody waited any more
+    :ivar pace: of the hosts
+    """
+
+    answered: Callable[[str], None]
+    silent: Callable[[str, str], None]
+    late: Callable[[str], None]
+    pace: pace.Pace
+
+
+class Driver(Protocol):
+    """What is particular to what runs on the hosts."""
+
+    def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
+        """What delivers for a worker; before the start.
+
+        :param name: the worker's
+        """
+        ...
+
+    def start(self) -> None:
+        """Begin to hear and to send."""
+        ...
+
+    def stop(self) -> None:
+        """Hear and send no more."""
+        ...
+
+
+def from_conf(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Driver:
+    """The driver that the configuration asks for.
+
+    :raises ConfigurationError: a value cannot be used
+    """
+    check(conf)
+    if conf.compute.driver == 'nova':
+        replies = conf.nova.acknowledge == 'reply'
+        return NovaDriver(line.Lines(conf), reply_timeout=conf.nova.reply_timeout if replies else None)
+    return AgentDriver(roads.from_conf(conf, transport))
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Insist on a host map that goes with the driver.
+
+    :raises ConfigurationError: they do not go together
+    """
+    # NOTE: nova-compute gets the instance as its databases have it, which only
+    # Nova's own map reads; and its hosts have the names of two cells' hosts.
+    if (conf.compute.driver == 'nova') != (conf.host_map.backend == 'nova'):
+        raise exceptions.ConfigurationError(
+            option='[compute] driver',
+            reason=f'{conf.compute.driver} does not go with [host_map] backend = {conf.host_map.backend}',
+        )
+
+
+class AgentDriver:
+    """Our agents, over a road of deliveries and acknowledgements."""
+
+    def __init__(self, road: roads.Road) -> None:
+        self._road = road
+
+    def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
+        """See :class:`Driver`."""
+        collector = acks.Collector(late=signs.late, heard=signs.pace.answered)
+        self._road.hear(name, endpoint.AckEndpoint(collector))
+        return delivery.AgentDeliverer(
+            self._road.casts,
+            collector,
+            reply_to=name,
+            hosts_pace=signs.pace,
+            answered=signs.answered,
+            silent=signs.silent,
+        )
+
+    def start(self) -> None:
+        """See :class:`Driver`."""
+        self._road.start()
+
+    def stop(self) -> None:
+        """See :class:`Driver`."""
+        self._road.stop()
+
+
+class NovaDriver:
+    """nova-compute, over a line to each cell."""
+
+    def __init__(self, lines: line.Lines, *, reply_timeout: float | None) -> None:
+        """:param reply_timeout: see :class:`nova.deliverer.NovaDeliverer`"""
+        self._lines = lines
+        self._reply_timeout = reply_timeout
+
+    def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
+        """See :class:`Driver`."""
+        return nova_deliverer.NovaDeliverer(
+            self._lines,
+            reply_timeout=self._reply_timeout,
+            answered=signs.answered,
+            silent=signs.silent,
+            late=signs.late,
+            hosts_pace=signs.pace,
+        )
+
+    def start(self) -> None:
+        """Nothing is heard, and lines are made when they are needed."""
+
+    def stop(self) -> None:
+        """See :class:`Driver`."""
+        self._lines.close()

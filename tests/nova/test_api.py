@@ -1,0 +1,278 @@
+"""The same batches to Nova's own API and to us: the same codes, the same casts, the same records.
+
+What differs on purpose is said here, and in the documentation. Between them and
+their clients stands HAProxy, as the documentation configures it.
+"""
+
+import http.client
+import json
+import pathlib
+import re
+import shutil
+
+import kombu
+import openstack
+import requests
+import sqlalchemy as sa
+
+from external_events_router.resolver.nova import shipments
+from tests.conformance import cases
+from tests.integration import deployment
+from tests.integration import services
+from tests.nova import cloud
+from tests.nova import test_computes
+from tests.unit.resolver.nova import test_objects
+
+IDS = cases.IDS
+BURIED, UNSCHEDULED = (f'{number:08x}-0000-4000-8000-00000000000a' for number in (1, 2))
+
+HOSTS = {'host-a': 'cell1', 'host-b': 'cell2', 'host-c': 'cell2'}
+
+INSTANCES = [
+    {'uuid': IDS['placed'], 'cell': 'cell1', 'host': 'host-a'},
+    {'uuid': IDS['cohost'], 'cell': 'cell1', 'host': 'host-a'},
+    {'uuid': IDS['elsewhere'], 'cell': 'cell2', 'host': 'host-b'},
+    {'uuid': IDS['unplaced'], 'cell': 'cell1', 'host': None},
+    {
+        'uuid': IDS['migrating'],
+        'cell': 'cell2',
+        'host': 'host-b',
+        'migration': {'source': 'host-b', 'dest': 'host-c'},
+    },
+    {'uuid': IDS['deleted'], 'cell': 'cell1', 'host': 'host-a', 'deleted': True},
+    {'uuid': BURIED, 'cell': 'cell0', 'host': None},
+    {'uuid': UNSCHEDULED, 'cell': None, 'host': None},
+]
+
+#: Of the conformance cases, those that are about events and not about HTTP.
+FILES = ('codes', 'names', 'schema', 'versions')
+
+HAPROXY = pathlib.Path(__file__).parents[2] / 'doc/source/admin/examples/haproxy-nova.cfg'
+
+
+class Casts:
+    """All casts to computes of a cell, off a queue that hears every host."""
+
+    def __init__(self, url):
+        self.connection = kombu.Connection(url.replace('rabbit://', 'pyamqp://', 1))
+        channel = self.connection.channel()
+        exchange = kombu.Exchange('nova', type='topic', durable=False)
+        topics = [kombu.binding(exchange, routing_key=f'{topic}.#') for topic in ('compute', 'compute-alt')]
+        self.queue = kombu.Queue('all-casts', bindings=topics, durable=False, channel=channel)
+        self.queue.declare()
+
+    def close(self):
+        self.connection.release()
+
+    def take(self):
+        """What was cast since the last time, in a form that can be compared."""
+        found = []
+        while (message := self.queue.get(no_ack=True)) is not None:
+            inner = json.loads(json.loads(message.body)['oslo.message'])
+            found.append((message.delivery_info['routing_key'], _comparable(inner)))
+        return found
+
+
+class NovaAPITest(test_computes.NovaTest):
+    """One cloud, Nova's API over it, and us."""
+
+    HOSTS = HOSTS
+    INSTANCES = INSTANCES
+    VERSION = cloud.NEWEST
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.casts = [Casts(url) for url in cls.cloud.transports.values()]
+        for casts in cls.casts:
+            cls.addClassCleanup(casts.close)
+        cls.nova_port = deployment.free_port()
+        cls.api = cls.cloud.api_server(cls.nova_port)
+        cls.front = test_computes.Front(cls.cloud, api__none_found_status=207)
+        for fixture in (cls.api, cls.front):
+            cls.addClassCleanup(fixture.cleanUp)
+            fixture.setUp()
+        deployment.wait_until(lambda: deployment.listens(cls.nova_port), f'Nova: {cls.api.log}')
+
+    def setUp(self):
+        super().setUp()
+        for casts in self.casts:
+            casts.take()
+
+    def send(self, port, request):
+        """Have a request answered: status, codes of its events if it has them, and what was cast."""
+        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=deployment.PATIENCE)
+        self.addCleanup(connection.close)
+        connection.request(request.method, request.path, request.body, dict(request.headers))
+        with connection.getresponse() as response:
+            status, body = response.status, response.read()
+        connection.close()
+        codes = None
+        if status in (200, 207):
+            codes = [event['code'] for event in json.loads(body).get('events', ())]
+        return status, codes, sorted((cast for casts in self.casts for cast in casts.take()), key=str)
+
+    def both(self, *batch):
+        """What Nova and we make of a batch."""
+        request = _request(*batch)
+        return self.send(self.nova_port, request), self.send(self.front.port, request)
+
+    def test_every_conformance_case(self):
+        found, casts = [], 0
+        for case in (case for name in FILES for case in cases.load(name, self.front.url)):
+            if case.request.roles is not None or case.request.chunked:
+                continue
+            theirs, mine = self.send(self.nova_port, case.request), self.send(self.front.port, case.request)
+            casts += len(mine[2])
+            if theirs != mine:
+                found.append(f'{case.id}:\n  Nova {theirs}\n  here {mine}')
+        self.assertEqual([], found, '\n'.join(found))
+        self.assertGreater(casts, 50)
+
+    def test_batches_of_the_recorded_corpus(self):
+        event = test_computes.event
+        placed, elsewhere = IDS['placed'], IDS['elsewhere']
+        for batch in (
+            [event(placed, 'network-vif-plugged', 'a'), event(placed, 'network-vif-unplugged', 'b')],
+            [
+                event(server, 'network-vif-plugged', str(number))
+                for number, server in enumerate((placed, elsewhere) * 2)
+            ],
+            [event(placed), event(IDS['cohost'])],
+            [event(IDS['migrating'], 'volume-extended', 'v')],
+            [event(placed, 'volume-extended', 'v', status='failed')],
+            [event(placed, 'power-update', 'POWER_ON'), event(elsewhere, 'power-update', 'POWER_OFF')],
+            [event(BURIED), event(placed)],
+            [event(placed, 'network-changed', 'p'), event(placed), event(placed, 'network-changed', 'p')],
+        ):
+            theirs, mine = self.both(*batch)
+            self.assertEqual(theirs, mine, batch)
+            self.assertNotEqual([], mine[2])
+
+    def test_what_differs_on_purpose(self):
+        event, placed = test_computes.event, IDS['placed']
+        # Nova casts to where a deleted server was.
+        theirs, mine = self.both(event(IDS['deleted']), event(placed))
+        self.assertEqual((200, [200, 200]), theirs[:2])
+        self.assertEqual((207, [404, 200]), mine[:2])
+        # Nova fails the whole batch for a server that waits for the scheduler.
+        theirs, mine = self.both(event(UNSCHEDULED), event(placed))
+        self.assertEqual((500, None, []), theirs)
+        self.assertEqual((207, [422, 200]), mine[:2])
+        # Nova drops a power-update that means nothing, and says 200.
+        theirs, mine = self.both(event(placed, 'power-update', 'REBOOT'), event(placed))
+        self.assertEqual((200, [200, 200]), theirs[:2])
+        self.assertEqual((207, [400, 200]), mine[:2])
+        self.assertEqual(theirs[2], mine[2])
+
+    def test_instance_actions(self):
+        event, placed = test_computes.event, IDS['placed']
+
+        def actions():
+            with self.cloud.database(self.cloud.databases['cell1']) as connection:
+                rows = connection.execute(sa.text('select * from instance_actions order by id')).all()
+                connection.execute(sa.text('delete from instance_actions'))
+            return [row._asdict() for row in rows]
+
+        for tag in ('v', 'POWER_ON', 'POWER_OFF'):
+            request = _request(event(placed, 'volume-extended' if tag == 'v' else 'power-update', tag))
+            actions()
+            rows = []
+            for port in (self.nova_port, self.front.port):
+                self.send(port, request)
+                rows.append(actions())
+            (theirs,), (mine,) = rows
+            for its_own in ('id', 'request_id', 'start_time', 'created_at', 'updated_at'):
+                self.assertIs(type(theirs[its_own]), type(mine[its_own]), its_own)
+                del theirs[its_own], mine[its_own]
+            self.assertEqual(theirs, mine)
+
+    def test_behind_a_load_balancer_there_is_one_api(self):
+        if shutil.which('haproxy') is None:
+            services.missing('HAProxy', 'it is not installed')
+        port = deployment.free_port()
+        config = self.cloud.folder / 'haproxy.cfg'
+        config.write_text(_moved(HAPROXY.read_text(), port, self.front.port, self.nova_port))
+        self.useFixture(deployment.Process('haproxy', ['haproxy', '-db', '-f', config], self.cloud.folder))
+        deployment.wait_until(lambda: deployment.listens(port), 'HAProxy')
+        url = f'http://127.0.0.1:{port}'
+        sdk = openstack.connection.Connection(
+            auth_type='none', compute_endpoint_override=f'{url}/v2.1', compute_api_version='2.1'
+        )
+        self.addCleanup(sdk.close)
+        self.assertEqual([], list(sdk.compute.flavors()))
+        routed = len(self._routed())
+        for base in ('', '/compute'):
+            for path in ('/v2.1', '/v2', f'/v2.1/{IDS["project"]}'):
+                answer = requests.post(
+                    f'{url}{base}{path}/os-server-external-events',
+                    json={'events': [test_computes.event(IDS['placed'])]},
+                    timeout=deployment.PATIENCE,
+                )
+                self.assertEqual((200, [200]), (answer.status_code, _codes(answer)), (base, path))
+        (told,) = sdk.compute.create_server_external_events([test_computes.event(IDS['elsewhere'])])
+        self.assertEqual(200, told.code)
+        self.assertEqual(7, len(self._routed()) - routed)
+        self.assertEqual(7, sum(len(casts.take()) for casts in self.casts))
+        # Everything else is Nova's.
+        self.assertEqual(404, sdk.compute.get(f'/servers/{IDS["unknown"]}').status_code)
+        self.assertEqual(200, requests.get(url, timeout=deployment.PATIENCE).status_code)
+        self.assertEqual(7, len(self._routed()) - routed)
+
+    def _routed(self):
+        return re.findall('batch of [0-9]+ events', self.front.api.text())
+
+
+def _request(*batch):
+    said = {'id': '', 'request': {'version': '2.93', 'events': list(batch)}, 'answer': {}}
+    (case,) = cases.expand(said, '')
+    return case.request
+
+
+def _codes(answer):
+    return [event['code'] for event in answer.json()['events']]
+
+
+def _moved(text, port, events_port, nova_port):
+    """The documentation's HAProxy, on the ports of the test."""
+    text = text.replace('bind 0.0.0.0:8774', f'bind 127.0.0.1:{port}')
+    text = text.replace('192.0.2.11:8790', f'127.0.0.1:{events_port}')
+    text = re.sub('.*192.0.2.12:8790.*\n', '', text)
+    return text.replace('192.0.2.21:8774', f'127.0.0.1:{nova_port}')
+
+
+def _comparable(message):
+    """What of a cast has to be the same: not its ids, its time, and the order of sets.
+
+    What only wakes comes first, and what is the same ``network-changed`` once.
+    """
+    arguments = message['args']
+    last = {}
+    for primitive in arguments['events']:
+        event = primitive['nova_object.data']
+        key = len(last)
+        if event['name'] == 'network-changed':
+            key = (event['instance_uuid'], event['tag'])
+            last.pop(key, None)
+        last[key] = test_objects.unordered(primitive)
+    ordered = sorted(
+        last.values(), key=lambda primitive: primitive['nova_object.data']['name'] not in shipments.WAKING
+    )
+    instances = [test_computes.comparable(instance) for instance in arguments['instances']]
+    context = {
+        key: value
+        for key, value in message.items()
+        if key.startswith('_context_') and key.removeprefix('_context_') not in ITS_OWN
+    }
+    return {
+        'method': message['method'],
+        'version': message['version'],
+        'events': ordered,
+        'instances': sorted(instances, key=lambda instance: instance['nova_object.data']['uuid']),
+        'context': context,
+    }
+
+
+#: Of a context: what differs from request to request, what we leave out, and the
+#: roles, which are the callers' own here.
+ITS_OWN = ('request_id', 'global_request_id', 'timestamp', 'remote_address', 'roles')

@@ -1,0 +1,26 @@
+"""What runs on the hosts, as the configuration says."""
+
+from external_events_router import exceptions
+from external_events_router.resolver import drivers
+from tests import base
+from tests.unit.resolver.nova import cloud
+
+
+class DriversTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.conf = self.useFixture(cloud.Cloud()).conf
+
+    def test_nova(self):
+        self.conf.set_override('driver', 'nova', group='compute')
+        driver = drivers.from_conf(self.conf, None)
+        self.assertIsInstance(driver, drivers.NovaDriver)
+        driver.start()
+        driver.stop()
+
+    def test_what_does_not_go_together(self):
+        for backend, driver in (('nova', 'agent'), ('sql', 'nova')):
+            self.conf.set_override('backend', backend, group='host_map')
+            self.conf.set_override('driver', driver, group='compute')
+            refused = self.assertRaises(exceptions.ConfigurationError, drivers.from_conf, self.conf, None)
+            self.assertIn(f'{driver} does not go with [host_map] backend = {backend}', str(refused))

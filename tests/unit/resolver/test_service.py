@@ -1,0 +1,19 @@
+"""What is insisted on before any worker is started."""
+
+from external_events_router import exceptions
+from external_events_router.db import migration
+from external_events_router.resolver import service
+from tests import base
+from tests.unit.db import databases
+from tests.unit.resolver.nova import cloud
+
+
+class CheckTest(base.TestCase):
+    def test_in_front_of_nova_there_is_a_database_for_what_is_held_all_the_same(self):
+        made = self.useFixture(cloud.Cloud())
+        made.add_cell('one')
+        made.conf.set_override('driver', 'nova', group='compute')
+        refused = self.assertRaises(exceptions.ConfigurationError, service.check, made.conf)
+        self.assertIn('external-events-manage db upgrade', str(refused))
+        migration.upgrade(databases.database(made.conf.database.connection))
+        service.check(made.conf)
