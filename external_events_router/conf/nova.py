@@ -79,7 +79,7 @@ ack_timeout``; a reply that comes later than that counts too.
     cfg.StrOpt(
         'compute_rpc',
         default=AUTO,
-        regex=r'auto|[56]\.\d+',
+        regex=r'^(auto|[56]\.\d+)$',
         help="""
 Version of the compute RPC API to speak, for example ``6.4``, as ``[upgrade_levels]
 compute`` in ``nova.conf`` would pin it. From 6.5 on casts go to the topic that

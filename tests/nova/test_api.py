@@ -10,18 +10,16 @@ import pathlib
 import re
 import shutil
 
-import kombu
 import openstack
 import requests
 import sqlalchemy as sa
 
-from external_events_router.resolver.nova import shipments
 from tests.conformance import cases
 from tests.integration import deployment
 from tests.integration import services
+from tests.nova import casts
 from tests.nova import cloud
 from tests.nova import test_computes
-from tests.unit.resolver.nova import test_objects
 
 IDS = cases.IDS
 BURIED, UNSCHEDULED = (f'{number:08x}-0000-4000-8000-00000000000a' for number in (1, 2))
@@ -50,29 +48,6 @@ FILES = ('codes', 'names', 'schema', 'versions')
 HAPROXY = pathlib.Path(__file__).parents[2] / 'doc/source/admin/examples/haproxy-nova.cfg'
 
 
-class Casts:
-    """All casts to computes of a cell, off a queue that hears every host."""
-
-    def __init__(self, url):
-        self.connection = kombu.Connection(url.replace('rabbit://', 'pyamqp://', 1))
-        channel = self.connection.channel()
-        exchange = kombu.Exchange('nova', type='topic', durable=False)
-        topics = [kombu.binding(exchange, routing_key=f'{topic}.#') for topic in ('compute', 'compute-alt')]
-        self.queue = kombu.Queue('all-casts', bindings=topics, durable=False, channel=channel)
-        self.queue.declare()
-
-    def close(self):
-        self.connection.release()
-
-    def take(self):
-        """What was cast since the last time, in a form that can be compared."""
-        found = []
-        while (message := self.queue.get(no_ack=True)) is not None:
-            inner = json.loads(json.loads(message.body)['oslo.message'])
-            found.append((message.delivery_info['routing_key'], _comparable(inner)))
-        return found
-
-
 class NovaAPITest(test_computes.NovaTest):
     """One cloud, Nova's API over it, and us."""
 
@@ -83,9 +58,9 @@ class NovaAPITest(test_computes.NovaTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.casts = [Casts(url) for url in cls.cloud.transports.values()]
-        for casts in cls.casts:
-            cls.addClassCleanup(casts.close)
+        cls.casts = [casts.Casts(url) for url in cls.cloud.transports.values()]
+        for heard in cls.casts:
+            cls.addClassCleanup(heard.close)
         cls.nova_port = deployment.free_port()
         cls.api = cls.cloud.api_server(cls.nova_port)
         cls.front = test_computes.Front(cls.cloud, api__none_found_status=207)
@@ -96,8 +71,8 @@ class NovaAPITest(test_computes.NovaTest):
 
     def setUp(self):
         super().setUp()
-        for casts in self.casts:
-            casts.take()
+        for heard in self.casts:
+            heard.take()
 
     def send(self, port, request):
         """Have a request answered: status, codes of its events if it has them, and what was cast."""
@@ -110,7 +85,7 @@ class NovaAPITest(test_computes.NovaTest):
         codes = None
         if status in (200, 207):
             codes = [event['code'] for event in json.loads(body).get('events', ())]
-        return status, codes, sorted((cast for casts in self.casts for cast in casts.take()), key=str)
+        return status, codes, sorted((cast for heard in self.casts for cast in heard.take()), key=str)
 
     def both(self, *batch):
         """What Nova and we make of a batch."""
@@ -213,7 +188,7 @@ class NovaAPITest(test_computes.NovaTest):
         (told,) = sdk.compute.create_server_external_events([test_computes.event(IDS['elsewhere'])])
         self.assertEqual(200, told.code)
         self.assertEqual(7, len(self._routed()) - routed)
-        self.assertEqual(7, sum(len(casts.take()) for casts in self.casts))
+        self.assertEqual(7, sum(len(heard.take()) for heard in self.casts))
         # Everything else is Nova's.
         self.assertEqual(404, sdk.compute.get(f'/servers/{IDS["unknown"]}').status_code)
         self.assertEqual(200, requests.get(url, timeout=deployment.PATIENCE).status_code)
@@ -239,40 +214,3 @@ def _moved(text, port, events_port, nova_port):
     text = text.replace('192.0.2.11:8790', f'127.0.0.1:{events_port}')
     text = re.sub('.*192.0.2.12:8790.*\n', '', text)
     return text.replace('192.0.2.21:8774', f'127.0.0.1:{nova_port}')
-
-
-def _comparable(message):
-    """What of a cast has to be the same: not its ids, its time, and the order of sets.
-
-    What only wakes comes first, and what is the same ``network-changed`` once.
-    """
-    arguments = message['args']
-    last = {}
-    for primitive in arguments['events']:
-        event = primitive['nova_object.data']
-        key = len(last)
-        if event['name'] == 'network-changed':
-            key = (event['instance_uuid'], event['tag'])
-            last.pop(key, None)
-        last[key] = test_objects.unordered(primitive)
-    ordered = sorted(
-        last.values(), key=lambda primitive: primitive['nova_object.data']['name'] not in shipments.WAKING
-    )
-    instances = [test_computes.comparable(instance) for instance in arguments['instances']]
-    context = {
-        key: value
-        for key, value in message.items()
-        if key.startswith('_context_') and key.removeprefix('_context_') not in ITS_OWN
-    }
-    return {
-        'method': message['method'],
-        'version': message['version'],
-        'events': ordered,
-        'instances': sorted(instances, key=lambda instance: instance['nova_object.data']['uuid']),
-        'context': context,
-    }
-
-
-#: Of a context: what differs from request to request, what we leave out, and the
-#: roles, which are the callers' own here.
-ITS_OWN = ('request_id', 'global_request_id', 'timestamp', 'remote_address', 'roles')

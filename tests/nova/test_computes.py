@@ -13,11 +13,12 @@ from external_events_router import events
 from external_events_router.resolver.host_map import nova as host_map
 from external_events_router.resolver.nova import tables
 from tests import base
+from tests.faults import broker
 from tests.integration import deployment
 from tests.integration import services
+from tests.nova import casts
 from tests.nova import cloud
 from tests.unit.db import databases
-from tests.unit.resolver.nova import test_objects
 
 HOSTS = {'host1': 'cell1', 'host2': 'cell2', 'host3': 'cell2', 'host4': 'cell2'}
 
@@ -146,7 +147,7 @@ class Scenarios:
         self.assertEqual({}, found.reasons)
         theirs = self.cloud.primitives([*found.records])
         for uuid, record in found.records.items():
-            self.assertEqual(comparable(theirs[uuid]), comparable(record.primitive))
+            self.assertEqual(casts.comparable(theirs[uuid]), casts.comparable(record.primitive))
 
     def test_every_event_is_handled_by_the_compute_manager(self):
         compute = self.compute('host1', waits=[(ONE, 'network-vif-plugged', PORT)])
@@ -307,6 +308,30 @@ class NewestTest(Scenarios, NovaTest):
         two.wait_until_said('handled')
         deployment.wait_until(lambda: not front.held(), 'an empty hold')
 
+    def test_a_cell_whose_broker_is_in_alarm(self):
+        compute = self.compute('host1')
+        own = self.useFixture(broker.Broker())
+        sent = casts.Casts(own.url())
+        self.addCleanup(sent.close)
+        self.change_cell('cell2', transport_url=own.url())
+        front = self.useFixture(Front(self.cloud))
+        own.control('set_vm_memory_high_watermark', 'absolute', '1')
+        began = time.monotonic()
+        self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
+        self.assertLess(time.monotonic() - began, 5.0)
+        compute.wait_until_said('handled')
+        for number in range(2, 5):
+            began = time.monotonic()
+            self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
+            self.assertLess(time.monotonic() - began, 2.0)
+            compute.wait_until_said('handled', number)
+        self.assertEqual([], sent.take())
+        self.assertEqual({TWO}, {held['server'] for held in front.held()})
+        own.control('set_vm_memory_high_watermark', broker.WATERMARK)
+        deployment.wait_until(lambda: not front.held(), 'an empty hold')
+        # Each once, the one that hung in the alarm too.
+        self.assertEqual(4, sum(len(cast['events']) for _, cast in sent.take()))
+
     def test_mappings_that_are_templates(self):
         compute = self.compute('host1')
         for column, url in (
@@ -331,11 +356,3 @@ class OldestTest(Scenarios, NovaTest):
         front = self.useFixture(Front(self.cloud, nova__compute_rpc='5.13'))
         self.assertEqual((200, [200]), front.post(event(ONE)))
         compute.wait_until_said('handled')
-
-
-def comparable(primitive):
-    """A copy in which JSON within JSON and lists of changes can be compared."""
-    same = test_objects.unordered(json.loads(json.dumps(primitive)))
-    cache = same['nova_object.data']['info_cache']['nova_object.data']
-    cache['network_info'] = cache['network_info'] and json.loads(cache['network_info'])
-    return same

@@ -18,6 +18,12 @@ class DriversTest(base.TestCase):
         driver.start()
         driver.stop()
 
+    def test_a_version_of_the_compute_rpc_is_pinned_whole(self):
+        for version in ('auto', '5.0', '6.10'):
+            self.conf.set_override('compute_rpc', version, group='nova')
+        for version in ('', '6', '4.21', '6.5.1', 'x6.5', 'caracal'):
+            self.assertRaises(ValueError, self.conf.set_override, 'compute_rpc', version, group='nova')
+
     def test_what_does_not_go_together(self):
         for backend, driver in (('nova', 'agent'), ('sql', 'nova')):
             self.conf.set_override('backend', backend, group='host_map')
