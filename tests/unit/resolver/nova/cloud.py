@@ -31,7 +31,13 @@ class Cloud(fixtures.Fixture):
 
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
-        self.conf = databases.configured(f'sqlite:///{self.folder}/router.sqlite')
+        self.conf = databases.configured(None)
+        # NOTE: option groups, and what was set in them, are the same in every
+        # configuration of a process.
+        self.conf.reset()
+        self.conf([])
+        self.addCleanup(self.conf.reset)
+        self.conf.set_override('connection', f'sqlite:///{self.folder}/router.sqlite', group='database')
         self.conf.set_override('api_connection', self.url('api'), group='nova')
         self.conf.set_override('backend', 'nova', group='host_map')
         self.api = self._create('api', tables.api)
