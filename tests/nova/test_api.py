@@ -166,8 +166,9 @@ class NovaAPITest(test_computes.NovaTest):
         if shutil.which('haproxy') is None:
             services.missing('HAProxy', 'it is not installed')
         port = deployment.free_port()
+        front = self.useFixture(test_computes.Front(self.cloud))
         config = self.cloud.folder / 'haproxy.cfg'
-        config.write_text(_moved(HAPROXY.read_text(), port, self.front.port, self.nova_port))
+        config.write_text(_moved(HAPROXY.read_text(), port, front.port, self.nova_port))
         self.useFixture(deployment.Process('haproxy', ['haproxy', '-db', '-f', config], self.cloud.folder))
         deployment.wait_until(lambda: deployment.listens(port), 'HAProxy')
         url = f'http://127.0.0.1:{port}'
@@ -176,7 +177,7 @@ class NovaAPITest(test_computes.NovaTest):
         )
         self.addCleanup(sdk.close)
         self.assertEqual([], list(sdk.compute.flavors()))
-        routed = len(self._routed())
+        routed = len(_routed(front))
         for base in ('', '/compute'):
             for path in ('/v2.1', '/v2', f'/v2.1/{IDS["project"]}'):
                 answer = requests.post(
@@ -187,15 +188,26 @@ class NovaAPITest(test_computes.NovaTest):
                 self.assertEqual((200, [200]), (answer.status_code, _codes(answer)), (base, path))
         (told,) = sdk.compute.create_server_external_events([test_computes.event(IDS['elsewhere'])])
         self.assertEqual(200, told.code)
-        self.assertEqual(7, len(self._routed()) - routed)
+        self.assertEqual(7, len(_routed(front)) - routed)
         self.assertEqual(7, sum(len(heard.take()) for heard in self.casts))
         # Everything else is Nova's.
         self.assertEqual(404, sdk.compute.get(f'/servers/{IDS["unknown"]}').status_code)
         self.assertEqual(200, requests.get(url, timeout=deployment.PATIENCE).status_code)
-        self.assertEqual(7, len(self._routed()) - routed)
+        self.assertEqual(7, len(_routed(front)) - routed)
+        # And so is all, once we are gone.
+        front.api.stop()
+        path = f'{url}/v2.1/os-server-external-events'
+        batch = {'events': [test_computes.event(IDS['placed'])]}
+        deployment.wait_until(
+            lambda: requests.post(path, json=batch, timeout=deployment.PATIENCE).status_code == 200,
+            'Nova in our place',
+        )
+        self.assertEqual(1, sum(len(heard.take()) for heard in self.casts))
 
-    def _routed(self):
-        return re.findall('batch of [0-9]+ events', self.front.api.text())
+
+def _routed(front):
+    """The batches that our front has answered."""
+    return re.findall('batch of [0-9]+ events', front.api.text())
 
 
 def _request(*batch):

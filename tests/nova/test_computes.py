@@ -74,9 +74,12 @@ class Front(deployment.Deployment):
         """There is nothing to import."""
 
     def start(self):
-        """Start the one process, and let it connect to the cells."""
+        """Start the one process, or both, and let it connect to the cells."""
+        if self.options['api__resolver'] == 'rpc':
+            self.start_resolver()
         self.api = self.start_api()
-        self.api.wait_for('is ready')
+        if self.options['api__resolver'] == 'local':
+            self.api.wait_for('is ready')
 
     def held(self):
         """What is held or has ended so, as dicts."""
@@ -331,6 +334,22 @@ class NewestTest(Scenarios, NovaTest):
         deployment.wait_until(lambda: not front.held(), 'an empty hold')
         # Each once, the one that hung in the alarm too.
         self.assertEqual(4, sum(len(cast['events']) for _, cast in sent.take()))
+
+    def test_resolvers_of_their_own(self):
+        compute = self.compute('host1')
+        front = self.useFixture(Front(self.cloud, api__resolver='rpc'))
+        self.assertEqual(
+            (207, [200, 404]), front.post(event(ONE, 'power-update', 'POWER_ON'), event(UNKNOWN))
+        )
+        (handled,) = compute.wait_until_said('handled')
+        (called,) = compute.said('called')
+        with self.cloud.database(self.cloud.databases['cell1']) as connection:
+            recorded = connection.execute(
+                sa.text('select action, user_id from instance_actions where request_id = :request_id'),
+                {'request_id': handled['request_id']},
+            ).one()
+        self.assertEqual(('start', called['user_id']), tuple(recorded))
+        self.assertEqual('noauth', called['user_id'])
 
     def test_mappings_that_are_templates(self):
         compute = self.compute('host1')
