@@ -171,3 +171,69 @@ class UuidTest(base.TestCase):
                 self.assertEqual(str(uuid.UUID(text)), canonical)
 
         check()
+
+
+#: Mapped, so that it is one alternative among others and not six of them.
+ANYTHING: strategies.SearchStrategy[Any] = strategies.sampled_from([None, True, 0, 1.5, [], {}]).map(
+    lambda v: v
+)
+MEMBERS = {
+    'name': strategies.sampled_from([*events.EVENT_TYPES, 'network-Changed', '']),
+    'server_uuid': strategies.sampled_from(
+        [
+            SERVER,
+            SERVER.upper(),
+            SERVER.replace('-', ''),
+            f'{{{SERVER}}}',
+            f'{SERVER}\n',
+            f' {SERVER}',
+            'x',
+        ]
+    ),
+    'tag': strategies.text(max_size=3) | strategies.sampled_from(['t' * 255, 't' * 256]),
+    'status': strategies.sampled_from([*events.STATUSES, 'Failed', '']),
+    'more': strategies.text(max_size=1),
+}
+EVENTS = strategies.fixed_dictionaries(
+    {}, optional={member: values | ANYTHING for member, values in MEMBERS.items()}
+)
+LIKELY = strategies.fixed_dictionaries(
+    {member: MEMBERS[member] for member in ('name', 'server_uuid')},
+    optional={member: MEMBERS[member] for member in ('tag', 'status')},
+)
+#: An event that would be valid but for a member or two.
+ODD = strategies.tuples(
+    LIKELY,
+    strategies.sampled_from([*MEMBERS]).flatmap(lambda member: MEMBERS[member].map(lambda v: {member: v})),
+).map(lambda parts: {**parts[0], **parts[1]})
+BATCHES = (
+    strategies.lists(LIKELY, min_size=1, max_size=2)
+    | strategies.lists(LIKELY | ODD, min_size=1, max_size=2)
+    | strategies.lists(LIKELY | EVENTS | ANYTHING, max_size=3)
+    | ANYTHING
+)
+BODIES = (
+    strategies.fixed_dictionaries({'events': BATCHES})
+    | strategies.fixed_dictionaries({'events': BATCHES})
+    | strategies.fixed_dictionaries({'events': BATCHES, 'more': ANYTHING})
+    | ANYTHING
+    | BATCHES.map(lambda v: v)
+)
+
+
+class OrdinaryTest(base.TestCase):
+    """What is taken without the schema is what the schema takes."""
+
+    def test_as_the_schema_says(self) -> None:
+        seen = set()
+
+        @hypothesis.settings(deadline=None, max_examples=1000)
+        @hypothesis.given(BODIES, strategies.sampled_from([(2, 1), (2, 76), (2, 104)]), strategies.booleans())
+        def as_the_schema_says(body: Any, version: events.Microversion, strict: bool) -> None:
+            validator = schemas._validator(events.names_at(version), strict)
+            valid = validator.is_valid(body)
+            self.assertEqual(valid, problem(body, version, strict=strict) is None)
+            seen.add((valid, schemas._is_ordinary(body, frozenset(events.names_at(version)))))
+
+        as_the_schema_says()
+        self.assertEqual({(True, True), (True, False), (False, False)}, seen)
