@@ -136,7 +136,7 @@ class UuidTest(base.TestCase):
     def test_forms(self) -> None:
         bare = SERVER.replace('-', '')
         for form in (
-            SERVER,
+            *[SERVER] * 6,
             SERVER.upper(),
             bare,
             f'{{{SERVER}}}',
