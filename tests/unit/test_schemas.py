@@ -224,6 +224,29 @@ BODIES = (
 class OrdinaryTest(base.TestCase):
     """What is taken without the schema is what the schema takes."""
 
+    def test_nothing_else_is_ordinary(self) -> None:
+        names = frozenset(events.names_at((2, 1)))
+        whole = {**EVENT, 'tag': 'port', 'status': 'failed'}
+        for body in ({'events': [EVENT, whole]}, {'events': [{**whole, 'tag': 't' * 255}]}):
+            self.assertTrue(schemas._is_ordinary(body, names), body)
+        odd_members: list[dict[str, Any]] = [
+            *({'more': 'x'}, {'name': 'power-update'}, {'name': 1}, {'name': []}, {'server_uuid': 1}),
+            *({'server_uuid': f'{SERVER}\n'}, {'server_uuid': SERVER.upper()}, {'tag': 't' * 256}),
+            *({'tag': ['t']}, {'tag': None}, {'status': 'Failed'}, {'status': ['failed']}),
+        ]
+        for odd in odd_members:
+            self.assertFalse(schemas._is_ordinary({'events': [whole, {**whole, **odd}]}, names), odd)
+        for body in (
+            [],
+            None,
+            {},
+            {'events': []},
+            {'events': {}},
+            {'events': [None]},
+            {'events': [EVENT], 'more': 1},
+        ):
+            self.assertFalse(schemas._is_ordinary(body, names), body)
+
     def test_as_the_schema_says(self) -> None:
         seen = set()
 
