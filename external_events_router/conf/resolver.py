@@ -16,7 +16,7 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         'threads',
-        default=256,
+        default=64,
         min=1,
         max=4096,
         help="""

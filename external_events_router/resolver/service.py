@@ -42,8 +42,8 @@ class Settings:
 
     host: str
     lifetimes: keeper.Lifetimes = dataclasses.field(default_factory=keeper.Lifetimes)
-    threads: int = 256
-    batches: int = 256
+    threads: int = 64
+    batches: int = 64
     publishers: int = 16
     ack_timeout: float = 2.0
     hold_timeout: float = 1.0
