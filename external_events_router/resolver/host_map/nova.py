@@ -175,13 +175,11 @@ class NovaHostMap:
             .select_from(mappings.outerjoin(tables.cell_mappings))
             .where(self._api.among(mappings.c.instance_uuid, server_uuids))
         )
-        with self._api.reading() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+        return self._api_rows(query)
 
     @session.retried
     def _cell_mappings(self) -> list[Mapping[str, Any]]:
-        with self._api.reading() as connection:
-            return [dict(row._mapping) for row in connection.execute(sa.select(*cells.COLUMNS))]
+        return self._api_rows(sa.select(*cells.COLUMNS))
 
     @session.retried
     def _host_mappings(self, hosts: Collection[str]) -> list[Mapping[str, Any]]:
@@ -191,6 +189,9 @@ class NovaHostMap:
             .select_from(mappings.join(tables.cell_mappings))
             .where(self._api.among(mappings.c.host, hosts))
         )
+        return self._api_rows(query)
+
+    def _api_rows(self, query: sa.Select[Any]) -> list[Mapping[str, Any]]:
         with self._api.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
