@@ -43,6 +43,9 @@ Answers = dict[int, dict[str, plan.Answer]]
 class Map(Protocol):
     """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
 
+    @property
+    def tells_busy(self) -> bool: ...
+
     def lookup(self, server_uuids: Collection[str]) -> base.Lookup: ...
 
 
@@ -73,10 +76,15 @@ class Router:
         """
         began = time.monotonic()
         deadline = began + ack_timeout
+        servers = {event.server_uuid for event in batch}
         # NOTE: asked before the map answers, so that a batch waits for both at once.
-        busy = self._hold.ask_busy({event.server_uuid for event in batch})
+        asked = None if self._host_map.tells_busy else self._hold.ask_busy(servers)
         first, lookup = self._plan(dict(enumerate(batch)))
-        kept_back = self._kept_back(batch, first, self._hold.busy(busy, deadline=deadline))
+        busy = lookup.busy
+        if busy is None:
+            asked = self._hold.ask_busy(servers) if asked is None else asked
+            busy = self._hold.busy(asked, deadline=deadline)
+        kept_back = self._kept_back(batch, first, busy)
         direct = {
             host: [position for position in positions if batch[position].server_uuid not in kept_back]
             for host, positions in first.by_host.items()

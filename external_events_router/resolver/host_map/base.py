@@ -30,6 +30,8 @@ class Lookup:
     :ivar reasons: why, for servers that have a reason of their own
     :ivar records: what else the source knows of a server that has hosts, for
         the deliverer that goes with it; nobody else looks into it
+    :ivar busy: those of the known servers that have events held; None: the source
+        does not know
     """
 
     hosts: Hosts
@@ -37,6 +39,7 @@ class Lookup:
     reason: str | None = None
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     records: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    busy: frozenset[str] | None = None
 
     def only(self, server_uuids: frozenset[str]) -> Lookup:
         """What of it is about some of the servers."""
@@ -47,6 +50,7 @@ class Lookup:
             hosts={server: self.hosts[server] for server in server_uuids if server in self.hosts},
             unavailable=self.unavailable & server_uuids,
             records={server: self.records[server] for server in server_uuids if server in self.records},
+            busy=None if self.busy is None else self.busy & server_uuids,
         )
 
     def why(self, server_uuid: str) -> str:
@@ -86,6 +90,15 @@ class HostMap(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class HostAndHoldMap(HostMap, Protocol):
+    """A map in the database where events are held: one question tells both."""
+
+    def locate(self, server_uuids: Collection[str]) -> Lookup:
+        """As :meth:`hosts_of`, and which of the servers have events held."""
         ...
 
 

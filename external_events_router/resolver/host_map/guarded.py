@@ -52,10 +52,18 @@ class GuardedHostMap:
         :param threads: look-ups that may hang at the same time
         """
         self._inner = inner
+        # NOTE: here, because to ask takes as long as a look-up: protocols compare members.
+        self._partial = inner if isinstance(inner, base.PartialHostMap) else None
+        self._with_hold = inner if isinstance(inner, base.HostAndHoldMap) else None
         self._timeout = timeout
         self._memory = _Memory(remembered)
         self._questions = coalesce.Coalescer(self._fetch, threads=threads, name='host-map')
         self._pause = pause.Pause(clock)
+
+    @property
+    def tells_busy(self) -> bool:
+        """Whether its look-ups say which servers have events held, unless they fail."""
+        return self._with_hold is not None
 
     def lookup(self, server_uuids: Collection[str]) -> base.Lookup:
         """Look up a batch's servers, within ``timeout``.
@@ -118,8 +126,8 @@ class GuardedHostMap:
 
     def warm(self) -> None:
         """Connect, where that takes more than a moment."""
-        if isinstance(self._inner, base.PartialHostMap):
-            self._inner.warm()
+        if self._partial is not None:
+            self._partial.warm()
 
     def check(self) -> None:
         """Insist that the source can be asked.
@@ -147,12 +155,11 @@ class GuardedHostMap:
         :raises DatabaseUnavailable: it cannot be asked
         """
         question = self._questions.begin(wanted)
-        # NOTE: a partial map says itself, in time, which of its sources are slow.
-        partial = isinstance(self._inner, base.PartialHostMap)
         try:
             return self._questions.answer(question, timeout=self._timeout * IMPATIENT)
         except TimeoutError:
-            if not partial and self._memory.knows(wanted):
+            # NOTE: a partial map says itself, in time, which of its sources are slow.
+            if self._partial is None and self._memory.knows(wanted):
                 return None
         try:
             # Whom nobody knows by heart can only be answered 503 without the source.
@@ -163,8 +170,10 @@ class GuardedHostMap:
     def _fetch(self, wanted: frozenset[str]) -> base.Lookup:
         # NOTE: it also remembers what comes too late for who asked.
         epoch = self._memory.epoch
-        if isinstance(self._inner, base.PartialHostMap):
-            found = self._inner.look_up(wanted, timeout=self._timeout * PATIENT)
+        if self._partial is not None:
+            found = self._partial.look_up(wanted, timeout=self._timeout * PATIENT)
+        elif self._with_hold is not None:
+            found = self._with_hold.locate(wanted)
         else:
             found = base.Lookup(self._inner.hosts_of(wanted))
         self._memory.learn(wanted - found.unavailable, found.hosts, epoch=epoch)

@@ -28,11 +28,19 @@ from external_events_router.resolver.host_map import lines
 
 _servers = cast(sa.Table, models.Server.__table__)
 _server_hosts = cast(sa.Table, models.ServerHost.__table__)
+_held_servers = cast(sa.Table, models.HeldServer.__table__)
 
 #: The hosts of servers, a row for each; a server without one has a row without one.
 _LOCATE = (
     f'SELECT uuid, host FROM {_servers.name} '  # noqa: S608 - names of ours
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid'
+)
+
+#: The same, and whether the server has events held.
+_LOCATE_AND_HELD = (
+    f'SELECT uuid, host, {_held_servers.name}.server_uuid FROM {_servers.name} '  # noqa: S608 - names of ours
+    f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid '
+    f'LEFT JOIN {_held_servers.name} ON {_held_servers.name}.server_uuid = uuid'
 )
 
 #: Servers that an export reads at a time.
@@ -85,6 +93,15 @@ class SqlHostMap:
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
         """As :class:`base.HostMap` says: one query, by primary key, whatever the number of servers."""
         return _gather(self._database.rows_among(_LOCATE, 'uuid', server_uuids))
+
+    @session.retried
+    def locate(self, server_uuids: Collection[str]) -> base.Lookup:
+        """As :class:`base.HostAndHoldMap` says: one query, too."""
+        rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
+        return base.Lookup(
+            _gather((server_uuid, host) for server_uuid, host, _held in rows),
+            busy=frozenset(held for _server_uuid, _host, held in rows if held is not None),
+        )
 
     def show(self, server_uuid: str) -> tuple[str, ...]:
         """The hosts of one server.

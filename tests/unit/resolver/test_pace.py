@@ -85,6 +85,8 @@ class PaceTest(base.TestCase):
 
 
 class Map:
+    tells_busy = False
+
     def lookup(self, server_uuids):
         return map_base.Lookup({server: ('slow' if server == SLOW else 'quick',) for server in server_uuids})
 

@@ -20,6 +20,8 @@ TWO = '22222222-2222-4222-8222-222222222222'
 class Map:
     """Answers each look-up with the next of its states, the last one for ever."""
 
+    tells_busy = False
+
     def __init__(self, *states):
         self.states = list(states)
         self.asked = []
@@ -106,6 +108,8 @@ class RecordsTest(RouteCase):
                 }
 
         class RecordingMap:
+            tells_busy = False
+
             def lookup(self, server_uuids):
                 number = len(asked)
                 asked.append(server_uuids)
@@ -219,6 +223,26 @@ class HoldingTest(RouteCase):
         self.assertEqual([batch[0], batch[2]], [item.event for item in self.hold.items])
         ((_, sent),) = hosts.delivered
         self.assertEqual((batch[1],), sent.events)
+
+    def test_map_that_tells_what_is_held_is_believed(self):
+        class Both(Map):
+            tells_busy = True
+
+        hosts = Hosts(a=events.Verdict.HANDLED)
+        # NOTE: wrong on purpose, so that one sees whether the hold was asked.
+        self.hold.busy_servers = frozenset({TWO})
+        batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO)]
+        found = base.Lookup({ONE: ('a',), TWO: ('a',)}, busy=frozenset({ONE}))
+        self.route(Both(found), hosts, *batch)
+        self.assertEqual([batch[0]], [item.event for item in self.hold.items])
+
+    def test_map_that_cannot_tell_now_has_the_hold_asked(self):
+        class Both(Map):
+            tells_busy = True
+
+        self.hold.busy_servers = frozenset({ONE})
+        self.route(Both({ONE: ('a',)}), Hosts(a=events.Verdict.HANDLED), events.Event('network-changed', ONE))
+        self.assertEqual(1, len(self.hold.items))
 
     def test_only_the_host_that_is_missing_is_waited_for(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=None)

@@ -260,11 +260,17 @@ class World:
         self.answered = {}
         self.instant = 0
 
+    #: As of a map in the database of the hold.
+    tells_busy = True
+
     def lookup(self, server_uuids):
         """As the host map's."""
         if self.map_away:
             return host_map_base.Lookup({}, frozenset(server_uuids), 'away')
-        return host_map_base.Lookup({server: self.map[server] for server in server_uuids})
+        return host_map_base.Lookup(
+            {server: self.map[server] for server in server_uuids},
+            busy=self.workers[0].store.servers_among(server_uuids),
+        )
 
     def send(self, worker, batch, *, heard=True):
         """Have a batch routed.

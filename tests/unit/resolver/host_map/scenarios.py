@@ -7,8 +7,11 @@ import json
 import threading
 import uuid
 
+from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.db import migration
+from external_events_router.resolver.hold import base as hold_base
+from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import sql
 from tests.unit.db import databases
@@ -44,6 +47,19 @@ class HostMapScenarios:
             with databases.statements(self.database) as sent:
                 self.assertEqual({B: ('one',)}, self.map.hosts_of(servers))
             self.assertEqual(1, len(sent), sent)
+
+    def test_locate(self):
+        self.map.import_lines([line(A), line(B, 'one'), line(C, 'two', 'one')])
+        held = store.HoldStore(self.database)
+        for server in (A, C, D):
+            item = hold_base.Item(event=events.Event('network-changed', server), ttl=300, hosts=(), reason='')
+            held.hold([item], {}, retry_after=1)
+        with databases.statements(self.database) as sent:
+            found = self.map.locate([A, B, C, D])
+        self.assertEqual({A: (), B: ('one',), C: ('one', 'two')}, found.hosts)
+        self.assertEqual({A, C}, found.busy)
+        self.assertEqual(1, len(sent), sent)
+        self.assertEqual(base.Lookup({}, busy=frozenset()), self.map.locate([]))
 
     def test_show(self):
         self.map.import_lines([line(A)])

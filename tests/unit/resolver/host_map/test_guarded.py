@@ -129,6 +129,42 @@ class TestLookup(GuardedTestCase):
         self.assertRaises(ZeroDivisionError, guard.lookup, [A])
 
 
+class TestWithHold(tests_base.TestCase):
+    def setUp(self):
+        super().setUp()
+
+        class Both(Source):
+            def locate(self, server_uuids):
+                return base.Lookup(
+                    self.hosts_of(server_uuids), busy=frozenset({A, B}).intersection(server_uuids)
+                )
+
+        self.source = Both()
+        self.source.hosts = {A: ('one',), B: (), C: ('two',)}
+        self.map = guarded.GuardedHostMap(self.source)
+        self.addCleanup(self.map.close)
+
+    def test_who_has_something_held_is_told(self):
+        self.assertTrue(self.map.tells_busy)
+        self.assertEqual({A}, self.map.lookup([A, C]).busy)
+        self.assertEqual(set(), self.map.lookup([C]).busy)
+
+    def test_of_a_question_for_several_everyone_is_told_their_own(self):
+        found = self.source.locate([A, B, C])
+        self.assertEqual({B}, found.only(frozenset({B, C})).busy)
+
+    def test_where_it_fails_it_is_not_known(self):
+        self.map.lookup([A])
+        self.source.error = exceptions.DatabaseUnavailable(reason='away')
+        self.assertEqual(base.Lookup({A: ('one',)}), self.map.lookup([A]))
+
+    def test_a_map_without_it_does_not_tell(self):
+        plain = guarded.GuardedHostMap(Source())
+        self.addCleanup(plain.close)
+        self.assertFalse(plain.tells_busy)
+        self.assertIsNone(plain.lookup([A]).busy)
+
+
 class TestHanging(GuardedTestCase):
     def test_a_lookup_ends_in_time_and_its_answer_is_remembered(self):
         guard = self.guard(timeout=0.05)

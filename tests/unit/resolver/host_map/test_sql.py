@@ -15,15 +15,16 @@ class TestFile(scenarios.HostMapScenarios, base.TestCase):
         self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
         super().setUp()
 
-    def test_the_query_goes_by_primary_key(self):
-        with databases.statements(self.database) as sent:
-            self.map.hosts_of([scenarios.A, scenarios.B])
-        with self.database.reading() as connection:
-            steps = connection.exec_driver_sql(f'EXPLAIN QUERY PLAN {sent[0]}', ('[]',)).fetchall()
-        plan = [step[-1] for step in steps if models.Server.__tablename__[:6] in step[-1]]
-        self.assertEqual(2, len(plan), plan)
-        for step in plan:
-            self.assertIn('SEARCH', step)
+    def test_the_queries_go_by_primary_key(self):
+        for ask, tables in ((self.map.hosts_of, 2), (self.map.locate, 3)):
+            with databases.statements(self.database) as sent:
+                ask([scenarios.A, scenarios.B])
+            with self.database.reading() as connection:
+                steps = connection.exec_driver_sql(f'EXPLAIN QUERY PLAN {sent[0]}', ('[]',)).fetchall()
+            plan = [step[-1] for step in steps if models.Server.__tablename__[:6] in step[-1]]
+            self.assertEqual(tables, len(plan), plan)
+            for step in plan:
+                self.assertIn('SEARCH', step)
 
     def test_a_lost_database(self):
         with self.database.writing() as connection:
