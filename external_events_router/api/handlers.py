@@ -15,7 +15,6 @@ from typing import Any
 
 import falcon
 from oslo_log import log
-from oslo_policy import policy
 
 from external_events_router import context
 from external_events_router import events
@@ -43,7 +42,7 @@ class ServerExternalEvents:
     def __init__(
         self,
         client: router_client.RouterClient,
-        enforcer: policy.Enforcer,
+        enforcer: policies.Enforcer,
         *,
         max_events: int,
         max_bytes: int,

@@ -8,6 +8,7 @@ import pathlib
 import fixtures
 from oslo_config import cfg
 
+from external_events_router import context
 from external_events_router import exceptions
 from external_events_router.api import policies
 from tests import base
@@ -45,6 +46,40 @@ class PolicyTest(base.TestCase):
         self.assertEqual(200, front.post([EVENT]).status)
         file.unlink()
         self.assertEqual(200, front.post([EVENT]).status)
+
+    def test_who_is_allowed_is_known_until_the_next_look(self) -> None:
+        self.patch(policies, 'LOOK_INTERVAL', 3600.0)
+        enforcer = policies.make_enforcer(client.make_conf())
+        asked: list[object] = []
+        self.patch(
+            enforcer, 'authorize', lambda rule, target, ctxt: asked.append(ctxt) or 'service' in ctxt.roles
+        )
+        neutron = {'user_id': 'neutron', 'project_id': 'service', 'roles': ['service']}
+        for changed, allowed, times in (
+            ({}, True, 1),
+            ({}, True, 1),
+            ({'project_id': 'other'}, True, 2),
+            ({'roles': ['member']}, False, 3),
+            ({'roles': ['member']}, False, 4),
+            ({'roles': [], 'service_roles': ['service']}, False, 5),
+            ({'system_scope': 'all'}, True, 6),
+            ({}, True, 6),
+        ):
+            ctxt = context.RequestContext(**{**neutron, **changed})
+            self.assertEqual((changed, allowed, times), (changed, enforcer.allows(ctxt), len(asked)))
+        enforcer.load_rules(force_reload=True)
+        enforcer.allows(context.RequestContext(**neutron))
+        self.assertEqual(7, len(asked))
+
+    def test_the_operators_file_takes_effect_on_who_was_allowed(self) -> None:
+        self.patch(policies, 'LOOK_INTERVAL', 0.0)
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        file.write_text(f'"{policies.CREATE}": "role:sender"\n')
+        front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
+        self.assertEqual(200, front.post([EVENT]).status)
+        file.write_text(f'"{policies.CREATE}": "role:nobody"\n')
+        os.utime(file, (1, 2_000_000_000))
+        self.assertEqual(403, front.post([EVENT]).status)
 
     def test_a_malformed_file_changes_nothing(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
