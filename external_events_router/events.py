@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import dataclasses
 import enum
 import hashlib
+import random
 import re
 import types
 from typing import Any
@@ -93,7 +94,21 @@ class Verdict(enum.StrEnum):
     REFUSED = 'refused'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+def _random_id() -> str:
+    # NOTE: not uuid.uuid4(), which asks the system each time, and waits for its
+    # turn among the threads again.
+    return _as_uuid(f'{random.getrandbits(128):032x}', '4')
+
+
+def _as_uuid(digits: str, version: str) -> str:
+    """32 hexadecimal digits as a uuid of a version; uuid.UUID takes five times as long."""
+    variant = '89ab'[int(digits[16], 16) & 3]
+    return f'{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}'
+
+
+# NOTE: this and the two after it are not frozen, which would make each of them, and
+# there are several for an event, take five times as long. Nobody changes one.
+@dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Event:
     """One event, from the handler to the host and back.
 
@@ -109,7 +124,7 @@ class Event:
     server_uuid: str
     tag: str | None = None
     status: str = DEFAULT_STATUS
-    id: str = dataclasses.field(default_factory=lambda: str(uuid.uuid4()))
+    id: str = dataclasses.field(default_factory=_random_id)
 
     def to_dict(self) -> dict[str, Any]:
         """The event as a JSON object, for an RPC message."""
@@ -140,7 +155,7 @@ class Event:
         return cls(name=name, server_uuid=server_uuid, tag=tag, status=status, id=event_id)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Outcome:
     """The answer to one event.
 
@@ -170,7 +185,7 @@ class Outcome:
         return cls(event=event, code=code, reason=None if reason is None else str(reason))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Delivery:
     """The events of one batch that concern one host: what one cast carries.
 
@@ -187,7 +202,7 @@ class Delivery:
     events: tuple[Event, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Result:
     """What one host says of one event: a line of an acknowledgement."""
 
@@ -213,7 +228,7 @@ class Result:
         return cls(event_id=event_id, verdict=verdict, reason=None if reason is None else str(reason))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Acknowledgement:
     """What one host says of some events of one delivery."""
 
@@ -289,23 +304,21 @@ def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
     """
     if request_id is None:
         return list(events)
-    seen: collections.Counter[tuple[str, ...]] = collections.Counter()
+    seen: collections.defaultdict[tuple[str, ...], int] = collections.defaultdict(int)
     identified = []
     for event in events:
         tag = '' if event.tag is None else f'tag={event.tag}'
-        content = (request_id, event.server_uuid, event.name, event.status, tag)
+        content = (event.server_uuid, event.name, event.status, tag)
         # NOTE: control characters cannot occur in the other members, and the
         # tag is last, so that no two contents are joined to the same text.
-        key = '\n'.join((*content[:4], str(seen[content]), tag))
+        key = f'{request_id}\n{event.server_uuid}\n{event.name}\n{event.status}\n{seen[content]}\n{tag}'
         seen[content] += 1
-        identified.append(dataclasses.replace(event, id=_derived_id(key)))
+        identified.append(Event(event.name, event.server_uuid, event.tag, event.status, _derived_id(key)))
     return identified
 
 
 def _derived_id(key: str) -> str:
     # NOTE: uuid.uuid5 written out, because it cannot encode the lone surrogates
     # that a JSON string may hold.
-    digest = hashlib.sha1(
-        _ID_NAMESPACE.bytes + key.encode('utf-8', 'surrogatepass'), usedforsecurity=False
-    ).digest()
-    return str(uuid.UUID(bytes=digest[:16], version=5))
+    named = hashlib.sha1(_ID_NAMESPACE.bytes + key.encode('utf-8', 'surrogatepass'), usedforsecurity=False)
+    return _as_uuid(named.hexdigest(), '5')

@@ -61,7 +61,7 @@ class AgentAPI:
             self._client.prepare(server=host, version='1.0').cast(ctxt, 'deliver', **_arguments(delivery))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Cast:
     """What goes to a host in one message: deliveries in their order, each with its context."""
 

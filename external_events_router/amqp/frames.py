@@ -44,7 +44,7 @@ def _short(text: str) -> bytes:
 _PROPERTIES = _short('application/json') + _short('utf-8') + b'\x02\x00'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Confirmed:
     """The broker has taken a publish, or all up to it (``multiple``), or has not (``ok`` is false)."""
 
@@ -53,14 +53,14 @@ class Confirmed:
     ok: bool
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Returned:
     """The broker has no queue for a message; its confirm follows."""
 
     message_id: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Delivered:
     """A message for a consumer."""
 
@@ -69,21 +69,21 @@ class Delivered:
     body: bytes
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Consuming:
     """The broker has begun to send to a consumer."""
 
     consumer: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Ended:
     """The broker has ended the channel, or a consumer, whose queue is gone."""
 
     reason: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Other:
     """Anything else, as py-amqp takes it: type, channel and payload."""
 

@@ -40,7 +40,7 @@ class Unroutable(exceptions.RouterError):
     template = 'the broker has no queue for {routing_key}'
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Message:
     """What is published: to the exchange of the broker's description."""
 

@@ -13,6 +13,14 @@ class EnvelopeTest(base.TestCase):
     def test_round_trip(self):
         self.assertEqual(CALL, envelope.decode(envelope.encode(CALL)))
 
+    def test_half_a_surrogate_pair(self):
+        """As in what a handler's command printed, which is nobody's fault on the way."""
+        call = envelope.Call('acknowledge', '1.1', {'reason': 'half \udc80'}, {})
+        self.assertEqual(call, envelope.decode(envelope.encode(call)))
+        inner = json.dumps({'method': 'acknowledge', 'args': {'reason': '\udc80'}})
+        body = json.dumps({'oslo.version': '2.0', 'oslo.message': inner}).encode()
+        self.assertEqual({'reason': '\udc80'}, envelope.decode(body).arguments)
+
     def test_as_oslo_messaging_has_it(self):
         outer = json.loads(envelope.encode(CALL, extra={'_msg_id': 'm'}))
         self.assertEqual('2.0', outer['oslo.version'])
