@@ -95,8 +95,8 @@ class AgentDeliverer:
         self._silent = silent
         # NOTE: the start is in the ids, so that a late acknowledgement for a
         # worker that died cannot be taken for its successor's.
-        started = time.time_ns()
-        self._delivery_ids = (f'{started:x}.{number}' for number in itertools.count())
+        self._started = f'{time.time_ns():x}'
+        self._numbers = itertools.count()
 
     def deliver(
         self,
@@ -121,7 +121,7 @@ class AgentDeliverer:
         now = time.time()
         deliveries = {
             host: events.Delivery(
-                id=next(self._delivery_ids),
+                id=f'{self._started}.{next(self._numbers)}',
                 reply_to=self._reply_to,
                 deadline=now + min(map(lifetime, sent)),
                 events=tuple(sent),
