@@ -61,6 +61,53 @@ class BoundScenarios:
         # And the next one finds a connection that works.
         self.assertIsNone(migration.current(database))
 
+    def test_what_every_batch_asks_may_take_too_long_too(self):
+        database = databases.database(self.url, read_timeout=2.0)
+        self.addCleanup(database.close)
+        began = time.monotonic()
+        # NOTE: by a table of its own, so that the answer has a column to choose by.
+        select = f"{self.NAP} FROM (SELECT 'a' AS one) AS rows_of_one"
+        with self.assertRaises(exceptions.DatabaseUnavailable), session.translated():
+            database.rows_among(select, 'one', ['a'])
+        # Once, and not again on the ordinary way.
+        self.assertLess(time.monotonic() - began, 3.9)
+        self.assertEqual([('a',)], self.ask(database))
+
+    def test_what_every_batch_asks_bears_that_connections_are_lost(self):
+        database = databases.database(self.url)
+        self.addCleanup(database.close)
+        self.assertEqual([('a',)], self.ask(database))
+        self.assertLess(0, self.cut_off(database))
+        self.assertEqual([('a',)], self.ask(database))
+
+    def test_what_every_batch_asks_may_be_wrong(self):
+        database = databases.database(self.url)
+        self.addCleanup(database.close)
+        refused = self.assertRaises(exceptions.DatabaseUnavailable, self.ask, database, 'nothing_there')
+        self.assertIn('nothing_there', str(refused))
+        self.assertEqual([('a',)], self.ask(database))
+
+    def ask(self, database, table="(SELECT 'a' AS one) AS rows_of_one"):
+        with session.translated():
+            select = f'SELECT one FROM {table}'  # noqa: S608 - ours
+            return list(map(tuple, database.rows_among(select, 'one', ['a', 'b'])))
+
+    def cut_off(self, database):
+        """End the connections of everybody else to the database; how many there were."""
+        engine = sa.create_engine(database._engine.url)
+        self.addCleanup(engine.dispose)
+        with engine.connect() as connection:
+            if database.dialect == 'postgresql':
+                query = 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity '
+                query += 'WHERE datname = current_database() AND pid <> pg_backend_pid()'
+                return len(connection.exec_driver_sql(query).all())
+            query = 'SELECT id FROM information_schema.processlist '
+            query += 'WHERE db = database() AND id <> connection_id()'
+            others = connection.exec_driver_sql(query).all()
+            for (other,) in others:
+                connection.exec_driver_sql(f'KILL {other}')
+            return len(others)
+
     def test_a_database_that_is_not_there(self):
         url = sa.make_url(self.url).set(database='eer_test_not_there').render_as_string(hide_password=False)
         refused = self.assertRaises(exceptions.ConfigurationError, migration.check, databases.database(url))

@@ -34,11 +34,20 @@ def statements(a_database):
         if statement not in ('BEGIN', 'BEGIN IMMEDIATE', 'ROLLBACK'):
             sent.append(statement)
 
+    # What every batch asks goes by the driver alone, where that has connections for it.
+    fetch = a_database._fetch
+
+    def fetched(statement, parameters):
+        sent.append(statement)
+        return fetch(statement, parameters)
+
+    a_database._fetch = fetched
     engines = {a_database._engine, a_database._reader}
     for engine in engines:
         sa.event.listen(engine, 'before_cursor_execute', keep)
     try:
         yield sent
     finally:
+        del a_database._fetch
         for engine in engines:
             sa.event.remove(engine, 'before_cursor_execute', keep)
