@@ -12,8 +12,11 @@ from typing import Self
 
 from oslo_context import context
 
+from external_events_router import ids
+
 #: What of a context matters beyond the process where it was made.
 CARRIED = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
+_CARRIED = frozenset(CARRIED)
 
 
 class RequestContext(context.RequestContext):
@@ -29,8 +32,16 @@ class RequestContext(context.RequestContext):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **kwargs: Any) -> Self:
+        if not kwargs and _CARRIED.issuperset(values):
+            # As on_the_wire() has it; any other takes four times as long.
+            return cls(**values)
         kwargs.setdefault('user_id', values.get('user_id') or values.get('user'))
         return super().from_dict(dict(values), **kwargs)
+
+
+def new_request_id() -> str:
+    """An id of ours for a request, in the form that all of OpenStack has."""
+    return f'req-{ids.random_uuid()}'
 
 
 def for_service() -> RequestContext:

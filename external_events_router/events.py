@@ -1,6 +1,6 @@
 """Events, their outcomes, and the one table of names, tags and codes.
 
-A leaf: it imports the standard library only, so every room may use it. What
+A leaf: it imports the standard library and leaves only, so every room may use it. What
 an event does on a host is not known here (see ``agent``), and how a code
 becomes an HTTP status is not either (see ``api``).
 """
@@ -13,13 +13,13 @@ from collections.abc import Mapping
 import dataclasses
 import enum
 import hashlib
-import random
 import re
 import types
 from typing import Any
 import uuid
 
 from external_events_router import exceptions
+from external_events_router import ids
 
 Microversion = tuple[int, int]
 
@@ -94,18 +94,6 @@ class Verdict(enum.StrEnum):
     REFUSED = 'refused'
 
 
-def _random_id() -> str:
-    # NOTE: not uuid.uuid4(), which asks the system each time, and waits for its
-    # turn among the threads again.
-    return _as_uuid(f'{random.getrandbits(128):032x}', '4')
-
-
-def _as_uuid(digits: str, version: str) -> str:
-    """32 hexadecimal digits as a uuid of a version; uuid.UUID takes five times as long."""
-    variant = '89ab'[int(digits[16], 16) & 3]
-    return f'{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}'
-
-
 # NOTE: this and the two after it are not frozen, which would make each of them, and
 # there are several for an event, take five times as long. Nobody changes one.
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
@@ -124,7 +112,7 @@ class Event:
     server_uuid: str
     tag: str | None = None
     status: str = DEFAULT_STATUS
-    id: str = dataclasses.field(default_factory=_random_id)
+    id: str = dataclasses.field(default_factory=ids.random_uuid)
 
     def to_dict(self) -> dict[str, Any]:
         """The event as a JSON object, for an RPC message."""
@@ -321,4 +309,4 @@ def _derived_id(key: str) -> str:
     # NOTE: uuid.uuid5 written out, because it cannot encode the lone surrogates
     # that a JSON string may hold.
     named = hashlib.sha1(_ID_NAMESPACE.bytes + key.encode('utf-8', 'surrogatepass'), usedforsecurity=False)
-    return _as_uuid(named.hexdigest(), '5')
+    return ids.as_uuid(named.hexdigest(), version=5)

@@ -139,6 +139,7 @@ def get_server(
     )
 
 
+@functools.lru_cache(maxsize=100)
 def version_includes(newest: str, wanted: str) -> bool:
     """Whether who knows a version of an interface knows another one too."""
     major, minor = map(int, newest.split('.')[:2])
@@ -152,17 +153,25 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
     :param endpoint: with ``target``, as for :func:`get_server`; it answers casts only
     """
 
+    # NOTE: of messages without one. It is made once, because an id takes longer than the rest.
+    nobody = context.for_service()
+
     def take(call: envelope.Call) -> None:
         method = getattr(endpoint, call.method, None)
         if (
-            not getattr(method, 'exposed', False)
+            method is None
+            or not getattr(method, 'exposed', False)
             or call.namespace != endpoint.target.namespace
             or not version_includes(endpoint.target.version, call.version)
         ):
             LOG.warning('No %s of version %s is known here; a message is dropped', call.method, call.version)
             return
-        ctxt = context.RequestContext.from_dict(dict(call.context))
-        getattr(endpoint, call.method)(ctxt, **call.arguments)
+        if call.context:
+            ctxt = context.RequestContext.from_dict(call.context)
+        else:
+            ctxt = nobody
+            ctxt.update_store()
+        method(ctxt, **call.arguments)
 
     return take
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 import json
-import random
 from typing import Any
 
 import orjson
 
 from external_events_router import exceptions
+from external_events_router import ids
 
 _VERSION = '2.0'
 _CONTEXT = '_context_'
@@ -43,7 +43,7 @@ def encode(call: Call, *, extra: Mapping[str, Any] | None = None) -> bytes:
     if call.namespace is not None:
         message['namespace'] = call.namespace
     message.update(extra or {})
-    message['_unique_id'] = f'{random.getrandbits(128):032x}'
+    message['_unique_id'] = ids.random_hex()
     for name, value in call.context.items():
         message[_CONTEXT + name] = value
     return wrap(message)

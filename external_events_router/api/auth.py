@@ -49,9 +49,18 @@ NOAUTH_IDENTITY = {
     'HTTP_X_ROLES': 'service',
 }
 
-#: Headers by which a request could claim to be somebody; auth_token drops them too.
-_CLAIMS = re.compile(
-    'HTTP_(?:X_(?:AUTH_TOKEN|USER|PROJECT|DOMAIN|TENANT|ROLE|SERVICE_|IDENTITY|IS_ADMIN)|OPENSTACK_SYSTEM)'
+#: Beginnings of headers by which a request could claim to be somebody; auth_token drops them too.
+_CLAIMS = (
+    'HTTP_X_AUTH_TOKEN',
+    'HTTP_X_USER',
+    'HTTP_X_PROJECT',
+    'HTTP_X_DOMAIN',
+    'HTTP_X_TENANT',
+    'HTTP_X_ROLE',
+    'HTTP_X_SERVICE_',
+    'HTTP_X_IDENTITY',
+    'HTTP_X_IS_ADMIN',
+    'HTTP_OPENSTACK_SYSTEM',
 )
 _PROJECT = re.compile('/v2(?:[.]1)?/([0-9a-f-]+)/')
 
@@ -74,7 +83,7 @@ def noauth(app: WSGIApp) -> WSGIApp:
     """Take every caller for the service role, in the project that the path names."""
 
     def authenticate(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        for key in [key for key in environ if _CLAIMS.match(key)]:
+        for key in [key for key in environ if key.startswith(_CLAIMS)]:
             del environ[key]
         environ.update(NOAUTH_IDENTITY)
         if match := _PROJECT.match(environ['PATH_INFO']):

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import re
 from typing import Any
 
-from oslo_context import context as oslo_context
 from oslo_log import log
 from oslo_middleware import request_id
 
@@ -43,7 +42,7 @@ class RequestIds:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        own = oslo_context.generate_request_id()
+        own = context.new_request_id()
         theirs = environ.get('HTTP_X_OPENSTACK_REQUEST_ID', '')
         environ[request_id.ENV_REQUEST_ID] = own
         if _GLOBAL_ID.fullmatch(theirs):

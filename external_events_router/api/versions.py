@@ -6,6 +6,7 @@ a microversion changes in a request is said in ``schemas``, not here.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any
@@ -23,6 +24,9 @@ from external_events_router.api import media
 SERVICE_TYPE = 'compute'
 HEADER = 'OpenStack-API-Version'
 LEGACY_HEADER = 'X-OpenStack-Nova-API-Version'
+
+_HEADER_KEY = f'HTTP_{HEADER.upper().replace("-", "_")}'
+_LEGACY_HEADER_KEY = f'HTTP_{LEGACY_HEADER.upper().replace("-", "_")}'
 
 #: As many digits as anybody could mean; int() refuses thousands of them.
 _VERSION = re.compile(r'([1-9][0-9]{0,99})\.(0|[1-9][0-9]{0,99})')
@@ -58,13 +62,17 @@ def negotiate(req: falcon.Request, resp: falcon.Response) -> events.Microversion
 
 
 def _requested(environ: dict[str, Any]) -> events.Microversion:
-    headers = {
-        name: environ[key]
-        for name in (HEADER, LEGACY_HEADER)
-        if (key := f'HTTP_{name.upper().replace("-", "_")}') in environ
-    }
-    if not headers:
+    header, legacy = environ.get(_HEADER_KEY), environ.get(_LEGACY_HEADER_KEY)
+    if header is None and legacy is None:
         return events.MIN_MICROVERSION
+    return _read(header, legacy)
+
+
+# NOTE: a few senders ask for a few versions; what is none is not kept.
+@functools.lru_cache(maxsize=100)
+def _read(header: str | None, legacy: str | None) -> events.Microversion:
+    given = {HEADER: header, LEGACY_HEADER: legacy}
+    headers = {name: value for name, value in given.items() if value is not None}
     asked = microversion_parse.get_version(headers, SERVICE_TYPE, legacy_headers=[LEGACY_HEADER])
     if asked is None:
         return events.MIN_MICROVERSION

@@ -18,13 +18,14 @@ ROOT = pathlib.Path(external_events_router.__file__).parent
 #: all below it. Leaves first, then the services, then who puts them together.
 ALLOWED = {
     'exceptions': (),
+    'ids': (),
     'plugins': ('exceptions',),
     'pools': (),
     'coalesce': ('pools',),
-    'events': ('exceptions',),
+    'events': ('exceptions', 'ids'),
     'schemas': ('events', 'exceptions'),
-    'context': (),
-    'amqp': ('exceptions',),
+    'context': ('ids',),
+    'amqp': ('exceptions', 'ids'),
     'rpc': ('amqp', 'context', 'exceptions'),
     'conf': ('conf',),
     'conf.opts': ('conf', 'rpc'),
@@ -65,7 +66,7 @@ ALLOWED = {
 }
 
 #: Those of the above that import from the standard library and each other only.
-STANDARD_LIBRARY_ONLY = ('exceptions', 'events', 'pools')
+STANDARD_LIBRARY_ONLY = ('exceptions', 'ids', 'events', 'pools')
 
 #: May be imported by these alone, whatever the table says.
 IMPORTED_BY = {'cmd': ('cmd', 'wsgi'), 'wsgi': ('cmd',)}
