@@ -22,6 +22,9 @@ from external_events_router.resolver import plan
 
 LOG = log.getLogger(__name__)
 
+#: What each host said of each event that it was sent: host and event id to answer.
+Answers = dict[tuple[str, str], plan.Answer]
+
 #: Why a host has no answer, where nothing else is known.
 NO_ACK = 'no acknowledgement in time'
 
@@ -35,48 +38,52 @@ class Waiting:
     def __init__(self, deliveries: Mapping[str, events.Delivery]) -> None:
         """:param deliveries: host to what it was sent"""
         self.began = time.monotonic()
-        # Guards everything below; notified when nothing is missing any more.
-        self._settled = threading.Condition()
+        # Let go of when nothing is missing any more: an event of threading's takes
+        # four times as long to wait for.
+        self._settled = threading.Lock()
+        self._settled.acquire()
+        # Guards what follows.
+        self._lock = threading.Lock()
         self._missing = {
             (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
         }
-        self._answers: dict[tuple[str, str], plan.Answer] = {}
+        self._answers: Answers = {}
+        if not self._missing:
+            self._settled.release()
 
     def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
         """Take a host's word on some events; a second word on the same event is ignored."""
-        with self._settled:
-            for result in results:
-                self._settle((host, result.event_id), plan.Answer(result.verdict, result.reason))
-            self._notify()
+        said: Answers = {}
+        for result in results:
+            said.setdefault((host, result.event_id), plan.Answer(result.verdict, result.reason))
+        self._settle(said)
 
     def fail(self, host: str, reason: str) -> None:
         """Wait no longer for a host that could not be asked."""
-        with self._settled:
-            for key in [key for key in self._missing if key[0] == host]:
-                self._settle(key, plan.Answer(None, reason))
-            self._notify()
+        with self._lock:
+            unheard = [key for key in self._missing if key[0] == host]
+        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason)))
 
-    def wait(self, deadline: float) -> None:
+    def wait(self, deadline: float) -> Answers:
         """Return when every host has answered for every event, or at the deadline.
 
         :param deadline: an instant of ``time.monotonic()``
+        :returns: what is known of each by then
         """
-        with self._settled:
-            self._settled.wait_for(lambda: not self._missing, max(0.0, deadline - time.monotonic()))
+        if self._settled.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._settled.release()
+        with self._lock:
+            return {**self._answers, **dict.fromkeys(self._missing, plan.Answer(None, NO_ACK))}
 
-    def answer(self, host: str, event_id: str) -> plan.Answer:
-        """What is known of one event at one host by now."""
-        with self._settled:
-            return self._answers.get((host, event_id), plan.Answer(None, NO_ACK))
-
-    def _settle(self, key: tuple[str, str], answer: plan.Answer) -> None:
-        if key in self._missing:
-            self._missing.remove(key)
-            self._answers[key] = answer
-
-    def _notify(self) -> None:
-        if not self._missing:
-            self._settled.notify_all()
+    def _settle(self, answers: Answers) -> None:
+        with self._lock:
+            waited = bool(self._missing)
+            for key, answer in answers.items():
+                if key in self._missing:
+                    self._missing.remove(key)
+                    self._answers[key] = answer
+            if waited and not self._missing:
+                self._settled.release()
 
 
 class Collector:

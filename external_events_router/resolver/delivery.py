@@ -19,10 +19,6 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import acks
 from external_events_router.resolver import pace
-from external_events_router.resolver import plan
-
-#: What each host said of each event that it was sent: host and event id to answer.
-Answers = dict[tuple[str, str], plan.Answer]
 
 #: Where nothing is known, and where all events came with one request.
 NO_RECORDS: Mapping[str, object] = types.MappingProxyType({})
@@ -56,7 +52,7 @@ class Deliverer(Protocol):
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object],
         contexts: Mapping[str, context.RequestContext] = ...,
-    ) -> Answers:
+    ) -> acks.Answers:
         """Send each host its events, and wait for what they say.
 
         :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
@@ -107,7 +103,7 @@ class AgentDeliverer:
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object] = NO_RECORDS,
         contexts: Mapping[str, context.RequestContext] = NO_CONTEXTS,
-    ) -> Answers:
+    ) -> acks.Answers:
         """Send each host its events, in their order, and wait for what they say.
 
         :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
@@ -133,16 +129,11 @@ class AgentDeliverer:
                 self._casts.cast(ctxt, deliveries, on_failure=waiting.fail, until=deadline),
                 self._pace.wait(deliveries),
             ):
-                waiting.wait(deadline)
-            answers = {
-                (host, event.id): waiting.answer(host, event.id)
-                for host, sent in by_host.items()
-                for event in sent
-            }
+                answers = waiting.wait(deadline)
         self._tell(by_host, answers)
         return answers
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: Answers) -> None:
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
         for host, sent in by_host.items():
             told = [answers[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in told):

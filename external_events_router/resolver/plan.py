@@ -90,6 +90,8 @@ def outcome_of(event: events.Event, answers: Mapping[str, Answer]) -> events.Out
 
     :param answers: host to its answer; not empty
     """
+    if all(answer.verdict is events.Verdict.HANDLED for answer in answers.values()):
+        return events.Outcome(event, events.Code.DELIVERED)
     for host, answer in answers.items():
         if answer.verdict is events.Verdict.REFUSED:
             return events.Outcome(event, events.Code.REFUSED, _at(host, answer))

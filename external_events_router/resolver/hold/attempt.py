@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import dataclasses
 
 from external_events_router import events
-from external_events_router.resolver import delivery
+from external_events_router.resolver import acks
 from external_events_router.resolver import plan as batch_plan
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
@@ -69,7 +69,7 @@ def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
     return Plan(claim, {held.seq: hosts - held.acknowledged for held in alive}, ended)
 
 
-def settle(attempted: Plan, answers: delivery.Answers, *, max_interval: float) -> base.Settlement:
+def settle(attempted: Plan, answers: acks.Answers, *, max_interval: float) -> base.Settlement:
     """What one attempt came to.
 
     :param answers: of the hosts that were asked; none: nobody was
@@ -106,9 +106,7 @@ def settle(attempted: Plan, answers: delivery.Answers, *, max_interval: float) -
     )
 
 
-def _told(
-    held: base.Held, targets: frozenset[str], answers: delivery.Answers
-) -> Mapping[str, batch_plan.Answer]:
+def _told(held: base.Held, targets: frozenset[str], answers: acks.Answers) -> Mapping[str, batch_plan.Answer]:
     told = {host: batch_plan.Answer(events.Verdict.HANDLED) for host in held.acknowledged}
     for host in targets:
         told[host] = answers.get((host, held.event.id), batch_plan.Answer(None, 'it is not waited for now'))

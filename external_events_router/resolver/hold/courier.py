@@ -26,6 +26,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import trouble
@@ -241,7 +242,7 @@ class Courier:
 
     def _deliver(
         self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
-    ) -> delivery.Answers:
+    ) -> acks.Answers:
         elapsed = time.monotonic() - batch.since
         # NOTE: a delivery has one deadline. Without this bound an event at its
         # end would take those beside it along; it may so be handled later than

@@ -115,7 +115,7 @@ class NovaDeliverer:
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object],
         contexts: Mapping[str, context.RequestContext] = delivery.NO_CONTEXTS,
-    ) -> delivery.Answers:
+    ) -> acks.Answers:
         """See :class:`delivery.Deliverer`. An event without a record is not sent.
 
         :param lifetime: not needed: nova-compute knows no deadlines
@@ -232,7 +232,7 @@ class NovaDeliverer:
             reply_timeout=self._reply_timeout,
         )
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: delivery.Answers) -> None:
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
         for host, sent in by_host.items():
             told = [answers[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in told):

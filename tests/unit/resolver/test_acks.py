@@ -41,7 +41,7 @@ class CollectorTest(base.TestCase):
             self.addCleanup(late.join)
             self.assertLess(self.soon(waiting), 30)
             for host, event_id in (('a', '1.0'), ('a', '1.1'), ('b', '2.0')):
-                self.assertEqual(events.Verdict.HANDLED, waiting.answer(host, event_id).verdict)
+                self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)[host, event_id].verdict)
 
     def test_deadline_ends_the_wait_and_keeps_what_came(self):
         with self.collector.expect({'a': delivery(1, 2)}) as waiting:
@@ -49,33 +49,39 @@ class CollectorTest(base.TestCase):
             began = time.monotonic()
             waiting.wait(began + 0.05)
             self.assertGreaterEqual(time.monotonic() - began, 0.05)
-            self.assertIsNone(waiting.answer('a', '1.0').verdict)
-            self.assertEqual(acks.NO_ACK, waiting.answer('a', '1.0').reason)
-            self.assertEqual(events.Verdict.HANDLED, waiting.answer('a', '1.1').verdict)
+            self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
+            self.assertEqual(acks.NO_ACK, waiting.wait(0)['a', '1.0'].reason)
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '1.1'].verdict)
 
     def test_failed_host_is_not_waited_for(self):
         with self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
             waiting.fail('a', 'no queue')
             self.collector.acknowledge('delivery-2', handled('2.0'))
             self.assertLess(self.soon(waiting), 30)
-            self.assertEqual('no queue', waiting.answer('a', '1.0').reason)
+            self.assertEqual('no queue', waiting.wait(0)['a', '1.0'].reason)
 
     def test_acknowledgement_after_a_failure_to_publish_changes_nothing(self):
         with self.collector.expect({'a': delivery(1)}) as waiting:
             waiting.fail('a', 'no queue')
             self.collector.acknowledge('delivery-1', handled('1.0'))
-            self.assertIsNone(waiting.answer('a', '1.0').verdict)
+            self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
 
     def test_first_word_of_a_host_counts(self):
         with self.collector.expect({'a': delivery(1)}) as waiting:
             self.collector.acknowledge('delivery-1', [events.Result('1.0', events.Verdict.REFUSED, 'no')])
             self.collector.acknowledge('delivery-1', handled('1.0'))
-            self.assertEqual(events.Verdict.REFUSED, waiting.answer('a', '1.0').verdict)
+            self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
+
+    def test_first_word_in_one_message_counts_too(self):
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            refused = events.Result('1.0', events.Verdict.REFUSED, 'no')
+            self.collector.acknowledge('delivery-1', [refused, *handled('1.0')])
+            self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
 
     def test_host_cannot_answer_for_another(self):
         with self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('2.0'))
-            self.assertIsNone(waiting.answer('b', '2.0').verdict)
+            self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
 
     def test_unknown_late_and_repeated_acknowledgements_are_dropped(self):
         with self.collector.expect({'a': delivery(1)}):

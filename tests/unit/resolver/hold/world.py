@@ -247,7 +247,10 @@ class World:
         self._patches.enter_context(
             mock.patch.object(self.database, 'now', lambda connection: now(connection) + self.offset)
         )
-        self._patches.enter_context(mock.patch.object(acks.Waiting, 'wait', lambda *_: None))
+        wait = acks.Waiting.wait
+        self._patches.enter_context(
+            mock.patch.object(acks.Waiting, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
+        )
         self.truth = {server: self.random.choice(PLACES[:3]) for server in SERVERS}
         self.map = dict(self.truth)
         self.map_away = False
