@@ -288,14 +288,15 @@ def tag_problem(event: Event) -> str | None:
 def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
     """Give each event the id that it keeps on every retry.
 
+    :param events: without ids, or with any
     :param request_id: the sender's global request id, which it repeats when it
-        sends a batch again; None: the events keep the random ids they have
+        sends a batch again; None: the events get random ids
     :returns: the events in their order. Two equal events of one batch get
         different ids (the sender meant two), the same batch sent again gets
         the same ids.
     """
     if request_id is None:
-        return list(events)
+        return [Event(event.name, event.server_uuid, event.tag, event.status) for event in events]
     seen: collections.defaultdict[tuple[str, ...], int] = collections.defaultdict(int)
     identified = []
     for event in events:

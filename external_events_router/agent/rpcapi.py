@@ -90,8 +90,9 @@ class FastAgentAPI:
         """
         indexes: list[int] = []
         messages: list[publisher.Message] = []
+        contexts = _Contexts()
         for index, cast in enumerate(casts):
-            for body in self._bodies(cast.deliveries):
+            for body in self._bodies(cast.deliveries, contexts):
                 indexes.append(index)
                 messages.append(publisher.Message(f'{self._topic}.{cast.host}', body))
         if len(messages) == len(casts):
@@ -103,23 +104,33 @@ class FastAgentAPI:
         self._publisher.publish(messages, settle, until=until)
 
     def _bodies(
-        self, deliveries: Sequence[tuple[context.RequestContext, events.Delivery]]
+        self, deliveries: Sequence[tuple[context.RequestContext, events.Delivery]], contexts: _Contexts
     ) -> Sequence[bytes]:
         if len(deliveries) == 1 or not self._together:
             return [
-                envelope.encode(
-                    envelope.Call('deliver', '1.0', _arguments(delivery), context.on_the_wire(ctxt))
-                )
+                envelope.encode(envelope.Call('deliver', '1.0', _arguments(delivery), contexts.of(ctxt)))
                 for ctxt, delivery in deliveries
             ]
         arguments = {
             'deliveries': [
-                {**_arguments(delivery), 'context': context.on_the_wire(ctxt)}
-                for ctxt, delivery in deliveries
+                {**_arguments(delivery), 'context': contexts.of(ctxt)} for ctxt, delivery in deliveries
             ]
         }
-        first = context.on_the_wire(deliveries[0][0])
+        first = contexts.of(deliveries[0][0])
         return [envelope.encode(envelope.Call('deliver_all', '1.1', arguments, first))]
+
+
+class _Contexts:
+    """Contexts as they go over the wire: most of some casts have the same."""
+
+    def __init__(self) -> None:
+        self._last: context.RequestContext | None = None
+        self._wire: dict[str, Any] = {}
+
+    def of(self, ctxt: context.RequestContext) -> dict[str, Any]:
+        if ctxt is not self._last:
+            self._last, self._wire = ctxt, context.on_the_wire(ctxt)
+        return self._wire
 
 
 class _Gathered:

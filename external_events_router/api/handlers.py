@@ -9,11 +9,11 @@ from __future__ import annotations
 import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
-import json
 import time
 from typing import Any
 
 import falcon
+import orjson
 from oslo_log import log
 
 from external_events_router import context
@@ -105,7 +105,7 @@ class ServerExternalEvents:
             raise faults.Fault(404, 'No event of the request names a known server.')
         answers = [_answer(event, outcome.code) for event, outcome in zip(submitted, outcomes, strict=True)]
         resp.status = falcon.HTTP_200 if codes == {events.Code.DELIVERED} else falcon.HTTP_207
-        resp.data = json.dumps({'events': answers}).encode()
+        resp.data = orjson.dumps({'events': answers})
 
 
 class ProjectRoot:
@@ -156,6 +156,8 @@ def _event(submission: Mapping[str, str]) -> events.Event:
         server_uuid=server_uuid,
         tag=submission.get('tag'),
         status=submission.get('status', events.DEFAULT_STATUS),
+        # It is identified with all of its batch.
+        id='',
     )
 
 

@@ -125,10 +125,12 @@ class IdentifyTest(base.TestCase):
     def test_another_request_has_other_ids(self) -> None:
         self.assertNotEqual(self.ids(plugged()), self.ids(plugged(), request_id='req-2'))
 
-    def test_without_a_request_id_they_stay_as_they_are(self) -> None:
-        batch = [plugged(), plugged()]
-        self.assertEqual(batch, events.identify(batch, None))
-        self.assertNotEqual(batch[0].id, batch[1].id)
+    def test_without_a_request_id_they_are_random(self) -> None:
+        batch = [plugged(), plugged(), plugged('a', status='failed')]
+        identified = events.identify(batch, None)
+        self.assertEqual(6, len({event.id for event in [*batch, *identified]}))
+        for event, made in zip(batch, identified, strict=True):
+            self.assertEqual({**event.to_dict(), 'id': made.id}, made.to_dict())
 
     def test_every_member_counts(self) -> None:
         other = str(uuid.UUID(int=1))
