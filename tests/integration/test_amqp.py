@@ -101,6 +101,41 @@ class FastRoadTest(base.TestCase):
         got = self.received(endpoint, 2000)
         self.assertEqual([('req-1', {'number': number}) for number in range(2000)], got)
 
+    def test_many_threads_that_publish_more_than_the_connection_takes(self):
+        endpoint = Endpoint()
+        self.consume(endpoint)
+        publishing = self.publisher()
+        # So that there is a connection, and threads need not wait for that.
+        self.publish(publishing, self.call(thread=0, number=0))
+        told, everything = {}, threading.Semaphore(0)
+
+        def publish(thread):
+            for number in range(1, 61):
+                # NOTE: of some nobody has a queue, which shows whether each gets its own answer.
+                queue = 'nobody' if number % 3 == 0 else self.queue
+                text = 'x' * (300_000 if number % 10 == 0 else 10)
+
+                def done(_index, error, number=number):
+                    told[thread, number] = type(error)
+                    everything.release()
+
+                message = publisher.Message(queue, self.call(thread=thread, number=number, text=text))
+                publishing.publish([message], done, until=time.monotonic() + PATIENCE)
+
+        threads = [threading.Thread(target=publish, args=(thread,)) for thread in range(1, 9)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for _ in range(8 * 60):
+            self.assertTrue(everything.acquire(timeout=PATIENCE))
+        for (_thread, number), error in told.items():
+            self.assertEqual(publisher.Unroutable if number % 3 == 0 else type(None), error)
+        got = [arguments for _ctxt, arguments in self.received(endpoint, 1 + 8 * 40)]
+        for thread in range(1, 9):
+            numbers = [each['number'] for each in got if each['thread'] == thread]
+            self.assertEqual([number for number in range(1, 61) if number % 3], numbers)
+
     def test_longer_than_a_frame(self):
         endpoint = Endpoint()
         self.consume(endpoint)
