@@ -22,7 +22,10 @@ class OrderedPool:
     """Runs tasks on a bounded number of threads, in order per key.
 
     Threads are started when there is work for them and end when there was none
-    for a while, so an idle pool costs nothing.
+    for a while, so an idle pool costs nothing. To wake one costs more than a short
+    task, so one at a time is on its way, and calls the next before it begins a task
+    while others are ready: a burst of short tasks is done by the first, and one
+    that blocks delays none.
     """
 
     def __init__(
@@ -46,15 +49,19 @@ class OrderedPool:
         self._max_queued_per_key = max_queued_per_key
         self._idle_seconds = idle_seconds
         # Guards everything below. A key is in _queues while one of its tasks
-        # waits or runs, and in _ready while it waits for a thread.
+        # waits or runs, and in _ready while it waits for a thread. A thread is
+        # woken by its bell, a lock that it waits for: _idle has those of the
+        # threads that sleep, the last one on top, and _coming that of the one
+        # that was called and has not come yet. While a key is ready, a thread is
+        # coming or about to take one, or all there may be are at work.
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
         self._queues: dict[Hashable, collections.deque[Task]] = {}
         self._ready: collections.deque[Hashable] = collections.deque()
         self._queued = 0
         self._threads = 0
-        self._idle = 0
+        self._idle: list[threading.Lock] = []
+        self._coming: threading.Lock | None = None
         self._stopping = False
 
     @property
@@ -91,7 +98,8 @@ class OrderedPool:
         """
         with self._lock:
             self._stopping = True
-            self._work.notify_all()
+            while self._idle:
+                self._idle.pop().release()
             self._drained.wait_for(lambda: not self._queues, timeout)
             left = len(self._queues)
             self._ready.clear()
@@ -100,44 +108,88 @@ class OrderedPool:
             self._queued = 0
             return left
 
-    def _summon(self) -> None:
-        # A thread that was woken counts as idle until it runs, hence the
-        # comparison with all that is ready and not with none.
-        if self._idle < len(self._ready) and self._threads < self._max_threads:
-            self._threads += 1
-            threading.Thread(target=self._serve, name='events', daemon=True).start()
-        else:
-            self._work.notify()
+    # The following, but for _serve, are called with the lock held.
 
-    def _serve(self) -> None:
-        while (taken := self._take()) is not None:
+    def _summon(self) -> None:
+        """Call a thread, unless one is on its way already or there may be no more."""
+        if self._coming is not None:
+            return
+        if self._idle:
+            self._coming = self._idle.pop()
+            self._coming.release()
+        elif self._threads < self._max_threads:
+            self._start()
+
+    def _start(self) -> None:
+        bell = threading.Lock()
+        bell.acquire()
+        try:
+            threading.Thread(target=self._serve, args=(bell,), name='events', daemon=True).start()
+        except RuntimeError as exc:
+            # What is ready is for the threads there are, and tried again with the next task.
+            LOG.error('With %d threads at work another cannot be started: %s', self._threads, exc)
+            return
+        self._threads += 1
+        self._coming = bell
+
+    def _serve(self, bell: threading.Lock) -> None:
+        with self._lock:
+            self._come(bell)
+            taken = self._take(bell)
+        while taken is not None:
             key, task = taken
             try:
                 task()
             except BaseException:
                 # The thread's outermost loop: its key must not stay blocked.
                 LOG.exception('A task of the pool failed')
-            self._done(key)
+            # Else the last task lives until the next.
+            del task, taken
+            with self._lock:
+                self._end(key)
+                taken = self._take(bell)
 
-    def _take(self) -> tuple[Hashable, Task] | None:
-        with self._lock:
-            while not self._ready:
-                self._idle += 1
-                worked = not self._stopping and self._work.wait(self._idle_seconds)
-                self._idle -= 1
-                if not worked and not self._ready:
-                    self._threads -= 1
-                    return None
-            key = self._ready.popleft()
-            self._queued -= 1
-            return key, self._queues[key].popleft()
+    def _take(self, bell: threading.Lock) -> tuple[Hashable, Task] | None:
+        while not self._ready:
+            if self._stopping or not self._sleep(bell):
+                self._threads -= 1
+                return None
+        key = self._ready.popleft()
+        self._queued -= 1
+        if self._ready:
+            self._summon()
+        return key, self._queues[key].popleft()
 
-    def _done(self, key: Hashable) -> None:
-        with self._lock:
-            if self._queues[key]:
-                # At the end of the line, so that a busy key takes turns.
-                self._ready.append(key)
-                return
-            del self._queues[key]
-            if not self._queues:
-                self._drained.notify_all()
+    def _sleep(self, bell: threading.Lock) -> bool:
+        """Let go of the lock until the bell rings.
+
+        :returns: whether it rang before the thread has been idle for long enough
+        """
+        self._idle.append(bell)
+        self._lock.release()
+        try:
+            rang = bell.acquire(timeout=self._idle_seconds)
+        finally:
+            self._lock.acquire()
+        if not rang:
+            if bell in self._idle:
+                self._idle.remove(bell)
+                return False
+            # NOTE: it rang between the end of the time and now. Who rang it
+            # calls no other, so the thread must not go.
+            bell.acquire()
+        self._come(bell)
+        return True
+
+    def _come(self, bell: threading.Lock) -> None:
+        if self._coming is bell:
+            self._coming = None
+
+    def _end(self, key: Hashable) -> None:
+        if self._queues[key]:
+            # At the end of the line, so that a busy key takes turns.
+            self._ready.append(key)
+            return
+        del self._queues[key]
+        if not self._queues:
+            self._drained.notify_all()

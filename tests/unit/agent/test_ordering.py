@@ -1,5 +1,9 @@
 import collections
+import functools
+import random
 import threading
+import time
+from unittest import mock
 
 import hypothesis
 from hypothesis import strategies
@@ -7,6 +11,28 @@ from hypothesis import strategies
 from external_events_router.agent import ordering
 from tests import base
 from tests.unit.agent import helpers
+
+
+class _Meanwhile:
+    """A lock before whose first ``acquire`` something else happens."""
+
+    def __init__(self, lock, happens):
+        self._lock = lock
+        self._happens = happens
+
+    def acquire(self):
+        happens, self._happens = self._happens, lambda: None
+        happens()
+        return self._lock.acquire()
+
+    def release(self):
+        self._lock.release()
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *raised):
+        self._lock.release()
 
 
 class TestOrderedPool(base.TestCase):
@@ -54,6 +80,94 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(other.wait(helpers.PATIENCE))
         self.assertFalse(release.is_set())
 
+    def test_blocking_tasks_delay_no_other_key(self):
+        """Given at once, while one thread is on its way: each thread calls the next before it blocks."""
+        pool = self._pool(8)
+        together = threading.Barrier(8)
+        met = threading.Semaphore(0)
+
+        def meet():
+            together.wait(helpers.PATIENCE)
+            met.release()
+
+        for key in range(8):
+            pool.submit(key, meet)
+        for _ in range(8):
+            self.assertTrue(met.acquire(timeout=helpers.PATIENCE))
+
+    def test_blocking_tasks_delay_no_other_key_of_idle_threads(self):
+        pool = self._pool(8)
+        for _ in range(3):
+            together = threading.Barrier(9)
+            for key in range(8):
+                pool.submit(key, functools.partial(together.wait, helpers.PATIENCE))
+            together.wait(helpers.PATIENCE)
+            helpers.wait_until(lambda: len(pool._idle) == 8)
+
+    def test_one_thread_at_a_time_is_on_its_way(self):
+        """However much is given before it comes; it calls the next."""
+        arrive = threading.Event()
+        self.addCleanup(arrive.set)
+
+        class Late(ordering.OrderedPool):
+            def _serve(self, bell):
+                arrive.wait(helpers.PATIENCE)
+                super()._serve(bell)
+
+        pool = Late(4)
+        self.addCleanup(pool.stop, helpers.PATIENCE)
+        together = threading.Barrier(4)
+        for key in range(200):
+            pool.submit(key, lambda key=key: key < 4 and together.wait(helpers.PATIENCE))
+        self.assertEqual(1, pool.threads)
+        arrive.set()
+        self.assertEqual(0, pool.stop(helpers.PATIENCE))
+
+    def test_called_as_it_gives_up(self):
+        """A task comes when the last thread has been idle for long enough, and has not gone yet."""
+        pool = self._pool(1, idle_seconds=0)
+        done = threading.Event()
+        pool._lock = _Meanwhile(pool._lock, lambda: pool.submit('second', done.set))
+        pool.submit('first', lambda: None)
+        self.assertTrue(done.wait(helpers.PATIENCE))
+        helpers.wait_until(lambda: pool.threads == 0)
+
+    def test_no_call_is_lost(self):
+        """Threads that come and go all the time, and tasks of which each is waited for."""
+        pool = self._pool(3, idle_seconds=0.0002)
+        missed = []
+
+        def give(key):
+            pauses = random.Random(key)
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                done = threading.Event()
+                pool.submit(key, done.set)
+                if not done.wait(helpers.PATIENCE / 4):
+                    missed.append(key)
+                    return
+                time.sleep(pauses.choice((0, 0.0002, 0.0003)))
+
+        givers = [threading.Thread(target=give, args=(key,)) for key in range(5)]
+        for giver in givers:
+            giver.start()
+        for giver in givers:
+            giver.join(helpers.PATIENCE)
+        self.assertEqual([], missed)
+        helpers.wait_until(lambda: pool.threads == 0)
+        self.assertIsNone(pool._coming)
+
+    def test_a_thread_that_cannot_be_started(self):
+        pool = self._pool(2)
+        with mock.patch.object(threading.Thread, 'start', autospec=True, side_effect=RuntimeError('full')):
+            self.assertTrue(pool.submit('a', lambda: None))
+        self.assertEqual(0, pool.threads)
+        self.assertIn('another cannot be started: full', self.logs.output)
+        done = threading.Event()
+        pool.submit('b', done.set)
+        self.assertTrue(done.wait(helpers.PATIENCE))
+        self.assertEqual(0, pool.stop(helpers.PATIENCE))
+
     def test_busy_key_takes_turns(self):
         pool = self._pool(1)
         go, ran = threading.Event(), []
@@ -71,12 +185,19 @@ class TestOrderedPool(base.TestCase):
         self.addCleanup(release.set)
         for key in range(10):
             pool.submit(key, lambda: release.wait(helpers.PATIENCE))
-        self.assertEqual(3, pool.threads)
+        helpers.wait_until(lambda: pool.threads == 3)
         release.set()
         helpers.wait_until(lambda: pool.threads == 0)
         done = threading.Event()
         pool.submit('again', done.set)
         self.assertTrue(done.wait(helpers.PATIENCE))
+
+    def test_idle_threads_end_at_the_stop(self):
+        pool = self._pool(1, idle_seconds=100 * helpers.PATIENCE)
+        pool.submit('key', lambda: None)
+        helpers.wait_until(lambda: pool._idle)
+        pool.stop(helpers.PATIENCE)
+        helpers.wait_until(lambda: pool.threads == 0)
 
     def test_failing_task_does_not_block_its_key(self):
         pool = self._pool(1)
