@@ -1,16 +1,19 @@
 """Sends what became of events back to the resolver that waits for it.
 
-On a thread of its own, so that a slow broker delays no handler. Results go out
-as soon as the cast before them is through; those that come up meanwhile go
-together, as far as they are for the same resolver worker. What a result says is
-not decided here.
+One message at a time is on its way to a resolver worker; what comes up meanwhile
+for the same one goes together in the next, which is sent by whoever tells that the
+one before is through. So there is no thread here, and nothing waits where nothing
+is on its way. While the broker takes nothing, a timer runs until the next attempt.
+What a result says is not decided here.
 """
 
 from __future__ import annotations
 
-import collections
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import functools
+import itertools
 import logging
 import threading
 from typing import Protocol
@@ -19,12 +22,17 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import clock
+from external_events_router.agent import ordering
 
 LOG = logging.getLogger(__name__)
 
 #: Seconds between attempts while the broker takes nothing: the first, the longest.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+
+#: Of one cast: why it is not with the broker, or None. After ``BrokerUnavailable``
+#: it is tried again.
+Done = Callable[[Exception | None], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,15 +51,50 @@ class Receipt:
 
 
 class AckClient(Protocol):
-    """The part of ``resolver.rpcapi.AckAPI`` that is used."""
+    """What casts without waiting, as ``resolver.rpcapi.FastAckAPI`` does."""
+
+    def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
+        """Cast what hosts say of deliveries.
+
+        :param done: called once, from any thread, and perhaps before this returns
+        """
+        ...
+
+
+class BlockingClient(Protocol):
+    """What waits for the broker, as ``resolver.rpcapi.AckAPI`` does."""
 
     def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
         """Cast what hosts say of deliveries."""
         ...
 
 
+class OnThread:
+    """Makes an :class:`AckClient` of one that waits: a thread, while there is something to cast."""
+
+    def __init__(self, client: BlockingClient) -> None:
+        self._client = client
+        self._pool = ordering.OrderedPool(1, name='acks')
+
+    def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
+        """See :class:`AckClient`."""
+        self._pool.submit(reply_to, functools.partial(self._cast, reply_to, acknowledgements, done))
+
+    def _cast(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
+        error: Exception | None = None
+        try:
+            self._client.acknowledge_all(reply_to, acknowledgements)
+        except Exception as exc:
+            # Whatever it is, the acker has to hear it.
+            error = exc
+        done(error)
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class _Pending:
+    """Results of one delivery; ``number``: the lower, the longer they wait."""
+
+    number: int
     receipt: Receipt
     results: list[events.Result]
 
@@ -59,8 +102,17 @@ class _Pending:
         return events.Acknowledgement(self.receipt.delivery_id, self.receipt.host, tuple(self.results))
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Worker:
+    """What is for one resolver worker: by delivery, and what is on its way."""
+
+    reply_to: str
+    pending: dict[str, _Pending] = dataclasses.field(default_factory=dict)
+    on_its_way: Sequence[_Pending] = ()
+
+
 class Acker:
-    """The sending thread, and what it has yet to send."""
+    """What has yet to be sent, and what is on its way. Thread-safe; nothing but :meth:`flush` waits."""
 
     def __init__(
         self, client: AckClient, resolver_clock: clock.ResolverClock, *, max_results: int = 100_000
@@ -73,105 +125,160 @@ class Acker:
         self._client = client
         self._clock = resolver_clock
         self._max_results = max_results
-        # Guards everything below. What is being sent is in _sending, so that
-        # flush() sees it, and not in _pending, so that more can gather there.
-        self._changed = threading.Condition()
-        self._pending: collections.OrderedDict[tuple[str, str], _Pending] = collections.OrderedDict()
+        self._numbers = itertools.count()
+        # Guards everything below. No cast is begun while it is held, because
+        # its end may be told at once. Workers are there while there is
+        # something for them, so that flush() sees when all is sent.
+        self._lock = threading.Lock()
+        self._all_sent = threading.Condition(self._lock)
+        self._workers: dict[str, _Worker] = {}
         self._waiting = 0
-        self._sending: list[_Pending] = []
         self._pause = FIRST_PAUSE
+        self._timer: threading.Timer | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._serve, name='acks', daemon=True)
-
-    def start(self) -> None:
-        """Start to send."""
-        self._thread.start()
 
     def add(self, receipt: Receipt, result: events.Result) -> None:
-        """Have a result sent; returns at once."""
-        with self._changed:
-            self._put(receipt, [result], first=False)
-            self._changed.notify_all()
+        """Have a result sent, with the next :meth:`send`, which has to follow soon."""
+        with self._lock:
+            worker = self._workers.get(receipt.reply_to)
+            if worker is None:
+                worker = self._workers[receipt.reply_to] = _Worker(receipt.reply_to)
+            pending = worker.pending.get(receipt.delivery_id)
+            if pending is None:
+                worker.pending[receipt.delivery_id] = _Pending(next(self._numbers), receipt, [result])
+            else:
+                pending.results.append(result)
+            self._waiting += 1
+            if self._waiting > self._max_results:
+                self._make_room()
+
+    def send(self) -> None:
+        """Send what was added, except to who has something on its way: that goes when this is through."""
+        if not self._waiting:
+            return
+        with self._lock:
+            ready = [worker for worker in self._workers.values() if self._load(worker)]
+        for worker in ready:
+            self._cast(worker)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is sent that was added.
 
         :returns: whether it was, in time
         """
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
+        self.send()
+        with self._lock:
+            return self._all_sent.wait_for(lambda: not self._workers, timeout)
 
     def stop(self, timeout: float) -> None:
         """Send what there is as far as the time allows, and end."""
         self.flush(timeout)
-        with self._changed:
+        with self._lock:
             self._stopping = True
+            if self._timer is not None:
+                self._timer.cancel()
             if self._waiting:
                 LOG.warning('%d results were not acknowledged before the end', self._waiting)
-            self._changed.notify_all()
 
-    def _put(self, receipt: Receipt, results: list[events.Result], *, first: bool) -> None:
-        key = (receipt.reply_to, receipt.delivery_id)
-        pending = self._pending.setdefault(key, _Pending(receipt, []))
-        pending.results[0 if first else len(pending.results) : 0 if first else None] = results
-        self._waiting += len(results)
-        while self._waiting > self._max_results:
-            _key, dropped = self._pending.popitem(last=False)
-            self._drop(dropped, 'too many wait')
-
-    def _serve(self) -> None:
-        while (taken := self._take()) is not None:
-            by_worker: dict[str, list[_Pending]] = {}
-            for pending in taken:
-                by_worker.setdefault(pending.receipt.reply_to, []).append(pending)
-            for reply_to, for_worker in by_worker.items():
-                self._sent(for_worker, self._send(reply_to, for_worker))
-
-    def _send(self, reply_to: str, for_worker: Sequence[_Pending]) -> exceptions.BrokerUnavailable | None:
-        try:
-            self._client.acknowledge_all(reply_to, [pending.said() for pending in for_worker])
-        except exceptions.BrokerUnavailable as exc:
-            return exc
-        except Exception:
-            # The thread's outermost loop: what is for other workers goes on.
-            LOG.exception('%d deliveries cannot be acknowledged', len(for_worker))
-        return None
-
-    def _take(self) -> Sequence[_Pending] | None:
-        """All there is: what comes up while it is sent goes together next."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._stopping)
-            if self._stopping:
-                return None
-            self._sending = list(self._pending.values())
-            self._pending.clear()
-            self._waiting = 0
-            return tuple(self._sending)
-
-    def _sent(self, for_worker: Sequence[_Pending], error: Exception | None) -> None:
-        with self._changed:
-            for pending in for_worker:
-                self._sending.remove(pending)
-            if error is None:
-                self._pause = FIRST_PAUSE
-                self._changed.notify_all()
+    def _cast(self, worker: _Worker) -> None:
+        """Cast what is loaded, and what gathers meanwhile."""
+        loaded = True
+        while loaded:
+            said = [pending.said() for pending in worker.on_its_way]
+            try:
+                self._client.begin(worker.reply_to, said, functools.partial(self._done, worker))
+            except Exception as exc:
+                # Whatever it is, what is for other workers and what comes goes on.
+                loaded = self._settle(worker, exc)
+            else:
                 return
-            for pending in reversed(for_worker):
-                if self._clock.left(pending.receipt.deadline) <= 0:
-                    self._waiting += len(pending.results)
-                    self._drop(pending, str(error))
-                else:
-                    self._put(pending.receipt, pending.results, first=True)
-            self._changed.notify_all()
-            # The broker is one for all deliveries, so all wait.
-            self._changed.wait_for(lambda: self._stopping, self._pause)
+
+    def _done(self, worker: _Worker, error: Exception | None) -> None:
+        if self._settle(worker, error):
+            self._cast(worker)
+
+    def _settle(self, worker: _Worker, error: Exception | None) -> bool:
+        """What was on its way is through, or not.
+
+        :returns: whether there is more to cast to the worker, which is loaded now
+        """
+        if error is not None and not isinstance(error, exceptions.BrokerUnavailable):
+            LOG.error('%d deliveries cannot be acknowledged', len(worker.on_its_way), exc_info=error)
+        with self._lock:
+            sent, worker.on_its_way = worker.on_its_way, ()
+            if isinstance(error, exceptions.BrokerUnavailable):
+                self._put_back(worker, sent, error)
+                self._rest()
+            else:
+                self._pause = FIRST_PAUSE
+            self._forget(worker)
+            return self._load(worker)
+
+    # The following, but for _resume, are called with the lock held.
+
+    def _load(self, worker: _Worker) -> bool:
+        """Take what gathered for a worker as the next on its way: all there is goes together.
+
+        :returns: whether there is any, and it may go now
+        """
+        if worker.on_its_way or not worker.pending or self._timer is not None or self._stopping:
+            return False
+        worker.on_its_way = tuple(worker.pending.values())
+        worker.pending.clear()
+        self._waiting -= sum(len(pending.results) for pending in worker.on_its_way)
+        return True
+
+    def _put_back(self, worker: _Worker, sent: Sequence[_Pending], error: Exception) -> None:
+        """In front of what came meanwhile; but what is late by now is dropped."""
+        later, worker.pending = worker.pending, {}
+        for pending in sent:
+            if self._clock.left(pending.receipt.deadline) <= 0:
+                _warn_dropped(pending, str(error))
+                continue
+            self._waiting += len(pending.results)
+            if (more := later.pop(pending.receipt.delivery_id, None)) is not None:
+                pending.results += more.results
+            worker.pending[pending.receipt.delivery_id] = pending
+        worker.pending.update(later)
+        self._make_room()
+
+    def _rest(self) -> None:
+        """Send nothing for a while: the broker is one for all workers."""
+        if self._timer is None and not self._stopping:
+            timer = threading.Timer(self._pause, self._resume)
+            timer.daemon = True
+            timer.start()
+            self._timer = timer
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
-    def _drop(self, pending: _Pending, reason: str) -> None:
-        self._waiting -= len(pending.results)
-        LOG.warning(
-            'Delivery %s: %d results are not acknowledged: %s',
-            pending.receipt.delivery_id,
-            len(pending.results),
-            reason,
-        )
+    def _resume(self) -> None:
+        with self._lock:
+            self._timer = None
+        self.send()
+
+    def _make_room(self) -> None:
+        while self._waiting > self._max_results:
+            worker = min(
+                (each for each in self._workers.values() if each.pending),
+                key=lambda each: next(iter(each.pending.values())).number,
+            )
+            dropped = worker.pending.pop(next(iter(worker.pending)))
+            self._waiting -= len(dropped.results)
+            _warn_dropped(dropped, 'too many wait')
+            self._forget(worker)
+
+    def _forget(self, worker: _Worker) -> None:
+        """Unless there is something for it."""
+        if not worker.pending and not worker.on_its_way:
+            self._workers.pop(worker.reply_to, None)
+            if not self._workers:
+                self._all_sent.notify_all()
+
+
+def _warn_dropped(pending: _Pending, reason: str) -> None:
+    LOG.warning(
+        'Delivery %s: %d results are not acknowledged: %s',
+        pending.receipt.delivery_id,
+        len(pending.results),
+        reason,
+    )

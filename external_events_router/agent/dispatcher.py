@@ -72,8 +72,11 @@ class Dispatcher:
             tally.count(_LATE, len(delivery.events))
             return
         receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
-        for event in delivery.events:
-            self._admit(event, receipt, tally)
+        answered = [self._admit(event, receipt, tally) for event in delivery.events]
+        # NOTE: the pool has the rest sent when it comes to its end. Not from
+        # here too, or what goes together there would go one by one.
+        if any(answered):
+            self._results.send()
 
     def drain(self, timeout: float) -> int:
         """Wait for the handlers of what was received.
@@ -84,20 +87,24 @@ class Dispatcher:
             self._drained.wait_for(lambda: not self._in_hand, timeout)
             return self._in_hand
 
-    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> None:
+    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
+        """Take an event.
+
+        :returns: whether its result is known already, and at the acker
+        """
         begun = self._memory.begin(event.id, receipt)
         if begun is not True:
             LOG.debug('Event %s (%s) came again', event.id, event.name)
-            if isinstance(begun, events.Result):
+            if begun:
                 self._results.add(receipt, begun)
             tally.count(_REPEATED)
-            return
+            return bool(begun)
         waited = self._waiting.deliver(event)
-        handling = self._handling.of(event.name)
-        if waited and not handling:
+        if waited and not self._handling.of(event.name):
             self._finish(events.Result(event.id, events.Verdict.HANDLED), tally)
-        else:
-            self._enqueue(event, receipt, tally, waited=waited)
+            return True
+        self._enqueue(event, receipt, tally, waited=waited)
+        return False
 
     def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
         self._took(1)

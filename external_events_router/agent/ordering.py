@@ -17,6 +17,9 @@ LOG = logging.getLogger(__name__)
 
 Task = Callable[[], None]
 
+#: In place of a key: what comes after tasks have ended.
+_LOOSE_END = object()
+
 
 class OrderedPool:
     """Runs tasks on a bounded number of threads, in order per key.
@@ -35,6 +38,8 @@ class OrderedPool:
         max_queued: int = 100_000,
         max_queued_per_key: int = 1_000,
         idle_seconds: float = 10.0,
+        afterwards: Callable[[], None] | None = None,
+        name: str = 'events',
     ) -> None:
         """Make a pool; it starts by itself with the first task.
 
@@ -43,11 +48,16 @@ class OrderedPool:
         :param max_queued_per_key: of which one key may have, so that a task
             that hangs cannot use up the room of the others
         :param idle_seconds: how long a thread waits for work before it ends
+        :param afterwards: called soon after tasks have ended, once for all that
+            have by then; no task delays it. It has to be quick
+        :param name: of the threads
         """
         self._max_threads = threads
         self._max_queued = max_queued
         self._max_queued_per_key = max_queued_per_key
         self._idle_seconds = idle_seconds
+        self._afterwards = afterwards
+        self._name = name
         # Guards everything below. A key is in _queues while one of its tasks
         # waits or runs, and in _ready while it waits for a thread. A thread is
         # woken by its bell, a lock that it waits for: _idle has those of the
@@ -62,6 +72,8 @@ class OrderedPool:
         self._threads = 0
         self._idle: list[threading.Lock] = []
         self._coming: threading.Lock | None = None
+        # Whether a task has ended since the last call of what comes afterwards.
+        self._loose_end = False
         self._stopping = False
 
     @property
@@ -108,23 +120,26 @@ class OrderedPool:
             self._queued = 0
             return left
 
-    # The following, but for _serve, are called with the lock held.
+    # The following, but for _serve and _tie_up, are called with the lock held.
 
-    def _summon(self) -> None:
-        """Call a thread, unless one is on its way already or there may be no more."""
-        if self._coming is not None:
-            return
-        if self._idle:
-            self._coming = self._idle.pop()
-            self._coming.release()
-        elif self._threads < self._max_threads:
-            self._start()
+    def _summon(self) -> bool:
+        """Call a thread, unless one is on its way already or there may be no more.
+
+        :returns: whether one is on its way
+        """
+        if self._coming is None:
+            if self._idle:
+                self._coming = self._idle.pop()
+                self._coming.release()
+            elif self._threads < self._max_threads:
+                self._start()
+        return self._coming is not None
 
     def _start(self) -> None:
         bell = threading.Lock()
         bell.acquire()
         try:
-            threading.Thread(target=self._serve, args=(bell,), name='events', daemon=True).start()
+            threading.Thread(target=self._serve, args=(bell,), name=self._name, daemon=True).start()
         except RuntimeError as exc:
             # What is ready is for the threads there are, and tried again with the next task.
             LOG.error('With %d threads at work another cannot be started: %s', self._threads, exc)
@@ -135,7 +150,7 @@ class OrderedPool:
     def _serve(self, bell: threading.Lock) -> None:
         with self._lock:
             self._come(bell)
-            taken = self._take(bell)
+            taken = self._take(bell, came=True)
         while taken is not None:
             key, task = taken
             try:
@@ -147,18 +162,33 @@ class OrderedPool:
             del task, taken
             with self._lock:
                 self._end(key)
-                taken = self._take(bell)
+                taken = self._take(bell, came=False)
 
-    def _take(self, bell: threading.Lock) -> tuple[Hashable, Task] | None:
-        while not self._ready:
+    def _take(self, bell: threading.Lock, *, came: bool) -> tuple[Hashable, Task] | None:
+        """The next task, or what comes afterwards; None: the thread has to end.
+
+        :param came: the thread has just been called
+        """
+        while True:
+            # NOTE: who goes on with a task leaves it to who comes, because more
+            # may end by then, but only if somebody does: the task may block.
+            if self._loose_end and (came or not self._ready or not self._summon()):
+                self._loose_end = False
+                return _LOOSE_END, self._tie_up
+            if self._ready:
+                key = self._ready.popleft()
+                self._queued -= 1
+                if self._ready:
+                    self._summon()
+                return key, self._queues[key].popleft()
             if self._stopping or not self._sleep(bell):
                 self._threads -= 1
                 return None
-        key = self._ready.popleft()
-        self._queued -= 1
-        if self._ready:
-            self._summon()
-        return key, self._queues[key].popleft()
+            came = True
+
+    def _tie_up(self) -> None:
+        if self._afterwards is not None:
+            self._afterwards()
 
     def _sleep(self, bell: threading.Lock) -> bool:
         """Let go of the lock until the bell rings.
@@ -186,6 +216,9 @@ class OrderedPool:
             self._coming = None
 
     def _end(self, key: Hashable) -> None:
+        if key is _LOOSE_END:
+            return
+        self._loose_end = self._afterwards is not None
         if self._queues[key]:
             # At the end of the line, so that a busy key takes turns.
             self._ready.append(key)

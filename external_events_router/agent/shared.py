@@ -1,7 +1,7 @@
 """What the agents of one process have in common, whatever the number of their hosts.
 
-The threads that handle events, the one that acknowledges, the one that reports,
-and the resolver's time. What is one host's own is in ``service``.
+The threads that handle events, what acknowledges, the thread that reports, and the
+resolver's time. What is one host's own is in ``service``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Shared:
         *,
         workers: int = 64,
         report_interval: float = 60.0,
-        acks: acker.AckClient | None = None,
+        acks: acker.BlockingClient | None = None,
         host_map: rpcapi.HostMapAPI | None = None,
         broker: brokers.Broker | None = None,
         ack_version: str | None = None,
@@ -57,10 +57,9 @@ class Shared:
             self._publisher = publisher.Publisher(broker, name='acknowledgements')
             self._consumer = consumer.Consumer(broker, name='casts')
             self.ear = functools.partial(listening.FastEar, self._consumer)
-            acks = acks or rpcapi.FastAckAPI(self._publisher, version_cap=ack_version)
         self.clock = clock.ResolverClock()
-        self.pool = ordering.OrderedPool(workers)
-        self.acker = acker.Acker(acks or rpcapi.AckAPI(transport, version_cap=ack_version), self.clock)
+        self.acker = acker.Acker(self._casts(transport, acks, ack_version), self.clock)
+        self.pool = ordering.OrderedPool(workers, afterwards=self.acker.send)
         self.reporter = reporter.Reporter(
             host_map or rpcapi.HostMapAPI(transport), self.clock, interval=report_interval
         )
@@ -82,7 +81,6 @@ class Shared:
         if self._publisher is not None and self._consumer is not None:
             self._publisher.start()
             self._consumer.start()
-        self.acker.start()
         self.reporter.start()
 
     def stop(self, timeout: float) -> None:
@@ -97,3 +95,10 @@ class Shared:
         if self._publisher is not None and self._consumer is not None:
             self._consumer.stop(STOP_TIMEOUT)
             self._publisher.stop(STOP_TIMEOUT)
+
+    def _casts(
+        self, transport: oslo_messaging.RPCTransport, acks: acker.BlockingClient | None, version: str | None
+    ) -> acker.AckClient:
+        if acks is None and self._publisher is not None:
+            return rpcapi.FastAckAPI(self._publisher, version_cap=version)
+        return acker.OnThread(acks or rpcapi.AckAPI(transport, version_cap=version))

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
-import threading
 import time
 from typing import Any
 
@@ -35,7 +34,7 @@ PEER_NAMESPACE = 'peers'
 #: Seconds. How long a caller of the host map waits for the answer.
 HOST_MAP_TIMEOUT = 10.0
 
-#: Seconds. How long an agent waits for the broker to take an acknowledgement.
+#: Seconds for which an acknowledgement may wait until it is sent to the broker.
 ACK_TIMEOUT = 5.0
 
 #: Seconds without a sign of life after which a resolver counts as dead. It
@@ -133,8 +132,17 @@ class FastAckAPI:
         self._publisher = publishing
         self._version = version_cap or AckAPI.VERSION
 
-    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
-        """See :meth:`AckAPI.acknowledge_all`."""
+    def begin(
+        self,
+        reply_to: str,
+        acknowledgements: Sequence[events.Acknowledgement],
+        done: Callable[[exceptions.RouterError | None], None],
+    ) -> None:
+        """Cast as :meth:`AckAPI.acknowledge_all` does, but do not wait.
+
+        :param done: called once, mostly from another thread, when the broker has
+            the message, or all, or with why it has not; has to be quick
+        """
         messages = [
             publisher.Message(
                 f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
@@ -143,22 +151,27 @@ class FastAckAPI:
                 acknowledgements, functools.partial(rpc.version_includes, self._version)
             )
         ]
-        confirmed = threading.Semaphore(0)
-        problems: list[exceptions.RouterError] = []
+        self._publisher.publish(
+            messages, _AllOf(len(messages), done).settle, until=time.monotonic() + ACK_TIMEOUT
+        )
 
-        def done(_number: int, error: exceptions.RouterError | None) -> None:
-            # NOTE: a worker that is no more waits for nothing.
-            if error is not None and not isinstance(error, publisher.Unroutable):
-                problems.append(error)
-            confirmed.release()
 
-        until = time.monotonic() + ACK_TIMEOUT
-        self._publisher.publish(messages, done, until=until)
-        for _message in messages:
-            if not confirmed.acquire(timeout=max(0.0, until - time.monotonic())):
-                raise exceptions.BrokerUnavailable(reason='not confirmed in time')
-        if problems:
-            raise problems[0]
+class _AllOf:
+    """Messages that are done together, with the first error of any."""
+
+    def __init__(self, number: int, done: Callable[[exceptions.RouterError | None], None]) -> None:
+        self._left = number
+        self._done = done
+        self._error: exceptions.RouterError | None = None
+
+    def settle(self, _number: int, error: exceptions.RouterError | None) -> None:
+        """One is done; always called from the same thread, or before any other."""
+        # NOTE: a worker that is no more waits for nothing.
+        if not isinstance(error, publisher.Unroutable):
+            self._error = self._error or error
+        self._left -= 1
+        if not self._left:
+            self._done(self._error)
 
 
 def _ack_calls(

@@ -110,10 +110,9 @@ class Acks:
 
 
 def make_acker(acks: Acks, **kwargs: Any) -> acker.Acker:
-    """A started acker."""
-    made = acker.Acker(acks, kwargs.pop('resolver_clock', None) or clock.ResolverClock(), **kwargs)
-    made.start()
-    return made
+    """An acker that casts on a thread."""
+    resolver_clock = kwargs.pop('resolver_clock', None) or clock.ResolverClock()
+    return acker.Acker(acker.OnThread(acks), resolver_clock, **kwargs)
 
 
 class Resolver(fixtures.Fixture):

@@ -1,6 +1,12 @@
+import collections
 import threading
+from unittest import mock
+
+import fixtures
 
 from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.agent import acker as ackers
 from external_events_router.agent import clock
 from tests import base
 from tests.unit.agent import helpers
@@ -8,6 +14,46 @@ from tests.unit.agent import helpers
 
 def result(event_id):
     return events.Result(event_id, events.Verdict.HANDLED)
+
+
+class Casts:
+    """A client of which the test says when a cast is done."""
+
+    def __init__(self):
+        self.casts = []
+        self.threads = []
+        self.done = []
+        #: What is told at once, before the cast returns.
+        self.at_once = []
+
+    def begin(self, reply_to, acknowledgements, done):
+        said = [
+            (each.delivery_id, ''.join(one.event_id for one in each.results)) for each in acknowledgements
+        ]
+        self.casts.append((reply_to, *said))
+        self.threads.append(threading.current_thread())
+        if self.at_once:
+            done(self.at_once.pop(0))
+        else:
+            self.done.append(done)
+
+
+class Timers(fixtures.Fixture):
+    """In place of ``threading.Timer``: they run when the test says so."""
+
+    def _setUp(self):
+        self.pauses = []
+        self.useFixture(fixtures.MonkeyPatch('threading.Timer', self._make))
+
+    def _make(self, seconds, function):
+        self.pauses.append(seconds)
+        self.end = function
+        self.timer = mock.create_autospec(threading.Thread, instance=True)
+        self.timer.cancel = mock.Mock()
+        return self.timer
+
+
+AWAY = exceptions.BrokerUnavailable(reason='away')
 
 
 class TestAcker(base.TestCase):
@@ -21,20 +67,24 @@ class TestAcker(base.TestCase):
         self.addCleanup(made.stop, 0)
         return made
 
+    def _send(self, acker, receipt, sent):
+        acker.add(receipt, sent)
+        acker.send()
+
     def test_at_once(self):
         acker = self._acker()
-        acker.add(helpers.receipt('d'), result('a'))
+        self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([('d', [result('a')])], self.acks.casts)
 
     def test_what_comes_meanwhile_goes_together(self):
         acker = self._acker()
         self.acks.open.clear()
-        acker.add(helpers.receipt('d'), result('a'))
+        self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
-        acker.add(helpers.receipt('d'), result('b'))
-        acker.add(helpers.receipt('other'), result('c'))
-        acker.add(helpers.receipt('d'), result('d'))
+        self._send(acker, helpers.receipt('d'), result('b'))
+        self._send(acker, helpers.receipt('other'), result('c'))
+        self._send(acker, helpers.receipt('d'), result('d'))
         self.assertFalse(acker.flush(0))
         self.acks.open.set()
         self.assertTrue(acker.flush(helpers.PATIENCE))
@@ -45,9 +95,9 @@ class TestAcker(base.TestCase):
         acker = self._acker()
         self.acks.failures = 2
         self.acks.open.clear()
-        acker.add(helpers.receipt('d'), result('a'))
+        self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
-        acker.add(helpers.receipt('d'), result('b'))
+        self._send(acker, helpers.receipt('d'), result('b'))
         self.acks.open.set()
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('a'), result('b')], self.acks.results())
@@ -59,22 +109,22 @@ class TestAcker(base.TestCase):
         time.now = late.deadline + 1
         acker = self._acker(resolver_clock=resolver_clock)
         self.acks.failures = 1
-        acker.add(late, result('a'))
+        self._send(acker, late, result('a'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([], self.acks.casts)
         self.assertIn('Delivery late: 1 results are not acknowledged', self.logs.output)
         # Nobody knows better than the resolver whether a late one is of use.
-        acker.add(late, result('b'))
+        self._send(acker, late, result('b'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('b')], self.acks.results())
 
     def test_bounded(self):
         acker = self._acker(max_results=2)
         self.acks.open.clear()
-        acker.add(helpers.receipt('d'), result('a'))
+        self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
         for name in 'bcd':
-            acker.add(helpers.receipt(name), result(name))
+            self._send(acker, helpers.receipt(name), result(name))
         self.acks.open.set()
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('a'), result('c'), result('d')], self.acks.results())
@@ -84,11 +134,11 @@ class TestAcker(base.TestCase):
         acker = self._acker()
         taken = self.acks.acknowledge_all
         self.acks.acknowledge_all = None
-        acker.add(helpers.receipt('bad'), result('a'))
+        self._send(acker, helpers.receipt('bad'), result('a'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertIn('1 deliveries cannot be acknowledged', self.logs.output)
         self.acks.acknowledge_all = taken
-        acker.add(helpers.receipt('good'), result('b'))
+        self._send(acker, helpers.receipt('good'), result('b'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([('good', [result('b')])], self.acks.casts)
 
@@ -99,7 +149,7 @@ class TestAcker(base.TestCase):
 
         def add():
             for number in range(1000):
-                acker.add(helpers.receipt(str(number % 7)), result(str(number)))
+                self._send(acker, helpers.receipt(str(number % 7)), result(str(number)))
             done.set()
 
         threading.Thread(target=add, daemon=True).start()
@@ -109,8 +159,196 @@ class TestAcker(base.TestCase):
     def test_stop_is_bounded(self):
         acker = self._acker()
         self.acks.open.clear()
-        acker.add(helpers.receipt('d'), result('a'))
+        self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
-        acker.add(helpers.receipt('d'), result('b'))
+        self._send(acker, helpers.receipt('d'), result('b'))
         acker.stop(0.01)
         self.assertIn('1 results were not acknowledged before the end', self.logs.output)
+
+
+class TestWithoutThread(base.TestCase):
+    """Over a client that does not wait."""
+
+    def setUp(self):
+        super().setUp()
+        self.client = Casts()
+        self.timers = self.useFixture(Timers())
+        self.time = helpers.Time()
+        self.acker = self._acker()
+
+    def _acker(self, **kwargs):
+        return ackers.Acker(self.client, clock.ResolverClock(wall=self.time), **kwargs)
+
+    def _add(self, *added, reply_to='worker', seconds=60):
+        """Add results, each given by the letters of its delivery and its event."""
+        for delivery_id, event_id in added:
+            receipt = ackers.Receipt(None, 'host-a', delivery_id, reply_to, self.time.now + seconds)
+            self.acker.add(receipt, result(event_id))
+
+    def _send(self, *added, **kwargs):
+        self._add(*added, **kwargs)
+        self.acker.send()
+
+    def _tell(self, error=None):
+        self.client.done.pop(0)(error)
+
+    def test_sent_by_who_says_so(self):
+        threads = threading.active_count()
+        self._add('d1', 'e2', 'd3')
+        self.assertEqual([], self.client.casts)
+        self.acker.send()
+        self.assertEqual([('worker', ('d', '13'), ('e', '2'))], self.client.casts)
+        self.assertEqual([threading.current_thread()], self.client.threads)
+        self.assertEqual(threads, threading.active_count())
+        self.assertFalse(self.acker.flush(0))
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_flush_sends(self):
+        self._add('d1')
+        self.assertFalse(self.acker.flush(0))
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_one_on_its_way_to_each_worker(self):
+        self._send('d1')
+        self._send('d2')
+        self._send('e3')
+        self._send('f4', reply_to='other')
+        self.assertEqual([('worker', ('d', '1')), ('other', ('f', '4'))], self.client.casts)
+        self._tell()
+        self.assertEqual(('worker', ('d', '2'), ('e', '3')), self.client.casts[-1])
+        self._tell()
+        self._tell()
+        self.assertEqual(3, len(self.client.casts))
+        self.assertTrue(self.acker.flush(0))
+
+    def test_who_tells_that_one_is_through_sends_the_next(self):
+        self._send('d1')
+        self._send('d2')
+        thread = threading.Thread(target=self._tell)
+        thread.start()
+        thread.join(helpers.PATIENCE)
+        self.assertIs(thread, self.client.threads[-1])
+
+    def test_what_failed_goes_in_front_of_what_came_meanwhile(self):
+        self._send('d1', 'e2')
+        self._send('f3', 'd4')
+        self._tell(AWAY)
+        self.assertEqual(1, len(self.client.casts))
+        self.timers.end()
+        self.assertEqual(('worker', ('d', '14'), ('e', '2'), ('f', '3')), self.client.casts[-1])
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_pauses(self):
+        self._send('d1')
+        for number in range(1, 9):
+            self._tell(AWAY)
+            self.assertEqual(number, len(self.client.casts))
+            self.timers.end()
+        self.assertEqual([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0], self.timers.pauses)
+        self._tell()
+        self._send('d2')
+        self._tell(AWAY)
+        self.assertEqual(0.05, self.timers.pauses[-1])
+
+    def test_the_broker_is_one_for_all_workers(self):
+        self._send('d1')
+        self._send('e2', reply_to='other')
+        self._tell(AWAY)
+        self._send('f3', reply_to='third')
+        self._tell(AWAY)
+        self.assertEqual((2, [0.05]), (len(self.client.casts), self.timers.pauses))
+        self.timers.end()
+        self.assertEqual({'worker', 'other', 'third'}, {reply_to for reply_to, *_ in self.client.casts[2:]})
+
+    def test_failures_told_at_once(self):
+        self.client.at_once = [AWAY] * 3
+        self._send('d1')
+        self.timers.end()
+        self.timers.end()
+        self.assertEqual([('worker', ('d', '1'))] * 3, self.client.casts)
+        self.assertFalse(self.acker.flush(0))
+        self.timers.end()
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_surprise_told_at_once(self):
+        with mock.patch.object(self.client, 'begin', autospec=True, side_effect=ZeroDivisionError):
+            self._send('d1')
+        self.assertIn('1 deliveries cannot be acknowledged', self.logs.output)
+        self.assertTrue(self.acker.flush(0))
+        self._send('d2')
+        self.assertEqual([('worker', ('d', '2'))], self.client.casts)
+
+    def test_what_failed_is_the_oldest_without_room(self):
+        self.acker = self._acker(max_results=2)
+        self._send('d1')
+        self._send('e2', 'f3')
+        self._tell(AWAY)
+        self.assertIn('Delivery d: 1 results are not acknowledged: too many wait', self.logs.output)
+        self.timers.end()
+        self.assertEqual(('worker', ('e', '2'), ('f', '3')), self.client.casts[-1])
+
+    def test_without_room_the_oldest_of_all_workers_go(self):
+        self.acker = self._acker(max_results=2)
+        self._send('d1')
+        self._tell(AWAY)
+        self._send('e2', reply_to='other')
+        self._send('f3')
+        self.timers.end()
+        self.assertCountEqual([('other', ('e', '2')), ('worker', ('f', '3'))], self.client.casts[1:])
+        self._tell()
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_late_ones_alone_are_dropped(self):
+        self._send('d1', seconds=5)
+        self._add('e2', seconds=60)
+        self.time.now += 10
+        self._tell(AWAY)
+        self.assertIn('Delivery d: 1 results are not acknowledged: ', self.logs.output)
+        self.timers.end()
+        self.assertEqual(('worker', ('e', '2')), self.client.casts[-1])
+        self._tell()
+        self.assertTrue(self.acker.flush(0))
+
+    def test_stop_ends_a_pause(self):
+        self._send('d1')
+        self._tell(AWAY)
+        self.acker.stop(0)
+        self.timers.timer.cancel.assert_called_once_with()
+        self.assertIn('1 results were not acknowledged before the end', self.logs.output)
+        self.timers.end()
+        self.assertEqual(1, len(self.client.casts))
+
+    def test_nothing_is_lost_or_sent_twice(self):
+        """Added on many threads, and told on another."""
+        told = threading.Thread(target=self._tell_all, daemon=True)
+        told.start()
+        adding = [threading.Thread(target=self._add_many, args=(name,)) for name in 'abcd']
+        for thread in adding:
+            thread.start()
+        for thread in adding:
+            thread.join(helpers.PATIENCE)
+        self.assertTrue(self.acker.flush(helpers.PATIENCE))
+        self.client.done.append(None)
+        told.join(helpers.PATIENCE)
+        sent = collections.defaultdict(str)
+        for _reply_to, *said in self.client.casts:
+            for delivery_id, letters in said:
+                sent[delivery_id] += letters
+        self.assertEqual(dict.fromkeys('abcd', 'x' * 500), sent)
+
+    def _add_many(self, name):
+        for _ in range(500):
+            self._send((name, 'x'), reply_to=f'worker-{name < "c"}')
+
+    def _tell_all(self):
+        while True:
+            helpers.wait_until(lambda: self.client.done)
+            done = self.client.done.pop(0)
+            if done is None:
+                return
+            done(None)

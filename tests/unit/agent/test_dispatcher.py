@@ -39,7 +39,7 @@ class Host:
         self.acks = helpers.Acks()
         self.clock = clock.ResolverClock()
         self.acker = helpers.make_acker(self.acks, resolver_clock=self.clock)
-        self.pool = ordering.OrderedPool(threads, **pool)
+        self.pool = ordering.OrderedPool(threads, afterwards=self.acker.send, **pool)
         self.waiters = waiters.Waiters()
         self.handlers = handlers.Handlers()
         self.ctxt = context.for_service()
@@ -210,6 +210,16 @@ class TestDispatcher(base.TestCase):
             self.assertEqual({}, expected.arrived)
         self.assertEqual([first.id, second.id], [delivery_id for delivery_id, _results in host.acks.casts])
         self.assertEqual([event], self.called)
+
+    def test_what_needs_no_handler_is_acknowledged_at_once(self):
+        """Though no task of the pool ends after it."""
+        host = self._host()
+        event = helpers.event()
+        with host.waiters.expect(helpers.SERVER, [('network-changed', None)]):
+            host.receive(event)
+        for number in (1, 2):
+            helpers.wait_until(lambda number=number: len(host.acks.casts) == number)
+            host.receive(event)
 
     def test_repeated_in_progress_acknowledges_both(self):
         host = self._host()

@@ -199,6 +199,84 @@ class TestOrderedPool(base.TestCase):
         pool.stop(helpers.PATIENCE)
         helpers.wait_until(lambda: pool.threads == 0)
 
+    def test_afterwards_by_who_finds_no_other(self):
+        """Once for all that have ended, while no other can come."""
+        calls, ended = [], []
+        all_called = threading.Event()
+
+        def afterwards():
+            calls.append(list(ended))
+            if len(ended) == 50:
+                all_called.set()
+
+        arrive, running = threading.Event(), threading.Event()
+        self.addCleanup(arrive.set)
+
+        class Late(ordering.OrderedPool):
+            def _serve(self, bell):
+                if running.is_set():
+                    arrive.wait(helpers.PATIENCE)
+                running.set()
+                super()._serve(bell)
+
+        pool = Late(2, afterwards=afterwards)
+        self.addCleanup(pool.stop, helpers.PATIENCE)
+        given = threading.Event()
+        pool.submit('first', lambda: given.wait(helpers.PATIENCE))
+        self.assertTrue(running.wait(helpers.PATIENCE))
+        for key in range(50):
+            pool.submit(key, functools.partial(ended.append, key))
+        given.set()
+        self.assertTrue(all_called.wait(helpers.PATIENCE))
+        self.assertEqual([list(range(50))], calls)
+
+    def test_no_task_delays_what_comes_afterwards(self):
+        for threads in (1, 2):
+            pool = self._pool(threads, afterwards=(called := threading.Event()).set)
+            release, entered = threading.Event(), threading.Event()
+            self.addCleanup(release.set)
+            go = threading.Event()
+
+            def block(entered=entered, release=release):
+                entered.set()
+                release.wait(10 * helpers.PATIENCE)
+
+            pool.submit('key', functools.partial(go.wait, helpers.PATIENCE))
+            pool.submit('key', block)
+            go.set()
+            self.assertTrue(entered.wait(helpers.PATIENCE))
+            self.assertTrue(called.wait(helpers.PATIENCE))
+            release.set()
+
+    def test_who_comes_sees_to_what_comes_afterwards_before_a_task(self):
+        called, block = threading.Event(), threading.Event()
+        self.addCleanup(block.set)
+        may_come = threading.Semaphore(2)
+
+        class Late(ordering.OrderedPool):
+            def _serve(self, bell):
+                may_come.acquire(timeout=10 * helpers.PATIENCE)
+                super()._serve(bell)
+
+        pool = Late(3, afterwards=called.set)
+        self.addCleanup(pool.stop, helpers.PATIENCE)
+        self.addCleanup(may_come.release)
+        self.addCleanup(block.set)
+        go = threading.Event()
+        pool.submit('first', functools.partial(go.wait, helpers.PATIENCE))
+        for key in range(3):
+            pool.submit(key, functools.partial(block.wait, 10 * helpers.PATIENCE))
+        go.set()
+        self.assertTrue(called.wait(helpers.PATIENCE))
+
+    def test_what_comes_afterwards_may_fail(self):
+        pool = self._pool(1, afterwards=mock.Mock(side_effect=ZeroDivisionError))
+        for key in range(3):
+            done = threading.Event()
+            pool.submit(key, done.set)
+            self.assertTrue(done.wait(helpers.PATIENCE))
+        self.assertEqual(0, pool.stop(helpers.PATIENCE))
+
     def test_failing_task_does_not_block_its_key(self):
         pool = self._pool(1)
         done = threading.Event()

@@ -113,6 +113,9 @@ class Host:
     def add(self, receipt, result):
         self.results.append((receipt, result))
 
+    def send(self):
+        """The results are told when all of a delivery are there."""
+
     def deliver(self, ctxt, sent):
         self.sent.append(sent)
         if self.state == 'away':

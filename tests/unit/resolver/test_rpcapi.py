@@ -1,0 +1,65 @@
+"""Acknowledgements over the fast road, as put on the wire; for the plain one see tests/unit/test_rpc.py."""
+
+import time
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.amqp import envelope
+from external_events_router.amqp import publisher
+from external_events_router.resolver import rpcapi
+from tests import base
+
+SAID = [
+    events.Acknowledgement(name, 'host-a', (events.Result('1', events.Verdict.HANDLED),)) for name in 'de'
+]
+
+
+class Publisher:
+    def publish(self, messages, done, *, until):
+        self.messages, self.done, self.until = messages, done, until
+
+
+class FastAckAPITest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.publisher = Publisher()
+        self.told = []
+
+    def begin(self, **kwargs):
+        rpcapi.FastAckAPI(self.publisher, **kwargs).begin('worker', SAID, self.told.append)
+        self.assertEqual(
+            {'external-events-acks.worker'}, {each.routing_key for each in self.publisher.messages}
+        )
+        return [envelope.decode(message.body) for message in self.publisher.messages]
+
+    def test_all_in_one(self):
+        (call,) = self.begin()
+        self.assertEqual(('acknowledge_all', '1.2'), (call.method, call.version))
+        said = [events.Acknowledgement.from_dict(each) for each in call.arguments['acknowledgements']]
+        self.assertEqual(SAID, said)
+        self.assertLess(time.monotonic(), self.publisher.until)
+        self.assertEqual([], self.told)
+        self.publisher.done(0, None)
+        self.assertEqual([None], self.told)
+
+    def test_a_worker_that_is_no_more_waits_for_nothing(self):
+        self.begin()
+        self.publisher.done(0, publisher.Unroutable(routing_key='external-events-acks.worker'))
+        self.assertEqual([None], self.told)
+
+    def test_to_an_older_resolver_one_by_one(self):
+        calls = self.begin(version_cap='1.0')
+        self.assertEqual(['acknowledge'] * 2, [call.method for call in calls])
+        self.publisher.done(0, None)
+        self.assertEqual([], self.told)
+        self.publisher.done(1, None)
+        self.assertEqual([None], self.told)
+
+    def test_done_when_all_are(self):
+        for errors in ((True, False), (False, True)):
+            self.begin(version_cap='1.1')
+            away = exceptions.BrokerUnavailable(reason='away')
+            for number, fails in enumerate(errors):
+                self.publisher.done(number, away if fails else None)
+            self.assertIs(away, self.told.pop())
+            self.assertEqual([], self.told)
