@@ -30,8 +30,8 @@ class ResolverClock:
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        # Guards the offset, which is from the monotonic clock: a step of the
-        # machine's wall clock between two reports must not move deadlines.
+        # Of who changes the offset, which is from the monotonic clock: a step of
+        # the machine's wall clock between two reports must not move deadlines.
         self._lock = threading.Lock()
         self._offset: float | None = None
 
@@ -54,8 +54,7 @@ class ResolverClock:
 
     def now(self) -> float:
         """Seconds since the epoch, by the resolver's clock."""
-        with self._lock:
-            offset = self._offset
+        offset = self._offset
         return self._wall() if offset is None else self._monotonic() + offset
 
     def left(self, deadline: float) -> float:

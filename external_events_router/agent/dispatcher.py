@@ -8,7 +8,7 @@ deliveries come and results go is not known here.
 
 from __future__ import annotations
 
-import collections
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Sequence
 import functools
@@ -34,6 +34,7 @@ MAX_NAMED = 10
 _REPEATED = 'repeated'
 _LATE = 'late'
 _NO_ROOM = 'without room'
+_FAILED = 'failed'
 
 
 class Dispatcher:
@@ -59,18 +60,22 @@ class Dispatcher:
         self._handling = handling
         self._source = source
         self._memory = memory
-        # Guards the number of events whose handlers wait or run.
-        self._drained = threading.Condition()
-        self._in_hand = 0
+        # Guards the deliveries of which not all events have come to their end.
+        self._lock = threading.Lock()
+        self._drained = threading.Condition(self._lock)
+        self._in_hand: set[_Tally] = set()
 
     def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
         """Take a delivery: quick, because the next of the host waits for it."""
         LOG.debug('Delivery %s: %d events from %s', delivery.id, len(delivery.events), delivery.reply_to)
-        tally = _Tally(delivery)
+        tally = _Tally(delivery, self._ended)
         if self._clock.left(delivery.deadline) <= 0:
             _warn_late(delivery.events)
             tally.count(_LATE, len(delivery.events))
             return
+        if delivery.events:
+            with self._lock:
+                self._in_hand.add(tally)
         receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
         answered = [self._admit(event, receipt, tally) for event in delivery.events]
         # NOTE: the pool has the rest sent when it comes to its end. Not from
@@ -83,9 +88,9 @@ class Dispatcher:
 
         :returns: how many events were still in hand at the end of the time
         """
-        with self._drained:
+        with self._lock:
             self._drained.wait_for(lambda: not self._in_hand, timeout)
-            return self._in_hand
+            return sum(tally.left for tally in self._in_hand)
 
     def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
         """Take an event.
@@ -101,35 +106,38 @@ class Dispatcher:
             return bool(begun)
         waited = self._waiting.deliver(event)
         if waited and not self._handling.of(event.name):
-            self._finish(events.Result(event.id, events.Verdict.HANDLED), tally)
+            result = events.Result(event.id, events.Verdict.HANDLED)
+            self._told(result)
+            tally.count(result.verdict)
             return True
         self._enqueue(event, receipt, tally, waited=waited)
         return False
 
     def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
-        self._took(1)
         task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
         # NOTE: room may come while a delivery is taken, and an event must not
         # overtake one that had none.
         full = tally.stopped(event.server_uuid) == _NO_ROOM
         if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
-            self._took(-1)
             LOG.warning('No room for %s of server %s, it is dropped', event.name, event.server_uuid)
             tally.stop(event.server_uuid, _NO_ROOM)
             tally.count(_NO_ROOM)
 
     def _run(self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool) -> None:
+        fate: str = _FAILED
         try:
             # The lines of a handler carry the request's id.
             ctxt.update_store()
             if self._memory.forget_late(event.id, self._clock.now()):
                 _warn_late((event,))
-                tally.count(_LATE)
+                fate = _LATE
             else:
-                self._finish(self._handle(event, ctxt, tally, waited=waited), tally)
+                result = self._handle(event, ctxt, tally, waited=waited)
+                self._told(result)
+                fate = result.verdict
         finally:
-            self._took(-1)
+            tally.count(fate)
 
     def _handle(
         self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool
@@ -169,14 +177,13 @@ class Dispatcher:
             return True
         return servers is None or server_uuid in servers
 
-    def _finish(self, result: events.Result, tally: _Tally) -> None:
+    def _told(self, result: events.Result) -> None:
         for receipt in self._memory.finish(result.event_id, result):
             self._results.add(receipt, result)
-        tally.count(result.verdict)
 
-    def _took(self, number: int) -> None:
-        with self._drained:
-            self._in_hand += number
+    def _ended(self, tally: _Tally) -> None:
+        with self._lock:
+            self._in_hand.discard(tally)
             if not self._in_hand:
                 self._drained.notify_all()
 
@@ -186,33 +193,42 @@ class _Tally:
 
     It also says which servers' later events of the delivery must not run any
     more, because an earlier one did not.
+
+    :ivar left: events that have not come to their end
     """
 
-    def __init__(self, delivery: events.Delivery) -> None:
+    def __init__(self, delivery: events.Delivery, ended: Callable[[_Tally], None]) -> None:
+        """:param ended: called when all events have come to their end"""
+        self.left = len(delivery.events)
         self._delivery = delivery
+        self._ended = ended
         self._since = time.monotonic()
-        # Guards both below.
+        # Guards what is counted. The table of servers is only added to, and
+        # who asks about one comes after who has stopped it.
         self._lock = threading.Lock()
-        self._counts: collections.Counter[str] = collections.Counter()
+        self._counts: dict[str, int] = {}
         self._stopped: dict[str, str] = {}
 
     def stop(self, server_uuid: str, fate: str) -> None:
         """Let no later event of the server run; the first fate counts."""
-        with self._lock:
-            self._stopped.setdefault(server_uuid, fate)
+        self._stopped.setdefault(server_uuid, fate)
 
     def stopped(self, server_uuid: str) -> str | None:
         """What became of an earlier event of the server, if it did not run."""
-        with self._lock:
-            return self._stopped.get(server_uuid)
+        return self._stopped.get(server_uuid)
 
     def count(self, fate: str, number: int = 1) -> None:
         """Count events that came to their end."""
         with self._lock:
-            self._counts[str(fate)] += number
-            if self._counts.total() < len(self._delivery.events):
+            self._counts[fate] = self._counts.get(fate, 0) + number
+            self.left -= number
+            if self.left:
                 return
-        ordinary = self._counts.keys() == {str(events.Verdict.HANDLED)}
+        self._log()
+        self._ended(self)
+
+    def _log(self) -> None:
+        ordinary = self._counts.keys() == {events.Verdict.HANDLED}
         # NOTE: a line for what went as it should takes as long as all the rest of a delivery.
         if ordinary and not LOG.isEnabledFor(logging.DEBUG):
             return

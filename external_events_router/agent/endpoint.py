@@ -46,9 +46,10 @@ class AgentEndpoint:
     @rpc.exposed()
     def deliver_all(self, ctxt: context.RequestContext, deliveries: Iterable[Mapping[str, Any]]) -> None:
         """See ``FastAgentAPI.cast``."""
-        for arguments in deliveries:
-            own = context.RequestContext.from_dict(dict(arguments['context']))
-            self._receive(own, **{name: value for name, value in arguments.items() if name != 'context'})
+        for each in deliveries:
+            arguments = dict(each)
+            own = context.RequestContext.from_dict(arguments.pop('context'))
+            self._receive(own, **arguments)
 
     def _receive(
         self,
@@ -63,6 +64,6 @@ class AgentEndpoint:
             id=delivery_id,
             reply_to=reply_to,
             deadline=deadline,
-            events=tuple(router_events.Event.from_dict(event) for event in events),
+            events=tuple(map(router_events.Event.from_dict, events)),
         )
         self._receiver.receive(ctxt, delivery)

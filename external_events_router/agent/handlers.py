@@ -61,10 +61,12 @@ class Handlers:
     """
 
     def __init__(self, configured: Sequence[Handler] = ()) -> None:
-        # Guards both.
+        # Guards what follows. _by_name: what of() has found since the others
+        # last changed; it is read without the lock, and replaced, never cleared.
         self._lock = threading.Lock()
         self._registered: list[tuple[str, Handler]] = []
         self._configured = tuple(configured)
+        self._by_name: dict[str, tuple[Handler, ...]] = {}
 
     @overload
     def on(self, name: str) -> Callable[[Handler], Handler]: ...
@@ -84,6 +86,7 @@ class Handlers:
             return lambda decorated: self.on(name, decorated)
         with self._lock:
             self._registered.append((name, handler))
+            self._by_name = {}
         return handler
 
     def configure(self, handlers: Sequence[Handler]) -> None:
@@ -93,12 +96,12 @@ class Handlers:
         """
         with self._lock:
             self._configured = tuple(handlers)
+            self._by_name = {}
 
     def of(self, name: str) -> tuple[Handler, ...]:
         """The handlers of an event, in the order in which they are called."""
-        with self._lock:
-            registered = tuple(handler for on, handler in self._registered if on in (name, ANY))
-            return registered + self._configured
+        found = self._by_name.get(name)
+        return self._find(name) if found is None else found
 
     def close(self) -> None:
         """Close those of the configuration that have a ``close``."""
@@ -108,6 +111,15 @@ class Handlers:
             close = getattr(handler, 'close', None)
             if close is not None:
                 close()
+
+    def _find(self, name: str) -> tuple[Handler, ...]:
+        with self._lock:
+            registered = tuple(handler for on, handler in self._registered if on in (name, ANY))
+            found = registered + self._configured
+            if name in events.EVENT_TYPES:
+                # NOTE: what comes may have any name, and must not fill the memory.
+                self._by_name[name] = found
+            return found
 
 
 def load(conf: cfg.ConfigOpts) -> list[Handler]:
@@ -123,11 +135,12 @@ def handle(handlers: Sequence[Handler], ctxt: context.RequestContext, event: eve
 
     :returns: what the last one called said of it; handled if there was none
     """
+    result = None
     for handler in handlers:
         result = _call(handler, ctxt, event)
         if result.verdict is not events.Verdict.HANDLED:
-            return result
-    return events.Result(event.id, events.Verdict.HANDLED)
+            break
+    return events.Result(event.id, events.Verdict.HANDLED) if result is None else result
 
 
 def _call(handler: Handler, ctxt: context.RequestContext, event: events.Event) -> events.Result:

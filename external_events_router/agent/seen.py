@@ -35,9 +35,10 @@ class Seen:
         self._max_events = remembered_events
         self._max_seconds = remembered_seconds
         self._clock = clock
-        # Guards both. _done is in the order of time.
+        # Guards both. _done is in the order of time, and what is too much or too
+        # old in it goes when the next event comes.
         self._lock = threading.Lock()
-        self._in_progress: dict[str, collections.deque[acker.Receipt]] = {}
+        self._in_progress: dict[str, tuple[acker.Receipt, ...]] = {}
         self._done: collections.OrderedDict[str, tuple[float, events.Result]] = collections.OrderedDict()
 
     def begin(self, event_id: str, receipt: acker.Receipt) -> bool | events.Result:
@@ -49,13 +50,13 @@ class Seen:
         """
         with self._lock:
             self._expire()
-            if event_id in self._done:
-                return self._done[event_id][1]
+            if (done := self._done.get(event_id)) is not None:
+                return done[1]
             if (receipts := self._in_progress.get(event_id)) is not None:
                 if receipts[-1] is not receipt:
-                    receipts.append(receipt)
+                    self._in_progress[event_id] = (*receipts[1 - MAX_RECEIPTS :], receipt)
                 return False
-            self._in_progress[event_id] = collections.deque([receipt], MAX_RECEIPTS)
+            self._in_progress[event_id] = (receipt,)
             return True
 
     def finish(self, event_id: str, result: events.Result) -> tuple[acker.Receipt, ...]:
@@ -68,8 +69,7 @@ class Seen:
         with self._lock:
             if result.verdict is not events.Verdict.NOT_HERE:
                 self._done[event_id] = (self._clock(), result)
-                self._expire()
-            return tuple(self._in_progress.pop(event_id, ()))
+            return self._in_progress.pop(event_id, ())
 
     def forget(self, event_id: str) -> None:
         """Note that an event in progress is not going to be handled."""
@@ -83,8 +83,9 @@ class Seen:
         :returns: whether it was forgotten
         """
         with self._lock:
-            if any(receipt.deadline > now for receipt in self._in_progress[event_id]):
-                return False
+            for receipt in self._in_progress[event_id]:
+                if receipt.deadline > now:
+                    return False
             del self._in_progress[event_id]
             return True
 

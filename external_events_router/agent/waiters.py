@@ -136,6 +136,10 @@ class Waiters:
 
         :returns: whether anyone did
         """
+        if not self._by_event:
+            # Mostly so, and seen without the lock: who begins to wait at this
+            # very moment cannot tell whether the event was before.
+            return False
         with self.lock:
             waiting = self._by_event.get((event.server_uuid, event.name, event.tag), ())
             for expected in waiting:

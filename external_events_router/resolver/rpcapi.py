@@ -130,7 +130,9 @@ class FastAckAPI:
 
     def __init__(self, publishing: publisher.Publisher, *, version_cap: str | None = None) -> None:
         self._publisher = publishing
-        self._version = version_cap or AckAPI.VERSION
+        self._can_send = functools.cache(
+            functools.partial(rpc.version_includes, version_cap or AckAPI.VERSION)
+        )
 
     def begin(
         self,
@@ -147,9 +149,7 @@ class FastAckAPI:
             publisher.Message(
                 f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
             )
-            for method, version, arguments in _ack_calls(
-                acknowledgements, functools.partial(rpc.version_includes, self._version)
-            )
+            for method, version, arguments in _ack_calls(acknowledgements, self._can_send)
         ]
         self._publisher.publish(
             messages, _AllOf(len(messages), done).settle, until=time.monotonic() + ACK_TIMEOUT

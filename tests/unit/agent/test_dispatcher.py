@@ -1,5 +1,6 @@
 import collections
 import threading
+from unittest import mock
 
 import hypothesis
 from hypothesis import strategies
@@ -245,8 +246,9 @@ class TestDispatcher(base.TestCase):
         host = self._host()
         host.handlers.on('*', self._record)
         event = helpers.event()
-        host.receive(event, seconds=-1)
+        host.receive(event, helpers.event(), seconds=-1)
         host.finish()
+        self.assertIn(': 2 late', self.logs.output)
         self.assertEqual(([], []), (self.called, host.acks.casts))
         self.assertIn(f'WARNING MainThread {dispatcher.__name__}: Past their deadline', self.logs.output)
         self.assertEqual(HANDLED, host.verdict(event))
@@ -342,6 +344,26 @@ class TestDispatcher(base.TestCase):
         host.receive(helpers.event())
         self.assertTrue(entered.wait(helpers.PATIENCE))
         self.assertEqual(1, host.dispatcher.drain(0.01))
+
+    def test_drain_counts_what_is_left_of_deliveries(self):
+        host = self._host()
+        entered, _release = self._blocker(host)
+        host.handlers.on('power-update', self._record)
+        host.receive()
+        other = helpers.event('power-update', server=helpers.OTHER_SERVER)
+        host.receive(other, helpers.event(), helpers.event())
+        host.receive(helpers.event())
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        helpers.wait_until(lambda: host.acks.verdicts() == {other.id: HANDLED})
+        self.assertEqual(3, host.dispatcher.drain(0.01))
+
+    def test_drain_does_not_wait_for_what_ended_otherwise(self):
+        """A handler may raise what nobody catches."""
+        host = self._host()
+        host.handlers.on('*', mock.Mock(side_effect=KeyboardInterrupt))
+        host.receive(helpers.event())
+        self.assertEqual(0, host.dispatcher.drain(helpers.PATIENCE))
+        self.assertIn(': 1 failed', self.logs.output)
 
     @hypothesis.settings(max_examples=30, deadline=None)
     @hypothesis.given(

@@ -29,6 +29,25 @@ class TestHandlers(base.TestCase):
         self.assertEqual((any_, changed, configured), table.of('network-changed'))
         self.assertEqual((any_, configured), table.of('power-update'))
 
+    def test_what_changes_is_seen(self):
+        """Though it was asked for before, and what was found is kept."""
+        first, second, third = map(self._handler, 'abc')
+        table = handlers.Handlers()
+        self.assertEqual((), table.of('network-changed'))
+        table.on('network-changed', first)
+        self.assertEqual((first,), table.of('network-changed'))
+        self.assertIs(table.of('network-changed'), table.of('network-changed'))
+        table.on('*', second)
+        self.assertEqual((first, second), table.of('network-changed'))
+        table.configure([third])
+        self.assertEqual((first, second, third), table.of('network-changed'))
+
+    def test_names_that_no_event_has_are_not_kept(self):
+        table = handlers.Handlers([self._handler('c')])
+        for number in range(3):
+            self.assertEqual(1, len(table.of(f'network-{number}')))
+        self.assertEqual({}, table._by_name)
+
     def test_decorator(self):
         table = handlers.Handlers()
 
