@@ -120,9 +120,7 @@ class Publisher:
     def turn(self) -> None:
         """Send what there is, on the link's thread."""
         if self._sent:
-            oldest = next(iter(self._sent.values()))
-            if self._link.blocked is None and time.monotonic() > oldest.at + CONFIRM_TIMEOUT:
-                raise exceptions.BrokerUnavailable(reason='the broker confirms nothing')
+            self._look_for_confirms()
         with self._lock:
             if not self._queue:
                 return
@@ -132,6 +130,20 @@ class Publisher:
                 self._fail(range(len(batch.messages)), batch.done, self._link.blocked)
             return
         self._send(batches)
+
+    def _look_for_confirms(self) -> None:
+        """Wait for none longer than its time.
+
+        :raises BrokerUnavailable: though the broker is not in alarm
+        """
+        blocked, since = self._link.blocked, time.monotonic() - CONFIRM_TIMEOUT
+        if blocked is None and next(iter(self._sent.values())).at < since:
+            raise exceptions.BrokerUnavailable(reason='the broker confirms nothing')
+        # NOTE: in an alarm it may have read a message or not, and confirms when that is
+        # over, perhaps in an hour. Then nobody asks for it any more.
+        while blocked is not None and self._sent and next(iter(self._sent.values())).at < since:
+            _tag, sent = self._sent.popitem(last=False)
+            self._fail([sent.index], sent.done, blocked)
 
     def arrived(self, arrival: frames.Arrival) -> None:
         """Take the broker's word on what was sent, on the link's thread."""
