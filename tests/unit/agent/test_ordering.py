@@ -249,24 +249,32 @@ class TestOrderedPool(base.TestCase):
             release.set()
 
     def test_who_comes_sees_to_what_comes_afterwards_before_a_task(self):
-        called, block = threading.Event(), threading.Event()
-        self.addCleanup(block.set)
-        may_come = threading.Semaphore(2)
+        called, block, blocked = threading.Event(), threading.Event(), threading.Event()
+        may_come = threading.Semaphore(1)
 
         class Late(ordering.OrderedPool):
             def _serve(self, bell):
                 may_come.acquire(timeout=10 * helpers.PATIENCE)
                 super()._serve(bell)
 
+        def wait():
+            blocked.set()
+            block.wait(10 * helpers.PATIENCE)
+
         pool = Late(3, afterwards=called.set)
         self.addCleanup(pool.stop, helpers.PATIENCE)
-        self.addCleanup(may_come.release)
+        self.addCleanup(may_come.release, 2)
         self.addCleanup(block.set)
         go = threading.Event()
         pool.submit('first', functools.partial(go.wait, helpers.PATIENCE))
         for key in range(3):
-            pool.submit(key, functools.partial(block.wait, 10 * helpers.PATIENCE))
+            pool.submit(key, wait)
         go.set()
+        # The first thread goes on with a task, because the second is on its way,
+        self.assertTrue(blocked.wait(helpers.PATIENCE))
+        self.assertFalse(called.is_set())
+        # which then sees to it, though a third is on its way, and will not come.
+        may_come.release()
         self.assertTrue(called.wait(helpers.PATIENCE))
 
     def test_what_comes_afterwards_may_fail(self):
