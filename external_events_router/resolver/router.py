@@ -116,9 +116,13 @@ class Router:
         for host, positions in first.by_host.items():
             for position in positions:
                 hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
-        admitted = self._breakers.admit(self._pace.admit(first.by_host.keys()))
-        kept_back = {server: NOT_WAITED_FOR for server, hosts in hosts_of.items() if not hosts <= admitted}
-        kept_back.update(dict.fromkeys(hosts_of.keys() & busy, BEHIND))
+        kept_back = dict.fromkeys(hosts_of.keys() & busy, BEHIND)
+        free = {server: hosts for server, hosts in hosts_of.items() if server not in kept_back}
+        # NOTE: not the hosts of the others. A host that is let through to be tried would
+        # not be, and not again for a while: a server with an event at each moment
+        # would be held for as long as that goes on.
+        admitted = self._breakers.admit(self._pace.admit(frozenset().union(*free.values())))
+        kept_back.update({server: NOT_WAITED_FOR for server, hosts in free.items() if not hosts <= admitted})
         return kept_back
 
     def _hold_rest(

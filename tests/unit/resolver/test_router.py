@@ -224,6 +224,24 @@ class HoldingTest(RouteCase):
         ((_, sent),) = hosts.delivered
         self.assertEqual((batch[1],), sent.events)
 
+    def test_event_behind_a_held_one_does_not_use_up_the_trial_of_its_host(self):
+        now, hosts = [0.0], Hosts(a=events.Verdict.HANDLED)
+        collector, breakers = acks.Collector(), breaker.Breakers(clock=lambda: now[0])
+        hosts.connect(collector)
+        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
+        self.addCleanup(dispatcher.close)
+        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', answered=breakers.close)
+        made = router.Router(Map({ONE: ('a',)}), deliverer, self.hold, breakers, pace.Pace(16))
+        breakers.open('a', 'silent')
+        now[0] = breaker.RESET + 1
+        for busy, held in ((frozenset({ONE}), 1), (frozenset(), 1)):
+            self.hold.busy_servers = busy
+            event = events.Event('network-changed', ONE)
+            made.route(context.RequestContext(), [event], ack_timeout=30)
+            self.assertEqual(held, len(self.hold.items))
+        self.assertEqual(1, len(hosts.delivered))
+        self.assertTrue(breakers.closed(['a']))
+
     def test_map_that_tells_what_is_held_is_believed(self):
         class Both(Map):
             tells_busy = True
