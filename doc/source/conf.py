@@ -29,6 +29,7 @@ generated = pathlib.Path(__file__).parent.parent / 'build' / 'generated'
 generated.mkdir(parents=True, exist_ok=True)
 (generated / 'openapi.json').write_text(json.dumps(openapi.document(), indent=2) + '\n')
 html_extra_path = [str(generated)]
+html_static_path = ['_static']
 
 exclude_patterns = []
 nitpicky = False
