@@ -16,6 +16,7 @@ from external_events_router import conf as router_conf
 from external_events_router import exceptions
 from external_events_router.cmd import log_lines
 from external_events_router.cmd import memory
+from external_events_router.cmd import printable
 from external_events_router.conf import database
 from external_events_router.conf import opts
 
@@ -87,7 +88,7 @@ def entry_point(main: Callable[[], int | None]) -> Callable[[], int]:
         try:
             return main() or 0
         except exceptions.RouterError as exc:
-            print(f'{prog}: {" ".join(str(exc).split())}', file=sys.stderr)
+            print(printable.escape(f'{prog}: {" ".join(str(exc).split())}'), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130

@@ -7,8 +7,12 @@ share. It works on the database itself and needs no broker and no service.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import sys
+from typing import TextIO
+from typing import cast
 
+from external_events_router.cmd import printable
 from external_events_router.cmd import startup
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import db
@@ -25,7 +29,10 @@ def run(argv: Sequence[str]) -> int:
     :param argv: the arguments after the program's name
     :returns: the exit status
     """
-    return app.ManageApp(COMMANDS).run(list(argv))
+    # NOTE: argparse and cliff repeat arguments in their errors, as they are.
+    out, err = (cast(TextIO, printable.Stream(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        return app.ManageApp(COMMANDS, stdout=out, stderr=err).run(list(argv))
 
 
 def _main() -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import contextlib
 import logging
 from typing import Any
+from typing import TextIO
 from typing import cast
 
 from cliff import app
@@ -20,6 +21,7 @@ from cliff import show
 from oslo_config import cfg
 from oslo_log import log
 
+from external_events_router.cmd import printable
 from external_events_router.cmd import startup
 from external_events_router.db import session
 
@@ -35,7 +37,14 @@ class ManageApp(app.App):
     NAME = NAME
     LOG = logging.getLogger(f'{__name__}.errors')
 
-    def __init__(self, commands: Mapping[str, type[command.Command]]) -> None:
+    def __init__(
+        self,
+        commands: Mapping[str, type[command.Command]],
+        *,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+    ) -> None:
+        """:param stdout: in place of the standard output; the same for ``stderr``"""
         manager = commandmanager.CommandManager('external_events_router.manage')
         for name, factory in commands.items():
             manager.add_command(name, factory)
@@ -43,6 +52,8 @@ class ManageApp(app.App):
             description='Manage the database of external-events-router.',
             version=startup.version(),
             command_manager=manager,
+            stdout=stdout,
+            stderr=stderr,
         )
         self._conf: cfg.ConfigOpts | None = None
         self._closing = contextlib.ExitStack()
@@ -146,5 +157,5 @@ def open_database(cmd: command.Command) -> session.Database:
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if record.exc_info:
-            return super().format(record)
-        return ' '.join(super().format(record).split())
+            return '\n'.join(map(printable.escape, super().format(record).split('\n')))
+        return printable.escape(' '.join(super().format(record).split()))

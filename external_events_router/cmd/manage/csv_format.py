@@ -1,6 +1,8 @@
 """CSV: a line of names, then a line of values for each thing; several values in one cell as for people.
 
-cliff itself has CSV for lists only, and in a cell of several values Python's form.
+cliff itself has CSV for lists only, and in a cell of several values Python's form. A
+spreadsheet runs a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula; an
+apostrophe before it prevents this.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ import csv
 from typing import Any
 from typing import TextIO
 
-from cliff import columns
 from cliff.formatters import base
+
+from external_events_router.cmd.manage import formats
+
+#: How a formula of a spreadsheet begins.
+_FORMULA = ('=', '+', '-', '@')
 
 
 class CsvFormatter(base.ListFormatter, base.SingleFormatter):
@@ -33,10 +39,7 @@ class CsvFormatter(base.ListFormatter, base.SingleFormatter):
         writer = csv.writer(stdout, lineterminator='\n')
         writer.writerow(column_names)
         for row in data:
-            writer.writerow(
-                value.human_readable() if isinstance(value, columns.FormattableColumn) else value
-                for value in row
-            )
+            writer.writerow(map(_cell, row))
 
     def emit_one(
         self,
@@ -47,3 +50,8 @@ class CsvFormatter(base.ListFormatter, base.SingleFormatter):
     ) -> None:
         """Print the two lines."""
         self.emit_list(column_names, [data], stdout, parsed_args)
+
+
+def _cell(value: object) -> object:
+    cell = formats.for_people(value)
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell

@@ -11,6 +11,8 @@ from typing import TextIO
 from rich import console
 from rich import progress
 
+from external_events_router.cmd import printable
+
 #: Lines of a file, or servers, from one line of the plain form to the next.
 STEP = 100_000
 
@@ -42,7 +44,8 @@ def shown(stream: TextIO, *, size: int | None) -> Iterator[Report]:
         progress.TextColumn('{task.fields[done]}'),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        console=console.Console(file=stream),
+        # NOTE: a bar moves the cursor, and shows nothing but numbers.
+        console=console.Console(file=stream.inner if isinstance(stream, printable.Stream) else stream),
     ) as bars:
         yield Bars(bars, size=size)
 
