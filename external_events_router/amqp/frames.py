@@ -16,6 +16,9 @@ _KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
 
 #: Class and method of what is read here; everything else is py-amqp's to handle.
 CHANNEL_CLOSE = (20, 40)
+CHANNEL_CLOSE_OK = (20, 41)
+DECLARE = (50, 10)
+DECLARE_OK = (50, 11)
 CONSUME_OK = (60, 21)
 CANCEL = (60, 30)
 PUBLISH = (60, 40)
@@ -29,6 +32,7 @@ _FRAME = struct.Struct('>BHI')
 _METHOD_ID = struct.Struct('>HH')
 _CONTENT = struct.Struct('>HHQH')
 _TAG_AND_BIT = struct.Struct('>QB')
+_COUNTS = struct.Struct('>II')
 
 #: Content type, content encoding, delivery mode, priority, message id: which
 #: properties a message of ours has, in the order of the specification.
@@ -77,6 +81,15 @@ class Consuming:
 
 
 @dataclasses.dataclass(slots=True)
+class Declared:
+    """A queue is there, with so many messages that are ready and so many consumers."""
+
+    queue: str
+    messages: int
+    consumers: int
+
+
+@dataclasses.dataclass(slots=True)
 class Ended:
     """The broker has ended the channel, or a consumer, whose queue is gone."""
 
@@ -90,7 +103,7 @@ class Other:
     frame: tuple[int, int, memoryview]
 
 
-Arrival = Confirmed | Returned | Delivered | Consuming | Ended | Other
+Arrival = Confirmed | Returned | Delivered | Consuming | Declared | Ended | Other
 
 
 def publish(
@@ -121,6 +134,17 @@ def acknowledge(channel: int, tag: int) -> bytes:
     return b''.join(
         (_FRAME.pack(METHOD, channel, 13), _METHOD_ID.pack(*ACK), _TAG_AND_BIT.pack(tag, 1), _END)
     )
+
+
+def channel_close_ok(channel: int) -> bytes:
+    """The frame that confirms the end of a channel."""
+    return b''.join((_FRAME.pack(METHOD, channel, 4), _METHOD_ID.pack(*CHANNEL_CLOSE_OK), _END))
+
+
+def declare_passively(channel: int, queue: str) -> bytes:
+    """The frame that asks whether a queue is there; it changes nothing."""
+    method = b'\x00\x00' + _short(queue) + b'\x01' + b'\x00\x00\x00\x00'
+    return b''.join((_FRAME.pack(METHOD, channel, 4 + len(method)), _METHOD_ID.pack(*DECLARE), method, _END))
 
 
 class Reader:
@@ -181,6 +205,10 @@ class Reader:
             return None
         if method == CONSUME_OK:
             return Consuming(_read_short(payload, 4))
+        if method == DECLARE_OK:
+            queue = _read_short(payload, 4)
+            messages, consumers = _COUNTS.unpack_from(payload, len(payload) - _COUNTS.size)
+            return Declared(queue, messages, consumers)
         if method == CHANNEL_CLOSE:
             return Ended(_read_short(payload, 6))
         if method == CANCEL:

@@ -8,6 +8,7 @@ for; the RPC server of the acknowledgement topic feeds it. Nothing is sent here
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import time
 from oslo_log import log
 
 from external_events_router import events
+from external_events_router import exceptions
 from external_events_router.resolver import plan
 
 LOG = log.getLogger(__name__)
@@ -58,11 +60,27 @@ class Waiting:
             said.setdefault((host, result.event_id), plan.Answer(result.verdict, result.reason))
         self._settle(said)
 
-    def fail(self, host: str, reason: str) -> None:
-        """Wait no longer for a host that could not be asked."""
+    def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
+        """Wait no longer for a host.
+
+        :param asked: false if the broker did not take the message, see ``plan.Answer``
+        """
+        self.fail_hosts({host}, reason, asked=asked)
+
+    def fail_hosts(self, hosts: Collection[str], reason: str, *, asked: bool = True) -> None:
+        """Wait no longer for some hosts; see :meth:`fail`."""
         with self._lock:
-            unheard = [key for key in self._missing if key[0] == host]
-        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason)))
+            unheard = [key for key in self._missing if key[0] in hosts]
+        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked)))
+
+    def misses(self, host: str) -> bool:
+        """Whether something that was sent to a host is not answered yet."""
+        with self._lock:
+            return any(key[0] == host for key in self._missing)
+
+    def cast_failed(self, host: str, error: exceptions.RouterError) -> None:
+        """Wait no longer for a host, because the cast to it failed."""
+        self.fail(host, str(error), asked=not isinstance(error, exceptions.BrokerUnavailable))
 
     def wait(self, deadline: float) -> Answers:
         """Return when every host has answered for every event, or at the deadline.
@@ -120,6 +138,41 @@ class Collector:
             with self._lock:
                 for delivery in deliveries.values():
                     del self._waiting[delivery.id]
+
+    def overdue(self, age: float) -> list[str]:
+        """Hosts that have not answered a delivery for so many seconds."""
+        if not self._waiting:
+            return []
+        before = time.monotonic() - age
+        hosts = {}
+        with self._lock:
+            # NOTE: in the order in which the waits began.
+            for host, waiting in self._waiting.values():
+                if waiting.began > before:
+                    break
+                hosts[host] = waiting
+        return [host for host, waiting in hosts.items() if waiting.misses(host)]
+
+    def in_flight(self) -> list[str]:
+        """Hosts with a delivery that is waited for."""
+        with self._lock:
+            return list(dict.fromkeys(host for host, _waiting in self._waiting.values()))
+
+    def fail(self, hosts: Collection[str], reason: str, *, age: float = 0.0) -> None:
+        """Have nobody wait any longer for some hosts.
+
+        :param hosts: best a set
+        :param age: seconds; only for waits that began that long ago
+        """
+        before = time.monotonic() - age
+        with self._lock:
+            chosen = {
+                id(waiting): waiting
+                for host, waiting in self._waiting.values()
+                if waiting.began <= before and host in hosts
+            }
+        for waiting in chosen.values():
+            waiting.fail_hosts(hosts, reason)
 
     def acknowledge(
         self, delivery_id: str, results: Iterable[events.Result], *, sender: str | None = None

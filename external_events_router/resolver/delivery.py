@@ -17,6 +17,7 @@ from typing import Protocol
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
 from external_events_router.resolver import acks
 from external_events_router.resolver import pace
 
@@ -33,7 +34,7 @@ class Casts(Protocol):
         ctxt: context.RequestContext,
         deliveries: Mapping[str, events.Delivery],
         *,
-        on_failure: Callable[[str, str], None],
+        on_failure: Callable[[str, exceptions.RouterError], None],
         until: float,
     ) -> contextlib.AbstractContextManager[None]: ...
 
@@ -75,13 +76,14 @@ class AgentDeliverer:
         reply_to: str,
         hosts_pace: pace.Pace | None = None,
         answered: Callable[[str], None] = lambda host: None,
-        silent: Callable[[str, str], None] = lambda host, reason: None,
+        silent: Callable[[Mapping[str, str]], None] = lambda reasons: None,
     ) -> None:
         """:param casts: sends what is to be delivered: ``dispatch.Dispatcher`` or ``outbox.Outbox``
         :param reply_to: the server name under which this worker hears acknowledgements
         :param hosts_pace: is told who is waited for
         :param answered: called with a host that said something
-        :param silent: called with a host that said nothing, and why
+        :param silent: called with the hosts that said nothing, and why; a host to which
+            the broker did not take the message is not among them
         """
         self._casts = casts
         self._collector = collector
@@ -126,7 +128,7 @@ class AgentDeliverer:
         }
         with self._collector.expect(deliveries) as waiting:
             with (
-                self._casts.cast(ctxt, deliveries, on_failure=waiting.fail, until=deadline),
+                self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline),
                 self._pace.wait(deliveries),
             ):
                 answers = waiting.wait(deadline)
@@ -134,9 +136,12 @@ class AgentDeliverer:
         return answers
 
     def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
+        silent = {}
         for host, sent in by_host.items():
             told = [answers[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in told):
                 self._answered(host)
-            else:
-                self._silent(host, told[0].reason or acks.NO_ACK)
+            elif told[0].asked:
+                silent[host] = told[0].reason or acks.NO_ACK
+        if silent:
+            self._silent(silent)

@@ -22,6 +22,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router.resolver.health import gate
 
 LOG = log.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Dispatcher:
         """:param publishers: how many casts may be on their way at the same time"""
         self._sender = sender
         self._pool = pools.DaemonPool(publishers, 'publisher')
+        self._gate = gate.BrokerGate('The message broker')
 
     @contextlib.contextmanager
     def cast(
@@ -46,7 +48,7 @@ class Dispatcher:
         ctxt: context.RequestContext,
         deliveries: Mapping[str, events.Delivery],
         *,
-        on_failure: Callable[[str, str], None],
+        on_failure: Callable[[str, exceptions.RouterError], None],
         until: float,
     ) -> Iterator[None]:
         """Start a cast to each host; at the end of the block, withdraw those not begun.
@@ -54,7 +56,7 @@ class Dispatcher:
         Does not wait: one host's failure is told at once and touches no other.
 
         :param deliveries: host to its delivery
-        :param on_failure: called with the host and the reason, from another thread
+        :param on_failure: called with the host and the error, from another thread
         :param until: an instant of ``time.monotonic()`` until which the block may last
         """
         begun = [
@@ -76,15 +78,16 @@ class Dispatcher:
         ctxt: context.RequestContext,
         host: str,
         delivery: events.Delivery,
-        on_failure: Callable[[str, str], None],
+        on_failure: Callable[[str, exceptions.RouterError], None],
     ) -> None:
         ctxt.update_store()
         began = time.monotonic()
         try:
-            self._sender.deliver(ctxt, host, delivery)
+            with self._gate.cast():
+                self._sender.deliver(ctxt, host, delivery)
         except exceptions.RouterError as exc:
             LOG.debug('Cast to %s failed after %.3f s: %s', host, time.monotonic() - began, exc)
-            on_failure(host, str(exc))
+            on_failure(host, exc)
         except Exception as exc:  # the outermost frame of this thread's work
             LOG.exception('Cast to %s failed', host)
-            on_failure(host, f'unexpected {type(exc).__name__}')
+            on_failure(host, exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from external_events_router.resolver import delivery
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import pace
 from external_events_router.resolver import roads
+from external_events_router.resolver.health import liveness
 from external_events_router.resolver.nova import deliverer as nova_deliverer
 from external_events_router.resolver.nova import line
 
@@ -24,19 +26,28 @@ class Signs:
     """Who is told what deliveries show of a host.
 
     :ivar answered: it took something, in time
-    :ivar silent: it took nothing, and why
+    :ivar silent: these took nothing, and why
     :ivar late: it took something when nobody waited any more
+    :ivar heard: it took something that it was sent at an instant of ``time.monotonic()``
     :ivar pace: of the hosts
     """
 
     answered: Callable[[str], None]
-    silent: Callable[[str, str], None]
+    silent: Callable[[Mapping[str, str]], None]
     late: Callable[[str], None]
+    heard: Callable[[str, float], None]
     pace: pace.Pace
 
 
 class Driver(Protocol):
-    """What is particular to what runs on the hosts."""
+    """What is particular to what runs on the hosts.
+
+    :ivar rounds: the deliveries that are waited for, once there is a deliverer; None: they cannot be failed
+    :ivar queues: of the hosts; None: they cannot be looked at
+    """
+
+    rounds: liveness.Rounds | None
+    queues: liveness.Queues | None
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
         """What delivers for a worker; before the start.
@@ -85,10 +96,13 @@ class AgentDriver:
 
     def __init__(self, road: roads.Road) -> None:
         self._road = road
+        self.rounds: liveness.Rounds | None = None
+        self.queues: liveness.Queues | None = road.queues
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
         """See :class:`Driver`."""
-        collector = acks.Collector(late=signs.late, heard=signs.pace.answered)
+        collector = acks.Collector(late=signs.late, heard=signs.heard)
+        self.rounds = collector
         self._road.hear(name, endpoint.AckEndpoint(collector))
         return delivery.AgentDeliverer(
             self._road.casts,
@@ -114,6 +128,8 @@ class NovaDriver:
     def __init__(self, lines: line.Lines, *, reply_timeout: float | None) -> None:
         """:param reply_timeout: see :class:`nova.deliverer.NovaDeliverer`"""
         self._lines = lines
+        self.rounds: liveness.Rounds | None = None
+        self.queues: liveness.Queues | None = None
         self._reply_timeout = reply_timeout
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
@@ -124,6 +140,7 @@ class NovaDriver:
             answered=signs.answered,
             silent=signs.silent,
             late=signs.late,
+            heard=signs.heard,
             hosts_pace=signs.pace,
         )
 

@@ -20,6 +20,7 @@ from external_events_router.resolver import acks
 from external_events_router.resolver import presence
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
+from external_events_router.resolver.health import liveness
 from external_events_router.resolver.host_map import base
 
 
@@ -74,9 +75,15 @@ class HostMapEndpoint:
 
     target = messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
 
-    def __init__(self, host_map: base.WritableHostMap, hosts: presence.Presence) -> None:
+    def __init__(
+        self,
+        host_map: base.WritableHostMap,
+        hosts: presence.Presence,
+        host_liveness: liveness.HostLiveness,
+    ) -> None:
         self._host_map = host_map
         self._presence = hosts
+        self._liveness = host_liveness
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
@@ -95,7 +102,7 @@ class HostMapEndpoint:
     def report(
         self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
     ) -> dict[str, float]:
-        self._presence.appeared(host)
+        self._liveness.appeared(host)
         if server_uuids is not None:
             self._presence.placed(self._host_map.report(host, server_uuids).gained)
         return {'now': time.time()}
@@ -106,12 +113,23 @@ class PeerEndpoint:
 
     target = messaging.Target(namespace=rpcapi.PEER_NAMESPACE, version=rpcapi.PeerAPI.VERSION)
 
-    def __init__(self, hosts: presence.Presence) -> None:
+    def __init__(self, hosts: presence.Presence, host_liveness: liveness.HostLiveness) -> None:
         self._presence = hosts
+        self._liveness = host_liveness
 
     @rpc.exposed()
     def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
-        self._presence.heard_of(host)
+        self._presence.heard_of([host])
+
+    @rpc.exposed()
+    def hosts_are_back(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> None:
+        self._presence.heard_of(hosts)
+
+    @rpc.exposed()
+    def hosts_are_silent(
+        self, ctxt: context.RequestContext, hosts: Sequence[str], unconsumed: bool = False
+    ) -> None:
+        self._liveness.told_silent(hosts, unconsumed=unconsumed)
 
 
 def _event(data: Mapping[str, Any]) -> events.Event:

@@ -38,7 +38,7 @@ class _Entry:
 
     ctxt: context.RequestContext
     delivery: events.Delivery
-    on_failure: Callable[[str, str], None]
+    on_failure: Callable[[str, exceptions.RouterError], None]
     until: float
 
 
@@ -59,7 +59,7 @@ class Outbox:
         ctxt: context.RequestContext,
         deliveries: Mapping[str, events.Delivery],
         *,
-        on_failure: Callable[[str, str], None],
+        on_failure: Callable[[str, exceptions.RouterError], None],
         until: float,
     ) -> Iterator[None]:
         """Start a cast to each host; at the end of the block, withdraw those not begun.
@@ -67,7 +67,7 @@ class Outbox:
         Does not wait: one host's failure is told at once and touches no other.
 
         :param deliveries: host to its delivery
-        :param on_failure: called with the host and the reason, mostly from another thread
+        :param on_failure: called with the host and the error, mostly from another thread
         :param until: an instant of ``time.monotonic()`` after which none is begun
         """
         entries = {host: _Entry(ctxt, delivery, on_failure, until) for host, delivery in deliveries.items()}
@@ -101,7 +101,7 @@ class Outbox:
             host, entries = sent[index]
             if error is not None:
                 for entry in entries:
-                    entry.on_failure(host, str(error))
+                    entry.on_failure(host, error)
             self._follow(host)
 
         casts = [

@@ -35,10 +35,13 @@ class Answer:
 
     :ivar verdict: the host's own word; None: it said nothing
     :ivar reason: why, in words: the host's, or why it could not be asked
+    :ivar asked: false if the broker did not take the message: the missing
+        verdict then says nothing about the host
     """
 
     verdict: events.Verdict | None
     reason: str | None = None
+    asked: bool = True
 
 
 def by_host(batch: Mapping[int, events.Event], lookup: base.Lookup) -> Plan:

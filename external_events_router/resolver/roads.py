@@ -7,6 +7,8 @@ same, and hosts may be on either.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Protocol
 
 from oslo_config import cfg
@@ -17,11 +19,13 @@ from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import consumer
 from external_events_router.amqp import publisher
+from external_events_router.amqp import queues as amqp_queues
 from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import outbox
 from external_events_router.resolver import rpcapi
+from external_events_router.resolver.health import liveness
 
 #: Threads that take acknowledgements off the wire on the plain road. Taking one is
 #: a few microseconds' work under a lock, so more would only wait for each other.
@@ -38,9 +42,11 @@ class Road(Protocol):
     """Both directions between one worker and the hosts.
 
     :ivar casts: sends deliveries
+    :ivar queues: of the hosts; None: they cannot be looked at
     """
 
     casts: delivery.Casts
+    queues: liveness.Queues | None
 
     def hear(self, name: str, acks: endpoint.AckEndpoint) -> None:
         """Say who takes the acknowledgements for a worker's name; before the start."""
@@ -77,6 +83,7 @@ class PlainRoad:
     ) -> None:
         """:param publishers: casts that may be on their way at the same time"""
         self.casts: delivery.Casts = dispatch.Dispatcher(sender, publishers=publishers)
+        self.queues: liveness.Queues | None = None
         self._transport = transport
         self._server: messaging.MessageHandlingServer | None = None
 
@@ -109,6 +116,8 @@ class FastRoad:
         self._consumer = consumer.Consumer(broker, name='acknowledgements')
         sender = agent_rpcapi.FastAgentAPI(self._publisher, topic=topic, version_cap=version_cap)
         self.casts: delivery.Casts = outbox.Outbox(sender, together=together)
+        self._host_queues = HostQueues(broker, topic=topic)
+        self.queues: liveness.Queues | None = self._host_queues
         self._queue = ''
         self._acks: endpoint.AckEndpoint | None = None
 
@@ -125,5 +134,27 @@ class FastRoad:
 
     def stop(self) -> None:
         """See :class:`Road`."""
+        self._host_queues.close()
         self._publisher.stop(STOP_TIMEOUT)
         self._consumer.stop(STOP_TIMEOUT)
+
+
+class HostQueues:
+    """The queues of hosts on RabbitMQ; see ``liveness.Queues``."""
+
+    def __init__(self, broker: brokers.Broker, *, topic: str) -> None:
+        self._prefix = f'{topic}.'
+        self._counts = amqp_queues.ConsumerCounts(broker, name='host-liveness')
+
+    def consumers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
+        """See :class:`liveness.Queues`."""
+        counts = self._counts.count([self._prefix + host for host in hosts], timeout=timeout)
+        return {queue.removeprefix(self._prefix): number for queue, number in counts.items()}
+
+    def rest(self) -> None:
+        """See :class:`liveness.Queues`."""
+        self._counts.close_idle()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._counts.close()

@@ -258,9 +258,10 @@ class PeerAPI:
     Version history:
 
     * 1.0: ``host_is_back``
+    * 1.1: ``hosts_are_back`` and ``hosts_are_silent``, for many hosts at once
     """
 
-    VERSION = '1.0'
+    VERSION = '1.1'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=TOPIC, namespace=PEER_NAMESPACE, version=self.VERSION)
@@ -271,10 +272,28 @@ class PeerAPI:
         """The client that the configuration asks for."""
         return cls(transport, version_cap=conf.upgrade_levels.resolver)
 
-    def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
-        """Cast to every worker that a host which was not waited for has answered.
+    def hosts_are_back(self, hosts: Sequence[str]) -> None:
+        """Cast to every worker that hosts which were not waited for have answered.
 
+        :raises BrokerUnavailable: the broker did not take the message, or not all
+        """
+        with rpc.translated():
+            if self._client.can_send_version('1.1'):
+                self._cast('1.1', 'hosts_are_back', hosts=list(hosts))
+            else:
+                for host in hosts:
+                    self._cast('1.0', 'host_is_back', host=host)
+
+    def hosts_are_silent(self, hosts: Sequence[str], *, unconsumed: bool) -> None:
+        """Cast to every worker that hosts do not respond. Workers before 1.1 are not told.
+
+        :param unconsumed: nobody consumes from their queues
         :raises BrokerUnavailable: the broker did not take the message
         """
         with rpc.translated():
-            self._client.prepare(fanout=True).cast(ctxt, 'host_is_back', host=host)
+            if self._client.can_send_version('1.1'):
+                self._cast('1.1', 'hosts_are_silent', hosts=list(hosts), unconsumed=unconsumed)
+
+    def _cast(self, version: str, method: str, **arguments: object) -> None:
+        client = self._client.prepare(fanout=True, version=version)
+        client.cast(context.for_service(), method, **arguments)

@@ -23,6 +23,7 @@ from external_events_router.resolver import presence
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
+from external_events_router.resolver.health import liveness
 from external_events_router.resolver.hold import courier
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.hold import store
@@ -107,19 +108,23 @@ class Resolver:
         self._driver = driver
         breakers, hosts_pace = breaker.Breakers(), pace.Pace(settings.batches)
         self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
-        self._presence = presence.Presence(
-            breakers,
-            held,
-            wake=lambda: self._courier.wake(),
-            tell_others=lambda host: peers.host_is_back(context.for_service(), host),
-        )
+        self._presence = presence.Presence(breakers, held, wake=lambda: self._courier.wake(), peers=peers)
         signs = drivers.Signs(
             answered=self._presence.answered,
-            silent=breakers.open,
-            late=self._presence.appeared,
+            silent=lambda reasons: self._liveness.silent(reasons),
+            late=lambda host: self._liveness.appeared(host),
+            heard=self._heard,
             pace=hosts_pace,
         )
         deliverer = driver.deliverer(self._name.name, signs)
+        self._pace = hosts_pace
+        self._liveness = liveness.HostLiveness(
+            breakers,
+            self._presence,
+            rounds=driver.rounds,
+            queues=driver.queues,
+            ack_timeout=settings.ack_timeout,
+        )
         self._courier = courier.Courier(
             self._keeper,
             host_map,
@@ -138,8 +143,8 @@ class Resolver:
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
                 endpoint.RouteEndpoint(self._router),
-                endpoint.HostMapEndpoint(host_map, self._presence),
-                endpoint.PeerEndpoint(self._presence),
+                endpoint.HostMapEndpoint(host_map, self._presence, self._liveness),
+                endpoint.PeerEndpoint(self._presence, self._liveness),
             ],
         )
 
@@ -175,6 +180,7 @@ class Resolver:
         """
         # NOTE: these first, because they need no broker, and the others wait for one.
         self._courier.start()
+        self._liveness.start()
         self._host_map.warm()
         self._driver.start()
         self._requests.start(override_pool_size=self._threads)
@@ -186,6 +192,10 @@ class Resolver:
         """Route a batch of this process; see :meth:`router.Router.route`."""
         return self._router.route(ctxt, batch, ack_timeout=ack_timeout)
 
+    def _heard(self, host: str, began: float) -> None:
+        self._liveness.heard(host)
+        self._pace.answered(host, began)
+
     def stop(self) -> None:
         """Take no more requests, finish those in hand, close.
 
@@ -194,6 +204,7 @@ class Resolver:
         self._requests.stop()
         self._courier.stop()
         self._requests.wait()
+        self._liveness.stop()
         self._driver.stop()
         self._presence.close()
         self._keeper.close()

@@ -54,6 +54,7 @@ ALLOWED = {
         'db',
         'resolver.acks',
         'resolver.delivery',
+        'resolver.health',
         'resolver.host_map.nova',
         'resolver.pace',
         'resolver.plan',

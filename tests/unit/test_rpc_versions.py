@@ -35,6 +35,7 @@ PAIRS = (
 #: What only older versions of a client send, or another client of the same endpoint.
 ELSEWHERE = {
     rpcapi.AckAPI: {'acknowledge'},
+    rpcapi.PeerAPI: {'host_is_back'},
     agent_rpcapi.AgentAPI: {'deliver_all'},
 }
 
@@ -48,6 +49,8 @@ SAMPLES: dict[str, Any] = {
     'acknowledgements': [events.Acknowledgement('d', 'h', ())],
     'server_uuid': 'u',
     'host': 'h',
+    'hosts': ['h'],
+    'unconsumed': True,
     'server_uuids': [],
     'delivery': events.Delivery('d', 'worker', 0.0, ()),
 }

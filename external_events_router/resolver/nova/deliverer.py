@@ -87,22 +87,26 @@ class NovaDeliverer:
         *,
         reply_timeout: float | None = None,
         answered: Callable[[str], None] = lambda host: None,
-        silent: Callable[[str, str], None] = lambda host, reason: None,
+        silent: Callable[[Mapping[str, str]], None] = lambda reasons: None,
         late: Callable[[str], None] = lambda host: None,
+        heard: Callable[[str, float], None] = lambda host, began: None,
         hosts_pace: pace.Pace | None = None,
     ) -> None:
         """:param reply_timeout: seconds that a compute may take to reply; None: it is
             not asked to
         :param answered: called with a host that took something
-        :param silent: called with a host that took nothing, and why
+        :param silent: called with the hosts that took nothing, and why; a host whose
+            cell's broker is unavailable is not among them
         :param late: called with a host that took something when nobody waited any more
-        :param hosts_pace: is told who is waited for, and who answers
+        :param heard: called with a host that took something, and since when it was asked
+        :param hosts_pace: is told who is waited for
         """
         self._lines = all_lines
         self._reply_timeout = reply_timeout
         self._answered = answered
         self._silent = silent
         self._late = late
+        self._heard = heard
         self._pace = hosts_pace or pace.Pace(1)
         self._pending = pending.Pending()
 
@@ -185,7 +189,7 @@ class NovaDeliverer:
             shipment.context.update_store()
             answers = self._sent(load, shipment)
             if any(answer.verdict is not None for answer in answers.values()):
-                self._pace.answered(load.host, load.began)
+                self._heard(load.host, load.began)
             was_late = False
             for event in shipment.carried:
                 for key in load.keys(shipment.ids(event)):
@@ -223,22 +227,26 @@ class NovaDeliverer:
 
     def _cast(self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]) -> None:
         servers = dict.fromkeys(event.server_uuid for event in carried)
-        load.line.computes().external_instance_event(
-            nova_contexts.on_the_wire(ctxt),
-            cells.host_name(load.host),
-            load.line.speech(),
-            instances=[load.records[server].primitive for server in servers],
-            events=[objects.external_event(event) for event in carried],
-            reply_timeout=self._reply_timeout,
-        )
+        with load.line.gate.cast():
+            load.line.computes().external_instance_event(
+                nova_contexts.on_the_wire(ctxt),
+                cells.host_name(load.host),
+                load.line.speech(),
+                instances=[load.records[server].primitive for server in servers],
+                events=[objects.external_event(event) for event in carried],
+                reply_timeout=self._reply_timeout,
+            )
 
     def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
+        silent = {}
         for host, sent in by_host.items():
             told = [answers[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in told):
                 self._answered(host)
-            elif tried := [answer for answer in told if answer is not _UNREAD]:
-                self._silent(host, tried[0].reason or acks.NO_ACK)
+            elif tried := [answer for answer in told if answer.asked and answer is not _UNREAD]:
+                silent[host] = tried[0].reason or acks.NO_ACK
+        if silent:
+            self._silent(silent)
 
 
 def _problem(load: _Load, step: Callable[[], None]) -> plan.Answer | None:
@@ -253,7 +261,7 @@ def _problem(load: _Load, step: Callable[[], None]) -> plan.Answer | None:
         return plan.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
     except exceptions.RouterError as exc:
         LOG.debug('Cast to %s failed: %s', load.host, exc)
-        return plan.Answer(None, str(exc))
+        return plan.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
     except Exception as exc:  # the outermost frame of this thread's work
         LOG.exception('Cast to %s failed', load.host)
         return plan.Answer(None, f'unexpected {type(exc).__name__}')

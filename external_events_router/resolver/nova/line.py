@@ -15,6 +15,7 @@ from external_events_router import events
 from external_events_router import pools
 from external_events_router.conf import nova as nova_conf
 from external_events_router.db import session
+from external_events_router.resolver.health import gate
 from external_events_router.resolver.nova import actions
 from external_events_router.resolver.nova import cells
 from external_events_router.resolver.nova import rpcapi
@@ -26,12 +27,14 @@ class Line:
 
     :ivar cell: the cell
     :ivar pool: its threads
+    :ivar gate: each cast to its computes has to pass
     """
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
         """Connects at its first use."""
         self.cell = cell
         self.pool = pools.DaemonPool(conf.nova.threads_per_cell, 'compute-caster')
+        self.gate = gate.BrokerGate(f'The message broker of {cell}')
         self._conf = conf
         pinned = conf.nova.compute_rpc
         self._versions = versions.Versions(

@@ -94,3 +94,34 @@ class CollectorTest(base.TestCase):
             with self.collector.expect({'a': delivery(number)}):
                 pass
         self.assertEqual({}, self.collector._waiting)
+
+
+class OverdueTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.collector = acks.Collector()
+
+    def test_hosts_without_an_answer_for_a_while(self):
+        self.assertEqual([], self.collector.overdue(0.0))
+        with self.collector.expect({'a': delivery(1), 'b': delivery(2)}):
+            self.collector.acknowledge('delivery-2', handled('2.0'))
+            self.assertEqual(['a'], self.collector.overdue(0.0))
+            self.assertEqual([], self.collector.overdue(60.0))
+            self.assertEqual(['a', 'b'], self.collector.in_flight())
+
+    def test_failing_hosts_ends_all_waits_for_them_and_no_other(self):
+        with (
+            self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as one,
+            self.collector.expect({'a': delivery(3), 'c': delivery(4)}) as two,
+        ):
+            self.collector.fail({'a'}, 'no consumer', age=60.0)
+            self.assertEqual(['a', 'b', 'c'], sorted(self.collector.overdue(0.0)))
+            self.collector.fail({'a', 'b'}, 'no consumer')
+            began = time.monotonic()
+            answers = one.wait(began + 60)
+            self.assertLess(time.monotonic() - began, 30)
+            self.assertEqual({'no consumer'}, {answer.reason for answer in answers.values()})
+            answers = two.wait(0)
+            self.assertEqual(
+                ['no consumer', acks.NO_ACK], [answers[key].reason for key in (('a', '3.0'), ('c', '4.0'))]
+            )

@@ -23,6 +23,8 @@ class Hosts:
         self.delivered[host] = sent
         if host == 'unreachable':
             raise exceptions.HostUnreachable(host=host)
+        if host == 'no broker':
+            raise exceptions.BrokerUnavailable(reason='away')
         known = self.verdicts.get(host, {})
         results = [events.Result(event.id, known[event.tag]) for event in sent.events if event.tag in known]
         self.collector.acknowledge(sent.id, results)
@@ -30,7 +32,7 @@ class Hosts:
 
 class DelivererTest(base.TestCase):
     def deliver(self, by_host, *, seconds=30.0, lifetime=300.0, **verdicts):
-        self.answered, self.silent = [], []
+        self.answered, self.silent = [], {}
         collector = acks.Collector()
         self.hosts = Hosts(collector, **verdicts)
         dispatcher = dispatch.Dispatcher(self.hosts, publishers=2)
@@ -40,7 +42,7 @@ class DelivererTest(base.TestCase):
             collector,
             reply_to='worker',
             answered=self.answered.append,
-            silent=lambda host, reason: self.silent.append((host, reason)),
+            silent=self.silent.update,
         )
         sent = {
             host: [events.Event('network-changed', SERVER, tag, id=tag) for tag in tags]
@@ -64,20 +66,24 @@ class DelivererTest(base.TestCase):
             {'a': ['1', '2'], 'b': ['1']}, a={'1': handled, '2': refused}, b={'1': handled}
         )
         self.assertEqual({('a', '1'): handled, ('a', '2'): refused, ('b', '1'): handled}, answers)
-        self.assertEqual((['a', 'b'], []), (sorted(self.answered), self.silent))
+        self.assertEqual((['a', 'b'], {}), (sorted(self.answered), self.silent))
 
     def test_half_an_answer_is_a_sign_of_life(self):
         answers = self.deliver({'a': ['1', '2']}, seconds=0.05, a={'2': events.Verdict.HANDLED})
         self.assertIsNone(answers['a', '1'])
-        self.assertEqual((['a'], []), (self.answered, self.silent))
+        self.assertEqual((['a'], {}), (self.answered, self.silent))
 
     def test_who_says_nothing_is_silent_and_so_is_who_cannot_be_asked(self):
         answers = self.deliver({'a': ['1'], 'unreachable': ['1']}, seconds=0.05)
         self.assertEqual({None}, set(answers.values()))
         self.assertEqual([], self.answered)
         self.assertEqual(
-            {'a': acks.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, dict(self.silent)
+            {'a': acks.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, self.silent
         )
+
+    def test_broker_that_is_unavailable_says_nothing_about_its_hosts(self):
+        self.assertEqual({('no broker', '1'): None}, self.deliver({'no broker': ['1']}))
+        self.assertEqual(([], {}), (self.answered, self.silent))
 
     def test_deadline_is_that_of_the_shortest_lived(self):
         now, handled = time.time(), events.Verdict.HANDLED

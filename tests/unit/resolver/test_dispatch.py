@@ -40,8 +40,8 @@ class DispatcherTest(base.TestCase):
         self.failures = {}
         self.settled = threading.Semaphore(0)
 
-    def failed(self, host, reason):
-        self.failures[host] = reason
+    def failed(self, host, error):
+        self.failures[host] = str(error)
         self.settled.release()
 
     def dispatcher(self, sender, publishers=2):

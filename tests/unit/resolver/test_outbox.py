@@ -41,7 +41,7 @@ class OutboxTest(base.TestCase):
         block = self.outbox.cast(
             context.RequestContext(overwrite=False),
             deliveries,
-            on_failure=lambda host, reason: self.failures.append((name, host, reason)),
+            on_failure=lambda host, error: self.failures.append((name, host, str(error))),
             until=time.monotonic() + seconds,
         )
         block.__enter__()

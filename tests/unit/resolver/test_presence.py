@@ -27,6 +27,23 @@ class Held:
         return self.due
 
 
+class Peers:
+    """Notes what the other workers are told."""
+
+    def __init__(self):
+        self.back = []
+        self.silent = []
+        self.problem = None
+
+    def hosts_are_back(self, hosts):
+        self.back.append(sorted(hosts))
+        if self.problem:
+            raise self.problem
+
+    def hosts_are_silent(self, hosts, *, unconsumed):
+        self.silent.append((sorted(hosts), unconsumed))
+
+
 class PresenceTest(base.TestCase):
     def setUp(self):
         super().setUp()
@@ -34,10 +51,8 @@ class PresenceTest(base.TestCase):
         self.addCleanup(self.held.open.set)
         self.breakers = breaker.Breakers()
         self.woken = threading.Semaphore(0)
-        self.told = []
-        self.presence = presence.Presence(
-            self.breakers, self.held, wake=self.woken.release, tell_others=self.told.append
-        )
+        self.peers = Peers()
+        self.presence = presence.Presence(self.breakers, self.held, wake=self.woken.release, peers=self.peers)
         self.addCleanup(self.presence.close)
 
     def wait_for(self, condition):
@@ -45,14 +60,15 @@ class PresenceTest(base.TestCase):
 
     def test_ordinary_answer_costs_nothing(self):
         self.presence.answered('a')
-        self.assertEqual([], self.held.asked)
-        self.assertEqual(0, len(self.presence._hosts))
+        self.presence.placed(['x'])
+        self.wait_for(lambda: self.held.asked)
+        self.assertEqual([([], ['x'])], self.held.asked)
 
     def test_answer_after_silence(self):
-        self.breakers.open('a', 'silent')
+        self.breakers.open(['a'])
         self.presence.answered('a')
         self.assertTrue(self.breakers.closed('a'))
-        self.wait_for(lambda: self.told == ['a'])
+        self.wait_for(lambda: self.peers.back == [['a']])
         self.assertEqual([(['a'], [])], self.held.asked)
         self.assertFalse(self.woken.acquire(blocking=False))
 
@@ -60,37 +76,54 @@ class PresenceTest(base.TestCase):
         self.held.due = 3
         self.presence.appeared('a')
         self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
-        self.wait_for(lambda: self.told == ['a'])
+        self.wait_for(lambda: self.peers.back == [['a']])
 
     def test_report_without_news_tells_nobody(self):
         self.presence.appeared('a')
         self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
         self.presence.placed(['x'])
         self.wait_for(lambda: len(self.held.asked) == 2)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.peers.back)
 
     def test_hearsay_is_not_passed_on(self):
-        self.breakers.open('a', 'silent')
-        self.presence.heard_of('a')
+        self.breakers.open(['a'])
+        self.presence.heard_of(['a'])
         self.assertTrue(self.breakers.closed('a'))
-        self.assertEqual(([], []), (self.held.asked, self.told))
+        self.assertEqual(([], []), (self.held.asked, self.peers.back))
 
     def test_signs_that_come_while_one_waits_are_one(self):
         self.held.open.clear()
-        for host in 'ab':
-            self.presence.appeared(host)
-            self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
+        self.presence.appeared('a')
+        self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
+        self.breakers.open('bc')
         for _ in range(100):
             self.presence.appeared('c')
-            self.presence.placed(['x', 'y'])
-            self.presence.placed(['z'])
-        # NOTE: one of them is news, and so the others have to be told.
-        self.breakers.open('c', 'silent')
-        self.presence.answered('c')
+            self.presence.answered('b')
+            self.presence.appeared('d')
         self.held.open.set()
-        self.wait_for(lambda: len(self.held.asked) == 4 and self.told)
-        self.assertCountEqual([(['c'], []), ([], ['x', 'y', 'z'])], self.held.asked[2:])
-        self.assertEqual(['c'], self.told)
+        self.wait_for(lambda: self.peers.back)
+        self.assertEqual([(['a'], []), (['b', 'c', 'd'], [])], self.held.asked)
+        # NOTE: the breakers of two were open, and so the others have to be told.
+        self.assertEqual([['b', 'c']], self.peers.back)
+
+    def test_thousands_of_hosts_that_come_back_are_a_few_questions_and_messages(self):
+        hosts = [f'host-{number}' for number in range(5000)]
+        self.breakers.open(hosts)
+        for host in hosts:
+            self.presence.appeared(host)
+        self.wait_for(lambda: sum(map(len, self.peers.back)) == 5000)
+        self.assertLess(len(self.held.asked), 100)
+        self.assertLess(len(self.peers.back), 100)
+        self.assertLessEqual(max(map(len, self.peers.back)), presence.TOGETHER)
+        self.presence.flush_log(now=True)
+        self.assertEqual(1, self.logs.output.count('\n'))
+        self.assertIn('5000 hosts respond again, for example host-0, host-1, host-2; their', self.logs.output)
+
+    def test_others_hear_which_hosts_do_not_respond(self):
+        self.presence.tell_silent(['a'], unconsumed=True)
+        self.presence.tell_silent(['b', 'c'], unconsumed=False)
+        self.wait_for(lambda: len(self.peers.silent) == 2)
+        self.assertCountEqual([(['a'], True), (['b', 'c'], False)], self.peers.silent)
 
     def test_nothing_placed_asks_nothing(self):
         self.presence.placed([])
@@ -98,12 +131,22 @@ class PresenceTest(base.TestCase):
         self.wait_for(lambda: self.held.asked)
         self.assertEqual([([], ['x'])], self.held.asked)
 
-    def test_failures_end_no_thread(self):
-        for problem in (exceptions.DatabaseUnavailable(reason='away'), ZeroDivisionError()):
+    def test_failures_end_no_thread_and_are_said_once(self):
+        away = exceptions.DatabaseUnavailable(reason='away')
+        for problem in (away, away, ZeroDivisionError()):
             self.held.problem = problem
-            self.breakers.open('a', 'silent')
+            self.breakers.open(['a'])
             self.presence.answered('a')
             # NOTE: others are told all the same.
-            self.wait_for(lambda: self.told)
-            self.told.clear()
+            self.wait_for(lambda: self.peers.back)
+            self.peers.back.clear()
         self.assertEqual(2, self.logs.output.count('not brought forward'))
+
+    def test_broker_that_is_away_is_said_once(self):
+        self.peers.problem = exceptions.BrokerUnavailable(reason='away')
+        for number in range(3):
+            self.breakers.open(['a'])
+            self.presence.answered('a')
+            self.wait_for(lambda number=number: len(self.peers.back) == number + 1)
+        self.presence.close()
+        self.assertEqual(1, self.logs.output.count('are not told'))

@@ -232,7 +232,7 @@ class HoldingTest(RouteCase):
         self.addCleanup(dispatcher.close)
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', answered=breakers.close)
         made = router.Router(Map({ONE: ('a',)}), deliverer, self.hold, breakers, pace.Pace(16))
-        breakers.open('a', 'silent')
+        breakers.open(['a'])
         now[0] = breaker.RESET + 1
         for busy, held in ((frozenset({ONE}), 1), (frozenset(), 1)):
             self.hold.busy_servers = busy

@@ -37,3 +37,65 @@ class TroubleTest(base.TestCase):
             self.trouble.occurred(logging.WARNING, 'bad')
             self.trouble.over('well')
         self.assertEqual(1, self.lines().count('bad'))
+
+
+class SummaryTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.clock = helpers.Time()
+        self.summary = trouble.Summary(
+            logging.getLogger(__name__),
+            logging.WARNING,
+            one='%s is gone',
+            many='%d are gone, for example %s',
+            every=30.0,
+            clock=self.clock,
+        )
+
+    def lines(self):
+        return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
+
+    def test_one_message_for_all_and_the_next_after_a_while(self):
+        self.summary.flush()
+        self.summary.add(['a'])
+        self.summary.flush()
+        self.summary.add(['b', 'a'])
+        self.summary.add([])
+        self.clock.now += trouble.GATHER
+        self.summary.flush()
+        self.assertEqual(['2 are gone, for example a, b'], self.lines())
+        self.summary.add(['c'])
+        self.clock.now += 29.9
+        self.summary.flush()
+        self.assertEqual(1, len(self.lines()))
+        self.clock.now += 0.1
+        self.summary.flush()
+        self.assertEqual('c is gone', self.lines()[1])
+        self.summary.flush(now=True)
+        self.assertEqual(2, len(self.lines()))
+
+    def test_few_examples_of_many(self):
+        self.summary.add([str(number) for number in range(100)])
+        self.summary.flush(now=True)
+        self.assertEqual(['100 are gone, for example 0, 1, 2'], self.lines())
+
+
+class BoundedTest(base.TestCase):
+    def test_so_many_in_a_period_and_the_number_of_the_others(self):
+        clock = helpers.Time()
+        log = logging.getLogger(__name__)
+        bounded = trouble.Bounded(log, lines=2, period=60.0, rest='%d more', clock=clock)
+        for number in range(5):
+            bounded.write(logging.WARNING, 'event %d', number)
+        clock.now += 60
+        bounded.flush()
+        bounded.flush()
+        bounded.write(logging.INFO, 'event %d', 5)
+        self.assertEqual(
+            ['event 0', 'event 1', '3 more', 'event 5'],
+            [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()],
+        )
+        for number in range(5):
+            bounded.write(logging.WARNING, 'event %d', number)
+        bounded.flush(now=True)
+        self.assertEqual(1, self.logs.output.count('4 more'))

@@ -70,7 +70,7 @@ class AttemptTest(base.TestCase):
         servers = [f'{number:08x}-0000-4000-8000-000000000000' for number in range(20)]
         self.place(**dict.fromkeys(servers, ('a',)))
         self.a.become('deaf')
-        self.worker.breakers.open('a', 'silent')
+        self.worker.breakers.open(['a'])
         self.hold(*map(scenarios.item, servers))
         self.run_all()
         self.assertEqual(1, len(self.a.sent))
@@ -92,7 +92,7 @@ class AttemptTest(base.TestCase):
     def test_other_host_of_a_server_does_not_wait_for_one_that_is_away(self):
         self.place(one=('a', 'b'), two=('a', 'b'))
         self.a.become('deaf')
-        self.worker.breakers.open('a', 'silent')
+        self.worker.breakers.open(['a'])
         self.hold(scenarios.item(ONE, hosts=['a', 'b']), scenarios.item(TWO, hosts=['a', 'b']))
         self.run_all()
         self.assertEqual((2, [ONE, TWO]), (len(self.b.handled), self.held()))

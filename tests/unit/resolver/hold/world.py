@@ -31,6 +31,7 @@ from external_events_router.resolver import delivery
 from external_events_router.resolver import pace
 from external_events_router.resolver import presence
 from external_events_router.resolver import router
+from external_events_router.resolver.health import liveness
 from external_events_router.resolver.hold import courier
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.hold import store
@@ -158,7 +159,7 @@ class Casts:
             try:
                 self.world.hosts[host].deliver(ctxt, sent)
             except exceptions.RouterError as exc:
-                on_failure(host, str(exc))
+                on_failure(host, exc)
         yield
 
 
@@ -190,6 +191,20 @@ class Store(store.HoldStore):
             raise exceptions.DatabaseUnavailable(reason='a test')
 
 
+class Peers:
+    """The other worker, as a client."""
+
+    def __init__(self, world, number):
+        self.world = world
+        self.number = number
+
+    def hosts_are_back(self, hosts):
+        self.world.workers[1 - self.number].presence.heard_of(hosts)
+
+    def hosts_are_silent(self, hosts, *, unconsumed):
+        self.world.workers[1 - self.number].liveness.told_silent(hosts, unconsumed=unconsumed)
+
+
 class Worker:
     """A resolver worker, put together as ``resolver.service`` does."""
 
@@ -203,16 +218,28 @@ class Worker:
             self.breakers,
             self.store,
             wake=lambda: None,
-            tell_others=lambda host: world.workers[1 - number].presence.heard_of(host),
+            peers=Peers(world, number),
         )
-        self.presence._pool = InlinePool()
-        self.collector = acks.Collector(late=self.presence.appeared)
+        for gathered in ('_hosts', '_servers', '_silent', '_back'):
+            getattr(self.presence, gathered)._pool = InlinePool()
+        self.collector = acks.Collector(
+            late=lambda host: self.liveness.appeared(host),
+            heard=lambda host, began: self.liveness.heard(host),
+        )
+        self.liveness = liveness.HostLiveness(
+            self.breakers,
+            self.presence,
+            rounds=self.collector,
+            queues=None,
+            ack_timeout=ACK_TIMEOUT,
+            clock=lambda: time.monotonic(),
+        )
         deliverer = delivery.AgentDeliverer(
             Casts(world),
             self.collector,
             reply_to=str(number),
             answered=self.presence.answered,
-            silent=self.breakers.open,
+            silent=self.liveness.silent,
         )
         self.courier = courier.Courier(
             hold,

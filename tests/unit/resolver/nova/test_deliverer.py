@@ -9,6 +9,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router.resolver import acks
+from external_events_router.resolver.health import gate
 from external_events_router.resolver.host_map import nova as host_map
 from external_events_router.resolver.nova import cells
 from external_events_router.resolver.nova import deliverer
@@ -29,6 +30,7 @@ class Line:
 
     def __init__(self, threads):
         self.pool = pools.DaemonPool(threads, 'test-line')
+        self.gate = gate.BrokerGate('a broker')
         self.sent = []
         self.actions = []
         self.replies = []
@@ -94,7 +96,8 @@ class NovaDelivererTest(base.TestCase):
         return deliverer.NovaDeliverer(
             self,
             answered=self.answered.append,
-            silent=self.silent.__setitem__,
+            silent=self.silent.update,
+            heard=self.pace.answered,
             late=self.was_late,
             hosts_pace=self.pace,
             **options,
@@ -157,6 +160,17 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual({('h', '1'): unreachable, ('k', '1'): HANDLED, ('g', '2'): unexpected}, answers)
         self.assertEqual({'h@uuid-one': unreachable, 'g@uuid-two': unexpected}, self.silent)
         self.assertEqual(['k@uuid-one'], self.answered)
+
+    def test_a_broker_that_is_unavailable_says_nothing_about_a_host(self):
+        self.lines['one'].errors = {'h': exceptions.BrokerUnavailable(reason='away')}
+        for number in '12':
+            answers = self.deliver({'h@uuid-one': [self.event(A, number)]})
+            self.assertIn('away', answers['h', number])
+        self.assertEqual(([], {}), (self.answered, self.silent))
+        # The second was not tried at it, and there is one message.
+        self.assertTrue(self.lines['one'].hangs.acquire(blocking=False))
+        self.assertFalse(self.lines['one'].hangs.acquire(blocking=False))
+        self.assertEqual(1, self.logs.output.count('is unavailable'))
 
     def test_an_instance_that_is_not_known_is_not_sent_and_its_host_not_blamed(self):
         answers = self.deliver(

@@ -1,0 +1,1 @@
+"""Which hosts can be delivered to, and how that is found out."""

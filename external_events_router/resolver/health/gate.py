@@ -1,0 +1,77 @@
+"""A circuit breaker for a broker that is used through oslo.messaging.
+
+A cast on a broker that is unavailable may take seconds until it fails. After the first
+failure the next casts fail at once, but for one every :data:`PAUSE`, until one succeeds.
+The direct AMQP connections do not need it: they know whether they are connected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import logging
+import threading
+import time
+
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router.resolver import trouble
+
+LOG = log.getLogger(__name__)
+
+#: Seconds between two casts that see whether the broker is available again.
+PAUSE = 1.0
+
+
+class BrokerGate:
+    """The state of one broker. Thread-safe."""
+
+    def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """:param name: of the broker, for the log"""
+        self._name = name
+        self._clock = clock
+        self._trouble = trouble.Trouble(LOG)
+        # Guards both below. _error: why the last cast failed; None: it did not.
+        self._lock = threading.Lock()
+        self._error: exceptions.BrokerUnavailable | None = None
+        self._next = 0.0
+
+    @contextlib.contextmanager
+    def cast(self) -> Iterator[None]:
+        """Cast within the block, which may raise ``BrokerUnavailable``.
+
+        :raises BrokerUnavailable: at once, while it is unavailable
+        """
+        self._enter()
+        try:
+            yield
+        except exceptions.BrokerUnavailable as exc:
+            with self._lock:
+                self._error, self._next = exc, self._clock() + PAUSE
+            self._trouble.occurred(
+                logging.WARNING, '%s is unavailable; holding events until it is back: %s', self._name, exc
+            )
+            raise
+        except exceptions.RouterError:
+            # What a host said, or that it has no queue: the broker was asked.
+            self._passed()
+            raise
+        self._passed()
+
+    def _enter(self) -> None:
+        if self._error is None:
+            return
+        with self._lock:
+            now = self._clock()
+            if self._error is not None and now < self._next:
+                raise exceptions.BrokerUnavailable(**self._error.kwargs)
+            self._next = now + PAUSE
+
+    def _passed(self) -> None:
+        if self._error is None:
+            return
+        with self._lock:
+            self._error = None
+        self._trouble.over('%s is available again', self._name)
