@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import threading
+from typing import Protocol
 
 from oslo_log import log
 
@@ -28,10 +29,23 @@ PREFETCH = 1000
 Listener = Callable[[envelope.Call], None]
 
 
+class Watcher(Protocol):
+    """Is told whether messages can arrive from a queue. Called on the consumer's one thread."""
+
+    def connected(self) -> None:
+        """The broker sends from now on."""
+        ...
+
+    def disconnected(self, reason: str) -> None:
+        """The connection or the queue is gone, or there could be none. May be told again."""
+        ...
+
+
 @dataclasses.dataclass(slots=True)
 class _Queue:
     listener: Listener
     listens: threading.Event
+    watcher: Watcher | None = None
     begun: bool = False
 
 
@@ -54,14 +68,15 @@ class Consumer:
         """Connect, in the background."""
         self._link.start()
 
-    def listen(self, queue: str, listener: Listener) -> threading.Event:
+    def listen(self, queue: str, listener: Listener, *, watcher: Watcher | None = None) -> threading.Event:
         """Have what comes into a queue handed to a listener, from now on and after every reconnect.
 
         :param queue: its name, and the routing key of what goes there
         :param listener: called on the consumer's one thread, so it has to be quick
+        :param watcher: likewise; is told whether messages can arrive
         :returns: is set once the broker sends
         """
-        entry = _Queue(listener, threading.Event())
+        entry = _Queue(listener, threading.Event(), watcher)
         with self._lock:
             self._queues[queue] = entry
             self._news = True
@@ -113,6 +128,8 @@ class Consumer:
             with self._lock:
                 entry = self._queues.get(arrival.consumer)
             if entry is not None:
+                if entry.watcher is not None:
+                    entry.watcher.connected()
                 entry.listens.set()
 
     def turn(self) -> None:
@@ -124,12 +141,18 @@ class Consumer:
             self._see_to_queues()
 
     def lost(self, reason: str) -> None:
-        """Nothing is lost with a connection: what was not acknowledged comes again."""
+        """Nothing is lost with a connection: what was not acknowledged comes again.
+
+        But until there is another one nothing arrives, and who waits for it is told so.
+        """
         self._taken = 0
         with self._lock:
             cancelled, self._cancelled = self._cancelled, []
+            watchers = [entry.watcher for entry in self._queues.values() if entry.watcher is not None]
         for _name, ended in cancelled:
             ended.set()
+        for watcher in watchers:
+            watcher.disconnected(reason)
 
     def _see_to_queues(self) -> None:
         with self._lock:

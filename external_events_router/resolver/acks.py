@@ -30,16 +30,21 @@ Answers = dict[tuple[str, str], plan.Answer]
 #: Why a host has no answer, where nothing else is known.
 NO_ACK = 'no acknowledgement in time'
 
+#: Why no host has an answer that is waited for while there is no connection.
+CONNECTION_LOST = 'the connection to the broker was lost'
+
 
 class Waiting:
     """The answers to the deliveries of one round: asked for at once, awaited together.
 
     :ivar began: when, by ``time.monotonic()``
+    :ivar abandoned: acknowledgements can no longer arrive, so nothing is waited for
     """
 
     def __init__(self, deliveries: Mapping[str, events.Delivery]) -> None:
         """:param deliveries: host to what it was sent"""
         self.began = time.monotonic()
+        self.abandoned = False
         # Let go of when nothing is missing any more: an event of threading's takes
         # four times as long to wait for.
         self._settled = threading.Lock()
@@ -82,6 +87,13 @@ class Waiting:
         """Wait no longer for a host, because the cast to it failed."""
         self.fail(host, str(error), asked=not isinstance(error, exceptions.BrokerUnavailable))
 
+    def abandon(self, reason: str) -> None:
+        """Wait for no host any more: what has not come yet cannot arrive."""
+        self.abandoned = True
+        with self._lock:
+            unheard = list(self._missing)
+        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked=False)))
+
     def wait(self, deadline: float) -> Answers:
         """Return when every host has answered for every event, or at the deadline.
 
@@ -118,18 +130,24 @@ class Collector:
         """
         self._late = late
         self._heard = heard
-        # Guards the table: delivery id to the host that has it and who waits.
+        # Guards both below. The table: delivery id to the host that has it and who
+        # waits. _problem: why no acknowledgement can arrive, while none can.
         self._lock = threading.Lock()
+        self._problem: str | None = None
         self._waiting: dict[str, tuple[str, Waiting]] = {}
 
     @contextlib.contextmanager
     def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[Waiting]:
         """Register deliveries, to be cast within the block; forget them after it.
 
+        While no acknowledgement can arrive, what is yielded is abandoned already.
+
         :param deliveries: host to what it will be sent
         """
         waiting = Waiting(deliveries)
         with self._lock:
+            if self._problem is not None:
+                waiting.abandon(self._problem)
             for host, delivery in deliveries.items():
                 self._waiting[delivery.id] = (host, waiting)
         try:
@@ -174,6 +192,22 @@ class Collector:
         for waiting in chosen.values():
             waiting.fail_hosts(hosts, reason)
 
+    def connected(self) -> None:
+        """Acknowledgements can arrive."""
+        with self._lock:
+            self._problem = None
+
+    def disconnected(self, reason: str) -> None:
+        """No acknowledgement can arrive until :meth:`connected`: fail all rounds in flight, and each new one.
+
+        Those that arrive afterwards are late ones, and still show that their hosts are there.
+        """
+        with self._lock:
+            self._problem = f'{CONNECTION_LOST}: {reason}'
+            in_flight = {id(waiting): waiting for _host, waiting in self._waiting.values()}
+        for waiting in in_flight.values():
+            waiting.abandon(self._problem)
+
     def acknowledge(
         self, delivery_id: str, results: Iterable[events.Result], *, sender: str | None = None
     ) -> None:
@@ -193,3 +227,5 @@ class Collector:
             return
         self._heard(host, waiting.began)
         waiting.acknowledge(host, results)
+        if waiting.abandoned:
+            self._late(host)

@@ -127,6 +127,12 @@ class AgentDeliverer:
             for host, sent in by_host.items()
         }
         with self._collector.expect(deliveries) as waiting:
+            if waiting.abandoned:
+                # NOTE: nothing is sent. The events are held, and delivered once the
+                # acknowledgements of that can arrive.
+                answers = waiting.wait(0.0)
+                self._tell(by_host, answers)
+                return answers
             with (
                 self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline),
                 self._pace.wait(deliveries),

@@ -103,7 +103,7 @@ class AgentDriver:
         """See :class:`Driver`."""
         collector = acks.Collector(late=signs.late, heard=signs.heard)
         self.rounds = collector
-        self._road.hear(name, endpoint.AckEndpoint(collector))
+        self._road.hear(name, endpoint.AckEndpoint(collector), collector)
         return delivery.AgentDeliverer(
             self._road.casts,
             collector,

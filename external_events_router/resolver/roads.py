@@ -48,8 +48,11 @@ class Road(Protocol):
     casts: delivery.Casts
     queues: liveness.Queues | None
 
-    def hear(self, name: str, acks: endpoint.AckEndpoint) -> None:
-        """Say who takes the acknowledgements for a worker's name; before the start."""
+    def hear(self, name: str, acks: endpoint.AckEndpoint, watcher: consumer.Watcher) -> None:
+        """Say who takes the acknowledgements for a worker's name; before the start.
+
+        :param watcher: is told whether acknowledgements can arrive, where that is known
+        """
         ...
 
     def start(self) -> None:
@@ -87,8 +90,8 @@ class PlainRoad:
         self._transport = transport
         self._server: messaging.MessageHandlingServer | None = None
 
-    def hear(self, name: str, acks: endpoint.AckEndpoint) -> None:
-        """See :class:`Road`."""
+    def hear(self, name: str, acks: endpoint.AckEndpoint, watcher: consumer.Watcher) -> None:
+        """See :class:`Road`. oslo.messaging tells nobody that a connection is lost."""
         target = messaging.Target(topic=rpcapi.ACK_TOPIC, server=name)
         self._server = rpc.get_server(self._transport, target, [acks])
 
@@ -120,16 +123,17 @@ class FastRoad:
         self.queues: liveness.Queues | None = self._host_queues
         self._queue = ''
         self._acks: endpoint.AckEndpoint | None = None
+        self._watcher: consumer.Watcher | None = None
 
-    def hear(self, name: str, acks: endpoint.AckEndpoint) -> None:
+    def hear(self, name: str, acks: endpoint.AckEndpoint, watcher: consumer.Watcher) -> None:
         """See :class:`Road`."""
-        self._queue, self._acks = f'{rpcapi.ACK_TOPIC}.{name}', acks
+        self._queue, self._acks, self._watcher = f'{rpcapi.ACK_TOPIC}.{name}', acks, watcher
 
     def start(self) -> None:
         """See :class:`Road`. Waits for the broker no longer than :data:`LISTEN_TIMEOUT`."""
         self._publisher.start()
         self._consumer.start()
-        listens = self._consumer.listen(self._queue, rpc.listener(self._acks))
+        listens = self._consumer.listen(self._queue, rpc.listener(self._acks), watcher=self._watcher)
         listens.wait(LISTEN_TIMEOUT)
 
     def stop(self) -> None:

@@ -89,6 +89,44 @@ class CollectorTest(base.TestCase):
         self.collector.acknowledge('delivery-1', handled('1.0'))
         self.collector.acknowledge('delivery-9', handled('9.0'))
 
+    def test_lost_connection_fails_every_round_in_flight_at_once(self):
+        with (
+            self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as first,
+            self.collector.expect({'a': delivery(3)}) as second,
+        ):
+            self.collector.acknowledge('delivery-1', handled('1.0'))
+            self.collector.disconnected('reset by peer')
+            for waiting in (first, second):
+                self.assertLess(self.soon(waiting), 30)
+            answers = {**first.wait(0), **second.wait(0)}
+            self.assertEqual(events.Verdict.HANDLED, answers.pop(('a', '1.0')).verdict)
+            self.assertEqual(3, len(answers))
+            for answer in answers.values():
+                self.assertIsNone(answer.verdict)
+                self.assertEqual('the connection to the broker was lost: reset by peer', answer.reason)
+
+    def test_without_a_connection_a_new_round_fails_at_once(self):
+        self.collector.disconnected('no route')
+        self.collector.disconnected('refused')
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            self.assertTrue(waiting.abandoned)
+            self.assertIn('refused', waiting.wait(time.monotonic() + 60)['a', '1.0'].reason)
+        self.collector.connected()
+        with self.collector.expect({'a': delivery(2)}) as waiting:
+            self.assertFalse(waiting.abandoned)
+            self.collector.acknowledge('delivery-2', handled('2.0'))
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '2.0'].verdict)
+
+    def test_acknowledgement_after_a_lost_connection_is_a_sign_of_life(self):
+        late = []
+        self.collector = acks.Collector(late=late.append)
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            self.collector.disconnected('reset by peer')
+            self.collector.acknowledge('delivery-1', handled('1.0'), sender='a')
+            self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
+        self.collector.acknowledge('delivery-1', handled('1.0'), sender='a')
+        self.assertEqual(['a', 'a'], late)
+
     def test_nothing_is_remembered_after_the_block(self):
         for number in range(10):
             with self.collector.expect({'a': delivery(number)}):

@@ -85,6 +85,29 @@ class DelivererTest(base.TestCase):
         self.assertEqual({('no broker', '1'): None}, self.deliver({'no broker': ['1']}))
         self.assertEqual(([], {}), (self.answered, self.silent))
 
+    def test_nothing_is_sent_while_no_acknowledgement_can_arrive(self):
+        collector, silent = acks.Collector(), {}
+        collector.disconnected('refused')
+        hosts = Hosts(collector)
+        dispatcher = dispatch.Dispatcher(hosts, publishers=2)
+        self.addCleanup(dispatcher.close)
+        deliverer = delivery.AgentDeliverer(
+            dispatcher,
+            collector,
+            reply_to='worker',
+            silent=silent.update,
+        )
+        answers = deliverer.deliver(
+            context.for_service(),
+            {'a': [events.Event('network-changed', SERVER, id='1')]},
+            deadline=time.monotonic() + 60,
+            lifetime=lambda event: 300.0,
+        )
+        self.assertEqual([None], [answer.verdict for answer in answers.values()])
+        self.assertEqual({}, hosts.delivered)
+        # That says nothing about the host.
+        self.assertEqual({}, silent)
+
     def test_deadline_is_that_of_the_shortest_lived(self):
         now, handled = time.time(), events.Verdict.HANDLED
         told = {'1': handled, 'short': handled}
