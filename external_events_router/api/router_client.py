@@ -27,16 +27,17 @@ LOG = log.getLogger(__name__)
 #: Seconds that a request may take beyond ``[delivery] ack_timeout``.
 GRACE = 1.0
 
-#: Seconds beyond its ack timeout that a call waits for its answer.
-CALL_MARGIN = 0.5
+#: Seconds beyond its ack timeout that a call waits for its answer: until then the
+#: resolver holds what was not acknowledged.
+CALL_MARGIN = 0.95
 
 #: Seconds before the request's end at which the call's own timeout comes first,
 #: because it knows better what went wrong.
 ANSWER_MARGIN = 0.05
 
-#: Seconds that a second call leaves for its answer's way back; and the least
-#: ack timeout that makes it worth a try.
-RETRY_MARGIN = 0.3
+#: Seconds that must be left for a second call: to hold the events takes most of them.
+#: And the least ack timeout of that call, where no more than these are left.
+MIN_RETRY_TIME = 0.4
 MIN_RETRY_ACK_TIMEOUT = 0.05
 
 Outcomes = list[events.Outcome]
@@ -99,9 +100,12 @@ class RouterClient:
             return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
         except exceptions.ResolverUnavailable as exc:
             failure = exc
-        ack_timeout = min(deadline - time.monotonic() - RETRY_MARGIN, self._ack_timeout)
-        if ack_timeout < MIN_RETRY_ACK_TIMEOUT:
+        left = deadline - time.monotonic()
+        if left < MIN_RETRY_TIME:
             raise failure
+        # NOTE: a resolver that died is noticed after 2 s, so there is often no time to
+        # wait for hosts any more: then the call is there to hold the events.
+        ack_timeout = max(MIN_RETRY_ACK_TIMEOUT, min(left - GRACE, self._ack_timeout))
         # NOTE: the events keep their ids, so that one which the first call did
         # deliver is not handled twice.
         LOG.warning('%s; calling again', failure)

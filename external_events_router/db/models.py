@@ -6,6 +6,9 @@ Only their shape: who reads and writes them are the modules that own the data
 
 from __future__ import annotations
 
+from collections.abc import Collection
+import json
+
 import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import mysql
@@ -34,6 +37,16 @@ def _name(length: int) -> sa.String:
         .with_variant(sa.String(length, collation='C'), 'postgresql')
         .with_variant(mysql.VARCHAR(length, charset='ascii', collation='ascii_bin'), 'mysql', 'mariadb')
     )
+
+
+def host_list(hosts: Collection[str]) -> str:
+    """Hosts as a column has them: a JSON list in their order, so that equal sets are equal texts."""
+    return json.dumps(sorted(hosts))
+
+
+def host_set(text: str | None) -> frozenset[str]:
+    """The hosts that a column names; null: none."""
+    return frozenset(json.loads(text)) if text else frozenset()
 
 
 class Base(orm.DeclarativeBase):
@@ -87,6 +100,8 @@ class HeldServer(Base):
     :ivar reason: why the last one did not succeed, or why it was held
     :ivar claimed_by: the worker that tries it now
     :ivar claimed_until: when another worker may take over
+    :ivar free_hosts: the hosts that have acknowledged every held event of the server, a
+        JSON list: they get later events at once. Null: there is none
     """
 
     __tablename__ = 'held_servers'
@@ -98,6 +113,7 @@ class HeldServer(Base):
     reason: orm.Mapped[str] = orm.mapped_column(sa.String(REASON_LENGTH))
     claimed_by: orm.Mapped[str | None] = orm.mapped_column(sa.String(CLAIM_LENGTH))
     claimed_until: orm.Mapped[float] = orm.mapped_column(sa.Double, default=0.0)
+    free_hosts: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
 
 
 class HeldHost(Base):

@@ -20,6 +20,7 @@ import time
 from typing import Any
 from typing import ParamSpec
 from typing import TypeVar
+from typing import cast
 
 from oslo_config import cfg
 from oslo_db import api
@@ -46,6 +47,10 @@ _MAX_RETRY_INTERVAL = 1.0
 #: tried once more: one that was cut off or had gone stale in the pool is lost at
 #: once, one to a database that hangs only after all the time that it was given.
 _LOST_AT_ONCE = 1.0
+
+
+#: See :meth:`Database.insert_or_merge`.
+Merge = Callable[[Any, Any], Sequence[tuple[str, Any]]]
 
 
 class Database:
@@ -196,29 +201,33 @@ class Database:
                 statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
         connection.execute(statement, rows)
 
-    def insert_or_lock(
-        self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Insert the rows whose primary key is not there yet, and lock those that are, until the end.
+    def insert_or_merge(self, table: sa.Table, merge: Merge) -> sa.Insert:
+        """A statement that inserts rows, and locks those whose primary key is there already, until the end.
 
-        Give them in the order of their keys, or two callers may deadlock.
+        Make it once, and execute it with rows in the order of their keys, or two
+        callers may deadlock.
+
+        :param merge: what becomes of a row that is there: called with the columns of the
+            table and those of the row that would be inserted; for each changed column its
+            name and new value, in an order in which none needs what one before it changes
         """
-        if not rows:
-            return
-        column = next(iter(table.primary_key.columns))
-        statement: sa.Insert
+        key = next(iter(table.primary_key.columns)).name
+        statement: Any
         match self.dialect:
-            case 'postgresql':
-                inserted = postgresql.insert(table)
-                statement = inserted.on_conflict_do_update(
-                    index_elements=[column], set_={column.name: inserted.excluded[column.name]}
-                )
-            case 'sqlite':
-                # The whole file is locked by whoever writes.
-                statement = sqlite.insert(table).on_conflict_do_nothing()
+            case 'postgresql' | 'sqlite':
+                statement = (postgresql if self.dialect == 'postgresql' else sqlite).insert(table)
+                changes = dict(merge(table.c, statement.excluded)) or {key: statement.excluded[key]}
+                return cast(sa.Insert, statement.on_conflict_do_update(index_elements=[key], set_=changes))
             case _:
-                statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
-        connection.execute(statement, rows)
+                # NOTE: here a change sees those before it, so the order of the pairs counts.
+                # VALUES() and not the alias of MySQL 8, with which PyMySQL would send
+                # each row on its own.
+                proposed = {
+                    column.name: sa.func.values(sa.literal_column(column.name)) for column in table.columns
+                }
+                statement = mysql.insert(table)
+                pairs = list(merge(table.c, proposed)) or [(key, table.c[key])]
+                return cast(sa.Insert, statement.on_duplicate_key_update(pairs))
 
     def skips_locked(self, connection: sa.Connection) -> bool:
         """Whether ``SELECT ... FOR UPDATE`` can pass over what others have locked; else it waits for them."""
@@ -309,6 +318,14 @@ def translated() -> Iterator[None]:
         OSError,
     ) as exc:
         raise exceptions.DatabaseUnavailable(reason=_what_it_said(exc)) from exc
+
+
+def is_away(exc: exceptions.DatabaseUnavailable) -> bool:
+    """Whether the database could not be reached, or was too busy; else it refused what it was given."""
+    cause = exc.__cause__
+    return isinstance(
+        cause, (db_exception.DBConnectionError, db_exception.DBDeadlock, sa.exc.TimeoutError, OSError)
+    )
 
 
 def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:

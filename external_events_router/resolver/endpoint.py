@@ -34,10 +34,14 @@ class RouteEndpoint:
 
     @rpc.exposed(exceptions.MalformedMessage)
     def route(
-        self, ctxt: context.RequestContext, events: Sequence[Mapping[str, Any]], ack_timeout: float
+        self,
+        ctxt: context.RequestContext,
+        events: Sequence[Mapping[str, Any]],
+        ack_timeout: float,
+        timeout: float | None = None,
     ) -> list[dict[str, Any]]:
         batch = [_event(data) for data in events]
-        outcomes = self._router.route(ctxt, batch, ack_timeout=ack_timeout)
+        outcomes = self._router.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
         return [outcome.to_dict() for outcome in outcomes]
 
 

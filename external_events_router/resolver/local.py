@@ -55,11 +55,8 @@ class LocalResolver:
         ack_timeout: float,
         timeout: float,
     ) -> list[events.Outcome]:
-        """As ``rpcapi.ResolverAPI.route``, but that it raises none of its errors.
-
-        :param timeout: not needed: the ack timeout bounds it
-        """
-        return self._worker.route(ctxt, batch, ack_timeout=ack_timeout)
+        """As ``rpcapi.ResolverAPI.route``, but that it raises none of its errors."""
+        return self._worker.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
 
     def stop(self) -> None:
         """Finish what is in hand, within the timeout."""

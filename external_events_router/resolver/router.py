@@ -10,6 +10,7 @@ import collections
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import logging
 import time
 from typing import Protocol
@@ -28,13 +29,22 @@ from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
 
-#: Seconds beyond the ack timeout in which events must be held: the front waits
-#: half a second for the answer.
-HOLD_GRACE = 0.4
+#: Seconds that a write to the hold has at least; and the seconds beyond the ack timeout
+#: in which it must have ended: the front answers within a second. So hosts are waited
+#: for a little less than the ack timeout.
+HOLD_TIME = 1.0
+HOLD_GRACE = 0.9
+
+#: Seconds that the answer takes to who gave a time limit.
+ANSWER_TIME = 0.05
+
+#: Seconds that hosts are waited for at least, where a time limit leaves less.
+LEAST_WAIT = 0.02
 
 #: Why an event is held although its host was not asked.
 BEHIND = 'behind an earlier event of the server'
-NOT_WAITED_FOR = 'a host of the server is not waited for'
+MAP_NOT_READ = 'no host has the server, and the host map could not be read again'
+NOT_WAITED_FOR = 'the host is not waited for'
 
 #: Host to its answer, for each position in the batch that a host was asked about.
 Answers = dict[int, dict[str, plan.Answer]]
@@ -46,7 +56,33 @@ class Map(Protocol):
     @property
     def tells_busy(self) -> bool: ...
 
-    def lookup(self, server_uuids: Collection[str]) -> base.Lookup: ...
+    def lookup(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Until when a batch may wait, as instants of ``time.monotonic()``.
+
+    :ivar hosts: for look-ups and acknowledgements
+    :ivar hold: for the write to the hold, at least :data:`HOLD_TIME` later
+    """
+
+    hosts: float
+    hold: float
+
+    @classmethod
+    def after(cls, began: float, *, ack_timeout: float, timeout: float | None) -> Deadlines:
+        """Of a batch that came at an instant.
+
+        :param timeout: seconds after which nobody waits for the answer; None: a second
+            more than ``ack_timeout``
+        """
+        wait = max(ack_timeout - (HOLD_TIME - HOLD_GRACE), ack_timeout / 2)
+        end = max(ack_timeout + HOLD_GRACE, wait + HOLD_TIME)
+        if timeout is not None and timeout - ANSWER_TIME < end:
+            end = max(0.0, timeout - ANSWER_TIME)
+            wait = min(wait, max(end - HOLD_TIME, LEAST_WAIT))
+        return cls(hosts=began + wait, hold=began + end)
 
 
 class Router:
@@ -67,63 +103,81 @@ class Router:
         self._breakers = breakers
 
     def route(
-        self, ctxt: context.RequestContext, batch: Sequence[events.Event], *, ack_timeout: float
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        timeout: float | None = None,
     ) -> list[events.Outcome]:
         """Deliver a batch, or hold it, and say what became of each event.
 
         :param ack_timeout: seconds after which no acknowledgement is waited for
+        :param timeout: seconds after which nobody waits for the answer, see :class:`Deadlines`
         :returns: an outcome per event, in their order
         """
         began = time.monotonic()
-        deadline = began + ack_timeout
+        deadlines = Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout)
         servers = {event.server_uuid for event in batch}
         # NOTE: asked before the map answers, so that a batch waits for both at once.
         asked = None if self._host_map.tells_busy else self._hold.ask_busy(servers)
-        first, lookup = self._plan(dict(enumerate(batch)))
+        first, lookup = self._plan(dict(enumerate(batch)), deadlines.hosts)
         busy = lookup.busy
         if busy is None:
             asked = self._hold.ask_busy(servers) if asked is None else asked
-            busy = self._hold.busy(asked, deadline=deadline)
-        kept_back = self._kept_back(batch, first, busy)
-        direct = {
-            host: [position for position in positions if batch[position].server_uuid not in kept_back]
-            for host, positions in first.by_host.items()
-        }
-        answers = self._deliver(ctxt, batch, direct, deadline, lookup)
-        for host, positions in first.by_host.items():
-            for position in positions:
-                if batch[position].server_uuid in kept_back:
-                    unasked = plan.Answer(None, kept_back[batch[position].server_uuid])
-                    answers.setdefault(position, {})[host] = unasked
-        decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadline)}
+            busy = self._hold.busy(asked, deadline=deadlines.hosts)
+        unasked = self._unasked(batch, first, busy)
+        direct = first.by_host
+        if unasked:
+            direct = {
+                host: [position for position in positions if (host, position) not in unasked]
+                for host, positions in direct.items()
+            }
+        answers = self._deliver(ctxt, batch, direct, deadlines.hosts, lookup)
+        for (host, position), reason in unasked.items():
+            answers.setdefault(position, {})[host] = plan.Answer(None, reason)
+        decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadlines.hosts)}
         outcomes = [
             decided[position] if position in decided else plan.outcome_of(event, answers[position])
             for position, event in enumerate(batch)
         ]
-        outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadline + HOLD_GRACE)
+        outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadlines.hold)
         _log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
-    def _plan(self, batch: Mapping[int, events.Event]) -> tuple[plan.Plan, base.Lookup]:
-        lookup = self._host_map.lookup({event.server_uuid for event in batch.values()})
+    def _plan(self, batch: Mapping[int, events.Event], deadline: float) -> tuple[plan.Plan, base.Lookup]:
+        lookup = self._host_map.lookup(
+            {event.server_uuid for event in batch.values()}, timeout=deadline - time.monotonic()
+        )
         return plan.by_host(batch, lookup), lookup
 
-    def _kept_back(
-        self, batch: Sequence[events.Event], first: plan.Plan, busy: Collection[str]
-    ) -> Mapping[str, str]:
-        """Servers whose events must not go out now, and why."""
-        hosts_of: dict[str, set[str]] = {}
-        for host, positions in first.by_host.items():
-            for position in positions:
-                hosts_of.setdefault(batch[position].server_uuid, set()).add(host)
-        kept_back = dict.fromkeys(hosts_of.keys() & busy, BEHIND)
-        free = {server: hosts for server, hosts in hosts_of.items() if server not in kept_back}
-        # NOTE: not the hosts of the others. A host that is let through to be tried would
-        # not be, and not again for a while: a server with an event at each moment
-        # would be held for as long as that goes on.
-        admitted = self._breakers.admit(self._pace.admit(frozenset().union(*free.values())))
-        kept_back.update({server: NOT_WAITED_FOR for server, hosts in free.items() if not hosts <= admitted})
-        return kept_back
+    def _unasked(
+        self, batch: Sequence[events.Event], first: plan.Plan, busy: base.Busy
+    ) -> Mapping[tuple[str, int], str]:
+        """Hosts that must not get an event now, with the event's position, and why.
+
+        What is held is the part of such a host: the other hosts of the server get the
+        event at once.
+        """
+        unasked: dict[tuple[str, int], str] = {}
+        asked = set(first.by_host)
+        if busy:
+            for host, positions in first.by_host.items():
+                behind = [
+                    position
+                    for position in positions
+                    if (free := busy.get(batch[position].server_uuid)) is not None and host not in free
+                ]
+                unasked.update(dict.fromkeys(((host, position) for position in behind), BEHIND))
+                # NOTE: then nothing is asked of it. A host that is let through to be tried
+                # would not be, and not again for a while: a server with an event at each
+                # moment would be held for as long as that goes on.
+                if len(behind) == len(positions):
+                    asked.discard(host)
+        for host in asked - self._breakers.admit(self._pace.admit(frozenset(asked))):
+            for position in first.by_host[host]:
+                unasked.setdefault((host, position), NOT_WAITED_FOR)
+        return unasked
 
     def _hold_rest(
         self,
@@ -207,7 +261,13 @@ class Router:
         }
         if not stale:
             return {}
-        again, lookup = self._plan(stale)
+        again, lookup = self._plan(stale, deadline)
+        if lookup.remembered:
+            # These are the hosts that were asked; where it is now, only the map could say.
+            return {
+                position: events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ)
+                for position, event in stale.items()
+            }
         new_hosts: dict[str, list[int]] = {}
         for host, positions in again.by_host.items():
             for position in positions:

@@ -50,9 +50,11 @@ class ResolverAPI:
     Version history:
 
     * 1.0: ``route``
+    * 1.1: ``route`` says how long its caller waits, so that a second call, which has
+      less time, leaves the resolver the time to hold events
     """
 
-    VERSION = '1.0'
+    VERSION = '1.1'
 
     #: A call on a broker that is away or in alarm may hang.
     bounded = False
@@ -84,9 +86,13 @@ class ResolverAPI:
         :raises BrokerUnavailable: the batch did not reach a resolver
         """
         with rpc.translated(no_answer=exceptions.ResolverUnavailable):
-            outcomes = self._client.prepare(timeout=timeout, call_monitor_timeout=MONITOR_TIMEOUT).call(
-                ctxt, 'route', events=[event.to_dict() for event in batch], ack_timeout=ack_timeout
+            version, arguments = '1.0', {'ack_timeout': ack_timeout}
+            if self._client.can_send_version('1.1'):
+                version, arguments = '1.1', {'ack_timeout': ack_timeout, 'timeout': timeout}
+            client = self._client.prepare(
+                version=version, timeout=timeout, call_monitor_timeout=MONITOR_TIMEOUT
             )
+            outcomes = client.call(ctxt, 'route', events=[event.to_dict() for event in batch], **arguments)
         return [events.Outcome.from_dict(outcome) for outcome in outcomes]
 
 

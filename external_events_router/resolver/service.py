@@ -187,10 +187,15 @@ class Resolver:
         LOG.info('Resolver worker %s is ready', self._name.name)
 
     def route(
-        self, ctxt: context.RequestContext, batch: Sequence[events.Event], *, ack_timeout: float
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        ack_timeout: float,
+        timeout: float,
     ) -> list[events.Outcome]:
         """Route a batch of this process; see :meth:`router.Router.route`."""
-        return self._router.route(ctxt, batch, ack_timeout=ack_timeout)
+        return self._router.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
 
     def _heard(self, host: str, began: float) -> None:
         self._liveness.heard(host)

@@ -21,7 +21,11 @@ class _EmptyHold(test_databases.EmptyDatabase):
 
 
 class TestPostgreSQLStore(
-    scenarios.StoreScenarios, scenarios.ClaimScenarios, scenarios.RaceScenarios, _EmptyHold
+    scenarios.StoreScenarios,
+    scenarios.ClaimScenarios,
+    scenarios.FreeHostScenarios,
+    scenarios.RaceScenarios,
+    _EmptyHold,
 ):
     SERVICE = services.PostgreSQL
 
@@ -30,7 +34,13 @@ class TestPostgreSQLInspection(scenarios.InspectionScenarios, _EmptyHold):
     SERVICE = services.PostgreSQL
 
 
-class TestMySQLStore(scenarios.StoreScenarios, scenarios.ClaimScenarios, scenarios.RaceScenarios, _EmptyHold):
+class TestMySQLStore(
+    scenarios.StoreScenarios,
+    scenarios.ClaimScenarios,
+    scenarios.FreeHostScenarios,
+    scenarios.RaceScenarios,
+    _EmptyHold,
+):
     SERVICE = services.MySQL
 
 

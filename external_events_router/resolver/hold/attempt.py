@@ -97,6 +97,7 @@ def settle(attempted: Plan, answers: acks.Answers, *, max_interval: float) -> ba
             reason = reason or outcome.reason or 'no reason given'
     return base.Settlement(
         server_uuid=attempted.claim.server_uuid,
+        last=attempted.claim.events[-1].seq if attempted.claim.events else 0,
         delivered=frozenset(delivered),
         ended=ended,
         acknowledged=acknowledged,

@@ -44,6 +44,18 @@ class Item:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """Events of one request to be held together.
+
+    :ivar items: in the order in which a server's are to be delivered
+    :ivar context: of the request that brought them, as the context's dict
+    """
+
+    items: Sequence[Item]
+    context: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Held:
     """A held event, claimed for an attempt.
 
@@ -77,6 +89,7 @@ class Claim:
 class Settlement:
     """What an attempt came to, for one claimed server.
 
+    :ivar last: the last row of the claim; those after it came meanwhile, or were too many
     :ivar delivered: rows that all hosts have acknowledged
     :ivar ended: rows that end without it: state and reason
     :ivar acknowledged: rows that go on: all hosts that have acknowledged them
@@ -86,6 +99,7 @@ class Settlement:
     """
 
     server_uuid: str
+    last: int
     delivered: frozenset[int] = frozenset()
     ended: Mapping[int, tuple[State, str]] = dataclasses.field(default_factory=dict)
     acknowledged: Mapping[int, frozenset[str]] = dataclasses.field(default_factory=dict)

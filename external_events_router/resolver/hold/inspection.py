@@ -54,6 +54,7 @@ class Inspection:
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
+        self._insert_server = database.insert_or_merge(_servers, store.merge_held)
 
     def check(self) -> None:
         """Insist on a database that answers and a schema that fits.
@@ -178,9 +179,8 @@ class Inspection:
                 return 0
             now = self._database.now(connection)
             reasons = {row.server_uuid: row.reason for row in rows}
-            self._database.insert_or_lock(
-                connection,
-                _servers,
+            connection.execute(
+                self._insert_server,
                 [store.new_server(uuid, reasons[uuid], due=now) for uuid in sorted(reasons)],
             )
             pairs = {(row.server_uuid, host) for row in rows for host in json.loads(row.hosts)}

@@ -22,14 +22,15 @@ from external_events_router import coalesce
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import pools
 from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import group_commit
 from external_events_router.resolver.hold import store
+from external_events_router.resolver.host_map import base as host_map_base
 
 LOG = log.getLogger(__name__)
 
-#: Statements that may hang at the same time, per worker.
+#: Questions that may hang at the same time, per worker.
 THREADS = 8
 
 #: Servers with something held that are known by heart, for when the database is away.
@@ -38,6 +39,8 @@ REMEMBERED = 10000
 #: Seconds until the first attempt for an event that was not acknowledged: its
 #: host may just be slow, and its late acknowledgement brings the attempt forward.
 FIRST_RETRY = 0.5
+
+NO_HOSTS: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Keeper:
         self.store = held
         self.lifetimes = lifetimes
         self._timeout = timeout
-        self._pool = pools.DaemonPool(THREADS, 'hold')
+        self._writer = group_commit.GroupCommit(functools.partial(held.hold_all, retry_after=FIRST_RETRY))
         self._questions = coalesce.Coalescer(held.servers_among, threads=THREADS, name='busy')
         self._not_asked = trouble.Trouble(LOG)
         self._not_held = trouble.Trouble(LOG)
@@ -97,15 +100,15 @@ class Keeper:
         self._known: frozenset[str] | None = None
         self._news: set[str] = set()
 
-    def ask_busy(self, server_uuids: Collection[str]) -> coalesce.Question[frozenset[str]]:
-        """Have it found out which servers have something held; for :meth:`busy`."""
+    def ask_busy(self, server_uuids: Collection[str]) -> coalesce.Question[host_map_base.Busy]:
+        """Have it found out which servers have something held, and their free hosts; for :meth:`busy`."""
         return self._questions.begin(frozenset(server_uuids))
 
-    def busy(self, asked: coalesce.Question[frozenset[str]], *, deadline: float) -> frozenset[str]:
+    def busy(self, asked: coalesce.Question[host_map_base.Busy], *, deadline: float) -> host_map_base.Busy:
         """Those of the servers asked about that have something held, behind which later events must go.
 
-        While the database is away: as far as this worker knows. One that has not
-        learned anything yet takes every server for one of them.
+        While the database is away: as far as this worker knows, and no host is free then.
+        One that has not learned anything yet takes every server for one of them.
 
         :param deadline: an instant of ``time.monotonic()``
         """
@@ -126,9 +129,10 @@ class Keeper:
                 # NOTE: a worker that takes a dead one's place starts while the
                 # machine is busy with that, and its first question takes long.
                 known = server_uuids if self._known is None else self._known
-                return known.union(self._news).intersection(server_uuids)
+                behind = known.union(self._news).intersection(server_uuids)
+            return dict.fromkeys(behind, NO_HOSTS)
         self._not_asked.over('It is known again which servers have held events')
-        return found & server_uuids
+        return {server: free for server, free in found.items() if server in server_uuids}
 
     def hold(
         self, ctxt: context.RequestContext, items: Sequence[base.Item], *, deadline: float
@@ -138,9 +142,8 @@ class Keeper:
         :param deadline: an instant of ``time.monotonic()``
         :returns: None, or why nothing was held
         """
-        job = functools.partial(self.store.hold, items, ctxt.to_dict(), retry_after=FIRST_RETRY)
         try:
-            self._pool.run(job, timeout=deadline - time.monotonic())
+            self._writer.write(base.Request(items, ctxt.to_dict()), deadline=deadline)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             self._not_held.occurred(logging.ERROR, '%d events could not be held: %s', len(items), _text(exc))
             return _text(exc)
@@ -165,7 +168,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of threads and connections."""
-        self._pool.close()
+        self._writer.close()
         self._questions.close()
         self.store.close()
 

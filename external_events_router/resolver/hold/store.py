@@ -8,10 +8,12 @@ the database's clock.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import json
 from typing import Any
 from typing import cast
@@ -23,6 +25,7 @@ from external_events_router import events
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.resolver.hold import base
+from external_events_router.resolver.host_map import base as host_map_base
 
 _servers = cast(sa.Table, models.HeldServer.__table__)
 _hosts = cast(sa.Table, models.HeldHost.__table__)
@@ -40,20 +43,22 @@ class HoldStore:
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
+        self._insert_server = database.insert_or_merge(_servers, merge_held)
+        self._update_server = database.insert_or_merge(_servers, _replace)
 
     def close(self) -> None:
         """Let go of connections."""
         self._database.close()
 
     @session.retried
-    def servers_among(self, server_uuids: Collection[str]) -> frozenset[str]:
-        """Those of the servers that have events held: later ones must go behind them.
+    def servers_among(self, server_uuids: Collection[str]) -> host_map_base.Busy:
+        """Those of the servers that have events held: later ones must go behind them, but for the free hosts.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
-        select = f'SELECT server_uuid FROM {_servers.name}'  # noqa: S608 - a name of ours
+        select = f'SELECT server_uuid, free_hosts FROM {_servers.name}'  # noqa: S608 - a name of ours
         rows = self._database.rows_among(select, 'server_uuid', server_uuids)
-        return frozenset(server_uuid for (server_uuid,) in rows)
+        return {server_uuid: models.host_set(free) for server_uuid, free in rows}
 
     @session.retried
     def servers(self, limit: int) -> frozenset[str]:
@@ -64,28 +69,39 @@ class HoldStore:
         with self._database.reading() as connection:
             return frozenset(connection.scalars(sa.select(_servers.c.server_uuid).limit(limit)))
 
-    @session.retried
     def hold(self, items: Sequence[base.Item], context: Mapping[str, Any], *, retry_after: float) -> None:
-        """Hold events, in their order. One that is held already stays as it is.
+        """Hold the events of one request: see :meth:`hold_all`."""
+        self.hold_all([base.Request(items, context)], retry_after=retry_after)
 
-        :param context: of the request that brought them, as the context's dict
+    @session.retried
+    def hold_all(
+        self,
+        requests: Sequence[base.Request],
+        *,
+        retry_after: float,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Hold events, in their order, all or none. One that is held already stays as it is.
+
         :param retry_after: seconds until the first attempt for a server that had nothing held
+        :param before_commit: called when all is written; what it raises undoes that
         :raises DatabaseUnavailable: nothing is held
         """
-        kept = json.dumps({key: context.get(key) for key in request_context.CARRIED})
-        reasons = {item.event.server_uuid: item.reason for item in reversed(items)}
+        items = [item for request in requests for item in request.items]
         with self._database.writing() as connection:
             now = self._database.now(connection)
             # NOTE: before their events, so that the lock on a server's row
             # gives these their order.
-            self._database.insert_or_lock(
-                connection,
-                _servers,
-                [new_server(uuid, reasons[uuid], due=now + retry_after) for uuid in sorted(reasons)],
-            )
+            connection.execute(self._insert_server, _server_rows(items, due=now + retry_after))
             self._database.insert_missing(connection, _hosts, _host_rows(items))
-            rows = [_new_event(item, kept, now=now) for item in items]
+            rows = [
+                _new_event(item, context, now=now)
+                for request in requests
+                for context in [_kept(request.context)]
+                for item in request.items
+            ]
             self._database.insert_missing(connection, _held, rows)
+            before_commit()
 
     @session.retried
     def claim(self, worker: str, *, limit: int, lease: float) -> list[base.Claim]:
@@ -136,9 +152,29 @@ class HoldStore:
                 .order_by(_servers.c.server_uuid)
                 .with_for_update()
             )
-            mine = connection.execute(still_mine).all()
+            claimed = {row.server_uuid: row for row in connection.execute(still_mine)}
+            if not claimed:
+                return 0
+            mine = {server: by_server[server] for server in claimed}
             now = self._database.now(connection)
-            return sum(self._settle_one(connection, row, by_server[row.server_uuid], now=now) for row in mine)
+            # NOTE: one statement for all servers wherever that can be: their rows are
+            # locked until the end, and a batch that holds an event may wait for one.
+            self._end(connection, claimed, mine, now=now)
+            self._note_acknowledged(connection, mine.values())
+            remains = self._remaining(connection, mine)
+            done = sorted(mine.keys() - remains.keys())
+            if done:
+                connection.execute(
+                    sa.delete(_servers).where(self._database.among(_servers.c.server_uuid, done))
+                )
+            rows = [
+                _after_attempt(claimed[server], mine[server], remains[server], now=now)
+                for server in sorted(remains)
+            ]
+            if rows:
+                connection.execute(self._update_server, rows)
+                self._wait_for(connection, {server: mine[server] for server in remains}, remains)
+            return sum(row['next_attempt'] == now for row in rows)
 
     @session.retried
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int:
@@ -216,85 +252,199 @@ class HoldStore:
             of_server[row.server_uuid].append(_held_event(row, now=now))
         return of_server
 
-    def _settle_one(
-        self, connection: sa.Connection, claimed: Any, settlement: base.Settlement, *, now: float
-    ) -> bool:
-        """Whether the server is due again at once.
-
-        :param claimed: its row, locked: no event comes between the statements
-        """
-        self._end(connection, settlement, attempts=claimed.attempts + 1, now=now)
-        done = [*settlement.delivered, *settlement.ended]
+    def _note_acknowledged(self, connection: sa.Connection, settlements: Collection[base.Settlement]) -> None:
+        """Take out the events that have ended, and write down who has acknowledged of the others."""
+        done = [seq for settlement in settlements for seq in (*settlement.delivered, *settlement.ended)]
         if done:
             connection.execute(sa.delete(_held).where(_held.c.seq.in_(done)))
-        for seq, hosts in settlement.acknowledged.items():
-            connection.execute(
-                sa.update(_held).where(_held.c.seq == seq).values(acknowledged=json.dumps(sorted(hosts)))
-            )
-        server = _servers.c.server_uuid == settlement.server_uuid
-        remains = sa.select(_held.c.seq).where(_held.c.server_uuid == settlement.server_uuid).limit(1)
-        if connection.scalar(remains) is None:
-            connection.execute(sa.delete(_servers).where(server))
-            return False
-        # It was made due meanwhile, or nothing that was tried failed.
-        due = claimed.next_attempt < claimed.claimed_until or not settlement.reason
-        connection.execute(
-            sa.update(_servers)
-            .where(server)
-            .values(
-                next_attempt=now if due else now + settlement.retry_after,
-                attempts=0 if due else claimed.attempts + 1,
-                reason=(settlement.reason or claimed.reason)[: models.REASON_LENGTH],
-                claimed_by=None,
-                claimed_until=0.0,
-            )
-        )
-        if settlement.hosts is not None:
-            self._wait_for(connection, settlement.server_uuid, settlement.hosts)
-        return due
+        having: dict[str, list[int]] = {}
+        for settlement in settlements:
+            for seq, hosts in settlement.acknowledged.items():
+                having.setdefault(models.host_list(hosts), []).append(seq)
+        for text, seqs in having.items():
+            connection.execute(sa.update(_held).where(_held.c.seq.in_(seqs)).values(acknowledged=text))
 
-    def _wait_for(self, connection: sa.Connection, server_uuid: str, hosts: frozenset[str]) -> None:
-        there = frozenset(_waited_for(connection, server_uuid))
+    def _remaining(
+        self, connection: sa.Connection, server_uuids: Collection[str]
+    ) -> Mapping[str, list[_Remaining]]:
+        """What is still held for servers; those with nothing are not among them.
+
+        NOTE: the servers' rows are locked, so nothing comes until the end of the transaction.
+        """
+        query = (
+            sa.select(
+                _held.c.server_uuid,
+                _held.c.acknowledged,
+                sa.func.min(_held.c.seq),
+                sa.func.max(_held.c.seq),
+            )
+            .where(self._database.among(_held.c.server_uuid, server_uuids))
+            .group_by(_held.c.server_uuid, _held.c.acknowledged)
+        )
+        found: dict[str, list[_Remaining]] = {}
+        for server, acknowledged, first, last in connection.execute(query):
+            found.setdefault(server, []).append(_Remaining(models.host_set(acknowledged), first, last))
+        return found
+
+    def _wait_for(
+        self,
+        connection: sa.Connection,
+        settlements: Mapping[str, base.Settlement],
+        remains: Mapping[str, Sequence[_Remaining]],
+    ) -> None:
+        """Make the hosts that servers wait for those of the settlements."""
+        told = {server: one for server, one in settlements.items() if one.hosts is not None}
+        there = self._waited_for(connection, told)
+        missing: list[dict[str, str]] = []
         # NOTE: only what differs. To delete all and insert them again is to
         # invite deadlocks, on MySQL, with who asks for the servers of a host.
-        if there - hosts:
+        leaving: dict[str, list[str]] = {}
+        for server, settlement in told.items():
+            hosts, before = settlement.hosts or frozenset(), frozenset(there.get(server, ()))
+            missing += [{'server_uuid': server, 'host': host} for host in sorted(hosts - before)]
+            # What came meanwhile may wait for any of them.
+            if all(each.last <= settlement.last for each in remains[server]):
+                for host in before - hosts:
+                    leaving.setdefault(host, []).append(server)
+        for host in sorted(leaving):
             connection.execute(
                 sa.delete(_hosts).where(
-                    _hosts.c.server_uuid == server_uuid, _hosts.c.host.in_(sorted(there - hosts))
+                    self._database.among(_hosts.c.server_uuid, leaving[host]), _hosts.c.host == host
                 )
             )
-        rows = [{'server_uuid': server_uuid, 'host': host} for host in sorted(hosts - there)]
-        self._database.insert_missing(connection, _hosts, rows)
+        self._database.insert_missing(connection, _hosts, missing)
+
+    def _waited_for(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, list[str]]:
+        if not server_uuids:
+            return {}
+        query = sa.select(_hosts.c.server_uuid, _hosts.c.host).where(
+            self._database.among(_hosts.c.server_uuid, server_uuids)
+        )
+        found: dict[str, list[str]] = {}
+        for server, host in connection.execute(query.order_by(_hosts.c.server_uuid, _hosts.c.host)):
+            found.setdefault(server, []).append(host)
+        return found
 
     def _end(
-        self, connection: sa.Connection, settlement: base.Settlement, *, attempts: int, now: float
+        self,
+        connection: sa.Connection,
+        claimed: Mapping[str, Any],
+        settlements: Mapping[str, base.Settlement],
+        *,
+        now: float,
     ) -> None:
-        if not settlement.ended:
+        """Keep what ends without all acknowledgements, for inspection."""
+        ended = {seq: end for each in settlements.values() for seq, end in each.ended.items()}
+        if not ended:
             return
-        hosts = json.dumps(_waited_for(connection, settlement.server_uuid))
-        query = sa.select(_held).where(_held.c.seq.in_(list(settlement.ended))).order_by(_held.c.seq)
-        for row in connection.execute(query).all():
-            state, reason = settlement.ended[row.seq]
-            connection.execute(
-                sa.insert(_ended).values(
-                    event_id=row.event_id,
-                    server_uuid=row.server_uuid,
-                    event=row.event,
-                    context=row.context,
-                    state=str(state),
-                    hosts=hosts,
-                    reason=reason[: models.REASON_LENGTH],
-                    attempts=attempts,
-                    held_at=row.held_at,
-                    ended_at=now,
-                )
-            )
+        hosts = self._waited_for(
+            connection, [each.server_uuid for each in settlements.values() if each.ended]
+        )
+        query = sa.select(_held).where(_held.c.seq.in_(list(ended))).order_by(_held.c.seq)
+        rows = [
+            {
+                'event_id': row.event_id,
+                'server_uuid': row.server_uuid,
+                'event': row.event,
+                'context': row.context,
+                'state': str(ended[row.seq][0]),
+                'hosts': json.dumps(hosts.get(row.server_uuid, [])),
+                'reason': ended[row.seq][1][: models.REASON_LENGTH],
+                'attempts': claimed[row.server_uuid].attempts + 1,
+                'held_at': row.held_at,
+                'ended_at': now,
+            }
+            for row in connection.execute(query)
+        ]
+        if rows:
+            connection.execute(sa.insert(_ended), rows)
 
 
-def new_server(server_uuid: str, reason: str, *, due: float) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Remaining:
+    """Held events of a server that the same hosts have acknowledged: the first and last of their rows."""
+
+    acknowledged: frozenset[str]
+    first: int
+    last: int
+
+
+def merge_held(there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
+    """What becomes of the row of a server that has something held when more is held for it.
+
+    A host remains free if it has acknowledged the new events too. Where that is not the
+    same set of hosts as before, none is: an attempt will find out which are, and that
+    soon, because the next event for such a host waits for it.
+    """
+    same = there.free_hosts == proposed['free_hosts']
+    sooner = sa.case(
+        (proposed['next_attempt'] < there.next_attempt, proposed['next_attempt']), else_=there.next_attempt
+    )
+    return [
+        (
+            'next_attempt',
+            sa.case((there.free_hosts.is_(None) | same, there.next_attempt), else_=sooner),
+        ),
+        ('free_hosts', sa.case((same, there.free_hosts), else_=sa.null())),
+    ]
+
+
+def _replace(_there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
+    columns = ('next_attempt', 'attempts', 'reason', 'claimed_by', 'claimed_until', 'free_hosts')
+    return [(name, proposed[name]) for name in columns]
+
+
+def _after_attempt(
+    claimed: Any, settlement: base.Settlement, remains: Sequence[_Remaining], *, now: float
+) -> dict[str, Any]:
+    """The row of a server after an attempt.
+
+    :param claimed: the row before
+    :param remains: what is still held for it, at least one
+    """
+    # NOTE: an empty intersection where nothing of what was tried remains.
+    tried = [each.acknowledged for each in remains if each.first <= settlement.last] or [frozenset[str]()]
+    having = frozenset.intersection(*tried)
+    # It was made due meanwhile, or nothing that was tried failed, or a host that has
+    # everything that was tried has to get what came after that.
+    due = (
+        claimed.next_attempt < claimed.claimed_until
+        or not settlement.reason
+        or any(having - each.acknowledged for each in remains)
+    )
+    return {
+        'server_uuid': claimed.server_uuid,
+        'next_attempt': now if due else now + settlement.retry_after,
+        'attempts': 0 if due else claimed.attempts + 1,
+        'reason': (settlement.reason or claimed.reason)[: models.REASON_LENGTH],
+        'claimed_by': None,
+        'claimed_until': 0.0,
+        'free_hosts': _free(frozenset.intersection(*(each.acknowledged for each in remains))),
+    }
+
+
+def _free(hosts: Collection[str]) -> str | None:
+    return models.host_list(hosts) if hosts else None
+
+
+def _server_rows(items: Iterable[base.Item], *, due: float) -> list[dict[str, Any]]:
+    """The rows of the servers of items, in the order of their keys."""
+    reasons: dict[str, str] = {}
+    free: dict[str, frozenset[str]] = {}
+    for item in items:
+        server = item.event.server_uuid
+        if server in reasons:
+            free[server] &= item.acknowledged
+        else:
+            reasons[server], free[server] = item.reason, item.acknowledged
+    return [new_server(server, reasons[server], due=due, free=free[server]) for server in sorted(reasons)]
+
+
+def new_server(server_uuid: str, reason: str, *, due: float, free: Collection[str] = ()) -> dict[str, Any]:
     """The row of a server that has something held.
 
     :param due: when it is tried, by the database's clock
+    :param free: hosts that have acknowledged all of it
     """
     return {
         'server_uuid': server_uuid,
@@ -302,17 +452,17 @@ def new_server(server_uuid: str, reason: str, *, due: float) -> dict[str, Any]:
         'attempts': 0,
         'reason': reason[: models.REASON_LENGTH],
         'claimed_until': 0.0,
+        'free_hosts': _free(free),
     }
+
+
+def _kept(context: Mapping[str, Any]) -> str:
+    return json.dumps({key: context.get(key) for key in request_context.CARRIED})
 
 
 def _host_rows(items: Iterable[base.Item]) -> list[dict[str, str]]:
     pairs = {(item.event.server_uuid, host) for item in items for host in item.hosts}
     return [{'server_uuid': server_uuid, 'host': host} for server_uuid, host in sorted(pairs)]
-
-
-def _waited_for(connection: sa.Connection, server_uuid: str) -> list[str]:
-    query = sa.select(_hosts.c.host).where(_hosts.c.server_uuid == server_uuid).order_by(_hosts.c.host)
-    return list(connection.scalars(query))
 
 
 def _held_event(row: Any, *, now: float) -> base.Held:
@@ -321,7 +471,7 @@ def _held_event(row: Any, *, now: float) -> base.Held:
         event=events.Event.from_dict(json.loads(row.event)),
         context=json.loads(row.context),
         remaining=row.deadline - now,
-        acknowledged=frozenset(json.loads(row.acknowledged)),
+        acknowledged=models.host_set(row.acknowledged),
     )
 
 
@@ -333,5 +483,5 @@ def _new_event(item: base.Item, context: str, *, now: float) -> dict[str, Any]:
         'context': context,
         'held_at': now,
         'deadline': now + item.ttl,
-        'acknowledged': json.dumps(sorted(item.acknowledged)),
+        'acknowledged': models.host_list(item.acknowledged),
     }

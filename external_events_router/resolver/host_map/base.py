@@ -15,6 +15,10 @@ from typing import runtime_checkable
 from external_events_router import events
 from external_events_router import exceptions
 
+#: Servers that have events held, each with the hosts that have acknowledged all of
+#: these: a later event goes to those hosts at once, and behind the held ones to others.
+Busy = Mapping[str, frozenset[str]]
+
 #: Hosts of each known server: none, one, or two while it migrates. A server
 #: that is not a key is unknown.
 Hosts = Mapping[str, tuple[str, ...]]
@@ -30,8 +34,10 @@ class Lookup:
     :ivar reasons: why, for servers that have a reason of their own
     :ivar records: what else the source knows of a server that has hosts, for
         the deliverer that goes with it; nobody else looks into it
-    :ivar busy: those of the known servers that have events held; None: the source
-        does not know
+    :ivar busy: those of the known servers that have events held, see :data:`Busy`; None:
+        the source does not know
+    :ivar remembered: the source was not asked, or has not answered: the hosts are those
+        that it told before
     """
 
     hosts: Hosts
@@ -39,7 +45,8 @@ class Lookup:
     reason: str | None = None
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     records: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    busy: frozenset[str] | None = None
+    busy: Busy | None = None
+    remembered: bool = False
 
     def only(self, server_uuids: frozenset[str]) -> Lookup:
         """What of it is about some of the servers."""
@@ -50,7 +57,9 @@ class Lookup:
             hosts={server: self.hosts[server] for server in server_uuids if server in self.hosts},
             unavailable=self.unavailable & server_uuids,
             records={server: self.records[server] for server in server_uuids if server in self.records},
-            busy=None if self.busy is None else self.busy & server_uuids,
+            busy=None
+            if self.busy is None
+            else {server: free for server, free in self.busy.items() if server in server_uuids},
         )
 
     def why(self, server_uuid: str) -> str:
@@ -98,7 +107,7 @@ class HostAndHoldMap(HostMap, Protocol):
     """A map in the database where events are held: one question tells both."""
 
     def locate(self, server_uuids: Collection[str]) -> Lookup:
-        """As :meth:`hosts_of`, and which of the servers have events held."""
+        """As :meth:`hosts_of`, and which of the servers have events held, for which hosts."""
         ...
 
 

@@ -65,8 +65,8 @@ class GuardedHostMap:
         """Whether its look-ups say which servers have events held, unless they fail."""
         return self._with_hold is not None
 
-    def lookup(self, server_uuids: Collection[str]) -> base.Lookup:
-        """Look up a batch's servers, within ``timeout``.
+    def lookup(self, server_uuids: Collection[str], *, timeout: float | None = None) -> base.Lookup:
+        """Look up a batch's servers, within the map's ``timeout``, and within that given here.
 
         Where the source fails, or does not answer in time, servers that were
         seen before have the hosts that they had then; the others are
@@ -74,17 +74,21 @@ class GuardedHostMap:
         any more: once a second one look-up tries it, until it answers.
 
         :param server_uuids: canonical uuids
+        :param timeout: seconds; None: only the map's own bound
         """
         wanted = frozenset(server_uuids)
         if not wanted:
             return base.Lookup({})
         if not self._pause.admits():
             return self._memory.recall(wanted, reason='the host map failed just now')
+        seconds = self._timeout if timeout is None else max(0.0, min(timeout, self._timeout))
         try:
-            found = self._ask(wanted)
+            found = self._ask(wanted, seconds)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
-            reason = str(exc) or f'the host map did not answer within {self._timeout} s'
-            self._pause.failed()
+            reason = str(exc) or f'the host map did not answer within {seconds:.3g} s'
+            # NOTE: that a batch had little time left says nothing about the source.
+            if seconds == self._timeout or isinstance(exc, exceptions.DatabaseUnavailable):
+                self._pause.failed()
             LOG.warning('Look-up of %d servers failed: %s', len(wanted), reason)
             return self._memory.recall(wanted, reason=reason)
         except BaseException:
@@ -148,7 +152,7 @@ class GuardedHostMap:
         known = self._memory.recall(found.unavailable, reason=found.reason or '')
         return dataclasses.replace(found, hosts={**found.hosts, **known.hosts}, unavailable=known.unavailable)
 
-    def _ask(self, wanted: frozenset[str]) -> base.Lookup | None:
+    def _ask(self, wanted: frozenset[str], seconds: float) -> base.Lookup | None:
         """Ask the source; None: it takes long, and all servers are known by heart.
 
         :raises TimeoutError: it did not answer in time
@@ -156,14 +160,14 @@ class GuardedHostMap:
         """
         question = self._questions.begin(wanted)
         try:
-            return self._questions.answer(question, timeout=self._timeout * IMPATIENT)
+            return self._questions.answer(question, timeout=seconds * IMPATIENT)
         except TimeoutError:
             # NOTE: a partial map says itself, in time, which of its sources are slow.
             if self._partial is None and self._memory.knows(wanted):
                 return None
         try:
             # Whom nobody knows by heart can only be answered 503 without the source.
-            return self._questions.answer(question, timeout=self._timeout * (1 - IMPATIENT))
+            return self._questions.answer(question, timeout=seconds * (1 - IMPATIENT))
         finally:
             self._questions.give_up(question)
 
@@ -227,7 +231,7 @@ class _Memory:
             for server in found:
                 self._hosts.move_to_end(server)
         unavailable = wanted - found.keys()
-        return base.Lookup(found, unavailable, reason if unavailable else None)
+        return base.Lookup(found, unavailable, reason if unavailable else None, remembered=True)
 
     def add(self, servers: frozenset[str], host: str) -> None:
         """Servers are on a host (too)."""

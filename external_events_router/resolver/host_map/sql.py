@@ -36,9 +36,10 @@ _LOCATE = (
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid'
 )
 
-#: The same, and whether the server has events held.
+#: The same, and whether the server has events held, and its free hosts then.
 _LOCATE_AND_HELD = (
-    f'SELECT uuid, host, {_held_servers.name}.server_uuid FROM {_servers.name} '  # noqa: S608 - names of ours
+    f'SELECT uuid, host, {_held_servers.name}.server_uuid, free_hosts '  # noqa: S608 - names of ours
+    f'FROM {_servers.name} '
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid '
     f'LEFT JOIN {_held_servers.name} ON {_held_servers.name}.server_uuid = uuid'
 )
@@ -99,8 +100,8 @@ class SqlHostMap:
         """As :class:`base.HostAndHoldMap` says: one query, too."""
         rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
         return base.Lookup(
-            _gather((server_uuid, host) for server_uuid, host, _held in rows),
-            busy=frozenset(held for _server_uuid, _host, held in rows if held is not None),
+            _gather((server_uuid, host) for server_uuid, host, _held, _free in rows),
+            busy={held: models.host_set(free) for _uuid, _host, held, free in rows if held is not None},
         )
 
     def show(self, server_uuid: str) -> tuple[str, ...]:

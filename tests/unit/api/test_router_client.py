@@ -81,7 +81,10 @@ class RouterClientTest(base.TestCase):
     def test_an_answer(self) -> None:
         script = Script(delivered)
         self.assertEqual(DELIVERED, self.route(self.client(script)))
-        self.assertEqual([(BATCH, 0.2, 0.7)], script.calls)
+        ((batch, ack_timeout, timeout),) = script.calls
+        self.assertEqual((BATCH, 0.2), (batch, ack_timeout))
+        # The resolver may hold events until just before the request's own end.
+        self.assertTrue(1.05 < timeout <= 0.2 + router_client.CALL_MARGIN, timeout)
 
     def test_one_with_bounds_of_its_own_is_called_as_it_is(self) -> None:
         threads: list[threading.Thread] = []
@@ -117,6 +120,39 @@ class RouterClientTest(base.TestCase):
         self.assertGreater(timeout, ack_timeout)
         self.assertLessEqual(timeout, left)
         self.assertLess(time.monotonic() - started, 0.5 + router_client.GRACE)
+
+    def test_a_second_call_without_time_for_hosts_is_there_to_hold_the_events(self) -> None:
+        """A resolver that dies is noticed after 2 s, which is all of the usual ack timeout."""
+
+        def die_late() -> Any:
+            self.released.wait(0.5)
+            raise exceptions.ResolverUnavailable(reason='died')
+
+        script = Script(die_late, delivered)
+        self.assertEqual(DELIVERED, self.route(self.client(script, ack_timeout=0.3)))
+        (_, _, _), (_, ack_timeout, timeout) = script.calls
+        self.assertEqual(0.05, ack_timeout)
+        self.assertTrue(0.5 < timeout <= 0.8 - router_client.ANSWER_MARGIN, timeout)
+
+    def test_a_second_call_leaves_the_hold_its_second(self) -> None:
+        def die() -> Any:
+            self.released.wait(0.3)
+            raise exceptions.ResolverUnavailable(reason='died')
+
+        script = Script(die, delivered)
+        self.assertEqual(DELIVERED, self.route(self.client(script, ack_timeout=1.0)))
+        (_, _, _), (_, ack_timeout, timeout) = script.calls
+        self.assertTrue(0.3 < ack_timeout <= 0.7, ack_timeout)
+        self.assertGreater(timeout - ack_timeout, router_client.GRACE - 2 * router_client.ANSWER_MARGIN)
+
+    def test_no_second_call_that_could_not_even_hold_the_events(self) -> None:
+        def die_late() -> Any:
+            self.released.wait(0.75)
+            raise exceptions.ResolverUnavailable(reason='died')
+
+        script = Script(die_late, delivered)
+        self.assert_undelivered(self.route(self.client(script, ack_timeout=0.1)))
+        self.assertEqual(1, len(script.calls))
 
     def test_but_only_once(self) -> None:
         script = Script(*[failing(exceptions.ResolverUnavailable(reason='died'))] * 2)

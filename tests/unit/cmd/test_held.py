@@ -31,7 +31,7 @@ class TestHeld(test_manage.ManageTestCase):
         """End what is held for B."""
         (claim,) = self.store.claim('worker', limit=9, lease=9.0)
         ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
-        self.store.settle('worker', [base.Settlement(B, ended=ended)])
+        self.store.settle('worker', [base.Settlement(B, max(ended), ended=ended)])
 
     def due(self):
         return sorted(claim.server_uuid for claim in self.store.claim('a worker', limit=9, lease=0.0))

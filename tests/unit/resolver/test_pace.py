@@ -87,7 +87,7 @@ class PaceTest(base.TestCase):
 class Map:
     tells_busy = False
 
-    def lookup(self, server_uuids):
+    def lookup(self, server_uuids, *, timeout=None):
         return map_base.Lookup({server: ('slow' if server == SLOW else 'quick',) for server in server_uuids})
 
 
@@ -137,7 +137,7 @@ class Hold:
         return server_uuids
 
     def busy(self, asked, *, deadline):
-        return frozenset()
+        return {}
 
     def hold(self, ctxt, items, *, deadline):
         self.items += items

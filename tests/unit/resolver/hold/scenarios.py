@@ -44,7 +44,7 @@ def settled(claim, **kwargs):
     """A settlement by which all of a claim is delivered, unless said otherwise."""
     if not kwargs:
         kwargs = {'delivered': frozenset(held.seq for held in claim.events)}
-    return base.Settlement(claim.server_uuid, **kwargs)
+    return base.Settlement(claim.server_uuid, last=claim.events[-1].seq, **kwargs)
 
 
 class StoreCase:
@@ -105,7 +105,7 @@ class StoreCase:
 class StoreScenarios(StoreCase):
     def test_hold_claim_settle(self):
         self.hold(item(A, '1'), item(B, '2'), item(A, '3', ttl=60.0))
-        self.assertEqual(frozenset({A, B}), self.store.servers_among([A, B, C]))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.store.servers_among([A, B, C]))
         self.assertEqual(frozenset({A, B}), self.store.servers(10))
         self.assertEqual(1, len(self.store.servers(1)))
         claims = self.claim()
@@ -117,7 +117,7 @@ class StoreScenarios(StoreCase):
         self.assertNotIn('s3cret', str(of_a.events[0].context))
         self.assertEqual(0, self.store.settle('worker', [settled(claim) for claim in claims]))
         self.assertEqual([0, 0, 0], self.rows())
-        self.assertEqual(frozenset(), self.store.servers_among([A, B]))
+        self.assertEqual({}, self.store.servers_among([A, B]))
 
     def test_first_attempt_waits(self):
         self.hold(item(A), retry_after=30.0)
@@ -313,6 +313,127 @@ class ClaimScenarios(StoreCase):
         with self.later(61):
             self.assertEqual(3, self.store.purge(60.0))
         self.assertEqual([], self.ended())
+
+
+class FreeHostScenarios(StoreCase):
+    """A host is free exactly while it has acknowledged every held event of a server."""
+
+    def free(self, server=A):
+        return set(self.store.servers_among([server])[server])
+
+    def due_in(self, server=A):
+        """Seconds until the next attempt."""
+        with self.database.reading() as connection:
+            query = sa.select(models.HeldServer.next_attempt).where(models.HeldServer.server_uuid == server)
+            return connection.scalar(query) - self.database.now(connection)
+
+    def test_who_has_acknowledged_all_of_one_request_is_free(self):
+        self.hold(
+            item(A, acknowledged=['one', 'two']), item(B), item(A, acknowledged=['two']), item(B, hosts=[])
+        )
+        self.assertEqual(({'two'}, set()), (self.free(A), self.free(B)))
+
+    def test_later_events_leave_free_who_has_them_too(self):
+        self.hold(item(A, acknowledged=['one']))
+        self.hold(item(A, acknowledged=['one']), item(A, acknowledged=['one']))
+        self.assertEqual({'one'}, self.free())
+        self.hold(item(A))
+        self.assertEqual(set(), self.free())
+        # And once it is not, a later event changes nothing about that.
+        self.hold(item(A, acknowledged=['one']))
+        self.assertEqual(set(), self.free())
+
+    def test_event_that_a_free_host_is_owed_brings_the_attempt_forward(self):
+        self.hold(item(A, acknowledged=['one']), item(B), retry_after=60.0)
+        self.hold(item(A, acknowledged=['one']), item(B), retry_after=5.0)
+        self.assertTrue(self.due_in(A) > 50 and self.due_in(B) > 50)
+        self.hold(item(A), retry_after=5.0)
+        self.assertLess(self.due_in(A), 6)
+
+    def test_attempts_find_out_who_is_free(self):
+        self.hold(item(A, '1', hosts=['one', 'two']), item(A, '2', hosts=['one', 'two']))
+        (claim,) = self.claim()
+        one, two = (held.seq for held in claim.events)
+        failed = {'reason': 'two: silent', 'hosts': frozenset({'two'}), 'retry_after': 60.0}
+        got = frozenset({'one'})
+        self.store.settle('worker', [settled(claim, acknowledged={one: got}, **failed)])
+        self.assertEqual(set(), self.free())
+        self.store.make_due(servers=[A])
+        (claim,) = self.claim()
+        self.store.settle('worker', [settled(claim, acknowledged={two: got}, **failed)])
+        self.assertEqual({'one'}, self.free())
+        # One that is delivered does not count any more.
+        self.hold(item(A, '3', acknowledged=['two']))
+        self.assertEqual(set(), self.free())
+        self.store.make_due(servers=[A])
+        (claim,) = self.claim()
+        self.store.settle('worker', [settled(claim, delivered=frozenset({one, two}), **failed)])
+        self.assertEqual({'two'}, self.free())
+
+    def test_what_came_meanwhile_for_a_host_that_is_there_is_due_at_once(self):
+        self.hold(item(A, '1', hosts=['one', 'two']), item(B, '1', hosts=['one']))
+        of_a, of_b = sorted(self.claim(), key=lambda claim: claim.server_uuid)
+        self.hold(item(A, '2', hosts=['one', 'two']), item(B, '2', hosts=['one']), retry_after=60.0)
+        told = {
+            'acknowledged': {of_a.events[0].seq: frozenset({'one'})},
+            'hosts': frozenset({'two'}),
+            'reason': 'two: silent',
+            'retry_after': 60.0,
+        }
+        silent = {'hosts': frozenset({'one'}), 'reason': 'one: silent', 'retry_after': 60.0}
+        self.assertEqual(1, self.store.settle('worker', [settled(of_a, **told), settled(of_b, **silent)]))
+        self.assertEqual({A: ['1', '2']}, self.tags(self.claim()))
+        # Who waits for the host of what came meanwhile is found by that.
+        self.assertEqual(('one', 'two'), self.held(server_uuid=A)[0].hosts)
+
+    def test_what_came_meanwhile_and_waits_for_the_same_host_is_not(self):
+        self.hold(item(A, '1', hosts=['two'], acknowledged=['one']))
+        (claim,) = self.claim()
+        self.hold(item(A, '2', hosts=['two'], acknowledged=['one']), retry_after=60.0)
+        failed = {'reason': 'two: silent', 'hosts': frozenset({'two'}), 'retry_after': 60.0}
+        self.assertEqual(0, self.store.settle('worker', [settled(claim, **failed)]))
+        self.assertGreater(self.due_in(), 50)
+        self.assertEqual({'one'}, self.free())
+
+    def test_what_is_put_back_is_owed_to_all(self):
+        self.hold(item(A))
+        (claim,) = self.claim()
+        ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
+        self.store.settle('worker', [settled(claim, ended=ended)])
+        self.hold(item(A, acknowledged=['one']), retry_after=60.0)
+        self.assertEqual({'one'}, self.free())
+        self.inspection.put_back(self.ended(), ttl=lambda event: 77.0)
+        self.assertEqual(set(), self.free())
+        self.assertLess(self.due_in(), 1)
+
+    def test_rows_of_an_older_release_have_none(self):
+        self.hold(item(A, acknowledged=['one']))
+        with self.database.writing() as connection:
+            connection.execute(sa.update(models.HeldServer).values(free_hosts=None))
+        self.assertEqual(set(), self.free())
+        self.hold(item(A, acknowledged=['one']))
+        self.assertEqual(set(), self.free())
+
+    def test_many_servers_are_settled_by_few_statements(self):
+        servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
+        self.hold(*(item(server, tag, hosts=['two']) for server in servers for tag in '12'))
+        claims = self.claim()
+        settlements = [
+            settled(
+                claim,
+                delivered=frozenset({claim.events[0].seq}),
+                acknowledged={claim.events[1].seq: frozenset({'one'})},
+                hosts=frozenset({'two', 'three'}),
+                reason=f'{claim.server_uuid}: silent',
+                retry_after=60.0,
+            )
+            for claim in claims
+        ]
+        with databases.statements(self.database) as sent:
+            self.store.settle('worker', settlements)
+        self.assertLess(len(sent), 12, sent)
+        self.assertEqual([100, 200, 100], self.rows())
+        self.assertTrue(all({'one'} == self.free(server) for server in servers[:5]))
 
 
 class RaceScenarios(StoreCase):

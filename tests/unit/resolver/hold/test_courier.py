@@ -152,8 +152,11 @@ class Store:
     def servers(self, limit):
         return frozenset()
 
+    def hold_all(self, requests, *, retry_after, before_commit):
+        raise NotImplementedError
+
     def servers_among(self, server_uuids):
-        return frozenset()
+        return {}
 
     def close(self):
         pass

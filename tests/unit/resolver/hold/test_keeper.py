@@ -12,6 +12,7 @@ from tests import base
 from tests.unit.resolver.hold import scenarios
 
 A, B, C = scenarios.A, scenarios.B, scenarios.C
+FREE = frozenset({'free'})
 
 
 class Store:
@@ -27,7 +28,7 @@ class Store:
 
     def servers_among(self, server_uuids):
         self._answer()
-        return frozenset(self.held.intersection(server_uuids))
+        return dict.fromkeys(self.held.intersection(server_uuids), FREE)
 
     def servers(self, limit):
         self._answer()
@@ -35,9 +36,9 @@ class Store:
         self.at_learning()
         return found
 
-    def hold(self, items, ctxt, *, retry_after):
+    def hold_all(self, requests, *, retry_after, before_commit):
         self._answer()
-        self.held.update(item.event.server_uuid for item in items)
+        self.held.update(item.event.server_uuid for request in requests for item in request.items)
 
     def close(self):
         self.closed = True
@@ -68,18 +69,18 @@ class KeeperTest(base.TestCase):
 
     def test_ordinary(self):
         self.assertIsNone(self.hold(A))
-        self.assertEqual(frozenset({A}), self.busy(A, B))
-        self.assertEqual(frozenset(), self.busy())
+        self.assertEqual({A: FREE}, self.busy(A, B))
+        self.assertEqual({}, self.busy())
 
     def test_without_its_database_it_goes_by_what_it_knows(self):
         self.store.held.add(A)
         self.keeper.learn()
         self.hold(B)
         self.store.away = True
-        self.assertEqual(frozenset({A, B}), self.busy(A, B, C))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
         self.assertIn('away', self.hold(C))
         self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
-        self.assertEqual(frozenset({A, B}), self.busy(A, B, C))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
 
     def test_what_is_held_while_it_learns_is_not_forgotten(self):
         self.keeper.learn()
@@ -87,11 +88,11 @@ class KeeperTest(base.TestCase):
         self.keeper.learn()
         self.store.at_learning = lambda: None
         self.store.away = True
-        self.assertEqual(frozenset({A}), self.busy(A))
+        self.assertEqual({A: frozenset()}, self.busy(A))
 
     def test_before_it_knows_anything_every_server_may_have_something_held(self):
         self.store.away = True
-        self.assertEqual(frozenset({A, B}), self.busy(A, B))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B))
 
     def test_what_was_settled_is_forgotten(self):
         self.hold(A)
@@ -99,7 +100,7 @@ class KeeperTest(base.TestCase):
         self.store.held.clear()
         self.keeper.learn()
         self.store.away = True
-        self.assertEqual(frozenset(), self.busy(A))
+        self.assertEqual({}, self.busy(A))
 
     def test_database_that_hangs_costs_no_more_than_the_time_given(self):
         self.keeper.learn()
@@ -108,7 +109,7 @@ class KeeperTest(base.TestCase):
         # More than there are threads for it, one after the other.
         for _ in range(keeper.THREADS + 1):
             began = time.monotonic()
-            self.assertEqual(frozenset({A}), self.busy(A))
+            self.assertEqual({A: frozenset()}, self.busy(A))
             self.assertIn('in time', self.hold(B, seconds=0.05))
             self.assertLess(time.monotonic() - began, 5.0)
         self.store.open.set()

@@ -22,7 +22,7 @@ class _Memory(base.TestCase):
     url = 'sqlite://'
 
 
-class TestFile(scenarios.StoreScenarios, scenarios.ClaimScenarios, _File):
+class TestFile(scenarios.StoreScenarios, scenarios.ClaimScenarios, scenarios.FreeHostScenarios, _File):
     def test_lost_database(self):
         with self.database.writing() as connection:
             for table in reversed(models.Base.metadata.sorted_tables):
@@ -43,7 +43,7 @@ class TestFileRace(scenarios.RaceScenarios, _File):
     ROUNDS = 40
 
 
-class TestMemory(scenarios.StoreScenarios, scenarios.ClaimScenarios, _Memory):
+class TestMemory(scenarios.StoreScenarios, scenarios.ClaimScenarios, scenarios.FreeHostScenarios, _Memory):
     pass
 
 

@@ -6,6 +6,7 @@ a worker would wait for them are missing.
 """
 
 import collections
+from concurrent import futures
 import contextlib
 import random
 import time
@@ -39,7 +40,7 @@ from external_events_router.resolver.host_map import base as host_map_base
 from tests.unit.db import databases
 
 SERVERS = [str(uuid.UUID(int=number)) for number in (1, 2)]
-HOSTS = ('a', 'b')
+HOSTS = ('a', 'b', 'c')
 WORKERS = (0, 1)
 
 #: Seconds that a batch would wait. None is really waited.
@@ -50,7 +51,7 @@ ACK_TIMEOUT = 2.0
 #: handles what it was sent when it goes on.
 STATES = ('up', 'away', 'deaf', 'mute', 'first', 'last', 'stalled')
 
-PLACES = (('a',), ('b',), ('a', 'b'), ())
+PLACES = (('a',), ('b',), ('a', 'b'), ('b', 'c'), ())
 
 #: Steps of one run.
 STEPS = 60
@@ -75,7 +76,7 @@ class InlinePool:
 
     def submit(self, *job):
         job[-1]()
-        return True
+        return futures.Future()
 
     def run(self, job, *, timeout):
         return job()
@@ -171,9 +172,9 @@ class Store(store.HoldStore):
         self.failing = set()
         self.before_settling = []
 
-    def hold(self, *args, **kwargs):
+    def hold_all(self, *args, **kwargs):
         self._fail('hold')
-        super().hold(*args, **kwargs)
+        super().hold_all(*args, **kwargs)
 
     def settle(self, *args):
         while self.before_settling:
@@ -213,7 +214,7 @@ class Worker:
         self.breakers = breaker.Breakers(clock=lambda: time.monotonic())
         self.store = Store(world.database)
         hold = keeper.Keeper(self.store, lifetimes=keeper.Lifetimes(default=1e6), timeout=1.0)
-        hold._pool = InlinePool()
+        hold._writer._pool = InlinePool()
         self.presence = presence.Presence(
             self.breakers,
             self.store,
@@ -281,7 +282,7 @@ class World:
         self._patches.enter_context(
             mock.patch.object(acks.Waiting, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
         )
-        self.truth = {server: self.random.choice(PLACES[:3]) for server in SERVERS}
+        self.truth = {server: self.random.choice(PLACES[:-1]) for server in SERVERS}
         self.map = dict(self.truth)
         self.map_away = False
         self.moved = set()
@@ -296,7 +297,7 @@ class World:
     #: As of a map in the database of the hold.
     tells_busy = True
 
-    def lookup(self, server_uuids):
+    def lookup(self, server_uuids, *, timeout=None):
         """As the host map's."""
         if self.map_away:
             return host_map_base.Lookup({}, frozenset(server_uuids), 'away')

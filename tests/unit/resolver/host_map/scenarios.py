@@ -51,15 +51,16 @@ class HostMapScenarios:
     def test_locate(self):
         self.map.import_lines([line(A), line(B, 'one'), line(C, 'two', 'one')])
         held = store.HoldStore(self.database)
-        for server in (A, C, D):
-            item = hold_base.Item(event=events.Event('network-changed', server), ttl=300, hosts=(), reason='')
+        for server, having in ((A, ()), (C, ('two', 'one')), (D, ())):
+            event = events.Event('network-changed', server)
+            item = hold_base.Item(event, ttl=300, acknowledged=frozenset(having))
             held.hold([item], {}, retry_after=1)
         with databases.statements(self.database) as sent:
             found = self.map.locate([A, B, C, D])
         self.assertEqual({A: (), B: ('one',), C: ('one', 'two')}, found.hosts)
-        self.assertEqual({A, C}, found.busy)
+        self.assertEqual({A: frozenset(), C: frozenset({'one', 'two'})}, found.busy)
         self.assertEqual(1, len(sent), sent)
-        self.assertEqual(base.Lookup({}, busy=frozenset()), self.map.locate([]))
+        self.assertEqual(base.Lookup({}, busy={}), self.map.locate([]))
 
     def test_show(self):
         self.map.import_lines([line(A)])

@@ -10,6 +10,7 @@ from external_events_router.resolver.host_map import pause
 from tests import base as tests_base
 
 A, B, C = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3))
+FREE = frozenset({'free'})
 
 #: Seconds. What is expected to happen takes far less; what is not, far more.
 LONG = 30.0
@@ -99,7 +100,7 @@ class TestLookup(GuardedTestCase):
         found = guard.lookup([A, B, C])
         self.assertEqual(({A: ('one',), B: ()}, frozenset({C})), (found.hosts, found.unavailable))
         self.assertIn('gone', found.reason)
-        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
 
     def test_a_server_that_is_gone_is_not_remembered(self):
         guard = self.guard()
@@ -136,7 +137,8 @@ class TestWithHold(tests_base.TestCase):
         class Both(Source):
             def locate(self, server_uuids):
                 return base.Lookup(
-                    self.hosts_of(server_uuids), busy=frozenset({A, B}).intersection(server_uuids)
+                    self.hosts_of(server_uuids),
+                    busy={server: FREE for server in (A, B) if server in server_uuids},
                 )
 
         self.source = Both()
@@ -146,17 +148,17 @@ class TestWithHold(tests_base.TestCase):
 
     def test_who_has_something_held_is_told(self):
         self.assertTrue(self.map.tells_busy)
-        self.assertEqual({A}, self.map.lookup([A, C]).busy)
-        self.assertEqual(set(), self.map.lookup([C]).busy)
+        self.assertEqual({A: FREE}, self.map.lookup([A, C]).busy)
+        self.assertEqual({}, self.map.lookup([C]).busy)
 
     def test_of_a_question_for_several_everyone_is_told_their_own(self):
         found = self.source.locate([A, B, C])
-        self.assertEqual({B}, found.only(frozenset({B, C})).busy)
+        self.assertEqual({B: FREE}, found.only(frozenset({B, C})).busy)
 
     def test_where_it_fails_it_is_not_known(self):
         self.map.lookup([A])
         self.source.error = exceptions.DatabaseUnavailable(reason='away')
-        self.assertEqual(base.Lookup({A: ('one',)}), self.map.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), self.map.lookup([A]))
 
     def test_a_map_without_it_does_not_tell(self):
         plain = guarded.GuardedHostMap(Source())
@@ -185,7 +187,7 @@ class TestHanging(GuardedTestCase):
         guard.lookup([A])
         self.source.may_answer.clear()
         began = time.monotonic()
-        self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
         self.assertLess(time.monotonic() - began, 0.55)
 
     def test_servers_nobody_knows_are_waited_for_longer(self):

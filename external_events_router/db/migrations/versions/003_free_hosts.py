@@ -1,0 +1,15 @@
+"""The hosts of a held server that have acknowledged all its held events: they get later ones at once."""
+
+from __future__ import annotations
+
+from alembic import op
+import sqlalchemy as sa
+
+revision = '003'
+down_revision = '002'
+
+
+def upgrade() -> None:
+    # NOTE: null for the rows that are there, and for those that an older release
+    # writes: no host of the server is free.
+    op.add_column('held_servers', sa.Column('free_hosts', sa.Text, nullable=True))

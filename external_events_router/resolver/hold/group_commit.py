@@ -1,0 +1,207 @@
+"""Writing to the hold: requests that come while a transaction runs share the next one.
+
+What a transaction costs is mostly its way to the disk, so many requests in one cost
+little more than one. There is no timer: where nothing runs, a request is written at
+once. Each caller waits until its own deadline; a request that is not waited for any more
+was answered 503, and is left out of what is written if its commit has not begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent import futures
+import enum
+import functools
+import threading
+import time
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router import pools
+from external_events_router.db import session
+from external_events_router.resolver.hold import base
+
+LOG = log.getLogger(__name__)
+
+#: Transactions that may run, or hang, at the same time, per worker.
+THREADS = 4
+
+#: Seconds after which a request that waits has the next transaction begun beside the one
+#: that runs: that may wait for a row which another worker has locked.
+PATIENCE = 0.1
+
+#: Events of one transaction, unless a single request has more.
+MOST = 1000
+
+#: Seconds beyond its deadline that a caller waits for a commit that has begun.
+COMMIT_TIME = 0.05
+
+
+class Write(Protocol):
+    """Writes requests in one transaction: ``store.HoldStore.hold_all``."""
+
+    def __call__(self, requests: Sequence[base.Request], *, before_commit: Callable[[], None]) -> None: ...
+
+
+class _Step(enum.Enum):
+    WAITING = enum.auto()
+    WRITING = enum.auto()
+    COMMITTING = enum.auto()
+    GIVEN_UP = enum.auto()
+
+
+class _Entry(futures.Future[None]):
+    """A request, and how far it has come; who has the lock of its :class:`GroupCommit` changes that."""
+
+    def __init__(self, request: base.Request) -> None:
+        super().__init__()
+        self.request = request
+        self.step = _Step.WAITING
+
+
+class _SomeGivenUp(Exception):
+    """Raised before a commit, to undo a transaction in which is what nobody waits for any more."""
+
+
+class GroupCommit:
+    """Writes what is to be held, for many callers at a time. Thread-safe."""
+
+    def __init__(self, write: Write, *, threads: int = THREADS) -> None:
+        """:param threads: transactions that may run at the same time"""
+        self._write_all = write
+        self._threads = threads
+        self._pool = pools.DaemonPool(threads, 'hold')
+        # Guards what follows, and the step of each entry.
+        self._lock = threading.Lock()
+        self._waiting: list[_Entry] = []
+        self._running = 0
+
+    def write(self, request: base.Request, *, deadline: float) -> None:
+        """Write a request, durably when it returns.
+
+        :param deadline: an instant of ``time.monotonic()``
+        :raises TimeoutError: it was not written in time; it is not written later either,
+            unless the database has kept the answer to its commit back
+        :raises DatabaseUnavailable: it was not written
+        """
+        entry = _Entry(request)
+        with self._lock:
+            self._waiting.append(entry)
+            alone = not self._running
+            self._running += alone
+        if alone:
+            self._start()
+        patient = time.monotonic() + PATIENCE
+        ended = self._wait(entry, min(deadline, patient))
+        if not ended and patient < deadline:
+            self._begin_beside(entry)
+            ended = self._wait(entry, deadline)
+        if not ended and not self._give_up(entry):
+            self._wait(entry, deadline + COMMIT_TIME)
+            with self._lock:
+                entry.step = _Step.GIVEN_UP
+        entry.result(0.0)
+
+    def close(self) -> None:
+        """Take no more requests; end the threads, each after what it has in hand."""
+        self._pool.close()
+
+    def _wait(self, entry: _Entry, until: float) -> bool:
+        """Whether it has ended by then."""
+        try:
+            entry.exception(max(0.0, until - time.monotonic()))
+        except TimeoutError:
+            return False
+        return True
+
+    def _begin_beside(self, entry: _Entry) -> None:
+        with self._lock:
+            more = entry.step is _Step.WAITING and self._running < self._threads
+            self._running += more
+        if more:
+            self._start()
+
+    def _give_up(self, entry: _Entry) -> bool:
+        """Have an entry left out; not possible once its commit has begun."""
+        with self._lock:
+            if entry.step is _Step.COMMITTING:
+                return False
+            entry.step = _Step.GIVEN_UP
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+            return True
+
+    def _start(self) -> None:
+        if self._pool.submit(self._work).cancelled():
+            with self._lock:
+                self._running -= 1
+                entries, self._waiting = self._waiting, []
+            for entry in entries:
+                entry.set_exception(TimeoutError())
+
+    def _work(self) -> None:
+        while entries := self._take():
+            try:
+                self._write(entries)
+            except Exception:  # the outermost frame of this thread's work
+                LOG.exception('Events could not be held: unexpected error')
+
+    def _take(self) -> list[_Entry]:
+        """What the next transaction writes; nothing: this thread has ended."""
+        taken: list[_Entry] = []
+        with self._lock:
+            number = 0
+            for entry in self._waiting:
+                number += len(entry.request.items)
+                if taken and number > MOST:
+                    break
+                entry.step = _Step.WRITING
+                taken.append(entry)
+            del self._waiting[: len(taken)]
+            self._running -= not taken
+        return taken
+
+    def _write(self, entries: Sequence[_Entry]) -> None:
+        while entries := self._still_waited_for(entries):
+            try:
+                self._write_all(
+                    [entry.request for entry in entries],
+                    before_commit=functools.partial(self._begin_commit, entries),
+                )
+            except _SomeGivenUp:
+                continue
+            except Exception as exc:
+                self._failed(entries, exc)
+            else:
+                for entry in entries:
+                    entry.set_result(None)
+            return
+
+    def _failed(self, entries: Sequence[_Entry], exc: Exception) -> None:
+        with self._lock:
+            for entry in entries:
+                if entry.step is _Step.COMMITTING:
+                    entry.step = _Step.WRITING
+        away = isinstance(exc, exceptions.DatabaseUnavailable) and session.is_away(exc)
+        if away or len(entries) == 1:
+            for entry in entries:
+                entry.set_exception(exc)
+            return
+        # NOTE: something in one of them is refused, and that is no reason to lose the others.
+        LOG.warning('%d requests are held one by one, because together they failed: %s', len(entries), exc)
+        for entry in entries:
+            self._write([entry])
+
+    def _still_waited_for(self, entries: Sequence[_Entry]) -> list[_Entry]:
+        with self._lock:
+            return [entry for entry in entries if entry.step is not _Step.GIVEN_UP]
+
+    def _begin_commit(self, entries: Sequence[_Entry]) -> None:
+        with self._lock:
+            if any(entry.step is _Step.GIVEN_UP for entry in entries):
+                raise _SomeGivenUp
+            for entry in entries:
+                entry.step = _Step.COMMITTING
