@@ -31,6 +31,9 @@ class Broker(fixtures.Fixture):
     :ivar port: where it listens, on the loopback only
     """
 
+    #: The node's name.
+    NAME = 'faults@localhost'
+
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = deployment.free_port()
@@ -39,10 +42,10 @@ class Broker(fixtures.Fixture):
         (self.folder / 'plugins').write_text('[].\n')
         (self.folder / 'empty').touch()
         # NOTE: else the node starts one in the background, which would outlive it.
-        mapper = [_found('epmd'), '-address', '127.0.0.1', '-port', self.environment['ERL_EPMD_PORT']]
+        mapper = [*self.command('epmd'), '-address', '127.0.0.1', '-port', self.environment['ERL_EPMD_PORT']]
         self.useFixture(deployment.Process('epmd', mapper, self.folder))
         self.process = deployment.Process(
-            'rabbitmq', [script('rabbitmq-server')], self.folder, environment=self.environment
+            'rabbitmq', self.command('rabbitmq-server'), self.folder, environment=self.environment
         )
         self.useFixture(self.process)
         self.wait()
@@ -50,6 +53,10 @@ class Broker(fixtures.Fixture):
     def configuration(self):
         """What stands in its ``rabbitmq.conf``."""
         return f'listeners.tcp.1 = 127.0.0.1:{self.port}\n'
+
+    def command(self, name):
+        """The words that run one of RabbitMQ's scripts, or ``epmd``, without arguments."""
+        return [_found(name) if name == 'epmd' else script(name)]
 
     def url(self, port=None):
         """For ``[DEFAULT] transport_url``.
@@ -81,7 +88,7 @@ class Broker(fixtures.Fixture):
         :returns: what it printed
         """
         done = subprocess.run(
-            [script('rabbitmqctl'), '-q', *arguments],
+            [*self.command('rabbitmqctl'), '-q', *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -101,7 +108,7 @@ class Broker(fixtures.Fixture):
             'HOME': str(self.folder),
             'ERL_EPMD_ADDRESS': '127.0.0.1',
             'ERL_EPMD_PORT': str(deployment.free_port()),
-            'RABBITMQ_NODENAME': 'faults@localhost',
+            'RABBITMQ_NODENAME': self.NAME,
             'RABBITMQ_NODE_PORT': str(self.port),
             'RABBITMQ_DIST_PORT': str(deployment.free_port()),
             'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': '-kernel inet_dist_use_interface {127,0,0,1}',
