@@ -8,24 +8,42 @@ page on publisher confirms for the frames that are its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import dataclasses
 import struct
+from typing import Any
+
+from amqp import serialization
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 _KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
 
 #: Class and method of what is read here; everything else is py-amqp's to handle.
+CHANNEL_OPEN = (20, 10)
+CHANNEL_OPEN_OK = (20, 11)
 CHANNEL_CLOSE = (20, 40)
 CHANNEL_CLOSE_OK = (20, 41)
-DECLARE = (50, 10)
-DECLARE_OK = (50, 11)
+EXCHANGE_DECLARE = (40, 10)
+EXCHANGE_DECLARE_OK = (40, 11)
+QUEUE_DECLARE = (50, 10)
+QUEUE_DECLARE_OK = (50, 11)
+QUEUE_BIND = (50, 20)
+QUEUE_BIND_OK = (50, 21)
+QUEUE_DELETE = (50, 40)
+QUEUE_DELETE_OK = (50, 41)
+QOS = (60, 10)
+QOS_OK = (60, 11)
+CONSUME = (60, 20)
 CONSUME_OK = (60, 21)
-CANCEL = (60, 30)
+CANCEL = CANCEL_CONSUMER = (60, 30)
 PUBLISH = (60, 40)
 RETURN = (60, 50)
 DELIVER = (60, 60)
 ACK = (60, 80)
 NACK = (60, 120)
+
+#: What the broker answers to methods that are not sent through py-amqp.
+ANSWERS = (CHANNEL_OPEN_OK, EXCHANGE_DECLARE_OK, QUEUE_BIND_OK, QUEUE_DELETE_OK, QOS_OK)
 
 _END = b'\xce'
 _FRAME = struct.Struct('>BHI')
@@ -33,6 +51,7 @@ _METHOD_ID = struct.Struct('>HH')
 _CONTENT = struct.Struct('>HHQH')
 _TAG_AND_BIT = struct.Struct('>QB')
 _COUNTS = struct.Struct('>II')
+_LENGTH = struct.Struct('>Q')
 
 #: Content type, content encoding, delivery mode, priority, message id: which
 #: properties a message of ours has, in the order of the specification.
@@ -44,8 +63,12 @@ def _short(text: str) -> bytes:
     return bytes((len(data),)) + data
 
 
-#: As oslo.messaging sends: JSON, kept by durable queues, no priority.
-_PROPERTIES = _short('application/json') + _short('utf-8') + b'\x02\x00'
+#: JSON, delivery mode 1, no priority.
+#:
+#: NOTE: a durable classic queue writes messages of mode 2 to the disk before it confirms them.
+#: What a broker loses when it restarts was not acknowledged, so the hold delivers it again.
+#: Quorum queues write every message, whatever its mode.
+_PROPERTIES = _short('application/json') + _short('utf-8') + b'\x01\x00'
 
 
 @dataclasses.dataclass(slots=True)
@@ -71,6 +94,7 @@ class Delivered:
     consumer: str
     tag: int
     body: bytes
+    channel: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -78,6 +102,7 @@ class Consuming:
     """The broker has begun to send to a consumer."""
 
     consumer: str
+    channel: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -87,13 +112,38 @@ class Declared:
     queue: str
     messages: int
     consumers: int
+    channel: int
 
 
 @dataclasses.dataclass(slots=True)
-class Ended:
-    """The broker has ended the channel, or a consumer, whose queue is gone."""
+class Cancelled:
+    """The broker has ended a consumer, whose queue was deleted or is not available."""
 
-    reason: str
+    consumer: str
+    channel: int
+
+
+@dataclasses.dataclass(slots=True)
+class Answered:
+    """The broker has done what a method asked for."""
+
+    channel: int
+    method: tuple[int, int]
+
+
+@dataclasses.dataclass(slots=True)
+class Closed:
+    """The broker has closed a channel, because it refused a method.
+
+    :ivar code: 403, 404, 405 or 406, as AMQP defines them
+    :ivar text: the broker's explanation
+    :ivar method: class and method of what was refused
+    """
+
+    channel: int
+    code: int
+    text: str
+    method: tuple[int, int]
 
 
 @dataclasses.dataclass(slots=True)
@@ -103,7 +153,18 @@ class Other:
     frame: tuple[int, int, memoryview]
 
 
-Arrival = Confirmed | Returned | Delivered | Consuming | Declared | Ended | Other
+Arrival = Confirmed | Returned | Delivered | Consuming | Declared | Cancelled | Answered | Closed | Other
+
+
+def method(channel: int, number: tuple[int, int], layout: str = '', values: Sequence[Any] = ()) -> bytes:
+    """The frame of a method.
+
+    :param number: class and method
+    :param layout: the types of the values, as py-amqp writes them
+    """
+    arguments = serialization.dumps(layout, values) if layout else b''
+    parts = (_FRAME.pack(METHOD, channel, 4 + len(arguments)), _METHOD_ID.pack(*number), arguments, _END)
+    return b''.join(parts)
 
 
 def publish(
@@ -136,6 +197,27 @@ def acknowledge(channel: int, tag: int) -> bytes:
     )
 
 
+@dataclasses.dataclass(slots=True)
+class _Content:
+    """A message that is coming in: what begins it, and its parts so far."""
+
+    method: tuple[int, ...]
+    payload: memoryview
+    header: bytes = b''
+    missing: int = 0
+    parts: list[bytes] = dataclasses.field(default_factory=list)
+
+
+def consume(channel: int, queue: str) -> bytes:
+    """The frame that begins a consumer, whose tag is the name of the queue."""
+    return method(channel, CONSUME, 'BssbbbbF', (0, queue, queue, False, False, False, False, {}))
+
+
+def cancel(channel: int, queue: str) -> bytes:
+    """The frame that ends a consumer; the broker does not answer."""
+    return method(channel, CANCEL_CONSUMER, 'sb', (queue, True))
+
+
 def channel_close_ok(channel: int) -> bytes:
     """The frame that confirms the end of a channel."""
     return b''.join((_FRAME.pack(METHOD, channel, 4), _METHOD_ID.pack(*CHANNEL_CLOSE_OK), _END))
@@ -143,8 +225,10 @@ def channel_close_ok(channel: int) -> bytes:
 
 def declare_passively(channel: int, queue: str) -> bytes:
     """The frame that asks whether a queue is there; it changes nothing."""
-    method = b'\x00\x00' + _short(queue) + b'\x01' + b'\x00\x00\x00\x00'
-    return b''.join((_FRAME.pack(METHOD, channel, 4 + len(method)), _METHOD_ID.pack(*DECLARE), method, _END))
+    arguments = b'\x00\x00' + _short(queue) + b'\x01' + b'\x00\x00\x00\x00'
+    return b''.join(
+        (_FRAME.pack(METHOD, channel, 4 + len(arguments)), _METHOD_ID.pack(*QUEUE_DECLARE), arguments, _END)
+    )
 
 
 class Reader:
@@ -152,12 +236,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._rest = b''
-        # The content that is coming in: what begins it, how long it is, and
-        # its parts so far.
-        self._begun: tuple[tuple[int, int], memoryview] | None = None
-        self._header = b''
-        self._missing = 0
-        self._parts: list[bytes] = []
+        # The content that is coming in on each channel.
+        self._contents: dict[int, _Content] = {}
 
     def feed(self, data: bytes) -> Iterator[Arrival]:
         """What has arrived with some more bytes.
@@ -185,14 +265,14 @@ class Reader:
     def _frame(self, kind: int, channel: int, payload: memoryview) -> Arrival | None:
         if kind == METHOD:
             return self._method(channel, payload)
-        if kind == HEADER and self._begun is not None:
-            (self._missing,) = struct.unpack_from('>Q', payload, 4)
-            self._header, self._parts = bytes(payload), []
-            return self._content() if not self._missing else None
-        if kind == BODY and self._begun is not None:
-            self._parts.append(bytes(payload))
-            self._missing -= len(payload)
-            return self._content() if self._missing <= 0 else None
+        if kind == HEADER and (content := self._contents.get(channel)) is not None:
+            (content.missing,) = _LENGTH.unpack_from(payload, 4)
+            content.header = bytes(payload)
+            return self._complete(channel, content) if not content.missing else None
+        if kind == BODY and (content := self._contents.get(channel)) is not None:
+            content.parts.append(bytes(payload))
+            content.missing -= len(payload)
+            return self._complete(channel, content) if content.missing <= 0 else None
         return Other((kind, channel, payload))
 
     def _method(self, channel: int, payload: memoryview) -> Arrival | None:
@@ -201,31 +281,34 @@ class Reader:
             tag, bits = _TAG_AND_BIT.unpack_from(payload, 4)
             return Confirmed(tag, bool(bits & 1), method == ACK)
         if method in (DELIVER, RETURN):
-            self._begun = (method, payload)
+            self._contents[channel] = _Content(method, payload)
             return None
         if method == CONSUME_OK:
-            return Consuming(_read_short(payload, 4))
-        if method == DECLARE_OK:
+            return Consuming(_read_short(payload, 4), channel)
+        if method == QUEUE_DECLARE_OK:
             queue = _read_short(payload, 4)
             messages, consumers = _COUNTS.unpack_from(payload, len(payload) - _COUNTS.size)
-            return Declared(queue, messages, consumers)
+            return Declared(queue, messages, consumers, channel)
+        if method in ANSWERS:
+            return Answered(channel, (method[0], method[1]))
         if method == CHANNEL_CLOSE:
-            return Ended(_read_short(payload, 6))
+            text = _read_short(payload, 6)
+            (code,) = struct.unpack_from('>H', payload, 4)
+            return Closed(channel, code, text, _METHOD_ID.unpack_from(payload, 7 + payload[6]))
         if method == CANCEL:
-            return Ended(f'the queue of consumer {_read_short(payload, 4)} is gone')
+            return Cancelled(_read_short(payload, 4), channel)
         return Other((METHOD, channel, payload))
 
-    def _content(self) -> Arrival:
-        assert self._begun is not None  # noqa: S101 - a content begins with its method
-        (method, payload), self._begun = self._begun, None
-        body = self._parts[0] if len(self._parts) == 1 else b''.join(self._parts)
-        if method == RETURN:
+    def _complete(self, channel: int, content: _Content) -> Arrival:
+        del self._contents[channel]
+        payload, parts = content.payload, content.parts
+        if content.method == RETURN:
             # NOTE: it comes back with the properties that we gave it, the id last.
             ours = _CONTENT.size + len(_PROPERTIES)
-            return Returned(_read_short(memoryview(self._header), ours))
+            return Returned(_read_short(memoryview(content.header), ours))
         consumer = _read_short(payload, 4)
-        (tag,) = struct.unpack_from('>Q', payload, 5 + len(consumer))
-        return Delivered(consumer, tag, body)
+        (tag,) = _LENGTH.unpack_from(payload, 5 + len(consumer))
+        return Delivered(consumer, tag, parts[0] if len(parts) == 1 else b''.join(parts), channel)
 
 
 def _read_short(payload: memoryview, at: int) -> str:

@@ -29,6 +29,9 @@ LOG = log.getLogger(__name__)
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
+#: Seconds after which a connection counts as stable, and the pauses begin with the first again.
+STABLE = 5.0
+
 #: Seconds after which the thread looks at its role though nothing happened.
 TURN = 0.5
 
@@ -84,6 +87,11 @@ class Link:
         self._buffer = bytearray(_READ)
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
+        # The instant of time.monotonic() at which the present connection was made, and why the last
+        # one ended, if it was logged; _repeated: it ended at once for the same reason as the one before.
+        self._connected_at: float | None = None
+        self._problem: str | None = None
+        self._repeated = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -124,13 +132,13 @@ class Link:
         return int(self._connection.frame_max)
 
     def _run(self) -> None:
-        pause, known = FIRST_PAUSE, False
+        pause = FIRST_PAUSE
         while not self._stopping.is_set():
+            self._connected_at = None
             try:
                 self._connect()
-                if known:
-                    LOG.info('%s: connected to the broker again', self._name)
-                pause, known = FIRST_PAUSE, False
+                self._connected_at = time.monotonic()
+                self._say_connected()
                 self._serve()
             except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
                 reason = exc.kwargs['reason'] if isinstance(exc, exceptions.BrokerUnavailable) else _said(exc)
@@ -140,13 +148,32 @@ class Link:
             else:
                 reason = 'stopped'
             self._close()
-            if not self._stopping.is_set():
-                if not known:
-                    LOG.warning('%s: no connection to the broker: %s', self._name, reason)
-                known = True
+            # NOTE: a broker that ends each new connection at once must not be called without a pause.
+            if self._was_stable():
+                pause = FIRST_PAUSE
+            self._say_lost(reason)
             self._tell_lost(reason)
             self._stopping.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _was_stable(self) -> bool:
+        return self._connected_at is not None and time.monotonic() - self._connected_at > STABLE
+
+    def _say_connected(self) -> None:
+        if self._problem is not None and not self._repeated:
+            LOG.info('%s: connected to the broker again', self._name)
+
+    def _say_lost(self, reason: str) -> None:
+        """Log why there is no connection, once for attempts that fail for one reason."""
+        if self._stopping.is_set():
+            return
+        # NOTE: while there was none, the next attempts tell nothing new.
+        told = self._problem is not None and (self._connected_at is None or self._problem == reason)
+        self._repeated = told and self._connected_at is not None and not self._was_stable()
+        if not told or self._was_stable():
+            LOG.warning('%s: no connection to the broker: %s', self._name, reason)
+        if self._connected_at is not None or self._problem is None:
+            self._problem = reason
 
     def _connect(self) -> None:
         self._connection = self._broker.connect(
@@ -189,11 +216,11 @@ class Link:
             if not size:
                 raise ConnectionResetError('the broker has closed the connection')
             for arrival in reader.feed(bytes(self._buffer[:size])):
-                if isinstance(arrival, frames.Ended):
-                    raise ConnectionAbortedError(arrival.reason)
                 if isinstance(arrival, frames.Other):
                     kind, channel, payload = arrival.frame
-                    self._connection.on_inbound_frame((kind, channel, bytes(payload)))
+                    # NOTE: a role opens further channels, which py-amqp does not know.
+                    if channel in self._connection.channels:
+                        self._connection.on_inbound_frame((kind, channel, bytes(payload)))
                 else:
                     self._connection.bytes_recv += 1
                     self._role.arrived(arrival)

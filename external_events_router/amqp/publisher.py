@@ -157,6 +157,9 @@ class Publisher:
                     self._settle(sent, ok=arrival.ok)
         elif isinstance(arrival, frames.Returned) and int(arrival.message_id) in self._sent:
             self._sent[int(arrival.message_id)].returned = True
+        elif isinstance(arrival, frames.Closed):
+            # NOTE: the exchange is missing, as a rule; it is declared with the next connection.
+            raise ConnectionAbortedError(arrival.text)
 
     def lost(self, reason: str) -> None:
         """Whatever is on its way may be in a queue or not; the link's thread says so."""
@@ -210,12 +213,23 @@ class Publisher:
 
 
 def declare_exchange(link: links.Link, broker: brokers.Broker) -> None:
-    """Have the exchange there, as oslo.messaging would declare it; on the link's thread."""
+    """Have the exchange there, as oslo.messaging would declare it; on the link's thread.
+
+    One that has other arguments is used as it is.
+    """
     try:
         link.channel.exchange_declare(
             broker.exchange, 'topic', durable=broker.durable, auto_delete=broker.auto_delete
         )
-    except amqp_exceptions.PreconditionFailed:
-        # NOTE: somebody has declared it otherwise, and it is there.
-        LOG.warning('Exchange %s was declared otherwise by another service', broker.exchange)
+    except amqp_exceptions.PreconditionFailed as exc:
+        LOG.warning(
+            'Exchange %s has other arguments than this configuration asks for, and is used as it is: %s. To '
+            'replace it see "The broker" in the documentation',
+            broker.exchange,
+            exc.reply_text,
+        )
         link.channel = link.channel.connection.channel()
+    except amqp_exceptions.AccessRefused:
+        # NOTE: who may not declare it can use it; if it is missing, too, the error says so.
+        link.channel = link.channel.connection.channel()
+        link.channel.exchange_declare(broker.exchange, 'topic', passive=True)

@@ -111,7 +111,7 @@ class ConsumerCounts:
                 if isinstance(arrival, frames.Declared):
                     counts[arrival.queue] = arrival.consumers
                 else:
-                    ended = arrival.reason
+                    ended = arrival.text
             left = [queue for queue in left if queue not in counts]
             if ended is not None:
                 self._after_end(ended)
@@ -128,7 +128,7 @@ class ConsumerCounts:
             raise exceptions.BrokerUnavailable(reason=reason)
         self._channel = self._connection.channel()
 
-    def _ask(self, queues: Sequence[str], deadline: float) -> Iterator[frames.Declared | frames.Ended]:
+    def _ask(self, queues: Sequence[str], deadline: float) -> Iterator[frames.Declared | frames.Closed]:
         """Send a question for each queue, and give what comes, up to the last answer or the channel's end."""
         sock = self._connection.transport.sock
         channel = self._channel.channel_id
@@ -144,7 +144,7 @@ class ConsumerCounts:
                 if isinstance(arrival, frames.Declared):
                     missing -= 1
                     yield arrival
-                elif isinstance(arrival, frames.Ended):
+                elif isinstance(arrival, frames.Closed):
                     sock.sendall(frames.channel_close_ok(channel))
                     yield arrival
                     return

@@ -104,7 +104,13 @@ def _make(at):
     for package in packages:
         # NOTE: debootstrap has unpacked a part of them already.
         _run(
-            ['sh', '-c', 'dpkg-deb --fsys-tarfile "$0" | tar -C "$1" -xk --keep-directory-symlink', package, at]
+            [
+                'sh',
+                '-c',
+                'dpkg-deb --fsys-tarfile "$0" | tar -C "$1" -xk --keep-directory-symlink',
+                package,
+                at,
+            ]
         )
         package.unlink()
     _run(['chroot', at, '/sbin/ldconfig'])

@@ -15,19 +15,25 @@ def short(text):
     return bytes([len(text)]) + text.encode()
 
 
-def method(numbers, rest):
-    return frame(frames.METHOD, numbers[0].to_bytes(2) + numbers[1].to_bytes(2) + rest)
+def method(numbers, rest, channel=1):
+    return frame(frames.METHOD, numbers[0].to_bytes(2) + numbers[1].to_bytes(2) + rest, channel)
 
 
-def delivered(consumer, tag, body, *, piece=10):
-    parts = [method((60, 60), short(consumer) + tag.to_bytes(8) + b'\0' + short('exchange') + short('key'))]
-    parts.append(frame(frames.HEADER, b'\0\x3c\0\0' + len(body).to_bytes(8) + b'\0\0'))
-    parts += [frame(frames.BODY, body[at : at + piece]) for at in range(0, len(body), piece)]
+def delivered(consumer, tag, body, *, piece=10, channel=1):
+    rest = short(consumer) + tag.to_bytes(8) + b'\0' + short('exchange') + short('key')
+    parts = [method((60, 60), rest, channel)]
+    parts.append(frame(frames.HEADER, b'\0\x3c\0\0' + len(body).to_bytes(8) + b'\0\0', channel))
+    parts += [frame(frames.BODY, body[at : at + piece], channel) for at in range(0, len(body), piece)]
     return b''.join(parts)
 
 
 def confirmed(tag, *, multiple=False, numbers=frames.ACK):
     return method(numbers, tag.to_bytes(8) + bytes([multiple]))
+
+
+#: A message whose parts come before and after one on another channel.
+FIRST = delivered('first', 5, b'one')
+HALF = len(FIRST) - len(frame(frames.BODY, b'one'))
 
 
 class ReaderTest(base.TestCase):
@@ -39,19 +45,26 @@ class ReaderTest(base.TestCase):
         + confirmed(10, numbers=frames.NACK)
         + method((60, 21), short('queue'))
         + frame(frames.HEARTBEAT, b'', channel=0)
-        + method((20, 40), (404).to_bytes(2) + short('NOT_FOUND') + b'\0\0\0\0')
+        + method((20, 40), (404).to_bytes(2) + short('NOT_FOUND') + b'\0\x32\0\x14')
         + method((60, 30), short('queue') + b'\1')
+        + method((50, 21), b'')
+        + FIRST[:HALF]
+        + delivered('second', 6, b'on another channel', channel=3)
+        + FIRST[HALF:]
     )
     ARRIVALS = (
         frames.Confirmed(7, False, True),
-        frames.Delivered('queue', 3, b'a body of more than one frame'),
+        frames.Delivered('queue', 3, b'a body of more than one frame', 1),
         frames.Confirmed(9, True, True),
-        frames.Delivered('other', 4, b''),
+        frames.Delivered('other', 4, b'', 1),
         frames.Confirmed(10, False, False),
-        frames.Consuming('queue'),
+        frames.Consuming('queue', 1),
         frames.Other((frames.HEARTBEAT, 0, memoryview(b''))),
-        frames.Ended('NOT_FOUND'),
-        frames.Ended('the queue of consumer queue is gone'),
+        frames.Closed(1, 404, 'NOT_FOUND', frames.QUEUE_BIND),
+        frames.Cancelled('queue', 1),
+        frames.Answered(1, frames.QUEUE_BIND_OK),
+        frames.Delivered('second', 6, b'on another channel', 3),
+        frames.Delivered('first', 5, b'one', 1),
     )
 
     def test_at_once(self):
