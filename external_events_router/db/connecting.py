@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from external_events_router import exceptions
 
@@ -38,6 +37,9 @@ WRITES = 'external_events_writes'
 #: not is seen by the statement, which is sent again (see ``session.retried``).
 READER = {'isolation_level': 'AUTOCOMMIT', 'skip_autocommit_rollback': True, 'pool_pre_ping': False}
 
+#: The database systems that the service knows.
+_BACKENDS = ('sqlite', 'postgresql', 'mysql')
+
 #: The driver where a URL names none: what we are tested with.
 _DRIVERS = {'mysql': 'mysql+pymysql', 'mariadb': 'mysql+pymysql', 'postgresql': 'postgresql+psycopg'}
 
@@ -56,7 +58,7 @@ def bounded(
         raise exceptions.ConfigurationError(option=option, reason='is not set')
     try:
         url = sa.make_url(connection).update_query_string(parameters or '')
-    except (exc.ArgumentError, ValueError) as error:
+    except Exception as error:
         # NOTE: not the error's own text, which holds the URL and its password.
         raise exceptions.ConfigurationError(option=option, reason='is not a database URL') from error
     if url.drivername in _DRIVERS:
@@ -64,9 +66,38 @@ def bounded(
     elif url.drivername.startswith('mariadb+'):
         # NOTE: oslo.db knows deadlocks and lost connections by the name mysql only.
         url = url.set(drivername=url.drivername.replace('mariadb', 'mysql', 1))
+    _check_encoding(url, option)
     return url.update_query_dict(
         {key: str(value) for key, value in _bounds(url, read_timeout, option).items() if key not in url.query}
     )
+
+
+def no_driver(url: sa.URL, option: str, error: BaseException) -> exceptions.ConfigurationError:
+    """The error for a URL whose driver is unknown, or is not installed."""
+    return exceptions.ConfigurationError(
+        option=option,
+        reason=f'no driver for {url.drivername} ({type(error).__name__}); '
+        'use mysql+pymysql, postgresql+psycopg or sqlite, or install the driver',
+    )
+
+
+def _check_encoding(url: sa.URL, option: str) -> None:
+    """Refuse a password that the driver cannot send.
+
+    :raises ConfigurationError: the password has characters outside of Latin-1
+    """
+    # NOTE: PyMySQL encodes passwords as Latin-1, whatever the character set of
+    # the connection is, and raises UnicodeEncodeError at each connect.
+    if url.drivername != 'mysql+pymysql':
+        return
+    try:
+        str(url.password or '').encode('latin-1')
+    except UnicodeEncodeError as error:
+        raise exceptions.ConfigurationError(
+            option=option,
+            reason='the password has characters outside of Latin-1, which PyMySQL cannot send; '
+            'choose another password',
+        ) from error
 
 
 def in_memory(url: sa.URL) -> bool:
@@ -76,6 +107,7 @@ def in_memory(url: sa.URL) -> bool:
 
 def listen(engine: sa.Engine, *, read_timeout: float) -> None:
     """Have every new connection of an engine told what no URL can say."""
+    sa.event.listen(engine, 'do_connect', _connect)
     match engine.dialect.name:
         case 'sqlite':
             if not in_memory(engine.url):
@@ -88,8 +120,36 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
             sa.event.listen(engine, 'connect', _set_session)
 
 
+def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+    """Connect; an error that is not one of the driver's own means that it cannot use the URL.
+
+    :raises DatabaseUnavailable: in place of a TypeError, ValueError and the like
+    """
+    try:
+        return dialect.connect(*arguments, **parameters)
+    except (TypeError, dialect.loaded_dbapi.ProgrammingError) as error:
+        # NOTE: it names a parameter of the URL, and no value.
+        raise exceptions.DatabaseUnavailable(reason=f'the driver refuses the URL: {error}') from error
+    except (dialect.loaded_dbapi.Error, OSError):
+        raise
+    except Exception as error:
+        # NOTE: not the error's own text, which may hold a part of the password.
+        raise exceptions.DatabaseUnavailable(
+            reason=f'the driver cannot use the URL ({type(error).__name__})'
+        ) from error
+
+
 def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
-    match url.get_backend_name(), url.get_driver_name():
+    backend = url.get_backend_name()
+    if backend not in _BACKENDS:
+        raise exceptions.ConfigurationError(
+            option=option, reason=f'{backend} is none of {", ".join(_BACKENDS)}; use one of these'
+        )
+    try:
+        driver = url.get_driver_name()
+    except Exception as error:
+        raise no_driver(url, option, error) from error
+    match backend, driver:
         case 'sqlite', _:
             return {'timeout': LOCK_TIMEOUT}
         case 'postgresql', 'psycopg':
@@ -105,12 +165,8 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
         case 'mysql', 'pymysql':
             timeouts = {'read_timeout': int(read_timeout), 'write_timeout': int(read_timeout)}
             return {'connect_timeout': CONNECT_TIMEOUT, **timeouts, 'charset': 'utf8mb4'}
-        case (('postgresql' | 'mysql'), _):
+        case _:
             return {}
-        case backend, _:
-            raise exceptions.ConfigurationError(
-                option=option, reason=f'{backend} is none of sqlite, postgresql, mysql'
-            )
 
 
 def _write_ahead(dbapi_connection: Any, record: Any) -> None:

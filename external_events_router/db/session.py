@@ -295,9 +295,12 @@ def _make_engine(
             thread_checkin=False,
             _engine_target=make,
         )
-    except (ImportError, sa.exc.ArgumentError) as exc:
+    except (ImportError, sa.exc.NoSuchModuleError) as exc:
+        raise connecting.no_driver(url, option, exc) from exc
+    except Exception as exc:
+        # NOTE: not the error's own text, which may hold a part of the URL.
         raise exceptions.ConfigurationError(
-            option=option, reason=f'no driver for {url.drivername} ({type(exc).__name__})'
+            option=option, reason=f'the driver cannot use the URL ({type(exc).__name__}); correct it'
         ) from exc
     connecting.listen(engine, read_timeout=read_timeout)
     return engine

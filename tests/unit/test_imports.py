@@ -58,6 +58,7 @@ ALLOWED = {
         'resolver.host_map.nova',
         'resolver.pace',
         'resolver.plan',
+        'resolver.trouble',
     ),
     'resolver.rpcapi': ('amqp', 'context', 'events', 'exceptions', 'rpc'),
     'agent': ('amqp', 'conf', 'context', 'events', 'exceptions', 'plugins', 'rpc', 'resolver.rpcapi'),

@@ -3,7 +3,7 @@
 One query to the API database and one to each cell concerned, at the same time,
 whatever the size of the batch. (A server that moves to another cell costs one
 more to the API database.) A cell that fails makes only its own servers
-unavailable.
+unavailable, whatever exception it fails with.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from concurrent import futures
 import dataclasses
 import functools
+import logging
 import threading
 import time
 from typing import Any
@@ -25,6 +26,7 @@ import sqlalchemy as sa
 from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router.db import session
+from external_events_router.resolver import trouble
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import pause
 from external_events_router.resolver.nova import cells
@@ -43,6 +45,10 @@ PATIENT = 10.0
 
 #: What a cell knows of those of its instances that it was asked for.
 Found = Mapping[str, instances.Instance | exceptions.MalformedMessage]
+
+
+#: Nova's name of a host to its cell; a text says why the cell is not known.
+Foreign = Mapping[str, cells.Cell | str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,9 +76,10 @@ class NovaHostMap:
         self._api = session.Database.at(conf, conf.nova.api_connection, option=OPTION)
         self._urls = cells.Urls.from_conf(conf)
         self._conf = conf
-        # Guards the table: cell uuid to how it is read.
+        # Guards the two tables: cell uuid to how it is read, and to what its log says.
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
+        self._troubles: dict[str, trouble.Trouble] = {}
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> NovaHostMap:
@@ -103,10 +110,11 @@ class NovaHostMap:
                 # It waits for the scheduler.
                 hosts[row['instance_uuid']] = ()
                 continue
-            try:
-                in_cell.setdefault(self._urls.cell(row), []).append(row['instance_uuid'])
-            except exceptions.ConfigurationError as exc:
-                reasons[row['instance_uuid']] = cells.unusable(row, exc)
+            cell = self._cell(row)
+            if isinstance(cell, str):
+                reasons[row['instance_uuid']] = cell
+            else:
+                in_cell.setdefault(cell, []).append(row['instance_uuid'])
         found, failed = self._ask(in_cell, deadline)
         reasons |= failed
         records: dict[str, Record] = {}
@@ -152,20 +160,41 @@ class NovaHostMap:
         :raises DatabaseUnavailable: that cannot be told
         """
         rows = self._cell_mappings()
-        asked = {}
-        for row in rows:
-            try:
-                cell = self._urls.cell(row)
-                asked[cell] = self._reader(cell).begin([])
-            except exceptions.ConfigurationError as exc:
-                LOG.warning('%s', cells.unusable(row, exc))
+        usable = [cell for cell in map(self._cell, rows) if not isinstance(cell, str)]
+        asked = {cell: self._reader(cell).begin([]) for cell in usable}
         deadline = time.monotonic() + PATIENT
         for cell, future in asked.items():
             try:
                 _result(future, deadline)
             except exceptions.DatabaseUnavailable as exc:
-                LOG.warning('The database of %s cannot be asked: %s', cell, exc)
+                self._failed(cell.uuid, f'{cell}: {exc}')
+            else:
+                self._succeeded(cell)
         return len(rows)
+
+    def _cell(self, row: Mapping[str, Any]) -> cells.Cell | str:
+        """The cell of a row with ``cells.COLUMNS``; a text says why it cannot be used."""
+        try:
+            return self._urls.cell(row)
+        except Exception as exc:
+            reason = cells.unusable(row, exc)
+            self._failed(row['cell_uuid'], reason)
+            return reason
+
+    def _failed(self, cell_uuid: str, reason: str) -> None:
+        self._trouble(cell_uuid).occurred(
+            logging.WARNING,
+            'Cannot read from %s; servers of this cell whose hosts are not known are unavailable until '
+            'that is repaired (check database_connection in its cell mapping), other cells are not affected',
+            reason,
+        )
+
+    def _succeeded(self, cell: cells.Cell) -> None:
+        self._trouble(cell.uuid).over('The database of %s answers again', cell)
+
+    def _trouble(self, cell_uuid: str) -> trouble.Trouble:
+        with self._lock:
+            return self._troubles.setdefault(cell_uuid, trouble.Trouble(LOG))
 
     @session.retried
     def _mappings(self, server_uuids: Collection[str]) -> list[Mapping[str, Any]]:
@@ -212,13 +241,14 @@ class NovaHostMap:
             except exceptions.DatabaseUnavailable as exc:
                 if future is not None:
                     reader.pause.failed()
-                    LOG.warning('Look-up of %d servers in %s failed: %s', len(in_cell[cell]), cell, exc)
+                    self._failed(cell.uuid, f'{cell}: {exc}')
                 reasons |= dict.fromkeys(in_cell[cell], f'{cell}: {exc}')
             else:
                 reader.pause.succeeded()
+                self._succeeded(cell)
         return found, reasons
 
-    def _foreign(self, found: Found) -> dict[str, cells.Cell] | str:
+    def _foreign(self, found: Found) -> Foreign:
         """The cells of the hosts of servers that move to another cell; a text says why not."""
         hosts = {
             host
@@ -229,9 +259,9 @@ class NovaHostMap:
         if not hosts:
             return {}
         try:
-            return {row['host']: self._urls.cell(row) for row in self._host_mappings(hosts)}
-        except (exceptions.DatabaseUnavailable, exceptions.ConfigurationError) as exc:
-            return str(exc)
+            return {row['host']: self._cell(row) for row in self._host_mappings(hosts)}
+        except exceptions.DatabaseUnavailable as exc:
+            return dict.fromkeys(hosts, str(exc))
 
     def _reader(self, cell: cells.Cell) -> _Reader:
         with self._lock:
@@ -277,7 +307,6 @@ class _Reader:
     def _tried(self, future: futures.Future[Found]) -> None:
         self._trying.release()
         if not future.cancelled() and future.exception() is None:
-            LOG.info('The database of %s answers again', self.cell)
             self.pause.succeeded()
 
     def close(self) -> None:
@@ -299,7 +328,7 @@ class _Reader:
 class _Placing:
     """Where the instances of one cell are."""
 
-    def __init__(self, cell: cells.Cell, found: Found, foreign: Mapping[str, cells.Cell] | str) -> None:
+    def __init__(self, cell: cells.Cell, found: Found, foreign: Foreign) -> None:
         self.hosts: dict[str, tuple[str, ...]] = {}
         self.reasons: dict[str, str] = {}
         self.records: dict[str, Record] = {}
@@ -309,23 +338,14 @@ class _Placing:
             elif not instance.deleted:
                 self._place(uuid, instance, cell, foreign)
 
-    def _place(
-        self,
-        uuid: str,
-        instance: instances.Instance,
-        cell: cells.Cell,
-        foreign: Mapping[str, cells.Cell] | str,
-    ) -> None:
-        if isinstance(foreign, str):
-            if instance.across_cells:
-                self.reasons[uuid] = foreign
+    def _place(self, uuid: str, instance: instances.Instance, cell: cells.Cell, foreign: Foreign) -> None:
+        where: dict[str, cells.Cell] = {}
+        for host in instance.hosts:
+            home = foreign.get(host, cell) if instance.across_cells else cell
+            if isinstance(home, str):
+                self.reasons[uuid] = home
                 return
-            foreign = {}
-        where = {
-            home.host(host): home
-            for host in instance.hosts
-            for home in [foreign.get(host, cell) if instance.across_cells else cell]
-        }
+            where[home.host(host)] = home
         try:
             hosts = tuple(map(base.host_name, where))
         except exceptions.MalformedMessage as exc:
@@ -350,3 +370,9 @@ def _result(future: futures.Future[Found] | None, deadline: float) -> Found:
         raise exceptions.DatabaseUnavailable(reason='no answer in time') from exc
     except futures.CancelledError as exc:
         raise exceptions.DatabaseUnavailable(reason='the cell is no longer this one') from exc
+    except exceptions.DatabaseUnavailable:
+        raise
+    except Exception as exc:
+        # NOTE: not the error's own text, which may hold a part of the cell's URL.
+        LOG.debug('Unexpected error of a cell', exc_info=True)
+        raise exceptions.DatabaseUnavailable(reason=f'unexpected {type(exc).__name__}') from exc

@@ -72,7 +72,8 @@ class Urls:
     def cell(self, row: Mapping[str, Any]) -> Cell:
         """The cell of a row with :data:`COLUMNS`.
 
-        :raises ConfigurationError: its mapping refers to what is not configured
+        :raises ConfigurationError: its mapping refers to what is not configured, or
+            to a URL that cannot be parsed
         """
         return Cell(
             uuid=row['cell_uuid'],
@@ -86,6 +87,11 @@ class Urls:
         )
 
 
-def unusable(row: Mapping[str, Any], exc: exceptions.ConfigurationError) -> str:
-    """Why nothing of a cell can be asked."""
-    return f'cell {row["cell_name"] or row["cell_uuid"]}: {exc}'
+def unusable(row: Mapping[str, Any], exc: Exception) -> str:
+    """Why nothing of a cell can be asked.
+
+    :param exc: what :meth:`Urls.cell` raised
+    """
+    # NOTE: the text of an error of a library may hold a part of a URL.
+    reason = str(exc) if isinstance(exc, exceptions.RouterError) else type(exc).__name__
+    return f'cell {row["cell_name"] or row["cell_uuid"]}: {reason}'

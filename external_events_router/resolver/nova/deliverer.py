@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent import futures
 import dataclasses
 import functools
+import logging
 import operator
 import time
 from typing import Protocol
@@ -158,10 +159,17 @@ class NovaDeliverer:
                     known[event.server_uuid] = record
                 else:
                     asks.answer((host, event.id), _UNREAD)
-            if known:
-                cell = next(iter(known.values())).cells[host]
-                readable = [event for event in sent if event.server_uuid in known]
-                loads.append(_Load(host, self._lines.to(cell), readable, known, time.monotonic()))
+            readable = [event for event in sent if event.server_uuid in known]
+            if not readable:
+                continue
+            try:
+                line = self._lines.to(next(iter(known.values())).cells[host])
+            except Exception as exc:
+                LOG.exception('The computes of the cell of %s cannot be reached', host)
+                for event in readable:
+                    asks.answer((host, event.id), _unexpected(exc))
+            else:
+                loads.append(_Load(host, line, readable, known, time.monotonic()))
         return loads
 
     def _begin(
@@ -177,7 +185,13 @@ class NovaDeliverer:
         begun: list[tuple[_Load, Sequence[events.Event], futures.Future[None]]] = []
         for load in loads:
             fresh = [event for event in load.sent if not self._pending.join((load.host, event.id), asks)]
-            packed = shipments.pack(fresh, context_of)
+            try:
+                packed = shipments.pack(fresh, context_of)
+            except Exception as exc:
+                LOG.exception('%d events cannot be sent to %s', len(fresh), load.host)
+                for key in load.keys(event.id for event in fresh):
+                    self._pending.settle(key, _unexpected(exc))
+                continue
             if packed:
                 future = load.line.pool.submit(functools.partial(self._send, load, packed))
                 begun.append((load, fresh, future))
@@ -186,8 +200,13 @@ class NovaDeliverer:
     def _send(self, load: _Load, packed: Iterable[shipments.Shipment]) -> None:
         """Send a host what it gets, one cast after the other; on a thread of its cell."""
         for shipment in packed:
-            shipment.context.update_store()
-            answers = self._sent(load, shipment)
+            try:
+                shipment.context.update_store()
+                answers = self._sent(load, shipment)
+            except Exception as exc:
+                # NOTE: each event is settled once, or a later attempt would wait for it.
+                LOG.exception('Cast to %s failed', load.host)
+                answers = {event.id: _unexpected(exc) for event in shipment.carried}
             if any(answer.verdict is not None for answer in answers.values()):
                 self._heard(load.host, load.began)
             was_late = False
@@ -204,7 +223,9 @@ class NovaDeliverer:
         for event in shipment.carried:
             if event.name in shipments.WITH_ACTION:
                 home = self._lines.to(load.records[event.server_uuid].cell)
-                problem = _problem(load, functools.partial(home.record_action, event, shipment.context))
+                problem = _problem(
+                    home, load.host, functools.partial(home.record_action, event, shipment.context)
+                )
                 if problem is not None:
                     # Without its action its handler would fail.
                     answers[event.id] = problem
@@ -217,7 +238,9 @@ class NovaDeliverer:
     ) -> dict[str, plan.Answer]:
         if not carried:
             return {}
-        answer = _problem(load, functools.partial(self._cast, load, ctxt, carried)) or _HANDLED
+        answer = (
+            _problem(load.line, load.host, functools.partial(self._cast, load, ctxt, carried)) or _HANDLED
+        )
         if answer.verdict in _OF_ONE and len(carried) > 1:
             # NOTE: the reply does not say which of them it was, nor how many were
             # handled before. To handle one twice does no harm.
@@ -249,7 +272,11 @@ class NovaDeliverer:
             self._silent(silent)
 
 
-def _problem(load: _Load, step: Callable[[], None]) -> plan.Answer | None:
+def _unexpected(exc: Exception) -> plan.Answer:
+    return plan.Answer(None, f'unexpected {type(exc).__name__}')
+
+
+def _problem(line: lines.Line, host: str, step: Callable[[], None]) -> plan.Answer | None:
     """Take a step on a thread of a cell; why it failed, if it did."""
     try:
         step()
@@ -259,10 +286,26 @@ def _problem(load: _Load, step: Callable[[], None]) -> plan.Answer | None:
             return plan.Answer(None, str(exc))
         gone = error == _NOT_THERE
         return plan.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
+    except (exceptions.ConfigurationError, exceptions.DatabaseUnavailable) as exc:
+        _warn(line, str(exc))
+        return plan.Answer(None, str(exc))
     except exceptions.RouterError as exc:
-        LOG.debug('Cast to %s failed: %s', load.host, exc)
+        LOG.debug('Cast to %s failed: %s', host, exc)
         return plan.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
     except Exception as exc:  # the outermost frame of this thread's work
-        LOG.exception('Cast to %s failed', load.host)
-        return plan.Answer(None, f'unexpected {type(exc).__name__}')
+        # NOTE: not the error's own text, which may hold a part of the cell's URL.
+        LOG.debug('Cast to %s failed', host, exc_info=True)
+        answer = _unexpected(exc)
+        _warn(line, answer.reason or '')
+        return answer
     return None
+
+
+def _warn(line: lines.Line, reason: str) -> None:
+    line.trouble.occurred(
+        logging.WARNING,
+        'Casts to the computes of %s fail: %s; their events are held until this is repaired '
+        '(check transport_url and database_connection in its cell mapping), other cells are not affected',
+        line.cell,
+        reason,
+    )

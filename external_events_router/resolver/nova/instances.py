@@ -49,6 +49,9 @@ def fetch(
             found[uuid] = _read(of_instance)
         except exceptions.MalformedMessage as exc:
             found[uuid] = exc
+        except Exception as exc:
+            # One row that nobody has foreseen must not hide the others.
+            found[uuid] = exceptions.MalformedMessage(what='instance', value=type(exc).__name__)
     return found
 
 

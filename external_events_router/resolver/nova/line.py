@@ -9,6 +9,7 @@ import functools
 import threading
 
 from oslo_config import cfg
+from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
@@ -16,10 +17,13 @@ from external_events_router import pools
 from external_events_router.conf import nova as nova_conf
 from external_events_router.db import session
 from external_events_router.resolver.health import gate
+from external_events_router.resolver import trouble
 from external_events_router.resolver.nova import actions
 from external_events_router.resolver.nova import cells
 from external_events_router.resolver.nova import rpcapi
 from external_events_router.resolver.nova import versions
+
+LOG = log.getLogger(__name__)
 
 
 class Line:
@@ -28,17 +32,21 @@ class Line:
     :ivar cell: the cell
     :ivar pool: its threads
     :ivar gate: each cast to its computes has to pass
+    :ivar trouble: what the log says of casts that fail for a reason of the cell
     """
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
         """Connects at its first use."""
         self.cell = cell
+        self.trouble = trouble.Trouble(LOG)
         self.pool = pools.DaemonPool(conf.nova.threads_per_cell, 'compute-caster')
         self.gate = gate.BrokerGate(f'The message broker of {cell}')
         self._conf = conf
         pinned = conf.nova.compute_rpc
         self._versions = versions.Versions(
-            self._open_database, pinned=None if pinned == nova_conf.AUTO else versions.of_rpc(pinned)
+            self._open_database,
+            cell=str(cell),
+            pinned=None if pinned == nova_conf.AUTO else versions.of_rpc(pinned),
         )
         # Guards what is written to the cell's database by this process.
         self._recording = threading.Lock()

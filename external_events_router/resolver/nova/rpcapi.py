@@ -27,11 +27,20 @@ class ComputeAPI:
 
         :raises ConfigurationError: the cell's transport URL cannot be used
         """
-        self._transport = rpc.get_transport_at(
-            conf,
-            _with_options(cell.transport, conf.nova.messaging_options),
-            source=f'transport_url of {cell}',
-        )
+        source = f'transport_url of {cell}'
+        if not cell.transport:
+            # NOTE: oslo.messaging would take the broker of ``[DEFAULT] transport_url``.
+            raise exceptions.ConfigurationError(option=source, reason='is empty in the cell mapping')
+        try:
+            url = _with_options(cell.transport, conf.nova.messaging_options)
+            self._transport = rpc.get_transport_at(conf, url, source=source)
+        except exceptions.ConfigurationError:
+            raise
+        except Exception as exc:
+            # NOTE: not the error's own text, which may hold the URL's password.
+            raise exceptions.ConfigurationError(
+                option=source, reason=f'no transport can be made from this URL ({type(exc).__name__})'
+            ) from exc
         target = messaging.Target(exchange=conf.nova.control_exchange)
         self._client = rpc.get_client(
             self._transport, target, routed=True, serializer=messaging.NoOpSerializer()

@@ -20,7 +20,7 @@ def fill(template: str, source: str | None, *, option: str) -> str:
 
     :param source: the URL that the holes refer to
     :param option: where the source is from, for the error
-    :raises ConfigurationError: the source has not what a hole asks for
+    :raises ConfigurationError: the source has not what a hole asks for, or is no URL
     """
     if '{' not in template:
         return template
@@ -28,7 +28,13 @@ def fill(template: str, source: str | None, *, option: str) -> str:
         raise exceptions.ConfigurationError(
             option=option, reason='is not set, and a cell mapping refers to it'
         )
-    parts = _parts(source)
+    try:
+        parts = _parts(source)
+    except ValueError as exc:
+        # NOTE: not the error's own text, which may hold a part of the URL.
+        raise exceptions.ConfigurationError(
+            option=option, reason='is not a URL, and a cell mapping refers to it'
+        ) from exc
 
     def replaced(hole: re.Match[str]) -> str:
         name = hole[1]

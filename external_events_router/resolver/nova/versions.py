@@ -72,13 +72,16 @@ class Versions:
         self,
         database: Callable[[], session.Database],
         *,
+        cell: str = 'a cell',
         pinned: Speech | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param database: of the cell
+        :param cell: its name, for the log
         :param pinned: what the operator says in place of the cell
         """
         self._database = database
+        self._cell = cell
         self._pinned = pinned
         self._clock = clock
         # Guards both below; who has it asks, the others go by what they know.
@@ -91,7 +94,7 @@ class Versions:
 
         While its database is away: as before.
 
-        :raises DatabaseUnavailable: it is away, and was all the time
+        :raises RouterError: it is away, or its URL cannot be used, and was all the time
         """
         if self._pinned is not None:
             return self._pinned
@@ -106,10 +109,15 @@ class Versions:
                 return self._known
             try:
                 self._known = of_service(_oldest(self._database()))
-            except exceptions.DatabaseUnavailable as exc:
+            except Exception as exc:
                 if self._known is None:
                     raise
-                LOG.warning('The computes of a cell are spoken to as before: %s', exc)
+                reason = str(exc) if isinstance(exc, exceptions.RouterError) else type(exc).__name__
+                LOG.warning(
+                    'The version of the computes of %s cannot be read; they are spoken to as before: %s',
+                    self._cell,
+                    reason,
+                )
             self._until = self._clock() + KEEP
             return self._known
         finally:

@@ -2,7 +2,9 @@
 
 from external_events_router import exceptions
 from external_events_router.db import connecting
+from external_events_router.db import session
 from tests import base
+from tests.unit.db import databases
 
 
 def query(url, parameters=''):
@@ -42,7 +44,10 @@ class TestBounded(base.TestCase):
             ('', 'is not set'),
             ('s3cret', 'is not a database URL'),
             ('mysql://router:s3cret@db:port/router', 'is not a database URL'),
+            ('mysql://router:s3cret@[::1/router', 'is not a database URL'),
             ('oracle://router:s3cret@db/router', 'oracle is none of'),
+            ('postgres://router:s3cret@db/router', 'postgres is none of'),
+            ('mysql+pymysql://router:s3cret%E2%82%AC@db/router', 'the password has characters outside of'),
         ):
             refused = self.assertRaises(
                 exceptions.ConfigurationError, connecting.bounded, url, read_timeout=1.0
@@ -59,3 +64,37 @@ class TestBounded(base.TestCase):
         ):
             made = connecting.bounded(url, read_timeout=1.0)
             self.assertEqual(expected, connecting.in_memory(made), url)
+
+
+class TestDatabase(base.TestCase):
+    """What the driver refuses is an error of ours, and never says the password."""
+
+    def test_an_engine_that_cannot_be_made(self):
+        conf = databases.configured(None)
+        for url, expected in (
+            ('mysql+nonsense://router:s3cret@db/router', 'no driver for mysql+nonsense'),
+            ('postgresql+psycopg2://router:s3cret@db/router', 'no driver for postgresql+psycopg2'),
+            ('mysql://router:s3cret@db/router?connect_timeout=s3cret', 'the driver cannot use the URL'),
+        ):
+            refused = self.assertRaises(exceptions.ConfigurationError, session.Database.at, conf, url)
+            self.assertIn(f'[database] connection: {expected}', str(refused))
+            self.assertNotIn('s3cret', str(refused))
+
+    def test_a_connection_that_the_driver_refuses(self):
+        conf = databases.configured(None)
+        for url in (
+            'mysql://router:s3cret@127.0.0.1:1/router?nonsense=s3cret',
+            'mysql://router:s3cret@127.0.0.1:1/router?charset=s3cret',
+            'postgresql://router:s3cret@127.0.0.1:1/router?nonsense=s3cret',
+        ):
+            database = session.Database.at(conf, url)
+            self.addCleanup(database.close)
+            refused = self.assertRaises(exceptions.DatabaseUnavailable, self.read, database)
+            self.assertIn('the driver ', str(refused))
+            self.assertNotIn('s3cret', str(refused) + self.logs.output)
+        self.assertNotIn('Traceback', self.logs.output)
+
+    @session.retried
+    def read(self, database):
+        with database.reading():
+            pass

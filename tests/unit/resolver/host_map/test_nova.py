@@ -21,6 +21,23 @@ from tests.unit.resolver.nova import cloud
 
 A, B, C, D = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3, 4))
 
+#: URLs of a cell's database that the driver, the URL parser or the template refuses.
+UNUSABLE = (
+    'postgres://x:s3cret@127.0.0.1/y',
+    'postgresql+psycopg2://x:s3cret@127.0.0.1/y',
+    'mysql+pymysql://x:s3cret%E2%82%AC@127.0.0.1/y',
+    'mysql+nonsense://x:s3cret@127.0.0.1/y',
+    'mysql+pymysql://x:s3cret@127.0.0.1/y?connect_timeout=soon',
+    'mysql+pymysql://x:s3cret@127.0.0.1:1/y?nonsense=1',
+    'mysql+pymysql://x:s3cret@127.0.0.1:1/y?charset=nonsense',
+    'postgresql://x:s3cret@127.0.0.1:1/y?nonsense=1',
+    'mysql://x:s3cret@[::1/y',
+    'mysql://x:s3cret@{hostname}/y',
+    'sqlite:////proc/nonsense/y',
+    'nonsense',
+    '',
+)
+
 #: Seconds. What is expected to happen takes far less.
 LONG = 30.0
 
@@ -167,6 +184,76 @@ class NovaHostMapTest(base.TestCase):
         self.assertIn('cell two: ', found.why(B))
         self.assertRaises(exceptions.DatabaseUnavailable, self.map.hosts_of, [A, B])
 
+    def test_a_cell_that_cannot_be_used_is_unavailable_alone(self):
+        self.cloud.add_instance(A, 'one', 'h')
+        self.cloud.add_instance(B, 'two', 'h')
+        two = tables.cell_mappings.c.uuid == self.two
+        for url in UNUSABLE:
+            with self.cloud.api.begin() as connection:
+                connection.execute(sa.update(tables.cell_mappings).where(two).values(database_connection=url))
+            fresh = nova.NovaHostMap.from_conf(self.cloud.conf)
+            self.addCleanup(fresh.close)
+            # The start goes on.
+            fresh.check()
+            for _ in range(2):
+                found = fresh.look_up([A, B], timeout=LONG)
+                self.assertEqual((url, [A]), (url, list(found.hosts)))
+                self.assertEqual((url, {B}), (url, found.unavailable))
+                self.assertIn('cell two: ', found.why(B))
+                self.assertNotIn('s3cret', found.why(B))
+        warnings = [line for line in self.logs.output.splitlines() if 'WARNING' in line]
+        self.assertEqual(
+            len(UNUSABLE), len([line for line in warnings if 'Cannot read from cell two: ' in line])
+        )
+        self.assertNotIn('from cell one: ', self.logs.output)
+        self.assertNotIn('s3cret', self.logs.output)
+        self.assertNotIn('Traceback', '\n'.join(warnings))
+
+    def test_an_unexpected_exception_of_a_cell_stays_in_it(self):
+        self.cloud.add_instance(A, 'one', 'h')
+        self.cloud.add_instance(B, 'two', 'h')
+        fetch = instances.fetch
+
+        def fail(database, uuids):
+            if B in uuids or self.cloud.url('two').endswith(str(database._engine.url.database)):
+                raise KeyError('nobody has foreseen this')
+            return fetch(database, uuids)
+
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.resolver.nova.instances.fetch', fail))
+        self.map.check()
+        found = self.look_up(A, B)
+        self.assertEqual([A], list(found.hosts))
+        self.assertEqual('cell two: the database did not answer: unexpected KeyError', found.why(B))
+
+    def test_a_row_that_nobody_has_foreseen_is_unavailable_alone(self):
+        self.cloud.add_instance(A, 'one', 'h')
+        self.cloud.add_instance(B, 'one', 'h')
+        read = instances._read
+
+        def fail(rows):
+            if rows[0]['uuid'] == B:
+                raise TypeError
+            return read(rows)
+
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.resolver.nova.instances._read', fail))
+        found = self.look_up(A, B)
+        self.assertEqual([A], list(found.hosts))
+        self.assertIn('TypeError', found.why(B))
+
+    def test_a_move_to_a_cell_that_cannot_be_used(self):
+        move = {'source': 'src', 'dest': 'dst', 'across_cells': True}
+        self.cloud.add_instance(A, 'one', 'src', migration=move)
+        self.cloud.add_host('src', 'one')
+        self.cloud.add_host('dst', 'two')
+        self.cloud.add_instance(B, 'one', 'src', migration={**move, 'dest': 'src'})
+        two = tables.cell_mappings.c.uuid == self.two
+        with self.cloud.api.begin() as connection:
+            query = sa.update(tables.cell_mappings).where(two)
+            connection.execute(query.values(database_connection='mysql://{hostname}/'))
+        found = self.look_up(A, B)
+        self.assertEqual({B: (self.at('src', self.one),)}, found.hosts)
+        self.assertIn('cell two: [nova] database_connection', found.why(A))
+
     def test_a_cell_that_hangs_is_unavailable_alone_and_soon_not_waited_for(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
@@ -211,7 +298,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertIn('Found cell one', self.logs.output)
         tables.cell.drop_all(self.cloud.cells['two'])
         self.map.check()
-        self.assertIn('The database of cell two cannot be asked', self.logs.output)
+        self.assertIn('Cannot read from cell two: ', self.logs.output)
         with self.cloud.api.begin() as connection:
             connection.execute(sa.delete(tables.cell_mappings))
         self.assertIn('maps no cells', str(self.assertRaises(exceptions.ConfigurationError, self.map.check)))

@@ -1,6 +1,7 @@
 """Deliveries to nova-compute, over lines whose computes are in memory."""
 
 import contextlib
+import logging
 import threading
 import time
 
@@ -10,9 +11,11 @@ from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router.resolver import acks
 from external_events_router.resolver.health import gate
+from external_events_router.resolver import trouble
 from external_events_router.resolver.host_map import nova as host_map
 from external_events_router.resolver.nova import cells
 from external_events_router.resolver.nova import deliverer
+from external_events_router.resolver.nova import shipments
 from external_events_router.resolver.nova import versions
 from tests import base
 
@@ -28,7 +31,9 @@ HANDLED = events.Verdict.HANDLED
 class Line:
     """Computes that take everything, unless they are told to fail or to hang."""
 
-    def __init__(self, threads):
+    def __init__(self, threads, cell):
+        self.cell = cell
+        self.trouble = trouble.Trouble(logging.getLogger(__name__))
         self.pool = pools.DaemonPool(threads, 'test-line')
         self.gate = gate.BrokerGate('a broker')
         self.sent = []
@@ -83,7 +88,7 @@ class Pace:
 class NovaDelivererTest(base.TestCase):
     def setUp(self):
         super().setUp()
-        self.lines = {'one': Line(2), 'two': Line(1)}
+        self.lines = {'one': Line(2, 'cell one'), 'two': Line(1, 'cell two')}
         for line in self.lines.values():
             self.addCleanup(line.pool.close)
             self.addCleanup(line.may_take.set)
@@ -239,6 +244,65 @@ class NovaDelivererTest(base.TestCase):
     def test_nobody_is_asked_to_reply(self):
         self.deliver({'h@uuid-one': [self.event(A, '1')]})
         self.assertEqual([None], self.lines['one'].replies)
+
+
+class IsolationTest(NovaDelivererTest):
+    """What one cell fails with stays in it: no exception, an answer for each event, one warning."""
+
+    def deliver_to_both(self):
+        self.records[B] = self.record(B, 'two', g='two')
+        return self.deliver({'h@uuid-one': [self.event(A, '1')], 'g@uuid-two': [self.event(B, '2')]})
+
+    def assert_isolated(self, answers, reason):
+        self.assertEqual({('h', '1'): HANDLED, ('g', '2'): reason}, answers)
+
+    def test_an_unexpected_exception_of_a_cast(self):
+        self.lines['two'].errors = {'g': ValueError('s3cret')}
+        for _ in range(3):
+            self.assert_isolated(self.deliver_to_both(), 'unexpected ValueError')
+        warnings = [line for line in self.logs.output.splitlines() if 'WARNING' in line]
+        self.assertEqual(1, len(warnings))
+        self.assertIn('cell two', warnings[0])
+        self.assertNotIn('s3cret', warnings[0])
+
+    def test_a_transport_that_cannot_be_made(self):
+        def refuse():
+            raise exceptions.ConfigurationError(option='transport_url of cell two', reason='no transport')
+
+        self.lines['two'].computes = refuse
+        self.assert_isolated(self.deliver_to_both(), 'transport_url of cell two: no transport')
+        self.assertIn('Casts to the computes of cell two fail: ', self.logs.output)
+
+    def test_a_line_that_cannot_be_made(self):
+        def to(cell):
+            if cell.name == 'two':
+                raise RuntimeError
+            return self.lines[cell.name]
+
+        self.to = to
+        self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
+
+    def test_shipments_that_cannot_be_packed(self):
+        pack = shipments.pack
+
+        def fail(sent, context_of):
+            if sent and sent[0].server_uuid == B:
+                raise RuntimeError
+            return pack(sent, context_of)
+
+        self.patch(shipments, 'pack', fail)
+        for _ in range(2):
+            self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
+
+    def test_a_step_between_casts(self):
+        def fail(load, shipment):
+            if load.host == 'g@uuid-two':
+                raise RuntimeError
+            return sent(load, shipment)
+
+        sent = self.deliverer._sent
+        self.patch(self.deliverer, '_sent', fail)
+        self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
 
 
 class ReplyTest(NovaDelivererTest):

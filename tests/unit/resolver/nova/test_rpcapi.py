@@ -23,7 +23,15 @@ class ComputeAPITest(base.TestCase):
         conf = cfg.ConfigOpts()
         router_conf.register_all(conf)
         conf([])
-        cell = cells.Cell('a uuid', 'cell1', 'db', 'nonsense://u:secret@h/')
-        refused = self.assertRaises(exceptions.ConfigurationError, rpcapi.ComputeAPI, conf, cell)
-        self.assertIn('transport_url of cell cell1', str(refused))
-        self.assertNotIn('secret', str(refused))
+        for url in (
+            'nonsense://u:secret@h/',
+            'rabbit://u:secret@h:secret/',
+            'rabbit://u:secret@[::1/',
+            'rabbit://u:secret@h/?heartbeat_rate=secret',
+            'secret',
+            '',
+        ):
+            cell = cells.Cell('a uuid', 'cell1', 'db', url)
+            refused = self.assertRaises(exceptions.ConfigurationError, rpcapi.ComputeAPI, conf, cell)
+            self.assertIn('transport_url of cell cell1', str(refused))
+            self.assertNotIn('secret', str(refused))
