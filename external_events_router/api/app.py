@@ -8,6 +8,8 @@ work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterable
 import functools
 import re
 import threading
@@ -45,12 +47,14 @@ def make_app(
     *,
     authenticate: auth.Filter | None = None,
     memory: intake.Memory | None = None,
+    unhealthy: Callable[[], str | None] = lambda: None,
 ) -> auth.WSGIApp:
     """The application.
 
     :param resolver_api: routes the batches
     :param authenticate: in place of the filter that ``[api] auth_strategy`` names
     :param memory: for the bodies, in place of the application's own
+    :param unhealthy: why ``/healthcheck`` has to answer 503; None: it answers 200
     :raises ConfigurationError: a value cannot be used
     """
     conf.register_opts(sizelimit.OPTS, group='oslo_middleware')
@@ -72,7 +76,7 @@ def make_app(
     app: auth.WSGIApp = middleware.Fork(
         api=pipeline(taken_in(tokens(routes))),
         documents=pipeline(taken_in(routes)),
-        healthcheck=healthcheck.Healthcheck(None, conf),
+        healthcheck=Health(healthcheck.Healthcheck(None, conf), unhealthy),
         elsewhere=middleware.CatchAll(taken_in(routes)),
     )
     if conf.oslo_middleware.enable_proxy_headers_parsing:
@@ -112,6 +116,23 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
     routes.add_error_handler(Exception, _render_surprise)
     app: auth.WSGIApp = routes
     return app
+
+
+class Health:
+    """``/healthcheck``: oslo.middleware's, unless this process has failed."""
+
+    def __init__(self, app: auth.WSGIApp, unhealthy: Callable[[], str | None]) -> None:
+        self._app = app
+        self._unhealthy = unhealthy
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        reason = self._unhealthy()
+        if reason is None:
+            return self._app(environ, start_response)
+        body = f'{reason}\n'.encode()
+        headers = [('Content-Type', 'text/plain; charset=UTF-8'), ('Content-Length', str(len(body)))]
+        start_response('503 Service Unavailable', headers)
+        return [] if environ['REQUEST_METHOD'] == 'HEAD' else [body]
 
 
 class ProjectConverter(falcon.routing.BaseConverter):

@@ -16,6 +16,7 @@ HTTP, and works on Linux only, where ``/proc`` shows a process its sockets.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -25,10 +26,12 @@ import struct
 import sys
 import threading
 import time
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
 
+from external_events_router.api import auth
 from external_events_router.api import router_client
 
 LOG = log.getLogger(__name__)
@@ -241,6 +244,32 @@ class Watch:
                 self._places,
             )
             self._closed, self._told = 0, now
+
+
+class LastAnswers:
+    """An application whose answers close their connections once the process is going to end.
+
+    A server that ends closes idle connections, and a client that sends a request in
+    this moment sees a broken connection in place of an answer. So clients are told
+    with an answer, some time before, to open another one.
+    """
+
+    def __init__(self, app: auth.WSGIApp) -> None:
+        self._app = app
+        self._ending = False
+
+    def begin(self) -> None:
+        """Close the connection with each answer from now on."""
+        self._ending = True
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if not self._ending:
+            return self._app(environ, start_response)
+
+        def closing(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, ('Connection', 'close')], *error)
+
+        return self._app(environ, closing)
 
 
 def _sockets() -> Iterator[tuple[str, int]]:

@@ -5,7 +5,9 @@ SIGTERM and SIGINT drain and end; SIGHUP reads the configuration again.
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import signal
 
 from oslo_config import cfg
@@ -15,6 +17,7 @@ from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.cmd import signals
 from external_events_router.cmd import startup
+from external_events_router.process import failures
 
 LOG = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ def run() -> int:
     """Read the configuration, serve until a signal says stop."""
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
     came = signals.catch()
+    guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+    guard.install()
     transport = rpc.get_transport(conf)
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
@@ -44,7 +49,7 @@ def run() -> int:
     fleet.stop(conf.agent.stop_timeout)
     # NOTE: the end of the process closes the transport. Its cleanup() waits up
     # to 5 s for a thread that polls, and without a bound if the broker is away.
-    return 0
+    return 1 if guard.reason else 0
 
 
 def hosts_of(conf: cfg.ConfigOpts) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -33,6 +34,7 @@ from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 from external_events_router.db import migration
 from external_events_router.db import session
+from external_events_router.process import failures
 from external_events_router.resolver import host_map
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
@@ -188,6 +190,8 @@ def prepare_map(conf: cfg.ConfigOpts) -> None:
 def _run() -> int:
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
     came = signals.catch()
+    guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+    guard.install()
     with contextlib.ExitStack() as stack:
         embed(conf, stack.enter_context(state_dir(keep=not conf.demo)))
         rpc.check_broker(conf)
@@ -208,7 +212,7 @@ def _run() -> int:
                 return 0 if as_expected else 1
         while came.get() == signal.SIGHUP:
             conf.mutate_config_files()
-    return 0
+    return 1 if guard.reason else 0
 
 
 main = startup.entry_point(_run)

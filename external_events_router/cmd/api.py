@@ -7,6 +7,10 @@ does is in ``api``; for another WSGI server see ``external_events_router.wsgi``.
 SIGTERM and SIGINT finish what is in hand and stop. SIGHUP replaces the workers,
 one after the other, by some that have read the configuration anew; the address,
 the port and the numbers of workers and threads stay as they are until a restart.
+
+All workers accept connections from one listening socket, which the parent holds: the
+kernel resets the connections that wait at a socket that is closed, and there is none
+of a worker's own that is closed when the worker is replaced.
 """
 
 from __future__ import annotations
@@ -19,13 +23,16 @@ import math
 import multiprocessing
 import os
 import resource
+import signal
 import socket
 import sys
+import time
 from typing import Any
 
 import granian
 from granian import constants
 from granian import http
+from granian.net import SocketSpec  # type: ignore[attr-defined]
 from oslo_config import cfg
 from oslo_log import log
 
@@ -38,6 +45,8 @@ from external_events_router.api import router_client
 from external_events_router.cmd import front
 from external_events_router.cmd import startup
 from external_events_router.cmd import tls
+from external_events_router.process import failures
+from external_events_router.process import parent
 
 LOG = log.getLogger(__name__)
 
@@ -51,6 +60,16 @@ BACKLOG = 2048
 
 #: Seconds that a worker has to stop, beyond the longest that a request takes.
 STOP_MARGIN = 5.0
+
+#: Seconds that workers have to finish their requests when their parent was killed, and
+#: that a start waits for the port, which these workers still have.
+END_GRACE = 4.0
+BIND_WAIT = END_GRACE + 1.0
+BIND_INTERVAL = 0.1
+
+#: Tells a worker that it is going to be replaced. A worker that is not ready for it
+#: ignores it, as the system does with this signal by default.
+LAST_ANSWERS = signal.SIGURG
 
 #: granian's messages go where all others go, in their form.
 LOGGERS: dict[str, Any] = {
@@ -66,7 +85,7 @@ LOGGERS: dict[str, Any] = {
 
 
 class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
-    """granian, but for a SIGHUP on a configuration that no worker could start with."""
+    """granian, but for a SIGHUP on a configuration that no worker could start with, and its sockets."""
 
     usable: Callable[[], bool]
 
@@ -75,18 +94,43 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
         if self.usable():
             super().signal_handler_reload(*args, **kwargs)
 
+    def _init_shared_socket(self) -> None:
+        # NOTE: as granian does it on other systems than Linux, where each of its
+        # workers has a socket of its own.
+        self._ssp = None
+        self._shd = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
+        self._sfd = self._shd.get_fd()
+        self._sso = socket.socket(fileno=self._sfd)
+        self._sso.set_inheritable(True)
+
+    def _respawn_workers(
+        self, workers: Sequence[int], spawn_target: Any, target_loader: Any, delay: float = 0
+    ) -> None:
+        for index in workers:
+            # NOTE: the delay is the time from the new worker's start to the old one's
+            # end; so long it closes its connections with its answers.
+            old = self.wrks[index]
+            if delay and old.is_alive():
+                os.kill(old.inner.pid, LAST_ANSWERS)
+            super()._respawn_workers([index], spawn_target, target_loader, delay)
+
 
 def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     """The application of a worker process, which begins with nothing but the arguments."""
+    parent.end_with_parent(grace=END_GRACE)
     try:
         conf = startup.load(PROG, argv)
+        guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+        guard.install()
         memory = intake.Memory(conf.api.max_body_memory)
-        made = front.make_app(conf, memory=memory)
+        made = front.make_app(conf, memory=memory, unhealthy=lambda: guard.reason)
     except exceptions.RouterError as exc:
         problem = str(exc)
     else:
         connections.Watch.from_conf(conf, is_short=memory.is_short).start()
-        return made
+        answers = connections.LastAnswers(made)
+        signal.signal(LAST_ANSWERS, lambda _number, _frame: answers.begin())
+        return answers
     LOG.error('%s', problem)
     raise SystemExit(1)
 
@@ -107,28 +151,38 @@ def usable(conf: cfg.ConfigOpts) -> bool:
     return False
 
 
-def bind_address(host: str, port: int) -> str:
+def bind_address(host: str, port: int, *, wait: float = 0.0) -> str:
     """The numeric address to listen on.
 
+    :param wait: seconds until a port that is in use must be free
     :raises ConfigurationError: there is no such address here, or the port is in use
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         raise exceptions.ConfigurationError(option='[api] bind_host', reason=f'{host}: {exc}') from exc
+    deadline = time.monotonic() + wait
+    while (error := _listen_error((str(address[0]), port), family)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            # NOTE: not the error's own text, which says the address once more.
+            problem = os.strerror(error.errno) if error.errno else str(error)
+            raise exceptions.ConfigurationError(
+                option='[api] bind_host' if error.errno == errno.EADDRNOTAVAIL else '[api] bind_port',
+                reason=f'cannot listen on {address[0]} port {port}: {problem}',
+            ) from error
+        time.sleep(BIND_INTERVAL)
+    return str(address[0])
+
+
+def _listen_error(address: tuple[str, int], family: socket.AddressFamily) -> OSError | None:
     try:
         # NOTE: granian's own sockets share the port, with strangers too.
-        socket.create_server((str(address[0]), port), family=family).close()
+        socket.create_server(address, family=family).close()
     except OSError as exc:
-        # NOTE: not the error's own text, which says the address once more.
-        problem = os.strerror(exc.errno) if exc.errno else str(exc)
-        raise exceptions.ConfigurationError(
-            option='[api] bind_host' if exc.errno == errno.EADDRNOTAVAIL else '[api] bind_port',
-            reason=f'cannot listen on {address[0]} port {port}: {problem}',
-        ) from exc
-    return str(address[0])
+        return exc
+    return None
 
 
 def allow_files(count: int) -> None:
@@ -180,7 +234,7 @@ def run(argv: Sequence[str]) -> int:
     :raises ConfigurationError: the configuration cannot be used
     """
     conf = startup.load(PROG, argv)
-    address = bind_address(conf.api.bind_host, conf.api.bind_port)
+    address = bind_address(conf.api.bind_host, conf.api.bind_port, wait=BIND_WAIT)
     allow_files(conf.api.max_connections + OTHER_FILES)
     tls.server_options(conf)
     rpc.check_broker(conf)

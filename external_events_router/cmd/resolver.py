@@ -6,6 +6,10 @@ has in hand and is replaced by one with the new values.
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
+
 import cotyledon
 from cotyledon import oslo_config_glue
 from cotyledon import types
@@ -13,6 +17,7 @@ from oslo_config import cfg
 
 from external_events_router import rpc
 from external_events_router.cmd import startup
+from external_events_router.process import failures
 from external_events_router.resolver import host_map
 from external_events_router.resolver import service
 
@@ -27,6 +32,7 @@ class ResolverWorker(cotyledon.Service):
         # NOTE: after a SIGHUP the supervisor has read new values, but its log
         # still is as it was.
         startup.set_up_log(conf)
+        failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
         transport = rpc.get_transport(conf)
         self._transport = transport
         self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))

@@ -20,6 +20,7 @@ ALLOWED = {
     'exceptions': (),
     'ids': (),
     'plugins': ('exceptions',),
+    'process': (),
     'pools': (),
     'coalesce': ('pools',),
     'events': ('exceptions', 'ids'),
@@ -68,7 +69,7 @@ ALLOWED = {
 }
 
 #: Those of the above that import from the standard library and each other only.
-STANDARD_LIBRARY_ONLY = ('exceptions', 'ids', 'events', 'pools')
+STANDARD_LIBRARY_ONLY = ('exceptions', 'ids', 'events', 'pools', 'process')
 
 #: May be imported by these alone, whatever the table says.
 IMPORTED_BY = {'cmd': ('cmd', 'wsgi'), 'wsgi': ('cmd',)}

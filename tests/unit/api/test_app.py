@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
+from external_events_router.api import app
 from tests import base
 from tests.unit.api import client
 
@@ -147,3 +149,25 @@ def _nobody(inner: object) -> client.auth.WSGIApp:
         return [b'no']
 
     return refuse
+
+
+class HealthTest(base.TestCase):
+    """``/healthcheck`` of a process of which a thread has failed."""
+
+    def test_it_says_the_reason(self) -> None:
+        reasons = [None, 'thread casts ended with ValueError']
+        health = app.Health(app_that_is_well, lambda: reasons[0])
+        self.assertEqual(('200 OK', b'OK'), self.ask(health, 'GET'))
+        reasons.pop(0)
+        self.assertEqual(('503 Service Unavailable', f'{reasons[0]}\n'.encode()), self.ask(health, 'GET'))
+        self.assertEqual(('503 Service Unavailable', b''), self.ask(health, 'HEAD'))
+
+    def ask(self, health: app.Health, method: str) -> tuple[str, bytes]:
+        said: list[str] = []
+        body = health({'REQUEST_METHOD': method}, lambda status, _headers: said.append(status))
+        return said[0], b''.join(body)
+
+
+def app_that_is_well(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response('200 OK', [])
+    return [b'OK']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any
 
 from external_events_router.api import connections
 from tests import base
@@ -177,3 +178,18 @@ class WatchTest(base.TestCase):
         self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(3, self.watch(places=3).look(self.began))
         self.assertEqual(1, self.logs.output.count('closed 3 connections'))
+
+
+class LastAnswersTest(base.TestCase):
+    def test_answers_close_their_connection_once_the_process_is_going_to_end(self) -> None:
+        def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            start_response('200 OK', [('Content-Type', 'text/plain')])
+            return [b'a body']
+
+        answers, seen = connections.LastAnswers(app), []
+        for _ in range(2):
+            body = answers({}, lambda status, headers, *_error: seen.append((status, headers)))
+            self.assertEqual([b'a body'], body)
+            answers.begin()
+        kept = ('200 OK', [('Content-Type', 'text/plain')])
+        self.assertEqual([kept, (kept[0], [*kept[1], ('Connection', 'close')])], seen)

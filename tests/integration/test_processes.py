@@ -1,0 +1,166 @@
+"""Parents, workers and signals of the services as real processes. No broker and no database server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+import time
+
+from tests import base
+from tests.integration import deployment
+from tests.integration import services
+
+#: Seconds in which workers without requests have ended after their parent.
+SOON = 2.0
+
+#: Seconds that a busy machine may take beyond what a bound says.
+BUSY = 3.0
+
+#: Reloads and the least number of requests of the long form.
+LONG = os.environ.get('EER_TEST_LONG') == '1'
+RELOADS = 10 if LONG else 1
+REQUESTS = 20_000 if LONG else 500
+CLIENTS = 8
+
+SERVER = '00000001-0000-4000-8000-000000000000'
+
+
+class FrontTest(base.TestCase):
+    """``external-events-api`` with two workers, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 10 if LONG else 5
+
+    WORKERS = 2
+
+    def setUp(self):
+        super().setUp()
+        self.router = self.useFixture(
+            Front(
+                transport_url='fake://',
+                connection=f'sqlite:///{self.useFixture(services.Folder()).path}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                api__workers=self.WORKERS,
+            )
+        )
+
+    def workers(self):
+        """The worker processes, without the one of multiprocessing that cleans up."""
+        return [pid for pid in services.children(self.router.api.pid) if 'spawn_main' in command_of(pid)]
+
+    def wait_for_end(self, pids, seconds):
+        deadline = time.monotonic() + seconds
+        while any(map(services.is_alive, pids)):
+            self.assertLess(time.monotonic(), deadline, f'still there: {pids}\n{self.router.api.text()}')
+            time.sleep(0.02)
+
+
+class KilledParentTest(FrontTest):
+    def test_workers_end_and_the_port_is_free_for_a_restart(self):
+        workers = self.workers()
+        self.assertEqual(self.WORKERS, len(workers))
+        # Connections that are open change nothing.
+        idle = http.client.HTTPConnection('127.0.0.1', self.router.port, timeout=deployment.PATIENCE)
+        self.addCleanup(idle.close)
+        idle.request('GET', '/')
+        idle.getresponse().read()
+        services.kill(self.router.api.pid)
+        # A restart at once waits for the port.
+        self.router.start_api('again')
+        self.wait_for_end(workers, SOON + BUSY)
+        self.assertEqual((207, [404]), self.router.post({'name': 'network-changed', 'server_uuid': SERVER}))
+
+
+class ReloadTest(FrontTest):
+    """No request fails while workers are replaced."""
+
+    def test_requests_on_connections_that_are_kept(self):
+        load = Load(self.router.port)
+        self.addCleanup(load.stop)
+        load.start(CLIENTS)
+        for number in range(1, RELOADS + 1):
+            self.router.api.process.send_signal(signal.SIGHUP)
+            self.router.api.wait_for('Stopped old worker-', times=number * self.WORKERS)
+        deployment.wait_until(lambda: load.answered >= REQUESTS, f'{REQUESTS} answers')
+        load.stop()
+        self.assertEqual([], load.failures, f'{len(load.failures)} of {load.answered}')
+        print(f'{load.answered} requests, {RELOADS} reloads, {load.closed} connections closed by an answer')
+        self.assertGreater(load.closed, 0)
+
+
+class OneWorkerReloadTest(ReloadTest):
+    WORKERS = 1
+
+
+class Load:
+    """Clients that send one request after the other, each on a connection that it keeps.
+
+    :ivar answered: requests that were answered
+    :ivar closed: answers that said that the connection ends
+    :ivar failures: what happened to the others
+    """
+
+    BODY = json.dumps({'events': [{'name': 'network-changed', 'server_uuid': SERVER}]})
+    HEADERS = {'Content-Type': 'application/json'}
+
+    def __init__(self, port):
+        self.answered, self.closed, self.failures = 0, 0, []
+        self._port = port
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = []
+
+    def start(self, clients):
+        for _ in range(clients):
+            thread = threading.Thread(target=self._run)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self):
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        while not self._stopped.is_set():
+            connection = http.client.HTTPConnection('127.0.0.1', self._port, timeout=deployment.PATIENCE)
+            try:
+                # NOTE: http.client would connect again by itself, and hide that it had to.
+                connection.connect()
+                while not self._stopped.is_set() and self._request(connection):
+                    time.sleep(0.005)
+            except (OSError, http.client.HTTPException) as exc:
+                with self._lock:
+                    self.failures.append(repr(exc))
+            finally:
+                connection.close()
+
+    def _request(self, connection):
+        connection.request('POST', '/v2.1/os-server-external-events', self.BODY, self.HEADERS)
+        response = connection.getresponse()
+        response.read()
+        with self._lock:
+            self.answered += 1
+            self.closed += response.will_close
+            if response.status not in (200, 207, 404):
+                self.failures.append(f'status {response.status}')
+        return not response.will_close
+
+
+class Front(deployment.Deployment):
+    """The front alone."""
+
+    def start(self):
+        self.api = self.start_api()
+
+
+def command_of(pid):
+    """The command line of a process."""
+    try:
+        with open(f'/proc/{pid}/cmdline', 'rb') as file:
+            return file.read().decode(errors='replace')
+    except OSError:
+        return ''
