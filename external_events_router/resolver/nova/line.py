@@ -16,8 +16,8 @@ from external_events_router import events
 from external_events_router import pools
 from external_events_router.conf import nova as nova_conf
 from external_events_router.db import session
-from external_events_router.resolver.health import gate
 from external_events_router.resolver import trouble
+from external_events_router.resolver.health import gate
 from external_events_router.resolver.nova import actions
 from external_events_router.resolver.nova import cells
 from external_events_router.resolver.nova import rpcapi
