@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from collections.abc import Iterable
+from collections.abc import Iterator
+import logging
 import operator
+import pathlib
 import sys
 import time
 
@@ -43,6 +46,9 @@ RULES = [
 LOOK_INTERVAL = 1.0
 
 
+#: The rule that allows no token.
+NOBODY = '!'
+
 #: Callers that are known to be allowed at a time.
 REMEMBERED = 1000
 
@@ -71,12 +77,11 @@ class Enforcer(policy.Enforcer):
 
     _next_look = 0.0
     _allowed: set[Hashable] = set()
+    # What the log has said of the operator's files.
+    _problem: str | None = None
 
     def allows(self, ctxt: context.RequestContext) -> bool:
-        """Whether a caller may send events.
-
-        :raises ValueError: the operator's file has changed, and is malformed
-        """
+        """Whether a caller may send events."""
         self.load_rules()
         # NOTE: this very set, also where the rules are read anew meanwhile.
         allowed = self._allowed
@@ -91,13 +96,96 @@ class Enforcer(policy.Enforcer):
         return True
 
     def load_rules(self, force_reload: bool = False) -> None:
-        """Read what has changed, now and then."""
+        """Read what has changed, now and then; what cannot be used changes nothing.
+
+        Files are checked as a whole before oslo.policy, which would have forgotten the
+        previous rules, reads the first of them.
+        """
         now = time.monotonic()
-        if force_reload or now >= self._next_look:
-            self._allowed = set()
+        if not force_reload and now < self._next_look:
+            return
+        # NOTE: before the look, so that other threads do not look too.
+        self._next_look = now + LOOK_INTERVAL
+        self._allowed = set()
+        try:
+            check_files(self)
             super().load_rules(force_reload)
-            # NOTE: not where that failed, so that it is said at each request.
-            self._next_look = now + LOOK_INTERVAL
+        except Exception as exc:
+            if not self.rules:
+                raise
+            self._keep(' '.join(str(exc).split()))
+        else:
+            self._problem = None
+
+    def _keep(self, problem: str) -> None:
+        if problem != self._problem:
+            self._problem = problem
+            LOG.error(
+                '[oslo_policy] policy_file: %s; the previous rules stay in effect until it is corrected',
+                problem,
+            )
+
+
+def check_files(enforcer: policy.Enforcer) -> None:
+    """Insist that the operator's files can be used.
+
+    :raises ValueError: with the file, and what is wrong with it
+    """
+    options = enforcer.conf.oslo_policy
+    for path in _files(enforcer.conf, options.policy_file, options.policy_dirs):
+        _check_file(path)
+
+
+def _files(conf: cfg.ConfigOpts, name: str, folders: Iterable[str]) -> Iterator[pathlib.Path]:
+    if found := conf.find_file(name):
+        yield pathlib.Path(found)
+    for folder in folders:
+        if (found := conf.find_file(folder)) and (path := pathlib.Path(found)).is_dir():
+            yield from (
+                each for each in sorted(path.iterdir()) if each.is_file() and not each.name.startswith('.')
+            )
+
+
+def _check_file(path: pathlib.Path) -> None:
+    try:
+        rules: object = policy.parse_file_contents(path.read_bytes().decode('utf-8'))
+    except OSError as exc:
+        raise ValueError(f'{path} cannot be read: {exc.strerror}') from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f'{path} is not UTF-8 at byte {exc.start}') from exc
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f'{path} is not YAML: {" ".join(str(exc).split())}') from exc
+    if not isinstance(rules, dict):
+        raise ValueError(f'{path} is not a mapping of rule names to rules, but a {type(rules).__name__}')
+    for name, rule in rules.items():
+        _check_rule(path, name, rule)
+
+
+def _check_rule(path: pathlib.Path, name: object, rule: object) -> None:
+    if not isinstance(name, str):
+        raise ValueError(f'{path}: the rule name {name!r} is not a string; write it in quotes')
+    if not isinstance(rule, str):
+        # NOTE: oslo.policy also takes its old form, lists of lists, of which an empty
+        # one allows every token.
+        raise ValueError(f'{path}: the rule {name!r} is not a string; write it in quotes')
+    if not rule.strip():
+        raise ValueError(
+            f'{path}: the rule {name!r} is empty, which would allow every token; '
+            'write "@" to allow every token, or "!" to allow none'
+        )
+    if rule.strip() != NOBODY and _parsed(rule) == NOBODY:
+        raise ValueError(f'{path}: the rule {name!r} cannot be parsed; correct its syntax')
+
+
+def _parsed(rule: str) -> str:
+    # NOTE: oslo.policy makes a rule that it cannot parse one that allows nobody, and
+    # logs a traceback.
+    parser = logging.getLogger('oslo_policy._parser')
+    parser.disabled = True
+    try:
+        return str(policy.RuleDefault('any', rule).check)
+    finally:
+        parser.disabled = False
 
 
 def list_rules() -> Iterable[policy.DocumentedRuleDefault]:
@@ -115,7 +203,7 @@ def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
     enforcer.register_defaults(RULES)
     try:
         enforcer.load_rules()
-    except (ValueError, OSError) as exc:
+    except Exception as exc:
         raise exceptions.ConfigurationError(option='[oslo_policy] policy_file', reason=str(exc)) from exc
     return enforcer
 
@@ -138,13 +226,7 @@ def authorize(enforcer: Enforcer, ctxt: context.RequestContext) -> None:
 
     :raises Fault: 403 that names the rule; the log names the caller's roles
     """
-    try:
-        allowed = enforcer.allows(ctxt)
-    except ValueError as exc:
-        # NOTE: the file has changed and is malformed. What was read before is
-        # still there, and is asked when it is tried again.
-        LOG.error('[oslo_policy] policy_file: %s; the rules stay as they were', ' '.join(str(exc).split()))
-        allowed = enforcer.allows(ctxt)
+    allowed = enforcer.allows(ctxt)
     if not allowed:
         LOG.warning('user %r with roles %r is not allowed %s', ctxt.user_id, ctxt.roles, CREATE)
         raise faults.Fault(403, f"Policy doesn't allow {CREATE} to be performed.")

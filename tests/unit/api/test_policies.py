@@ -16,6 +16,21 @@ from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
 
+#: What a policy file must not hold, and a part of the error.
+UNUSABLE = {
+    b'- a\n- b\n': 'is not a mapping of rule names to rules, but a list',
+    b'a text': 'but a str',
+    b'"a": "\xff"': 'is not UTF-8 at byte 6',
+    b'a: [': 'is not YAML',
+    f'"{policies.CREATE}": 1'.encode(): 'is not a string',
+    f'"{policies.CREATE}": []'.encode(): 'is not a string',
+    f'"{policies.CREATE}": null'.encode(): 'is not a string',
+    f'"{policies.CREATE}": ""'.encode(): 'is empty, which would allow every token',
+    f'"{policies.CREATE}": "  "'.encode(): 'is empty, which would allow every token',
+    f'"{policies.CREATE}": "role:a and ("'.encode(): 'cannot be parsed',
+    b'1: "role:a"': 'the rule name 1 is not a string',
+}
+
 
 class PolicyTest(base.TestCase):
     def status(self, *roles: str, **overrides: str) -> int:
@@ -100,6 +115,49 @@ class PolicyTest(base.TestCase):
         self.assertIn('[oslo_policy] policy_file', str(problem))
         file.unlink()
         self.assertEqual(403, front.post([EVENT]).status)
+
+    def test_files_that_cannot_be_used(self) -> None:
+        self.patch(policies, 'LOOK_INTERVAL', 0.0)
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        options = {'oslo_policy__policy_file': str(file)}
+        for number, (content, expected) in enumerate(UNUSABLE.items()):
+            file.write_text(f'"{policies.CREATE}": "role:sender"\n')
+            os.utime(file, (1, 2_000_000_000 + 2 * number))
+            front = client.Client(authenticate=client.identity('sender'), **options)
+            self.assertEqual(200, front.post([EVENT]).status)
+            file.write_bytes(content)
+            os.utime(file, (1, 2_000_000_001 + 2 * number))
+            refused = self.assertRaises(
+                exceptions.ConfigurationError, policies.make_enforcer, client.make_conf(**options)
+            )
+            self.assertIn(f'[oslo_policy] policy_file: {file}', str(refused))
+            self.assertIn(expected, str(refused))
+            before = self.logs.output
+            for _ in range(3):
+                self.assertEqual((content, 200), (content, front.post([EVENT]).status))
+            errors = [line for line in self.logs.output[len(before) :].splitlines() if ' ERROR ' in line]
+            self.assertEqual(1, len(errors), errors)
+            self.assertIn(expected, errors[0])
+        self.assertNotIn('Traceback', self.logs.output)
+
+    def test_a_folder_in_place_of_the_file(self) -> None:
+        folder = self.useFixture(fixtures.TempDir()).path
+        conf = client.make_conf(oslo_policy__policy_file=folder)
+        refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
+        self.assertIn(f'{folder} cannot be read: Is a directory', str(refused))
+
+    def test_files_in_folders_are_checked_too(self) -> None:
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        (folder / 'one.yaml').write_text('a_rule: 7')
+        conf = client.make_conf(oslo_policy__policy_dirs=str(folder))
+        refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
+        self.assertIn('one.yaml: the rule', str(refused))
+
+    def test_a_rule_that_allows_every_token_is_written_so(self) -> None:
+        file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
+        for rule, status in (('@', 200), ('!', 403)):
+            file.write_text(f'"{policies.CREATE}": "{rule}"\n')
+            self.assertEqual(status, self.status('member', oslo_policy__policy_file=str(file)))
 
     def test_the_rule_is_computes(self) -> None:
         (rule,) = policies.list_rules()
