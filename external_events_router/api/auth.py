@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+import ipaddress
 import re
+import socket
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from keystonemiddleware import auth_token
+from keystonemiddleware.auth_token import _exceptions as ksm_exceptions
 from oslo_config import cfg
 from oslo_log import log
 import webob.exc
@@ -39,6 +42,13 @@ CACHE_KEY = 'external_events_router.token_cache'
 #: middleware's own defaults are no bound and 3.
 CONNECT_TIMEOUT = 3
 MAX_RETRIES = 1
+
+#: Characters of a token; a longer one is invalid. Fernet and JWS tokens have a few
+#: hundred. Keystone's web server answers 400 or 431 to a longer header, with HTML.
+MAX_TOKEN_LENGTH = 8192
+
+#: Printable ASCII without spaces: all that a token can be made of.
+_TOKEN = re.compile('[!-~]+')
 
 #: The caller of every request under ``noauth``, but for the project of a path.
 NOAUTH_IDENTITY = {
@@ -91,6 +101,30 @@ def noauth(app: WSGIApp) -> WSGIApp:
         return app(environ, start_response)
 
     return authenticate
+
+
+def is_open(conf: cfg.ConfigOpts) -> bool:
+    """Whether clients on other machines could reach the port without a token."""
+    return conf.api.auth_strategy == 'noauth' and not is_loopback(conf.api.bind_host)
+
+
+def open_warning(conf: cfg.ConfigOpts) -> str:
+    """What the log says at each start where :func:`is_open` holds."""
+    return (
+        f'[api] auth_strategy is noauth and [api] bind_host is {conf.api.bind_host}, which is not a loopback '
+        'address: any client that reaches the port can send events to every server. Use keystone, or bind '
+        'to 127.0.0.1 behind a proxy that authenticates its clients'
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether all addresses of a host name or an address are addresses of this machine only."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    # NOTE: without the zone of an IPv6 address, which Python 3.11's ip_address takes too.
+    return all(ipaddress.ip_address(str(address[4][0])).is_loopback for address in found)
 
 
 def keystone(conf: cfg.ConfigOpts) -> Filter:
@@ -149,8 +183,12 @@ class Tokens(auth_token.AuthProtocol):
     def fetch_token(self, token: str, **kwargs: Any) -> Any:
         """What Keystone says of a token, from the cache if it is there.
 
+        :raises InvalidToken: it cannot be a token, and Keystone was not asked; or Keystone said so
         :raises webob.exc.HTTPServiceUnavailable: Keystone could not be asked
         """
+        if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
+            # NOTE: user and service tokens both come here; the middleware answers 401.
+            raise ksm_exceptions.InvalidToken('malformed token')
         try:
             return super().fetch_token(token, **kwargs)
         except ksa_exceptions.ClientException as exc:

@@ -28,6 +28,7 @@ from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.api import app as api_app
+from external_events_router.api import auth
 from external_events_router.api import connections
 from external_events_router.cmd import demo
 from external_events_router.cmd import signals
@@ -63,6 +64,13 @@ CLI_OPTS = (
         default=False,
         help='Bring sample hosts and servers, post a sample batch, print its outcomes, and go on serving.',
     ),
+    cfg.BoolOpt(
+        'allow-insecure-noauth',
+        default=False,
+        help='Serve without authentication on an address that other machines can reach. Any client that '
+        'reaches the port can then send events to every server. Without this option the command '
+        'refuses ``[api] auth_strategy = noauth`` unless ``[api] bind_host`` is a loopback address.',
+    ),
     cfg.BoolOpt('exit', default=False, help='With --demo: stop after the outcomes.'),
 )
 
@@ -93,6 +101,23 @@ def embed(conf: cfg.ConfigOpts, state: pathlib.Path) -> None:
     conf.set_default('transport_url', 'fake://')
     conf.set_default('connection', f'sqlite:///{state}/all-in-one.sqlite', group='database')
     conf.set_default('auth_strategy', 'noauth', group='api')
+
+
+def check_exposure(conf: cfg.ConfigOpts) -> None:
+    """Refuse to serve other machines without authentication, unless the command line allows it.
+
+    :raises ConfigurationError: ``noauth`` on an address that is not a loopback address
+    """
+    if not auth.is_open(conf):
+        return
+    if not conf.allow_insecure_noauth:
+        raise exceptions.ConfigurationError(
+            option='[api] bind_host',
+            reason=f'{conf.api.bind_host} is not a loopback address, and [api] auth_strategy is noauth: any '
+            'client that reaches the port could send events to every server. Set auth_strategy = keystone, '
+            'bind to 127.0.0.1, or start with --allow-insecure-noauth',
+        )
+    LOG.warning('%s', auth.open_warning(conf))
 
 
 @contextlib.contextmanager
@@ -194,6 +219,7 @@ def _run() -> int:
     guard.install()
     with contextlib.ExitStack() as stack:
         embed(conf, stack.enter_context(state_dir(keep=not conf.demo)))
+        check_exposure(conf)
         rpc.check_broker(conf)
         prepare_map(conf)
         transport = rpc.get_transport(conf)

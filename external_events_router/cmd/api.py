@@ -239,6 +239,8 @@ def run(argv: Sequence[str]) -> int:
     tls.server_options(conf)
     rpc.check_broker(conf)
     front.check(conf)
+    if auth.is_open(conf):
+        LOG.warning('%s', auth.open_warning(conf))
     # NOTE: not forked: a worker must begin with nothing of this process, and
     # read the configuration as it is when it starts.
     multiprocessing.set_start_method('spawn', force=True)

@@ -53,7 +53,12 @@ this number are taken in, and wait.
         default='keystone',
         choices=[
             ('keystone', 'Tokens are validated by keystonemiddleware, see ``[keystone_authtoken]``.'),
-            ('noauth', 'Every caller is the service role. For tests and for closed networks only.'),
+            (
+                'noauth',
+                'Every caller is the service role. For tests and for closed networks only: each start logs '
+                'a WARNING, and ``external-events-all-in-one`` refuses it on an address other than loopback '
+                'unless ``--allow-insecure-noauth`` is given.',
+            ),
         ],
         help='How callers are authenticated.',
     ),

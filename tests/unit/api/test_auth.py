@@ -118,6 +118,31 @@ class KeystoneTest(base.TestCase):
             self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
         self.assertNotIn('some-token-of-somebody', self.logs.output)
 
+    def test_what_cannot_be_a_token_is_not_asked_about(self) -> None:
+        asked = self.useFixture(
+            fixtures.MockPatch(
+                'keystonemiddleware.auth_token._identity.IdentityServer.verify_token',
+                autospec=True,
+                side_effect=lambda *_args, **_kwargs: {'token': token_data()},
+            )
+        ).mock
+        front = self.front()
+        longest = 'a' * auth.MAX_TOKEN_LENGTH
+        bad = (longest + 'a', 'a' * 60_000, 'a b', 'a\tb', 'a\x00b', 'a\x7f', '\xe9', 'a\u20ac', '\x1b[2J')
+        for token in bad:
+            for headers in (
+                {'X-Auth-Token': token},
+                {'X-Storage-Token': token},
+                {'X-Auth-Token': 'a-token', 'X-Service-Token': token},
+            ):
+                asked.reset_mock()
+                reply = front.post([EVENT], headers)
+                self.assertEqual((401, token), (reply.status, token))
+                self.assertEqual('Keystone uri="http://keystone.test"', reply.headers['www-authenticate'])
+                self.assertNotIn(token, [call.args[1] for call in asked.call_args_list])
+        self.assertNotIn('a' * 1000, self.logs.output)
+        self.assertEqual(200, front.post([EVENT], {'X-Auth-Token': longest}).status)
+
     def test_what_keystone_said_is_in_our_cache(self) -> None:
         caches = []
 

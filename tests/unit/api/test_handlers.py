@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import fixtures
 import hypothesis
 from hypothesis import strategies
 
 from external_events_router import events
+from external_events_router.api import bodies
 from tests import base
 from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
+VERSION = 'OpenStack-API-Version'
 LATEST = {'OpenStack-API-Version': 'compute latest'}
 
 DELIVERED: dict[str, Any] = {'status': 'completed', 'code': 200}
@@ -150,7 +153,7 @@ class RefusedTest(base.TestCase):
         self.assert_refused(self.front.post(batch), 'badRequest', 400, 'events[3].tag is 7')
 
     def test_too_large(self) -> None:
-        limit = 1024 * 1024
+        limit = 2 * 1024 * 1024
         body = json.dumps({'events': [EVENT]}).encode()
         for size, status in ((limit, 200), (limit + 1, 413), (limit * 2, 413)):
             for chunked in (False, True):
@@ -192,10 +195,19 @@ class RefusedTest(base.TestCase):
 
     def test_the_order_of_judgement(self) -> None:
         reader = client.Client(authenticate=client.identity('reader'))
-        self.assertEqual(400, reader.call('POST', client.PATH, b'{').status)
-        self.assertEqual(400, reader.post([]).status)
-        reply = reader.post([EVENT])
-        self.assertEqual((403, ('forbidden', 403)), (reply.status, reply.fault))
+        self.assertEqual(406, reader.call('POST', client.PATH, b'{', {VERSION: 'compute 2.999'}).status)
+        self.assertEqual(415, reader.call('POST', client.PATH, b'{', {'Content-Type': 'text/xml'}).status)
+        path = '/v2.1/0123456789abcdef0123456789abcdef/os-server-external-events'
+        self.assertEqual(400, reader.call('POST', path, b'{').status)
+        for body in (b'{', b'{}', json.dumps({'events': [EVENT]}).encode()):
+            reply = reader.call('POST', client.PATH, body)
+            self.assertEqual((403, ('forbidden', 403)), (reply.status, reply.fault))
+
+    def test_the_body_of_a_caller_without_the_right_is_not_parsed(self) -> None:
+        parse = self.useFixture(fixtures.MockPatch(f'{bodies.__name__}.parse', autospec=True)).mock
+        reader = client.Client(authenticate=client.identity('reader'))
+        self.assertEqual(403, reader.post([EVENT] * 1000).status)
+        self.assertFalse(parse.called)
 
 
 class Broken:

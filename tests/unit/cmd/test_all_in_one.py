@@ -1,0 +1,48 @@
+"""What ``external-events-all-in-one`` refuses before it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_config import cfg
+
+from external_events_router import exceptions
+from external_events_router.api import auth
+from external_events_router.cmd import all_in_one
+from tests import base
+from tests.unit.api import client
+
+
+class ExposureTest(base.TestCase):
+    """Nobody but this machine is served without authentication, unless the operator says so."""
+
+    def conf(self, *, allowed: bool = False, **overrides: Any) -> cfg.ConfigOpts:
+        conf = client.make_conf(**{'api__auth_strategy': 'noauth', **overrides})
+        conf.register_opts([cfg.BoolOpt('allow_insecure_noauth', default=allowed)])
+        return conf
+
+    def test_loopback_addresses(self) -> None:
+        for host in ('127.0.0.1', '127.8.8.8', '::1', 'localhost'):
+            all_in_one.check_exposure(self.conf(api__bind_host=host))
+        self.assertNotIn('loopback', self.logs.output)
+
+    def test_other_addresses_are_refused(self) -> None:
+        for host in ('0.0.0.0', '::', '192.0.2.1', 'no-such-host.invalid'):  # noqa: S104
+            problem = self.assertRaises(
+                exceptions.ConfigurationError, all_in_one.check_exposure, self.conf(api__bind_host=host)
+            )
+            self.assertIn(f'{host} is not a loopback address', str(problem))
+            self.assertIn('--allow-insecure-noauth', str(problem))
+
+    def test_other_addresses_with_the_flag(self) -> None:
+        all_in_one.check_exposure(self.conf(allowed=True, api__bind_host='0.0.0.0'))  # noqa: S104
+        self.assertIn('WARNING', self.logs.output)
+        self.assertIn('0.0.0.0, which is not a loopback address', self.logs.output)
+
+    def test_keystone_may_serve_any_address(self) -> None:
+        conf = self.conf(api__bind_host='0.0.0.0', api__auth_strategy='keystone')  # noqa: S104
+        all_in_one.check_exposure(conf)
+        self.assertFalse(auth.is_open(conf))
+
+    def test_the_flag_is_an_option_of_the_command(self) -> None:
+        self.assertIn('allow-insecure-noauth', [opt.name for opt in all_in_one.CLI_OPTS])
