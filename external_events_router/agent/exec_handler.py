@@ -2,12 +2,15 @@
 
 The event is one JSON object on the command's standard input, its exit status
 is the verdict. There is no shell, no more time than the configuration gives,
-and no more output than a log line can hold.
+no more output than a log line can hold, and nothing of the agent's environment
+but the variables that the configuration names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import json
 import logging
@@ -15,7 +18,6 @@ import os
 import selectors
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -27,6 +29,8 @@ from oslo_config import cfg
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.agent import descendants
+from external_events_router.conf import exec_handler as exec_options
 
 LOG = logging.getLogger(__name__)
 
@@ -43,19 +47,24 @@ _LOOK = 0.05
 
 
 class ExecHandler:
-    """Runs a command per event, in a process group of its own."""
+    """Runs a command per event, in a session and a process group of its own."""
 
-    def __init__(self, command: list[str], *, timeout: float) -> None:
+    def __init__(
+        self, command: list[str], *, timeout: float, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Make the handler.
 
         :param command: the program and its arguments
         :param timeout: seconds after which it is killed, with its children
+        :param environment: of the command, to which ``descendants.MARK`` is added; None: as
+            :func:`make_environment` makes it of the default of ``[exec] environment``
         """
         self._command = command
         self._timeout = timeout
-        # Guards what follows.
+        self._environment = make_environment() if environment is None else dict(environment)
+        # Guards what follows. _running: pid to the mark in its environment.
         self._lock = threading.Lock()
-        self._running: set[int] = set()
+        self._running: dict[int, str] = {}
         self._closed = False
 
     @classmethod
@@ -76,7 +85,7 @@ class ExecHandler:
             raise exceptions.ConfigurationError(
                 option='[exec] command', reason=f'{command[0]!r} is not a program that can be run'
             )
-        return cls(command, timeout=conf.exec.timeout)
+        return cls(command, timeout=conf.exec.timeout, environment=make_environment(conf.exec.environment))
 
     def __call__(self, ctxt: context.RequestContext, event: events.Event) -> None:
         """Run the command.
@@ -95,13 +104,14 @@ class ExecHandler:
         """Kill what runs, and start no more."""
         with self._lock:
             self._closed = True
-            for group in self._running:
-                _kill(group)
+            for pid, mark in self._running.items():
+                descendants.kill(pid, mark)
 
     def _start(self, event: events.Event) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
                 raise exceptions.Refused(reason='the agent is stopping')
+            mark = descendants.new_mark()
             try:
                 with _as_file(event) as stdin:
                     process = subprocess.Popen(  # noqa: S603
@@ -110,18 +120,19 @@ class ExecHandler:
                         stdout=subprocess.PIPE,
                         stderr=subprocess.STDOUT,
                         start_new_session=True,
+                        env={**self._environment, descendants.MARK: mark},
                     )
             except OSError as exc:
                 raise exceptions.Refused(reason=f'{self._command[0]}: {exc.strerror}') from exc
-            self._running.add(process.pid)
+            self._running[process.pid] = mark
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         # Before the process is waited for, so that its number still is its own.
         with self._lock:
-            self._running.discard(process.pid)
+            mark = self._running.pop(process.pid)
             if process.poll() is None:
-                _kill(process.pid)
+                descendants.kill(process.pid, mark)
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
@@ -141,6 +152,11 @@ class ExecHandler:
             raise exceptions.NotHere(server_uuid=event.server_uuid)
         if status != 0:
             raise exceptions.Refused(reason=f'exit status {status}')
+
+
+def make_environment(names: Sequence[str] = exec_options.ENVIRONMENT) -> dict[str, str]:
+    """The environment of a command: the variables of the agent's own that are named, where they are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _as_file(event: events.Event) -> IO[bytes]:
@@ -203,8 +219,3 @@ def _drain(descriptor: int, output: bytearray) -> bool:
         return True
     output += read[: MAX_OUTPUT - len(output)]
     return bool(read)
-
-
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)

@@ -6,6 +6,9 @@ from oslo_config import cfg
 
 GROUP = cfg.OptGroup('exec', title='The exec handler of the agent')
 
+#: Variables of the agent's environment that a command gets.
+ENVIRONMENT = ('PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TZ', 'TMPDIR')
+
 OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         'command',
@@ -24,6 +27,16 @@ It gets the event as one JSON object on its standard input. Exit status 0: handl
         help="""
 Seconds after which the command and its children are killed and the event is
 refused.
+""",
+    ),
+    cfg.ListOpt(
+        'environment',
+        default=list(ENVIRONMENT),
+        mutable=True,
+        help="""
+Names of the variables of the agent's environment that the command gets, where they
+are set; it gets no others, so that no password of the agent's own (``OS_...``) does.
+Add the names that the command needs.
 """,
     ),
 ]

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import subprocess
 import threading
 import time
 
@@ -9,7 +10,9 @@ import fixtures
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.agent import descendants
 from external_events_router.agent import exec_handler
+from external_events_router.conf import exec_handler as exec_options
 from tests import base
 from tests.unit.agent import helpers
 
@@ -81,6 +84,56 @@ class TestExecHandler(base.TestCase):
             fixtures.MonkeyPatch('os.pidfd_open', lambda pid: (_ for _ in ()).throw(OSError('no such call')))
         )
         self.assertRaises(exceptions.NotHere, self._run, 'echo x; sleep 0.1; exit 3')
+
+    def test_environment(self):
+        for name, value in {
+            'OS_PASSWORD': 'secret',
+            'OS_CLOUD': 'x',
+            'LD_PRELOAD': '',
+            'LANG': 'C.UTF-8',
+        }.items():
+            self.useFixture(fixtures.EnvironmentVariable(name, value))
+        got = self.folder / 'environment'
+        self._run(f'env > {got}')
+        names = {line.partition('=')[0] for line in got.read_text().splitlines()}
+        # NOTE: the last ones are the shell's own.
+        allowed = {*exec_options.ENVIRONMENT, descendants.MARK, '_', 'PWD', 'OLDPWD', 'SHLVL'}
+        self.assertEqual(set(), names - allowed)
+        self.assertIn('LANG=C.UTF-8', got.read_text())
+        self.assertIn(f'PATH={os.environ["PATH"]}', got.read_text())
+
+    def test_environment_of_the_configuration(self):
+        self.useFixture(fixtures.EnvironmentVariable('A_VARIABLE', 'its value'))
+        conf = helpers.make_conf(self)
+        got = self.folder / 'environment'
+        conf.set_override('command', f"/bin/sh -c 'env > {got}'", 'exec')
+        conf.set_override('environment', ['A_VARIABLE', 'NOT_SET'], 'exec')
+        exec_handler.ExecHandler.from_conf(conf)(context.for_service(), self.event)
+        self.assertIn('A_VARIABLE=its value', got.read_text())
+        self.assertNotIn('HOME=', got.read_text())
+
+    def test_children_in_other_sessions_are_killed_at_the_timeout(self):
+        pids = self.folder / 'pids'
+        # A child in a session of its own; one whose parent has ended; one without our
+        # environment; one that has both a new session and a changed directory.
+        script = (
+            f'setsid sleep 1000 & echo $! >> {pids};'
+            f'(setsid sh -c "echo \\$\\$ >> {pids}; exec sleep 1000" &) ;'
+            f'env -i setsid sh -c "echo \\$\\$ >> {pids}; cd /; /bin/sleep 1000" & '
+            'wait; sleep 1000'
+        )
+        self._refused(script, timeout=1.5)
+        found = pids.read_text().split()
+        self.assertEqual(3, len(found))
+        for pid in found:
+            helpers.wait_until(lambda pid=pid: self._is_gone(pid))
+
+    def test_other_processes_are_not_killed(self):
+        other = subprocess.Popen(['/bin/sleep', '1000'], start_new_session=True)
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        self._refused('sleep 1000', timeout=0.3)
+        self.assertIsNone(other.poll())
 
     def test_program_is_gone(self):
         handler = exec_handler.ExecHandler([str(self.folder / 'gone')], timeout=1)

@@ -1,0 +1,112 @@
+"""Finding and killing the processes that a command has started, on Linux.
+
+A process group does not hold a child that began a session of its own. Such a child is
+found by its parent, as long as that lives, and by a variable in its environment, which
+children inherit, also after their parent has ended. A child that has replaced its
+environment *and* whose parent has ended is not found, and no process of another user is.
+Only cgroups have no such exceptions: the unit of the agent uses them (``KillMode``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import os
+import pathlib
+import secrets
+import signal
+
+#: The variable that marks the processes of one command.
+MARK = 'EXTERNAL_EVENTS_COMMAND_ID'
+
+#: Looks at all processes: one that forks while it is looked for is found by the next look.
+MAX_LOOKS = 10
+
+_PROC = pathlib.Path('/proc')
+
+
+def new_mark() -> str:
+    """A value of :data:`MARK` that no other command has."""
+    return secrets.token_hex(16)
+
+
+def kill(pid: int, mark: str) -> int:
+    """Kill a command, its process group, and its descendants in other sessions.
+
+    :param pid: of the command, which leads a process group; it has not been waited for
+    :param mark: the value of :data:`MARK` in its environment
+    :returns: how many processes outside the process group were killed
+    """
+    with contextlib.ExitStack() as stack:
+        # NOTE: before the group is killed, because the tree of parents goes through it.
+        killed = outside = 0
+        handles = _open_descendants(stack, pid, mark)
+        _kill_group(pid)
+        for _look in range(MAX_LOOKS):
+            killed = sum(map(_kill_process, handles))
+            outside += killed
+            if not killed and _look:
+                break
+            handles = _open_descendants(stack, pid, mark)
+    return outside
+
+
+def _open_descendants(stack: contextlib.ExitStack, pid: int, mark: str) -> list[int]:
+    """Descriptors of the processes below a process, or with a mark, that are not of its group."""
+    opened = {}
+    for each in _descendants(pid, mark):
+        with contextlib.suppress(AttributeError, OSError):
+            opened[each] = os.pidfd_open(each)
+            stack.callback(os.close, opened[each])
+    # NOTE: looked at again, now that these numbers cannot come to belong to other processes.
+    still = _descendants(pid, mark) if opened else ()
+    return [handle for each, handle in opened.items() if each in still]
+
+
+def _descendants(pid: int, mark: str) -> set[int]:
+    found = list(_processes())
+    parents = {child: parent for child, parent, _group in found}
+    outside = (child for child, _parent, group in found if group != pid)
+    return {each for each in outside if _is_below(each, pid, parents) or _is_marked(each, mark)}
+
+
+def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
+    seen = set()
+    while pid in parents and pid not in seen:
+        seen.add(pid)
+        pid = parents[pid]
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """The pid, the parent and the process group of each process that runs."""
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # NOTE: the name before it may hold spaces and brackets.
+                state, parent, group = (folder / 'stat').read_text().rpartition(')')[2].split()[:3]
+                if state not in 'ZX':
+                    yield int(folder.name), int(parent), int(group)
+
+
+def _is_marked(pid: int, mark: str) -> bool:
+    try:
+        environment = (_PROC / str(pid) / 'environ').read_bytes()
+    except OSError:
+        return False
+    return f'{MARK}={mark}'.encode() in environment.split(b'\0')
+
+
+def _kill_process(handle: int) -> bool:
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
+
+
+def _kill_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
