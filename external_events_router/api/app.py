@@ -69,6 +69,7 @@ def make_app(
     taken_in = functools.partial(
         intake.Intake,
         max_bytes=max_bytes,
+        max_header_bytes=conf.api.max_header_bytes,
         memory=memory or intake.Memory(conf.api.max_body_memory),
         places=threading.Semaphore(conf.api.threads),
     )

@@ -47,7 +47,7 @@ MAX_RETRIES = 1
 #: hundred. Keystone's web server answers 400 or 431 to a longer header, with HTML.
 MAX_TOKEN_LENGTH = 8192
 
-#: Printable ASCII without spaces: all that a token can be made of.
+#: The characters of a token: printable ASCII without spaces.
 _TOKEN = re.compile('[!-~]+')
 
 #: The caller of every request under ``noauth``, but for the project of a path.

@@ -20,6 +20,7 @@ NAMES = {
     405: 'badMethod',
     413: 'overLimit',
     415: 'badMediaType',
+    501: 'notImplemented',
     503: 'serviceUnavailable',
 }
 

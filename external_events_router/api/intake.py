@@ -19,7 +19,9 @@ from typing import Any
 from oslo_log import log
 
 from external_events_router.api import auth
+from external_events_router.api import chunked
 from external_events_router.api import faults
+from external_events_router.api import request_head
 
 LOG = log.getLogger(__name__)
 
@@ -46,8 +48,8 @@ PAUSE = 3
 LONGEST_PAUSE = 0.02
 PART = 1024
 
-#: More than any length has that is meant.
-_DIGITS = 18
+#: Seconds between two such bodies, if they are read in one call.
+LONGEST_REST = 1.0
 
 _CHUNK = 64 * 1024
 
@@ -109,14 +111,22 @@ class Intake:
     it would see that in place of the answer.
 
     :param max_bytes: bytes that a body may have
+    :param max_header_bytes: bytes that the headers may have
     :param places: as many as requests may be handled at the same time
     """
 
     def __init__(
-        self, app: auth.WSGIApp, *, max_bytes: int, memory: Memory, places: threading.Semaphore
+        self,
+        app: auth.WSGIApp,
+        *,
+        max_bytes: int,
+        max_header_bytes: int,
+        memory: Memory,
+        places: threading.Semaphore,
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_header_bytes = max_header_bytes
         self._memory = memory
         self._places = places
         self._chunked = threading.Semaphore(CHUNKED)
@@ -124,9 +134,10 @@ class Intake:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         body = _Body(environ['wsgi.input'], self._max_bytes, self._memory)
         try:
+            request_head.check(environ, self._max_header_bytes)
             length = _length(environ)
             if 'HTTP_TRANSFER_ENCODING' in environ:
-                self._read_chunked(body, length)
+                self._read_chunked(body, environ)
             else:
                 body.read(length)
             if environ.get('CONTENT_LENGTH') and length > self._max_bytes:
@@ -139,24 +150,26 @@ class Intake:
         finally:
             body.forget()
 
-    def _read_chunked(self, body: _Body, length: int) -> None:
+    def _read_chunked(self, body: _Body, environ: dict[str, Any]) -> None:
         if not self._chunked.acquire(timeout=PATIENCE):
             raise faults.Fault(503, 'Too many requests without a Content-Length are under way. Try again.')
         try:
-            body.read(length, paced=True)
+            if not chunked.is_silent(environ):
+                body.read(_length(environ), paced=True)
+            elif chunked.can_watch():
+                body.read_whole(chunked.Watch(int(environ['SERVER_PORT']), self._max_bytes))
+            else:
+                raise faults.Fault(411, 'A request must have a Content-Length.')
         finally:
             self._chunked.release()
 
 
 def _length(environ: dict[str, Any]) -> int:
     """Bytes that a body says it has, or may have if it does not say."""
-    said = environ.get('CONTENT_LENGTH')
-    if not said:
+    declared = request_head.content_length(environ)
+    if declared is None:
         return DRAINED if environ.get('wsgi.input_terminated') else 0
-    if not (said.isascii() and said.isdigit()):
-        raise faults.Fault(400, 'Content-Length must be a number.')
-    # NOTE: int() refuses thousands of digits.
-    return int(said[-_DIGITS:]) if len(said.lstrip('0')) <= _DIGITS else 10**_DIGITS
+    return declared
 
 
 class _Body:
@@ -176,15 +189,37 @@ class _Body:
         """
         part = PART if paced else _CHUNK
         began = time.monotonic()
+        while 0 < left <= DRAINED and (chunk := self._part(min(left, part))):
+            left -= len(chunk)
+            self._keep(chunk[: self._most - len(self.kept)])
+            if paced:
+                time.sleep(min(PAUSE * (time.monotonic() - began), LONGEST_PAUSE))
+                began = time.monotonic()
+
+    def read_whole(self, watch: chunked.Watch) -> None:
+        """Read a body in chunks in one call, which tells a broken one from a whole one.
+
+        :raises Fault: 413 if it is too long, 400 if it is broken, or empty
+        """
+        began = time.monotonic()
+        with watch.running():
+            body = self._part(None)
+        # NOTE: leave time for others before the next one.
+        time.sleep(min(PAUSE * (time.monotonic() - began), LONGEST_REST))
+        if watch.exceeded or len(body) >= self._most:
+            raise too_large(self._most - 1)
+        if not body:
+            raise faults.Fault(
+                400, 'The request body is empty, or its chunks are malformed or end too early.'
+            )
+        self._keep(body)
+
+    def _part(self, size: int | None) -> bytes:
         try:
-            while 0 < left <= DRAINED and (chunk := self._stream.read(min(left, part))):
-                left -= len(chunk)
-                self._keep(chunk[: self._most - len(self.kept)])
-                if paced:
-                    time.sleep(min(PAUSE * (time.monotonic() - began), LONGEST_PAUSE))
-                    began = time.monotonic()
-        except OSError as exc:
+            read: bytes = self._stream.read() if size is None else self._stream.read(size)
+        except Exception as exc:  # whatever a server raises at chunks that it cannot read
             raise faults.Fault(400, 'The request body could not be read.') from exc
+        return read
 
     def _keep(self, chunk: bytes) -> None:
         counted = max(0, len(self.kept) + len(chunk) - max(FREE, len(self.kept)))

@@ -18,7 +18,6 @@ import socket
 import tempfile
 import threading
 
-from cheroot import wsgi
 from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
@@ -31,6 +30,7 @@ from external_events_router.api import app as api_app
 from external_events_router.api import auth
 from external_events_router.api import connections
 from external_events_router.cmd import demo
+from external_events_router.cmd import embedded_server
 from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 from external_events_router.db import migration
@@ -148,21 +148,13 @@ def running_agents(
 
 
 @contextlib.contextmanager
-def running_front(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Iterator[str]:
+def running_front(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
     """The HTTP front on a thread, drained at the end of the block.
 
     :returns: the URL it answers at
     :raises ConfigurationError: the port cannot be had
     """
-    server = wsgi.Server(
-        (conf.api.bind_host, conf.api.bind_port),
-        api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport)),
-        numthreads=conf.api.threads,
-        request_queue_size=socket.SOMAXCONN,
-        timeout=conf.api.idle_timeout,
-        shutdown_timeout=int(STOP_TIMEOUT),
-    )
-    server.max_request_header_size = conf.api.max_header_bytes
+    server = embedded_server.make_server(conf, app, shutdown_timeout=int(STOP_TIMEOUT))
     # NOTE: cheroot's timeout is for each read alone.
     watch = connections.Watch.from_conf(conf)
     try:
@@ -230,7 +222,8 @@ def _run() -> int:
         if conf.demo:
             handlers.on(agent_handlers.ANY, demo.refuse_the_unknown_port)
         stack.enter_context(running_agents(conf, transport, hosts, handlers))
-        url = stack.enter_context(running_front(conf, transport))
+        app = api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport))
+        url = stack.enter_context(running_front(conf, app))
         LOG.info('Serving %s for %s', url, ', '.join(hosts))
         if conf.demo:
             as_expected = demo.show(url)

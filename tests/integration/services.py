@@ -76,6 +76,19 @@ class RabbitMQ(fixtures.Fixture):
             missing('RabbitMQ', f'rabbitmqctl {arguments[0]}: {exc.stderr or exc.stdout}')
 
 
+def list_queues(virtual_host):
+    """The names of all queues of a virtual host."""
+    done = subprocess.run(
+        ['rabbitmqctl', '-q', 'list_queues', '-p', virtual_host, '--no-table-headers', 'name'],
+        check=True,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=ADMIN_TIMEOUT,
+    )
+    return sorted(done.stdout.split())
+
+
 class _Database(fixtures.Fixture):
     """A database of the test's own on a server.
 

@@ -19,6 +19,7 @@ def make(app: Any = ok, *, max_bytes: int = 100, memory: int = 10**6, threads: i
     return intake.Intake(
         app,
         max_bytes=max_bytes,
+        max_header_bytes=1000,
         memory=intake.Memory(memory, patience=0.05),
         places=threading.Semaphore(threads),
     )

@@ -1,0 +1,66 @@
+"""What the head of a request must not say, whichever server has parsed it.
+
+Servers differ in what they take: two lengths, a length beside ``Transfer-Encoding``, codings
+that nobody decodes, headers beyond the limit. Where two servers on the way of a request read
+it differently, a client can hide one request in another one. So all of these are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from external_events_router.api import faults
+
+#: Bytes of a header line beside its name and its value.
+_AROUND = len(': \r\n')
+
+#: Digits of a length; more than any length has that is meant.
+MAX_DIGITS = 18
+
+
+def check(environ: Mapping[str, Any], max_header_bytes: int) -> None:
+    """Let a request pass whose head has one meaning.
+
+    :param max_header_bytes: bytes of all header lines together
+    :raises Fault: 400, 431 or 501, which names the header
+    """
+    if _header_bytes(environ) > max_header_bytes:
+        raise faults.Fault(
+            431, f'The headers of the request are too large: at most {max_header_bytes} bytes are allowed.'
+        )
+    coding = environ.get('HTTP_TRANSFER_ENCODING')
+    if coding is not None:
+        _check_coding(coding, environ.get('CONTENT_LENGTH'))
+    if ',' in environ.get('HTTP_HOST', ''):
+        raise faults.Fault(400, 'A request must not have more than one Host.')
+
+
+def content_length(environ: Mapping[str, Any]) -> int | None:
+    """The declared length of a body, or None without a declaration.
+
+    :raises Fault: 400 if it is no number
+    """
+    text = environ.get('CONTENT_LENGTH')
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise faults.Fault(400, 'Content-Length must be a number.')
+    # NOTE: int() refuses thousands of digits.
+    return int(text[-MAX_DIGITS:]) if len(text.lstrip('0')) <= MAX_DIGITS else 10**MAX_DIGITS
+
+
+def _header_bytes(environ: Mapping[str, Any]) -> int:
+    return sum(
+        [len(name) - 5 + len(value) + _AROUND for name, value in environ.items() if name[:5] == 'HTTP_']
+    )
+
+
+def _check_coding(coding: str, length: str | None) -> None:
+    if length:
+        raise faults.Fault(400, 'A request must not have both Content-Length and Transfer-Encoding.')
+    codings = [each.strip().lower() for each in coding.split(',')]
+    if codings.count('chunked') > 1:
+        raise faults.Fault(400, 'Transfer-Encoding must not name chunked twice.')
+    if codings != ['chunked']:
+        raise faults.Fault(501, f'Transfer-Encoding {coding[:60]!a} is not supported: it must be chunked.')
