@@ -136,6 +136,11 @@ METHODS: dict[tuple[str | None, str], dict[str, st.SearchStrategy[Any]]] = {
         'server_uuids': st.none() | st.lists(_mixed(_server), max_size=3),
     },
     ('peers', 'host_is_back'): {'host': _host},
+    ('peers', 'hosts_are_back'): {'hosts': st.lists(_mixed(_host), max_size=3)},
+    ('peers', 'hosts_are_silent'): {
+        'hosts': st.lists(_mixed(_host), max_size=3),
+        'unconsumed': st.booleans(),
+    },
 }
 
 VERSIONS = ('1.0', '1.1', '1.2')
