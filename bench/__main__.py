@@ -23,7 +23,7 @@ from bench import scenarios
 from bench import site
 
 #: All but those that take ten minutes each.
-USUAL = ('grid', 'wide', 'idle', 'dead-host', 'storm')
+USUAL = ('grid', 'wide', 'idle', 'dead-host', 'hold', 'storm')
 
 
 def main(argv=None):

@@ -36,6 +36,7 @@ class Run:
     :ivar cpu: group to seconds of CPU
     :ivar other_cores: cores that were busy with something else
     :ivar problems: in words; empty: every answer was the right one
+    :ivar codes: how many events were answered with which code
     """
 
     batch: int
@@ -47,6 +48,7 @@ class Run:
     load_cpu: float
     other_cores: float
     problems: Mapping[str, int]
+    codes: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     @property
     def rate(self):
@@ -85,4 +87,5 @@ def run(target, *, batch, concurrency, seconds, limit=None):
         own,
         usage.other_cores,
         dict(tally.problems),
+        dict(tally.codes),
     )

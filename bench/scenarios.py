@@ -6,6 +6,7 @@ JSON wants of it.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -27,6 +28,10 @@ GRID = ((1, 1), (1, 16), (10, 1), (10, 16), (100, 1), (100, 16))
 
 #: Of the front and what routes for it, whether that is in its process or beside.
 ROUTER = ('api', 'resolver')
+
+#: Events of a batch for the hold, and the code of an event that was neither delivered nor held.
+HOLD_BATCHES = (1, 10, 100)
+UNDELIVERED = 503
 
 #: Seconds of load that nobody counts, before the first that counts.
 WARM_UP = 4.0
@@ -254,6 +259,56 @@ def dead_host(options):
     return {'runs': [_record(name, run) for name, many in runs.items() for run in many]}
 
 
+def hold(options):
+    """Events that are held, because the broker was killed, against events that are delivered."""
+    with _site(options, own_broker=True) as running:
+        target = ours(running)
+        warm(target)
+        runs = {('delivered', batch): [] for batch in HOLD_BATCHES}
+        for _ in range(options.rounds):
+            for batch in HOLD_BATCHES:
+                runs['delivered', batch].append(
+                    measure.run(target, batch=batch, concurrency=16, seconds=options.seconds)
+                )
+        running.broker.kill()
+        # What is in flight at this moment is not what is measured.
+        warm(target)
+        for _ in range(options.rounds):
+            for batch in HOLD_BATCHES:
+                running.forget_held()
+                runs.setdefault(('held', batch), []).append(
+                    measure.run(target, batch=batch, concurrency=16, seconds=options.seconds)
+                )
+    _show_hold(runs)
+    return {'runs': [_record(name, run) for (name, _batch), many in runs.items() for run in many]}
+
+
+def _show_hold(runs):
+    rows = []
+    for batch in HOLD_BATCHES:
+        delivered, held = runs['delivered', batch], runs['held', batch]
+        codes = sum((collections.Counter(run.codes) for run in held), collections.Counter())
+        rate = tables.median(held, lambda run: run.rate)
+        usual = tables.median(delivered, lambda run: run.rate)
+        rows.append(
+            [
+                *(batch, usual, rate, rate / usual),
+                *(tables.median(held, lambda run, part=part: run.percentile(part)) for part in (0.5, 0.99)),
+                *(tables.median(many, lambda run: run.cpu_per_event(*ROUTER)) for many in (delivered, held)),
+                tables.median(held, lambda run: run.cpu_per_event('database')),
+                ', '.join(f'{count} x {code}' for code, count in sorted(codes.items())),
+                f'{100 * codes[UNDELIVERED] / max(1, codes.total()):.3f} %',
+            ]
+        )
+    heads = ['batch', 'delivered/s', 'held/s', 'ratio', 'held p50 ms', 'p99 ms', 'router', 'router held']
+    heads += ['database held', 'codes', '503']
+    tables.show(
+        heads,
+        rows,
+        title='Events per second, sixteen requests at a time. Medians; router and database: CPU in ms per event.',
+    )
+
+
 def storm(options):
     """10,000 network-changed at once, as after a restart of the network service."""
     with _site(options) as running:
@@ -323,5 +378,5 @@ def _worker(resident):
 
 ALL = {
     scenario.__name__.replace('_', '-'): scenario
-    for scenario in (grid, wide, idle, big_map, dead_host, storm, memory)
+    for scenario in (grid, wide, idle, big_map, dead_host, hold, storm, memory)
 }

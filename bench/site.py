@@ -20,6 +20,8 @@ import uuid
 import sqlalchemy as sa
 
 from bench import machine
+from external_events_router.db import models
+from tests.faults import broker
 from tests.integration import deployment
 from tests.integration import services
 
@@ -42,6 +44,7 @@ class Kind:
     :ivar workers: of the front, and of the resolver if it is beside
     :ivar servers: in the map, spread evenly over the hosts
     :ivar hosts: in the map; the first :data:`HOSTS` of them have an agent
+    :ivar own_broker: a RabbitMQ node of the site's own, which may be killed
     :ivar options: as of ``deployment.Deployment``
     """
 
@@ -50,12 +53,14 @@ class Kind:
     workers: int = 2
     servers: int = SERVERS
     hosts: int = HOSTS
+    own_broker: bool = False
     options: Sequence[tuple[str, object]] = ()
 
 
 class Site(deployment.Deployment):
     """A running site.
 
+    :ivar broker: its own RabbitMQ node, if it has one
     :ivar posted: servers that are on hosts with an agent, which is what events are posted for
     :ivar resource: URL to post to
     """
@@ -73,7 +78,11 @@ class Site(deployment.Deployment):
         self.kind = kind
 
     def _setUp(self):
-        self.transport_url = self.useFixture(services.RabbitMQ()).url
+        if self.kind.own_broker:
+            self.broker = self.useFixture(broker.Broker())
+            self.transport_url = self.broker.url()
+        else:
+            self.transport_url = self.useFixture(services.RabbitMQ()).url
         self.connection = self.useFixture(DATABASES[self.kind.database]()).url
         super()._setUp()
 
@@ -133,6 +142,14 @@ class Site(deployment.Deployment):
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def forget_held(self):
+        """Empty the tables of the hold."""
+        engine = sa.create_engine(self.connection)
+        with engine.begin() as connection:
+            for table in (models.HeldEvent.__table__, models.HeldServer.__table__):
+                connection.execute(sa.delete(table))
+        engine.dispose()
 
     def handled(self):
         """How many events the agents have handled since they started."""

@@ -192,6 +192,10 @@ class Collector:
         for waiting in chosen.values():
             waiting.fail_hosts(hosts, reason)
 
+    def is_connected(self) -> bool:
+        """Whether acknowledgements can arrive, as far as is known."""
+        return self._problem is None
+
     def connected(self) -> None:
         """Acknowledgements can arrive."""
         with self._lock:

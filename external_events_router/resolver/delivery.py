@@ -44,6 +44,10 @@ class Casts(Protocol):
 class Deliverer(Protocol):
     """Delivers to hosts, whatever runs on them. Thread-safe; one per resolver worker."""
 
+    def is_ready(self) -> bool:
+        """Whether there is a point in trying: false while it is known that no host can be asked."""
+        ...
+
     def deliver(
         self,
         ctxt: context.RequestContext,
@@ -95,6 +99,10 @@ class AgentDeliverer:
         # worker that died cannot be taken for its successor's.
         self._started = f'{time.time_ns():x}'
         self._numbers = itertools.count()
+
+    def is_ready(self) -> bool:
+        """Whether acknowledgements can arrive."""
+        return self._collector.is_connected()
 
     def deliver(
         self,

@@ -286,8 +286,9 @@ def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
 
 
 def _log(outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
-    # NOTE: the front says at INFO how each batch ended; here it is said if all was not as usual.
-    ordinary = all(outcome.code is events.Code.DELIVERED and outcome.reason is None for outcome in outcomes)
+    # NOTE: the front says at INFO how each batch ended; here it is said if not all was
+    # delivered or held. That something is held the keeper says, now and then.
+    ordinary = all(outcome.code is events.Code.DELIVERED for outcome in outcomes)
     if ordinary and not LOG.isEnabledFor(logging.DEBUG):
         return
     counts = collections.Counter(int(outcome.code) for outcome in outcomes)

@@ -175,7 +175,8 @@ class Courier:
 
     def _claim_some(self) -> bool:
         """Whether there may be more."""
-        if self._stopping or not self._places.acquire(timeout=POLL):
+        # NOTE: a claim that cannot be tried would only put its servers off.
+        if self._stopping or not self._deliverer.is_ready() or not self._places.acquire(timeout=POLL):
             return False
         try:
             batch = self._claim()

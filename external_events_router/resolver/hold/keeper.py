@@ -94,6 +94,7 @@ class Keeper:
         self._questions = coalesce.Coalescer(held.servers_among, threads=THREADS, name='busy')
         self._not_asked = trouble.Trouble(LOG)
         self._not_held = trouble.Trouble(LOG)
+        self._holding = trouble.Trouble(LOG)
         # Guards both sets; the second is what was held since learning began. The
         # first is None until something was learned.
         self._lock = threading.Lock()
@@ -148,6 +149,9 @@ class Keeper:
             self._not_held.occurred(logging.ERROR, '%d events could not be held: %s', len(items), _text(exc))
             return _text(exc)
         self._not_held.over('Events are held again')
+        self._holding.occurred(
+            logging.INFO, 'Holding %d events of a batch, the first because %s', len(items), items[0].reason
+        )
         with self._lock:
             if len(self._news) < REMEMBERED:
                 self._news.update(item.event.server_uuid for item in items)

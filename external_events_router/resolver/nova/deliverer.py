@@ -111,6 +111,10 @@ class NovaDeliverer:
         self._pace = hosts_pace or pace.Pace(1)
         self._pending = pending.Pending()
 
+    def is_ready(self) -> bool:
+        """Always: each cell has a broker of its own."""
+        return True
+
     def deliver(
         self,
         ctxt: context.RequestContext,

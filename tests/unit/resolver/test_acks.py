@@ -108,10 +108,12 @@ class CollectorTest(base.TestCase):
     def test_without_a_connection_a_new_round_fails_at_once(self):
         self.collector.disconnected('no route')
         self.collector.disconnected('refused')
+        self.assertFalse(self.collector.is_connected())
         with self.collector.expect({'a': delivery(1)}) as waiting:
             self.assertTrue(waiting.abandoned)
             self.assertIn('refused', waiting.wait(time.monotonic() + 60)['a', '1.0'].reason)
         self.collector.connected()
+        self.assertTrue(self.collector.is_connected())
         with self.collector.expect({'a': delivery(2)}) as waiting:
             self.assertFalse(waiting.abandoned)
             self.collector.acknowledge('delivery-2', handled('2.0'))

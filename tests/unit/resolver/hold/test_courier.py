@@ -137,6 +137,7 @@ class Store:
         self.problems = []
         self.asked = threading.Semaphore(0)
         self.settled = []
+        self.learned = 0
 
     def claim(self, worker, *, limit, lease):
         self.asked.release()
@@ -150,6 +151,7 @@ class Store:
         return 0
 
     def servers(self, limit):
+        self.learned += 1
         return frozenset()
 
     def hold_all(self, requests, *, retry_after, before_commit):
@@ -169,6 +171,10 @@ class Deliverer:
         self.entered = threading.Event()
         self.open = threading.Event()
         self.given = None
+        self.ready = True
+
+    def is_ready(self):
+        return self.ready
 
     def deliver(self, ctxt, by_host, *, deadline, lifetime, records, contexts):
         self.given = records, contexts
@@ -221,6 +227,16 @@ class SchedulerTest(base.TestCase):
         self.assertEqual(frozenset({1}), self.store.settled[0].delivered)
         self.assertEqual(1, self.logs.output.count('Held events wait for the database'))
         helpers.wait_until(lambda: 'Held events are looked for again' in self.logs.output)
+
+    def test_nothing_is_claimed_while_no_host_can_be_asked(self):
+        self.deliverer.ready = False
+        self.deliverer.open.set()
+        self.store.claims = [self.claim()]
+        self.courier.start()
+        helpers.wait_until(lambda: self.store.learned >= 3)
+        self.assertFalse(self.store.asked.acquire(blocking=False))
+        self.deliverer.ready = True
+        helpers.wait_until(lambda: self.store.settled)
 
     def test_who_delivers_is_given_what_the_map_knows_and_the_context_of_each_event(self):
         kept = {'request_id': 'req-its-own', 'user_id': 'its user'}
