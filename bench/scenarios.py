@@ -305,7 +305,7 @@ def _show_hold(runs):
     tables.show(
         heads,
         rows,
-        title='Events per second, sixteen requests at a time. Medians; router and database: CPU in ms per event.',
+        title='Events per second, 16 requests at a time. Medians; router, database: CPU in ms per event.',
     )
 
 

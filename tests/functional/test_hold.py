@@ -67,6 +67,23 @@ class HoldTest(base.TestCase):
         router.wait_until(lambda: not router.held())
         self.assertEqual(1, len(router.handled.events))
 
+    def test_living_host_of_two_gets_each_event_at_once(self):
+        # NOTE: far more than anything takes, so that what waits for the other host is seen.
+        router = self.start(hosts=('host-a',), delivery__ack_timeout=fixtures.PATIENCE)
+        tags = [str(number) for number in range(6)]
+        for tag in tags:
+            self.assertEqual([200], router.post(fixtures.event(MIGRATING, tag=tag)).codes)
+            # It is there when its sender has the answer.
+            self.assertEqual(tag, self.tags()[-1])
+        self.assertEqual(tags, self.tags())
+        self.assertEqual([('host-b',)] * 6, [held.hosts for held in router.held()])
+        router.fleet.stop(fixtures.PATIENCE)
+        self.router.handled.events.clear()
+        router._hosts = ('host-b',)
+        router.start_agents()
+        router.wait_until(lambda: not router.held())
+        self.assertEqual(tags, self.tags())
+
     def test_server_that_is_no_more_ends_its_hold(self):
         router = self.start(hosts=('host-b',))
         router.post(fixtures.event(PLACED))

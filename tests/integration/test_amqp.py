@@ -9,11 +9,13 @@ import oslo_messaging as messaging
 from oslo_messaging import conffixture
 
 from external_events_router import context
+from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.amqp import consumer
 from external_events_router.amqp import envelope
 from external_events_router.amqp import publisher
+from external_events_router.resolver import acks
 from tests import base
 from tests.integration import services
 
@@ -34,7 +36,7 @@ class Endpoint:
         self.came.release()
 
 
-class FastRoadTest(base.TestCase):
+class FastRoadCase(base.TestCase):
     TIMEOUT_SCALING_FACTOR = 3
 
     def setUp(self):
@@ -93,6 +95,8 @@ class FastRoadTest(base.TestCase):
             self.assertTrue(endpoint.came.acquire(timeout=PATIENCE))
         return endpoint.got
 
+
+class FastRoadTest(FastRoadCase):
     def test_fast_to_fast_in_order(self):
         endpoint = Endpoint()
         self.consume(endpoint)
@@ -187,6 +191,44 @@ class FastRoadTest(base.TestCase):
             self.assertIsInstance(self.told[0], exceptions.BrokerUnavailable)
         while ('req-1', {'number': 2}) not in self.received(endpoint, 1):
             self.assertLess(time.monotonic(), deadline)
+
+
+class RoundsTest(FastRoadCase):
+    """Rounds that wait for acknowledgements on a queue of their own."""
+
+    def setUp(self):
+        super().setUp()
+        self.collector = acks.Collector()
+        self.consuming = consumer.Consumer(self.broker, name='test')
+        self.consuming.start()
+        self.addCleanup(self.consuming.stop, PATIENCE)
+        listens = self.consuming.listen(self.queue, lambda call: None, watcher=self.collector)
+        self.assertTrue(listens.wait(PATIENCE))
+
+    def fails_at_once(self, break_it):
+        event = events.Event('network-changed', str(uuid.uuid4()))
+        sent = events.Delivery('one', 'worker', time.time() + 60, (event,))
+        with self.collector.expect({'host': sent}) as waiting:
+            self.assertFalse(waiting.abandoned)
+            break_it()
+            (answer,) = waiting.wait(time.monotonic() + PATIENCE).values()
+        self.assertIn(acks.CONNECTION_LOST, answer.reason)
+        # And it works again, by itself.
+        deadline = time.monotonic() + PATIENCE
+        while not self.collector.is_connected():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_lost_connection(self):
+        self.fails_at_once(lambda: self.consuming._link._socket.shutdown(2))
+
+    def test_deleted_queue(self):
+        self.fails_at_once(self._delete_queue)
+
+    def _delete_queue(self):
+        connection = self.broker.connect()
+        connection.channel().queue_delete(self.queue)
+        connection.close()
 
 
 class BrokerAwayTest(base.TestCase):
