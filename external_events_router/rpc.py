@@ -256,6 +256,29 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT)
         ) from exc
 
 
+def agents_exchange(transport: messaging.RPCTransport, purpose: str) -> str | None:
+    """The exchange that agents publish to, so that the broker can refuse them all others.
+
+    The resolvers forward its messages to the exchange of all topics: see ``amqp.forwarding``.
+
+    :param purpose: ends the name of the exchange
+    :returns: None where messages do not go over RabbitMQ; then it is the exchange of all topics
+    """
+    if messaging.TransportURL.parse(transport.conf).transport not in _RABBIT:
+        return None
+    return f'{transport.conf.control_exchange}_{purpose}'
+
+
+def get_rabbit(conf: cfg.ConfigOpts) -> brokers.Broker | None:
+    """The RabbitMQ of ``[DEFAULT] transport_url``, for declarations, whatever the options of its driver.
+
+    :param conf: as for :func:`get_transport`, after it
+    :returns: None for another driver
+    """
+    url = messaging.TransportURL.parse(conf)
+    return _broker(conf, url, conf.control_exchange) if url.transport in _RABBIT else None
+
+
 def get_broker(
     conf: cfg.ConfigOpts, *, url: str | None = None, exchange: str | None = None
 ) -> brokers.Broker | None:

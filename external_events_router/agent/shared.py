@@ -6,6 +6,7 @@ resolver's time. What is one host's own is in ``service``.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 
@@ -54,7 +55,9 @@ class Shared:
         self._publisher = self._consumer = None
         self.ear: listening.MakeEar = functools.partial(listening.PlainEar, transport)
         if broker is not None:
-            self._publisher = publisher.Publisher(broker, name='acknowledgements')
+            exchange = rpcapi.ack_exchange(broker.exchange, ack_version)
+            to_resolvers = dataclasses.replace(broker, exchange=exchange)
+            self._publisher = publisher.Publisher(to_resolvers, name='acknowledgements')
             self._consumer = consumer.Consumer(broker, name='casts')
             self.ear = functools.partial(listening.FastEar, self._consumer)
         self.clock = clock.ResolverClock()

@@ -216,20 +216,26 @@ def declare_exchange(link: links.Link, broker: brokers.Broker) -> None:
     """Have the exchange there, as oslo.messaging would declare it; on the link's thread.
 
     One that has other arguments is used as it is.
+
+    :raises BrokerUnavailable: it is not there, and this user may not declare it
     """
+    # NOTE: first a passive declaration, which needs no permission. A user with the
+    # permission to declare an exchange may also delete it, so agents need not have it.
+    try:
+        link.channel.exchange_declare(broker.exchange, 'topic', passive=True)
+    except amqp_exceptions.NotFound:
+        link.channel = link.channel.connection.channel()
+    else:
+        return
     try:
         link.channel.exchange_declare(
             broker.exchange, 'topic', durable=broker.durable, auto_delete=broker.auto_delete
         )
-    except amqp_exceptions.PreconditionFailed as exc:
-        LOG.warning(
-            'Exchange %s has other arguments than this configuration asks for, and is used as it is: %s. To '
-            'replace it see "The broker" in the documentation',
-            broker.exchange,
-            exc.reply_text,
-        )
+    except amqp_exceptions.PreconditionFailed:
+        # NOTE: another service has just declared it with other arguments.
         link.channel = link.channel.connection.channel()
-    except amqp_exceptions.AccessRefused:
-        # NOTE: who may not declare it can use it; if it is missing, too, the error says so.
-        link.channel = link.channel.connection.channel()
-        link.channel.exchange_declare(broker.exchange, 'topic', passive=True)
+    except amqp_exceptions.AccessRefused as exc:
+        raise exceptions.BrokerUnavailable(
+            reason=f'exchange {broker.exchange} does not exist, and this user may not declare it; '
+            'start a resolver first'
+        ) from exc

@@ -8,14 +8,22 @@ GROUP = cfg.OptGroup('upgrade_levels', title='Version caps for RPC clients')
 
 _HELP = """
 Highest version of the {what} RPC API to send, for example ``1.0``, while some
-of its servers still run an older release. Unset: the newest.
+of its servers still run an older release. Unset: the newest.{more}
 """
 
+_ACKS_MORE = """ Since 1.3, agents publish
+acknowledgements to an exchange that only the resolvers of this version forward, so set
+``1.2`` for agents that are upgraded before the resolvers."""
+
+_HOST_MAP_MORE = """ Since 1.1, agents send reports to
+a topic that only the resolvers of this version serve, so set ``1.0`` for agents that are
+upgraded before the resolvers."""
+
 OPTS: list[cfg.Opt] = [
-    cfg.StrOpt('resolver', help=_HELP.format(what='resolver')),
-    cfg.StrOpt('acks', help=_HELP.format(what='acknowledgement')),
-    cfg.StrOpt('host_map', help=_HELP.format(what='host map')),
-    cfg.StrOpt('agent', help=_HELP.format(what='agent')),
+    cfg.StrOpt('resolver', help=_HELP.format(what='resolver', more='')),
+    cfg.StrOpt('acks', help=_HELP.format(what='acknowledgement', more=_ACKS_MORE)),
+    cfg.StrOpt('host_map', help=_HELP.format(what='host map', more=_HOST_MAP_MORE)),
+    cfg.StrOpt('agent', help=_HELP.format(what='agent', more='')),
 ]
 
 

@@ -74,8 +74,8 @@ class AckEndpoint:
             self._collector.acknowledge(said.delivery_id, said.results, sender=said.host)
 
 
-class HostMapEndpoint:
-    """Server of ``rpcapi.HostMapAPI``."""
+class ReportEndpoint:
+    """Server of what agents call; there is nothing else on their topic."""
 
     target = messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
 
@@ -90,6 +90,19 @@ class HostMapEndpoint:
         self._liveness = host_liveness
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
+    def report(
+        self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
+    ) -> dict[str, float]:
+        self._liveness.appeared(host)
+        if server_uuids is not None:
+            self._presence.placed(self._host_map.report(host, server_uuids).gained)
+        return {'now': time.time()}
+
+
+class HostMapEndpoint(ReportEndpoint):
+    """Server of ``rpcapi.HostMapAPI``; reports come here from agents of version 1.0."""
+
+    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
         self._host_map.assign(server_uuid, host)
         self._presence.placed([base.server_uuid(server_uuid)])
@@ -101,15 +114,6 @@ class HostMapEndpoint:
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
         self._host_map.forget(server_uuid)
-
-    @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
-    def report(
-        self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
-    ) -> dict[str, float]:
-        self._liveness.appeared(host)
-        if server_uuids is not None:
-            self._presence.placed(self._host_map.report(host, server_uuids).gained)
-        return {'now': time.time()}
 
 
 class PeerEndpoint:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import time
@@ -26,8 +27,18 @@ from external_events_router import rpc
 from external_events_router.amqp import envelope
 from external_events_router.amqp import publisher
 
+#: For the API and operators: agents have no permission to publish to it.
 TOPIC = 'external-events-resolver'
+
+#: For agents. Over RabbitMQ they publish to an exchange for each of the two, and
+#: have no permission to publish to the exchange of all topics.
+REPORT_TOPIC = 'external-events-reports'
 ACK_TOPIC = 'external-events-acks'
+
+#: End of the name of each of these exchanges, and the routing keys that the
+#: resolvers forward from it to the exchange of all topics.
+AGENT_EXCHANGES = {'acks': f'{ACK_TOPIC}.#', 'reports': f'{REPORT_TOPIC}.#'}
+
 HOST_MAP_NAMESPACE = 'host-map'
 PEER_NAMESPACE = 'peers'
 
@@ -105,12 +116,15 @@ class AckAPI:
     * 1.1: ``acknowledge`` says from which ``host``, so that a late one counts
       as a sign of life
     * 1.2: ``acknowledge_all``, for several deliveries at once
+    * 1.3: over RabbitMQ, to the exchange ``acks`` of :data:`AGENT_EXCHANGES`
     """
 
-    VERSION = '1.2'
+    VERSION = '1.3'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
-        target = messaging.Target(topic=ACK_TOPIC, version=self.VERSION)
+        own = rpc.version_includes(version_cap or self.VERSION, '1.3')
+        exchange = rpc.agents_exchange(transport, 'acks') if own else None
+        target = messaging.Target(exchange=exchange, topic=ACK_TOPIC, version=self.VERSION)
         self._client = rpc.get_client(transport, target, version_cap=version_cap)
 
     @classmethod
@@ -131,10 +145,20 @@ class AckAPI:
                 )
 
 
+def ack_exchange(exchange: str, version_cap: str | None) -> str:
+    """Return the exchange to which agents publish acknowledgements over RabbitMQ.
+
+    :param exchange: that of all topics
+    :param version_cap: of ``[upgrade_levels] acks``
+    """
+    return f'{exchange}_acks' if rpc.version_includes(version_cap or AckAPI.VERSION, '1.3') else exchange
+
+
 class FastAckAPI:
     """Client of the worker that waits for acknowledgements, on the fast road; versions as :class:`AckAPI`."""
 
     def __init__(self, publishing: publisher.Publisher, *, version_cap: str | None = None) -> None:
+        """:param publishing: publishes to :func:`ack_exchange`"""
         self._publisher = publishing
         self._can_send = functools.cache(
             functools.partial(rpc.version_includes, version_cap or AckAPI.VERSION)
@@ -195,19 +219,26 @@ def _ack_calls(
         yield 'acknowledge', version, arguments
 
 
+#: Of the methods of the host map that have not changed since.
+_FIRST = {'version': '1.0'}
+
+
 class HostMapAPI:
     """Client of the host map.
 
     Version history:
 
     * 1.0: ``assign``, ``unassign``, ``forget``, ``report``
+    * 1.1: ``report`` goes to :data:`REPORT_TOPIC`; over RabbitMQ, to the
+      exchange ``reports`` of :data:`AGENT_EXCHANGES`
     """
 
-    VERSION = '1.0'
+    VERSION = '1.1'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=TOPIC, namespace=HOST_MAP_NAMESPACE, version=self.VERSION)
         self._client = rpc.get_client(transport, target, version_cap=version_cap, routed=True)
+        self._report_exchange = rpc.agents_exchange(transport, 'reports')
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> HostMapAPI:
@@ -221,7 +252,7 @@ class HostMapAPI:
         :raises BrokerUnavailable: the call did not reach a resolver
         :raises DatabaseUnavailable: the resolver could not write it down
         """
-        self._call(ctxt, 'assign', server_uuid=server_uuid, host=host)
+        self._call(ctxt, 'assign', _FIRST, server_uuid=server_uuid, host=host)
 
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
         """Say that a server is not on a host (any more).
@@ -229,7 +260,7 @@ class HostMapAPI:
         :raises NoSuchServer: the map does not know it
         :raises ResolverUnavailable: as :meth:`assign`, and the others there
         """
-        self._call(ctxt, 'unassign', server_uuid=server_uuid, host=host)
+        self._call(ctxt, 'unassign', _FIRST, server_uuid=server_uuid, host=host)
 
     def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
         """Say that a server is no more.
@@ -237,7 +268,7 @@ class HostMapAPI:
         :raises NoSuchServer: the map does not know it
         :raises ResolverUnavailable: as :meth:`assign`, and the others there
         """
-        self._call(ctxt, 'forget', server_uuid=server_uuid)
+        self._call(ctxt, 'forget', _FIRST, server_uuid=server_uuid)
 
     def report(self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None) -> float:
         """Say that a host is there, and the whole truth about its servers.
@@ -249,12 +280,19 @@ class HostMapAPI:
         :raises ResolverUnavailable: as :meth:`assign`, and the others there
         """
         servers = None if server_uuids is None else sorted(server_uuids)
-        answer = self._call(ctxt, 'report', host=host, server_uuids=servers)
+        where: dict[str, str] = {'version': '1.0'}
+        if self._client.can_send_version('1.1'):
+            where = {'topic': REPORT_TOPIC, 'version': '1.1'}
+            if self._report_exchange is not None:
+                where['exchange'] = self._report_exchange
+        answer = self._call(ctxt, 'report', where, host=host, server_uuids=servers)
         return float(answer['now'])
 
-    def _call(self, ctxt: context.RequestContext, method: str, **kwargs: object) -> dict[str, float]:
+    def _call(
+        self, ctxt: context.RequestContext, method: str, where: Mapping[str, Any], **kwargs: object
+    ) -> dict[str, float]:
         with rpc.translated(no_answer=exceptions.ResolverUnavailable):
-            answer = self._client.prepare(timeout=HOST_MAP_TIMEOUT).call(ctxt, method, **kwargs)
+            answer = self._client.prepare(timeout=HOST_MAP_TIMEOUT, **where).call(ctxt, method, **kwargs)
         return answer or {}
 
 

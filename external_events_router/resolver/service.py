@@ -13,6 +13,7 @@ import oslo_messaging as messaging
 from external_events_router import context
 from external_events_router import events
 from external_events_router import rpc
+from external_events_router.amqp import forwarding
 from external_events_router.db import session
 from external_events_router.resolver import breaker
 from external_events_router.resolver import drivers
@@ -30,6 +31,12 @@ from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 
 LOG = log.getLogger(__name__)
+
+#: Reports of hosts that a worker handles at a time.
+REPORT_THREADS = 8
+
+#: Seconds that ending a connection may take.
+STOP_TIMEOUT = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +107,11 @@ class Resolver:
         driver: drivers.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
+        agent_forwarding: forwarding.Forwarding | None = None,
     ) -> None:
-        """:param driver: what runs on the hosts"""
+        """:param driver: what runs on the hosts
+        :param agent_forwarding: has the broker forward what agents send; None: it need not
+        """
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
@@ -147,6 +157,13 @@ class Resolver:
                 endpoint.PeerEndpoint(self._presence, self._liveness),
             ],
         )
+        # NOTE: a server of its own, whose threads are the only ones that agents can occupy.
+        self._reports = rpc.get_server(
+            transport,
+            messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self._name.name),
+            [endpoint.ReportEndpoint(host_map, self._presence, self._liveness)],
+        )
+        self._forwarding = agent_forwarding
 
     @classmethod
     def from_conf(
@@ -171,6 +188,7 @@ class Resolver:
             driver=drivers.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
+            agent_forwarding=_forwarding(conf),
         )
 
     def start(self) -> None:
@@ -182,7 +200,10 @@ class Resolver:
         self._courier.start()
         self._liveness.start()
         self._host_map.warm()
+        if self._forwarding is not None:
+            self._forwarding.start()
         self._driver.start()
+        self._reports.start(override_pool_size=min(self._threads, REPORT_THREADS))
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
 
@@ -207,8 +228,12 @@ class Resolver:
         Bounded by the requests' own deadlines: ``[delivery] ack_timeout``.
         """
         self._requests.stop()
+        self._reports.stop()
         self._courier.stop()
         self._requests.wait()
+        self._reports.wait()
+        if self._forwarding is not None:
+            self._forwarding.stop(STOP_TIMEOUT)
         self._liveness.stop()
         self._driver.stop()
         self._presence.close()
@@ -216,3 +241,11 @@ class Resolver:
         self._host_map.close()
         self._name.release()
         LOG.info('Resolver worker %s has stopped', self._name.name)
+
+
+def _forwarding(conf: cfg.ConfigOpts) -> forwarding.Forwarding | None:
+    broker = rpc.get_rabbit(conf)
+    if broker is None:
+        return None
+    keys = {f'{broker.exchange}_{purpose}': key for purpose, key in rpcapi.AGENT_EXCHANGES.items()}
+    return forwarding.Forwarding(broker, keys)

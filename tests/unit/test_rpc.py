@@ -187,11 +187,17 @@ class MessageTest(WireTest):
         self.assertEqual([{'delivery_id', 'results'}] * 2, [set(message) for message in answers.received[:2]])
 
     def test_report(self) -> None:
-        answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))
+        answers = self.serve(rpcapi.REPORT_TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))
         api = rpcapi.HostMapAPI(self.transport)
         self.assertEqual(17.0, api.report(self.ctxt, 'host-a', {'b', 'a'}))
         self.assertEqual(17.0, api.report(self.ctxt, 'host-a', None))
         self.assertEqual([['a', 'b'], None], [message['server_uuids'] for message in answers.received])
+
+    def test_report_to_an_older_resolver(self) -> None:
+        answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))
+        api = rpcapi.HostMapAPI(self.transport, version_cap='1.0')
+        self.assertEqual(17.0, api.report(self.ctxt, 'host-a', None))
+        self.assertEqual([{'host': 'host-a', 'server_uuids': None}], answers.received)
 
     def test_assign(self) -> None:
         answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE))

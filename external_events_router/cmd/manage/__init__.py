@@ -1,7 +1,7 @@
 """``external-events-manage``: the operator's command for what is in the database.
 
 A module per group of commands beside this one, and ``app`` for what they
-share. It works on the database itself and needs no broker and no service.
+share. It works on the database itself and connects to no broker and no service.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import cast
 from external_events_router.cmd import printable
 from external_events_router.cmd import startup
 from external_events_router.cmd.manage import app
+from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
 
 #: A command as it is typed, and its class.
-COMMANDS = {**db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}
+COMMANDS = {**broker.COMMANDS, **db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}
 
 
 def run(argv: Sequence[str]) -> int:

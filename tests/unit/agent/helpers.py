@@ -145,7 +145,9 @@ class Resolver(fixtures.Fixture):
         if self._away:
             return
         self._serve(oslo_messaging.Target(topic=rpcapi.ACK_TOPIC, server=self.name), _AckEndpoint(self))
-        self._serve(oslo_messaging.Target(topic=rpcapi.TOPIC, server=self.name), _HostMapEndpoint(self))
+        self._serve(
+            oslo_messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self.name), _HostMapEndpoint(self)
+        )
 
     def delivery(self, *batch: events.Event, seconds: float = 60.0) -> events.Delivery:
         """One that this resolver waits for."""

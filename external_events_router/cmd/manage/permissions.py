@@ -1,0 +1,158 @@
+"""The least permissions of RabbitMQ for each role of the service, as regular expressions.
+
+RabbitMQ checks, for the names of exchanges and queues: ``configure`` to declare or
+delete, ``write`` to publish to an exchange and to bind a queue, ``read`` to consume
+and to bind to an exchange. For topic exchanges it also checks routing keys. The module
+``amqp`` and the RabbitMQ driver of oslo.messaging 18 determine the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import re
+
+from external_events_router.resolver import rpcapi
+
+#: The name by which RabbitMQ checks a publish to the default exchange, which reaches any queue.
+DEFAULT_EXCHANGE = r'amq\.default'
+
+#: A queue for replies of oslo.messaging, if ``use_queue_manager`` is off.
+RANDOM_REPLY_QUEUE = 'reply_[0-9a-f]{32}'
+
+_NOTHING = '^$'
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """The configuration, as far as permissions depend on it.
+
+    :ivar exchange: ``[DEFAULT] control_exchange``
+    :ivar compute_topic: ``[compute] topic``
+    :ivar direct: agents use direct AMQP for deliveries and acknowledgements
+    :ivar reply_queue: regular expression of the queues for replies
+    """
+
+    exchange: str
+    compute_topic: str
+    direct: bool = True
+    reply_queue: str = RANDOM_REPLY_QUEUE
+
+    @property
+    def acks(self) -> str:
+        """The exchange to which agents publish acknowledgements."""
+        return f'{self.exchange}_acks'
+
+    @property
+    def reports(self) -> str:
+        """The exchange to which agents publish reports."""
+        return f'{self.exchange}_reports'
+
+
+@dataclasses.dataclass(frozen=True)
+class Permissions:
+    """What one user may do; each string is a whole regular expression.
+
+    :ivar topics: exchange to the routing keys that the user may publish with and bind
+    :ivar notes: permissions that are broader than the role, and why
+    """
+
+    configure: str
+    write: str
+    read: str
+    topics: Mapping[str, tuple[str, str]]
+    notes: Sequence[str] = ()
+
+
+def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
+    """Permissions of an agent process that serves some hosts."""
+    topic, hosts = literal(names.compute_topic), list(hosts)
+    queues = [rf'{topic}\.{literal(host)}' for host in hosts]
+    exchange, acks, reports = map(literal, (names.exchange, names.acks, names.reports))
+    configure = [*queues, reports, names.reply_queue]
+    read = [exchange, *queues, names.reply_queue]
+    write = [acks, reports, *queues]
+    bind = list(queues)
+    notes = [
+        'An agent may report for other hosts: RabbitMQ does not see the host of a report.',
+        f'An agent may delete the exchange {names.reports}: oslo.messaging declares it before each report. '
+        'The resolvers declare it again within 20 s.',
+        _note_on_replies(names),
+    ]
+    if not names.direct:
+        fanout = [f'{topic}_fanout', f'{topic}_fanout_.+']
+        configure += [exchange, acks, topic, *fanout]
+        write += [topic, fanout[1]]
+        read += [topic, *fanout]
+        bind.append(topic)
+        notes.append(
+            'Without direct AMQP, oslo.messaging declares the exchange of all topics, so this user may '
+            f'delete {names.exchange} and declare it with another type, which does not check routing '
+            'keys. Use [compute] fast_road = true where agents must not be trusted.'
+        )
+    topics = {
+        names.exchange: (_NOTHING, _any_of(bind)),
+        names.acks: (_any_of([rf'{rpcapi.ACK_TOPIC}\..+']), _NOTHING),
+        names.reports: (_any_of([rpcapi.REPORT_TOPIC]), _NOTHING),
+    }
+    return Permissions(_any_of(configure), _any_of(write), _any_of(read), topics, notes)
+
+
+def of_resolver(names: Names) -> Permissions:
+    """Permissions of a resolver, and of an API whose processes have a resolver each."""
+    exchange, acks, reports = map(literal, (names.exchange, names.acks, names.reports))
+    own = f'({"|".join((rpcapi.TOPIC, rpcapi.REPORT_TOPIC, rpcapi.ACK_TOPIC))})'
+    queues = [rf'{own}(\..+)?', f'{own}_fanout(_.+)?']
+    topics = {
+        names.exchange: (
+            _any_of([rf'{literal(names.compute_topic)}\..+']),
+            _any_of([rf'{own}(\..+)?']),
+        ),
+        names.acks: (_NOTHING, _any_of([rf'{rpcapi.ACK_TOPIC}\.#'])),
+        names.reports: (_NOTHING, _any_of([rf'{rpcapi.REPORT_TOPIC}\.#'])),
+    }
+    return Permissions(
+        configure=_any_of([exchange, acks, reports, *queues]),
+        write=_any_of([exchange, *queues, DEFAULT_EXCHANGE]),
+        read=_any_of([exchange, acks, reports, *queues]),
+        topics=topics,
+        notes=[
+            'A resolver may publish to each queue of the virtual host: replies go over the default exchange.'
+        ],
+    )
+
+
+def of_caller(names: Names) -> Permissions:
+    """Permissions of an API without a resolver of its own, and of an operator who uses the RPC interface."""
+    exchange = literal(names.exchange)
+    return Permissions(
+        configure=_any_of([exchange, names.reply_queue]),
+        write=_any_of([exchange]),
+        read=_any_of([names.reply_queue]),
+        topics={names.exchange: (_any_of([rpcapi.TOPIC]), _NOTHING)},
+        notes=[
+            'RabbitMQ does not see the method of a call: this user may call route, assign, unassign '
+            'and forget.',
+            f'oslo.messaging declares the exchange {names.exchange} before it publishes, so this user may '
+            'delete it.',
+            _note_on_replies(names),
+        ],
+    )
+
+
+def literal(name: str) -> str:
+    """Return a regular expression that matches a name and nothing else."""
+    return re.sub(r'([^\w-])', r'\\\1', name)
+
+
+def _any_of(parts: Iterable[str]) -> str:
+    return f'^({"|".join(dict.fromkeys(parts))})$'
+
+
+def _note_on_replies(names: Names) -> str:
+    return (
+        f'This user may read each queue for replies that {names.reply_queue} matches: their names are '
+        'made by oslo.messaging. Only a user who knows the name of a queue can read it.'
+    )

@@ -1,0 +1,78 @@
+"""``broker permissions``; on a real RabbitMQ in tests/integration/test_permissions.py."""
+
+import re
+import shlex
+
+from external_events_router.cmd.manage import permissions
+from tests import base
+from tests.unit.cmd import test_manage
+
+NAMES = permissions.Names('events', 'compute')
+
+
+class PermissionsTest(base.TestCase):
+    def test_an_agent_reaches_its_own_host_only(self):
+        granted = permissions.of_agent(NAMES, ['host.a'])
+        for pattern in (granted.configure, granted.read, granted.write):
+            self.assertTrue(re.search(pattern, 'compute.host.a'))
+            for other in ('compute.host-a', 'compute.host.ab', 'xcompute.host.a', 'compute', 'amq.default'):
+                self.assertIsNone(re.search(pattern, other), other)
+        for pattern in (granted.configure, granted.write):
+            self.assertIsNone(re.search(pattern, 'events'))
+        write, read = granted.topics['events']
+        self.assertIsNone(re.search(write, 'external-events-resolver'))
+        self.assertIsNone(re.search(read, '#'))
+        self.assertTrue(re.search(read, 'compute.host.a'))
+
+    def test_only_resolvers_publish_to_any_queue(self):
+        for granted in (
+            permissions.of_agent(NAMES, ['a']),
+            permissions.of_agent(permissions.Names('events', 'compute', direct=False), ['a']),
+            permissions.of_caller(NAMES),
+        ):
+            self.assertIsNone(re.search(granted.write, 'amq.default'))
+        self.assertTrue(re.search(permissions.of_resolver(NAMES).write, 'amq.default'))
+
+    def test_a_name_is_no_expression(self):
+        for name in ('a.b', 'a|b', '(', '[x', 'a+$', 'host:1'):
+            self.assertEqual([name], re.findall(permissions.literal(name), name))
+            self.assertTrue(re.fullmatch(permissions.literal(name), name))
+        self.assertIsNone(re.fullmatch(permissions.literal('a.b'), 'axb'))
+
+
+class CommandTest(test_manage.ManageTestCase):
+    def setUp(self):
+        super().setUp()
+        self.config.write_text(
+            '[DEFAULT]\ntransport_url = rabbit://u:s3cret@broker:5672/my host\n'
+            "[compute]\ntopic = it's\n[api]\nresolver = rpc\n"
+        )
+
+    def test_commands_for_a_shell(self):
+        agent, api, resolver = self.manage(
+            'broker permissions --role agent --host a --host b --user agent;1',
+            'broker permissions --role api',
+            'broker permissions --role resolver',
+        )
+        commands = []
+        for status, out, err in (agent, api, resolver):
+            self.assertEqual((0, ''), (status, err))
+            self.assertNotIn('s3cret', out)
+            lines = [shlex.split(line) for line in out.splitlines() if not line.startswith('#')]
+            self.assertEqual({'rabbitmqctl'}, {line[0] for line in lines})
+            commands.append([line[1:] for line in lines])
+        self.assertEqual(['add_user', 'agent;1'], commands[0][0])
+        self.assertEqual(['set_permissions', '-p', 'my host', 'agent;1'], commands[0][1][:4])
+        self.assertIn(r'|it\'s\.a|it\'s\.b)$', commands[0][1][5])
+        self.assertEqual(['add_user', 'external-events-api'], commands[1][0])
+        self.assertNotIn(r'amq\.default', commands[1][1][5])
+        self.assertIn(r'amq\.default', commands[2][1][5])
+
+    def test_refusals(self):
+        for answer in self.manage(
+            'broker permissions --role agent', 'broker permissions --role resolver --host a'
+        ):
+            self.assertIn('--host is needed for the role agent', self.refused(answer))
+        self.config.write_text('[DEFAULT]\ntransport_url = fake://\n')
+        (fake,) = self.manage('broker permissions --role resolver')
+        self.assertIn('transport_url', self.refused(fake))
