@@ -31,6 +31,9 @@ TEXTS = strategies.one_of(
 
 NASTY = '$(touch run)`touch run`";\'touch run;\x1b[2J\x9b\u202e\r\n\x07\x7f\u2028'
 
+#: A busy machine is no failure.
+SETTINGS = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+
 LIST = ('csv', 'json', 'table', 'value', 'yaml')
 SHOW = (*LIST, 'shell')
 
@@ -68,7 +71,7 @@ def unprintable(text):
 
 
 class FormatsTest(base.TestCase):
-    @hypothesis.settings(deadline=None)
+    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_only_printable_characters(self, text):
         for kind, names in (('list', LIST), ('show', SHOW)):
@@ -76,7 +79,7 @@ class FormatsTest(base.TestCase):
                 out = shown(kind, name, text, Hosts([text]), 1, None)
                 self.assertEqual([], unprintable(out), f'{kind} {name}: {out!r}')
 
-    @hypothesis.settings(deadline=None)
+    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_programs_read_the_text_itself(self, text):
         row = {'a': text, 'b': [text]}
@@ -84,14 +87,14 @@ class FormatsTest(base.TestCase):
         self.assertEqual(row, json.loads(shown('show', 'json', text, Hosts([text]))))
         self.assertEqual(row, yaml.safe_load(shown('show', 'yaml', text, Hosts([text]))))
 
-    @hypothesis.settings(deadline=None)
+    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_a_value_is_one_line(self, text):
         self.assertEqual(1, shown('list', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(2, shown('show', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(1, shown('show', 'shell', text).count('\n'))
 
-    @hypothesis.settings(deadline=None)
+    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_no_cell_of_csv_is_a_formula(self, text):
         _names, (cell, hosts, number) = csv.reader(io.StringIO(shown('list', 'csv', text, Hosts([text]), -1)))
@@ -100,7 +103,7 @@ class FormatsTest(base.TestCase):
             self.assertEqual(printable.escape(text), value.removeprefix("'") if text[:1] in '=+-@' else value)
         self.assertEqual('-1', number)
 
-    @hypothesis.settings(max_examples=40, deadline=None)
+    @hypothesis.settings(SETTINGS, max_examples=40)
     @hypothesis.given(strategies.lists(TEXTS, min_size=1, max_size=30))
     def test_a_shell_gets_the_text_and_runs_nothing(self, texts):
         # One shell for many texts, because a shell takes longer to start than to run.
@@ -118,7 +121,7 @@ class FormatsTest(base.TestCase):
 
 
 class StreamTest(base.TestCase):
-    @hypothesis.settings(deadline=None)
+    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_lines_stay_and_nothing_else_does(self, text):
         inner = io.StringIO()
