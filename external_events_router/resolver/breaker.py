@@ -133,6 +133,13 @@ class Breakers:
         with self._lock:
             return [host for host, state in self._open.items() if state.unconsumed]
 
+    def unconsumed_among(self, hosts: Iterable[str]) -> frozenset[str]:
+        """Those of the hosts whose queues nobody consumed from when that was looked at last."""
+        if not self._open:
+            return frozenset()
+        with self._lock:
+            return frozenset(host for host in hosts if host in self._open and self._open[host].unconsumed)
+
     def allow_trials(self, hosts: Iterable[str]) -> None:
         """It is not known any more that nobody consumes from the hosts' queues: they may be tried now."""
         with self._lock:

@@ -23,6 +23,7 @@ from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import pace
 from external_events_router.resolver import plan
+from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base
@@ -40,6 +41,9 @@ ANSWER_TIME = 0.05
 
 #: Seconds that hosts are waited for at least, where a time limit leaves less.
 LEAST_WAIT = 0.02
+
+#: Batches that were not simply delivered, of which each has a message of its own, in a minute.
+BATCHES_LOGGED = 5
 
 #: Why an event is held although its host was not asked.
 BEHIND = 'behind an earlier event of the server'
@@ -101,6 +105,9 @@ class Router:
         self._deliverer = deliverer
         self._hold = hold
         self._breakers = breakers
+        self._not_ordinary = trouble.Bounded(
+            LOG, lines=BATCHES_LOGGED, rest='%d more batches had events that were held or not delivered'
+        )
 
     def route(
         self,
@@ -142,7 +149,7 @@ class Router:
             for position, event in enumerate(batch)
         ]
         outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadlines.hold)
-        _log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
+        self._log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
     def _plan(self, batch: Mapping[int, events.Event], deadline: float) -> tuple[plan.Plan, base.Lookup]:
@@ -277,6 +284,24 @@ class Router:
             answers[position].update(told)
         return again.decided
 
+    def _log(self, outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
+        # NOTE: the front says at INFO how each batch ended; here it is said if not all was
+        # delivered or held. That something is held the keeper says, now and then.
+        ordinary = all(outcome.code is events.Code.DELIVERED for outcome in outcomes)
+        if ordinary and not LOG.isEnabledFor(logging.DEBUG):
+            return
+        counts = collections.Counter(int(outcome.code) for outcome in outcomes)
+        write = LOG.log if ordinary else self._not_ordinary.write
+        write(
+            logging.DEBUG if ordinary else logging.INFO,
+            'Routed %d events to %d hosts in %.3f s: %s',
+            len(outcomes),
+            hosts,
+            seconds,
+            ', '.join(f'{count} x {code}' for code, count in sorted(counts.items())),
+        )
+        _log_each(outcomes)
+
 
 def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
     if problem is None:
@@ -285,21 +310,9 @@ def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
     return events.Outcome(outcome.event, code, f'{outcome.reason}; not held: {problem}')
 
 
-def _log(outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
-    # NOTE: the front says at INFO how each batch ended; here it is said if not all was
-    # delivered or held. That something is held the keeper says, now and then.
-    ordinary = all(outcome.code is events.Code.DELIVERED for outcome in outcomes)
-    if ordinary and not LOG.isEnabledFor(logging.DEBUG):
+def _log_each(outcomes: Sequence[events.Outcome]) -> None:
+    if not LOG.isEnabledFor(logging.DEBUG):
         return
-    counts = collections.Counter(int(outcome.code) for outcome in outcomes)
-    LOG.log(
-        logging.DEBUG if ordinary else logging.INFO,
-        'Routed %d events to %d hosts in %.3f s: %s',
-        len(outcomes),
-        hosts,
-        seconds,
-        ', '.join(f'{count} x {code}' for code, count in sorted(counts.items())),
-    )
     for outcome in outcomes:
         if outcome.reason is not None:
             LOG.debug(

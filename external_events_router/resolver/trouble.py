@@ -37,6 +37,7 @@ class Trouble:
         self._next = float('-inf')
         self._unsaid = 0
         self._present = False
+        self._said = False
 
     def occurred(self, level: int, message: str, *args: object) -> None:
         """It went wrong; say so unless that was said just now.
@@ -51,19 +52,24 @@ class Trouble:
                 return
             self._next = now + self._every
             unsaid, self._unsaid = self._unsaid, 0
+            self._said = True
         if unsaid:
             message, args = f'{message} (and %d times since this was last said)', (*args, unsaid)
         self._log.log(level, message, *args)
 
     def over(self, message: str, *args: object) -> None:
-        """It went well; say so if it had gone wrong."""
+        """It went well; say so if it had gone wrong, and that was said."""
         # NOTE: without the lock, because it is asked for with every batch.
         if not self._present:
             return
         with self._lock:
-            present, self._present = self._present, False
+            self._present = False
+            # NOTE: what comes and goes is said at intervals, and so is its end.
+            said, self._said = self._said, False
+            if not said:
+                return
             unsaid, self._unsaid = self._unsaid, 0
-        if present:
+        if said:
             self._log.info(f'{message} (it had failed %d times more than was said)', *args, unsaid)
 
 
@@ -133,6 +139,52 @@ class Summary:
         else:
             examples = ', '.join(itertools.islice(names, EXAMPLES))
             self._log.log(self._level, self._many, len(names), examples)
+
+
+class Totals:
+    """A message with the number of times that something happened since the last one. Thread-safe."""
+
+    def __init__(
+        self,
+        log: logging.Logger | logging.LoggerAdapter[logging.Logger],
+        level: int,
+        message: str,
+        *,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """:param level: of ``logging``
+        :param message: with ``%d`` for the number
+        :param every: seconds between two messages at least
+        """
+        self._log = log
+        self._level = level
+        self._message = message
+        self._every = every
+        self._clock = clock
+        # Guards what follows.
+        self._lock = threading.Lock()
+        self._number = 0
+        self._not_before = float('-inf')
+
+    def add(self, number: int) -> None:
+        """It happened so many times."""
+        with self._lock:
+            self._number += number
+
+    def flush(self, *, now: bool = False) -> None:
+        """Write the message if it is due.
+
+        :param now: whether it is due or not
+        """
+        if not self._number:
+            return
+        with self._lock:
+            if not self._number or (self._clock() < self._not_before and not now):
+                return
+            number, self._number = self._number, 0
+            self._not_before = self._clock() + self._every
+        self._log.log(self._level, self._message, number)
 
 
 class Bounded:

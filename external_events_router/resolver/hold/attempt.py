@@ -5,6 +5,7 @@ No I/O: the ``courier`` looks up, delivers and writes down.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 
@@ -20,6 +21,10 @@ GONE = (base.State.GONE, 'the server is no more')
 
 #: Seconds between the first attempts; each further one waits twice as long.
 FIRST_INTERVAL = 0.5
+
+#: Seconds until the next attempt for a server that waits only for hosts whose queues have
+#: no consumer: these are looked at meanwhile, and a sign of life brings the attempt forward.
+UNCONSUMED_INTERVAL = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,11 +74,19 @@ def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
     return Plan(claim, {held.seq: hosts - held.acknowledged for held in alive}, ended)
 
 
-def settle(attempted: Plan, answers: acks.Answers, *, max_interval: float) -> base.Settlement:
+def settle(
+    attempted: Plan,
+    answers: acks.Answers,
+    *,
+    max_interval: float,
+    unconsumed: Collection[str] = (),
+) -> base.Settlement:
     """What one attempt came to.
 
     :param answers: of the hosts that were asked; none: nobody was
     :param max_interval: seconds between two attempts at most
+    :param unconsumed: hosts whose queues have no consumer; for these it is
+        :data:`UNCONSUMED_INTERVAL`
     """
     delivered: set[int] = set()
     ended = dict(attempted.ended)
@@ -103,7 +116,7 @@ def settle(attempted: Plan, answers: acks.Answers, *, max_interval: float) -> ba
         acknowledged=acknowledged,
         hosts=frozenset(missing) if attempted.targets else attempted.waits_for,
         reason=reason,
-        retry_after=_interval(attempted.claim.attempts, max_interval) if reason else 0.0,
+        retry_after=_retry_after(attempted, missing, unconsumed, max_interval) if reason else 0.0,
     )
 
 
@@ -112,6 +125,17 @@ def _told(held: base.Held, targets: frozenset[str], answers: acks.Answers) -> Ma
     for host in targets:
         told[host] = answers.get((host, held.event.id), batch_plan.Answer(None, 'it is not waited for now'))
     return told
+
+
+def _retry_after(
+    attempted: Plan, missing: Collection[str], unconsumed: Collection[str], max_interval: float
+) -> float:
+    interval = _interval(attempted.claim.attempts, max_interval)
+    if not missing or not all(host in unconsumed for host in missing):
+        return interval
+    # NOTE: not longer than until the first of its events has to end.
+    first = min(held.remaining for held in attempted.claim.events if held.seq in attempted.targets)
+    return max(interval, min(UNCONSUMED_INTERVAL, first))
 
 
 def _interval(attempts: int, max_interval: float) -> float:

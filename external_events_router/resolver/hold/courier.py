@@ -49,6 +49,10 @@ THREADS = 4
 #: Seconds that a claim outlasts the acknowledgements that it waits for.
 LEASE_MARGIN = 15.0
 
+#: Events that ended unacknowledged, of which each has a message of its own in the log, in a
+#: minute.
+ENDS_LOGGED = 5
+
 #: Seconds between two clean-ups of what ended, and after an error of the database.
 PURGE_INTERVAL = 600.0
 ERROR_PAUSE = 1.0
@@ -99,6 +103,15 @@ class Courier:
         self._max_interval = max_interval
         self._keep_ended = keep_ended
         self._database_away = trouble.Trouble(LOG)
+        self._not_recorded = trouble.Trouble(LOG)
+        self._late = trouble.Trouble(LOG)
+        self._ends = trouble.Bounded(
+            LOG,
+            lines=ENDS_LOGGED,
+            rest='%d more events were answered 200 and ended without an acknowledgement; '
+            '"external-events-manage held list --state expired" lists them, as it does for refused and gone',
+        )
+        self._delivered = trouble.Totals(LOG, logging.INFO, '%d held events were delivered')
         self._pool = pools.DaemonPool(THREADS, 'courier')
         self._places = threading.Semaphore(THREADS)
         # Guards the two below.
@@ -161,7 +174,9 @@ class Courier:
                 self._pause()
             else:
                 self._database_away.over('Held events are looked for again')
+            self._flush_log()
             going_on = self._wait()
+        self._flush_log(now=True)
 
     def _wait(self) -> bool:
         with self._woken:
@@ -209,9 +224,16 @@ class Courier:
                 # what waits for it tried at once.
                 self._try(batch, others, lookup, ask=closed, probe=probed)
         except exceptions.DatabaseUnavailable as exc:
-            LOG.warning('What came of %d attempts is not written down: %s', len(batch.claims), exc)
+            self._not_recorded.occurred(
+                logging.WARNING,
+                'Could not record the results of attempts for %d servers; they are made again: %s',
+                len(batch.claims),
+                exc,
+            )
         except Exception:  # the outermost frame of this thread's work
             LOG.exception('Attempts for %d servers failed', len(batch.claims))
+        else:
+            self._not_recorded.over('The results of attempts are recorded again')
 
     def _try(
         self,
@@ -233,13 +255,21 @@ class Courier:
         if time.monotonic() + self._ack_timeout > batch.until:
             # NOTE: this worker stood still. Another one may have delivered them
             # meanwhile, and later ones, which must not be overtaken.
-            LOG.warning('Attempts for %d servers come too late, and are left to others', len(plans))
+            self._late.occurred(
+                logging.WARNING,
+                'Attempts for %d servers come too late; other workers make them',
+                len(plans),
+            )
             return
         answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe), lookup)
-        settlements = [attempt.settle(plan, answers, max_interval=self._max_interval) for plan in plans]
+        unconsumed = self._breakers.unconsumed_among(frozenset().union(*(plan.hosts for plan in plans)))
+        settlements = [
+            attempt.settle(plan, answers, max_interval=self._max_interval, unconsumed=unconsumed)
+            for plan in plans
+        ]
         if self._store.settle(self._worker, settlements):
             self.wake()
-        _log(plans, settlements)
+        self._log(plans, settlements)
 
     def _deliver(
         self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
@@ -262,6 +292,31 @@ class Courier:
             records=lookup.records,
             contexts={held.event.id: _own_context(held) for held in everything},
         )
+
+    def _log(self, plans: Sequence[attempt.Plan], settlements: Sequence[base.Settlement]) -> None:
+        self._delivered.add(sum(len(settlement.delivered) for settlement in settlements))
+        for plan, settlement in zip(plans, settlements, strict=True):
+            if settlement.ended:
+                for held in plan.claim.events:
+                    if held.seq in settlement.ended:
+                        self._log_end(held.event, held.context, *settlement.ended[held.seq])
+
+    def _log_end(self, event: events.Event, kept: Mapping[str, Any], state: base.State, reason: str) -> None:
+        self._ends.write(
+            logging.WARNING,
+            'Event %s (%s of server %s, tag %r, request %s) was answered 200 and is %s: %s',
+            event.id,
+            event.name,
+            event.server_uuid,
+            event.tag,
+            kept.get('global_request_id') or kept.get('request_id'),
+            state,
+            reason,
+        )
+
+    def _flush_log(self, *, now: bool = False) -> None:
+        self._ends.flush(now=now)
+        self._delivered.flush(now=now)
 
     def _purge(self) -> None:
         if time.monotonic() >= self._next_purge:
@@ -292,32 +347,3 @@ def _context(held: Sequence[base.Held]) -> context.RequestContext:
 
 def _own_context(held: base.Held) -> context.RequestContext:
     return context.RequestContext.from_dict(held.context, overwrite=False)
-
-
-def _log(plans: Sequence[attempt.Plan], settlements: Sequence[base.Settlement]) -> None:
-    delivered = sum(len(settlement.delivered) for settlement in settlements)
-    remaining = sum(len(plan.claim.events) for plan in plans) - delivered
-    LOG.log(
-        log.INFO if delivered else log.DEBUG,
-        'Of the events held for %d servers %d are delivered, %d are not yet',
-        len(plans),
-        delivered,
-        remaining - sum(len(settlement.ended) for settlement in settlements),
-    )
-    for plan, settlement in zip(plans, settlements, strict=True):
-        for held in plan.claim.events:
-            if held.seq in settlement.ended:
-                _log_end(held.event, held.context, *settlement.ended[held.seq])
-
-
-def _log_end(event: events.Event, kept: Mapping[str, Any], state: base.State, reason: str) -> None:
-    LOG.warning(
-        'Event %s (%s of server %s, tag %r, request %s) was answered 200 and is %s: %s',
-        event.id,
-        event.name,
-        event.server_uuid,
-        event.tag,
-        kept.get('global_request_id') or kept.get('request_id'),
-        state,
-        reason,
-    )

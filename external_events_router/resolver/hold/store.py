@@ -37,6 +37,10 @@ _ended = cast(sa.Table, models.EndedEvent.__table__)
 MAX_EVENTS = 500
 MAX_CLAIMED = 2000
 
+#: Servers that are made due in one transaction: their rows are locked meanwhile, and a
+#: batch with an event for one of them waits.
+MADE_DUE = 500
+
 
 class HoldStore:
     """The tables of the hold. Thread-safe."""
@@ -195,14 +199,15 @@ class HoldStore:
         query = sa.select(_servers.c.server_uuid).where(sa.or_(*chosen)).order_by(_servers.c.server_uuid)
         with self._database.reading() as connection:
             found = connection.scalars(query).all()
-        if not found:
-            return 0
+        return sum(self._make_due(found[at : at + MADE_DUE]) for at in range(0, len(found), MADE_DUE))
+
+    def _make_due(self, server_uuids: Sequence[str]) -> int:
         with self._database.writing() as connection:
             # NOTE: locked in their order first. An update takes them in one of
             # its own, and two that meet half-way are a deadlock.
             chosen_now = (
                 sa.select(_servers.c.server_uuid)
-                .where(self._database.among(_servers.c.server_uuid, found))
+                .where(self._database.among(_servers.c.server_uuid, server_uuids))
                 .order_by(_servers.c.server_uuid)
                 .with_for_update()
             )

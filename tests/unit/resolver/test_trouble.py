@@ -37,6 +37,7 @@ class TroubleTest(base.TestCase):
             self.trouble.occurred(logging.WARNING, 'bad')
             self.trouble.over('well')
         self.assertEqual(1, self.lines().count('bad'))
+        self.assertEqual(2, len(self.lines()))
 
 
 class SummaryTest(base.TestCase):
@@ -99,3 +100,21 @@ class BoundedTest(base.TestCase):
             bounded.write(logging.WARNING, 'event %d', number)
         bounded.flush(now=True)
         self.assertEqual(1, self.logs.output.count('4 more'))
+
+
+class TotalsTest(base.TestCase):
+    def test_one_number_in_a_while(self):
+        clock = helpers.Time()
+        totals = trouble.Totals(logging.getLogger(__name__), logging.INFO, '%d done', every=30.0, clock=clock)
+        for number in (0, 1, 2):
+            totals.add(number)
+            totals.flush()
+        totals.add(3)
+        clock.now += 30
+        totals.flush()
+        totals.add(4)
+        totals.flush(now=True)
+        self.assertEqual(
+            ['1 done', '5 done', '4 done'],
+            [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()],
+        )

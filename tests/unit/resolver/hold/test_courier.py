@@ -89,6 +89,27 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual((20, []), (len(self.a.handled), self.held()))
 
+    def test_host_without_a_consumer_is_not_probed_until_there_is_one(self):
+        self.place(one=('a',), two=('a',))
+        self.worker.breakers.open(['a'], unconsumed=True)
+        self.hold(scenarios.item(ONE), scenarios.item(TWO, ttl=20.0))
+        for _ in range(3):
+            self.run_all()
+            self.world.offset += breaker.PROBE_PAUSE
+        self.assertEqual([], self.a.sent)
+        self.worker.presence.appeared('a')
+        self.run_all()
+        self.assertEqual((2, []), (len(self.a.handled), self.held()))
+
+    def test_event_whose_host_has_no_consumer_ends_in_time(self):
+        self.place(one=('a',))
+        self.worker.breakers.open(['a'], unconsumed=True)
+        self.hold(scenarios.item(ONE, ttl=20.0))
+        self.run_all()
+        self.world.offset += 21
+        self.run_all()
+        self.assertEqual(([], []), (self.a.handled, self.held()))
+
     def test_other_host_of_a_server_does_not_wait_for_one_that_is_away(self):
         self.place(one=('a', 'b'), two=('a', 'b'))
         self.a.become('deaf')
@@ -209,6 +230,18 @@ class SchedulerTest(base.TestCase):
         )
         self.addCleanup(self.courier.stop)
         self.addCleanup(self.deliverer.open.set)
+
+    def test_ends_have_a_bounded_number_of_messages(self):
+        old = [
+            hold_base.Held(number, events.Event('network-changed', ONE, str(number)), {}, -1.0, frozenset())
+            for number in range(100)
+        ]
+        self.store.claims = [hold_base.Claim(ONE, 0, old)]
+        self.deliverer.open.set()
+        self.courier.run_once()
+        self.courier._flush_log(now=True)
+        self.assertEqual(courier.ENDS_LOGGED, self.logs.output.count('was answered 200 and is expired'))
+        self.assertEqual(1, self.logs.output.count('95 more events were answered 200'))
 
     def claim(self):
         held = hold_base.Held(1, events.Event('network-changed', ONE), {}, 300.0, frozenset())
