@@ -26,6 +26,9 @@ from external_events_router.agent import Shared
 from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 
+#: Agents that are started at the same time.
+STARTERS = 32
+
 
 def main(config_file, ledger, *hosts):
     conf = startup.load('recording-agent', ['--config-file', config_file])
@@ -38,8 +41,9 @@ def main(config_file, ledger, *hosts):
         for host in hosts
     ]
     shared.start()
-    for agent in agents:
-        agent.start()
+    # NOTE: each waits until the broker sends; together they wait once.
+    with futures.ThreadPoolExecutor(STARTERS) as starters:
+        list(starters.map(Agent.start, agents))
     # NOTE: in one write, also where the output is not buffered: the log goes there, too.
     print('ready\n', end='', flush=True)
     came.get()
