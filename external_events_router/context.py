@@ -18,6 +18,10 @@ from external_events_router import ids
 CARRIED = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
 _CARRIED = frozenset(CARRIED)
 
+#: Characters of a member, and roles, that are taken from another process.
+MAX_MEMBER = 255
+MAX_ROLES = 100
+
 
 class RequestContext(context.RequestContext):
     """oslo.context's own, under a name of ours for the annotations.
@@ -45,6 +49,34 @@ class RequestContext(context.RequestContext):
             return cls(**values)
         kwargs.setdefault('user_id', values.get('user_id') or values.get('user'))
         return super().from_dict(dict(values), **kwargs)
+
+
+def from_wire(values: object) -> RequestContext:
+    """The context of a message from another process.
+
+    Members that are not known, or whose values are not allowed, are left out: the message
+    does not depend on them.
+
+    :param values: as :func:`on_the_wire` or ``to_dict`` makes it; any JSON value
+    """
+    if type(values) is not dict:
+        return RequestContext()
+    kept = {name: value for name, value in values.items() if name in _CARRIED and _is_valid(name, value)}
+    if 'user_id' not in kept and _is_valid('user_id', values.get('user')):
+        kept['user_id'] = values['user']
+    return RequestContext(**kept)
+
+
+def _is_valid(name: str, value: object) -> bool:
+    if name == 'is_admin':
+        return type(value) is bool
+    if name == 'roles':
+        return type(value) is list and len(value) <= MAX_ROLES and all(map(_is_text, value))
+    return _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and len(value) <= MAX_MEMBER and value.isascii() and value.isprintable()
 
 
 def new_request_id() -> str:

@@ -18,6 +18,7 @@ import types
 from typing import Any
 import uuid
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import ids
 
@@ -67,6 +68,12 @@ EVENT_TYPES: Mapping[str, EventType] = types.MappingProxyType(
 #: What a sender may say of an event; ``completed`` where it says nothing.
 STATUSES = ('failed', 'completed', 'in-progress')
 DEFAULT_STATUS = 'completed'
+
+#: Characters of a tag: the request schema of the compute service.
+MAX_TAG_LENGTH = 255
+
+#: Events of one message between the services: more than a batch may have, see ``[api] max_events``.
+MAX_EVENTS = 100_000
 
 #: The form of a uuid that is passed around inside.
 _CANONICAL = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
@@ -132,19 +139,25 @@ class Event:
     def from_dict(cls, data: Mapping[str, Any]) -> Event:
         """Rebuild what :meth:`to_dict` made.
 
-        :raises MalformedMessage: a member is missing or has another type
+        The rules are those of a request body, and the server's uuid is canonical.
+
+        :param data: any JSON value
+        :raises MalformedMessage: a member is missing, or its value is not allowed
         """
-        name, server_uuid, tag = data.get('name'), data.get('server_uuid'), data.get('tag')
-        status, event_id = data.get('status'), data.get('id')
-        if not (
-            isinstance(name, str)
-            and isinstance(server_uuid, str)
-            and isinstance(status, str)
-            and isinstance(event_id, str)
-            and (tag is None or isinstance(tag, str))
-        ):
-            raise exceptions.MalformedMessage(what='event', value=dict(data))
-        return cls(name=name, server_uuid=server_uuid, tag=tag, status=status, id=event_id)
+        try:
+            name, server_uuid, tag = data['name'], data['server_uuid'], data['tag']
+            status, event_id = data['status'], data['id']
+            if (
+                name in EVENT_TYPES
+                and _CANONICAL.fullmatch(server_uuid)
+                and (tag is None or (type(tag) is str and len(tag) <= MAX_TAG_LENGTH))
+                and status in STATUSES
+                and checks.is_id(event_id)
+            ):
+                return cls(name, server_uuid, tag, status, event_id)
+        except (KeyError, TypeError, IndexError):
+            pass
+        raise exceptions.MalformedMessage(what='event', value=data)
 
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
@@ -171,9 +184,9 @@ class Outcome:
         """
         try:
             event, code = Event.from_dict(data['event']), Code(data['code'])
-        except (AttributeError, KeyError, ValueError) as exc:
+            reason = data.get('reason')
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise exceptions.MalformedMessage(what='outcome', value=data) from exc
-        reason = data.get('reason')
         return cls(event=event, code=code, reason=None if reason is None else str(reason))
 
 
@@ -210,14 +223,20 @@ class Result:
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
         """Rebuild what :meth:`to_dict` made.
 
-        :raises MalformedMessage: a member is missing or has another type
+        A reason is cut, and loses what a database or a log cannot take.
+
+        :param data: any JSON value
+        :raises MalformedMessage: a member is missing, or its value is not allowed
         """
         try:
-            event_id, verdict = str(data['event_id']), _VERDICTS[data['verdict']]
-        except (KeyError, TypeError, ValueError) as exc:
-            raise exceptions.MalformedMessage(what='result', value=data) from exc
-        reason = data.get('reason')
-        return cls(event_id=event_id, verdict=verdict, reason=None if reason is None else str(reason))
+            event_id, verdict, reason = data['event_id'], _VERDICTS[data['verdict']], data.get('reason')
+            if checks.is_id(event_id):
+                if reason is not None:
+                    reason = checks.clean_text(reason if type(reason) is str else checks.shown(reason))
+                return cls(event_id, verdict, reason)
+        except (KeyError, TypeError, IndexError, AttributeError):
+            pass
+        raise exceptions.MalformedMessage(what='result', value=data)
 
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
@@ -240,13 +259,16 @@ class Acknowledgement:
     def from_dict(cls, data: Mapping[str, Any]) -> Acknowledgement:
         """Rebuild what :meth:`to_dict` made.
 
-        :raises MalformedMessage: a member is missing or has another type
+        :param data: any JSON value
+        :raises MalformedMessage: a member is missing, or its value is not allowed
         """
         try:
-            results = tuple(Result.from_dict(result) for result in data['results'])
-            return cls(str(data['delivery_id']), str(data['host']), results)
-        except (KeyError, TypeError) as exc:
-            raise exceptions.MalformedMessage(what='acknowledgement', value=data) from exc
+            delivery_id, host, results = data['delivery_id'], data['host'], data['results']
+        except (KeyError, TypeError, IndexError):
+            raise exceptions.MalformedMessage(what='acknowledgement', value=data) from None
+        if not (checks.is_id(delivery_id) and checks.is_host(host) and type(results) is list):
+            raise exceptions.MalformedMessage(what='acknowledgement', value=data)
+        return cls(delivery_id, host, tuple(map(Result.from_dict, results)))
 
 
 def canonical_uuid(text: str) -> str | None:

@@ -1,6 +1,6 @@
 """Every error that the service raises itself.
 
-A leaf: the standard library only. Errors of other libraries are turned into
+A leaf: the standard library and ``checks`` only. Errors of other libraries are turned into
 these at the border where they occur (``rpcapi`` for messaging, ``db`` and the
 host maps for the database), with ``from``. Per-event results are data
 (:class:`external_events_router.events.Outcome`), never errors: an error here
@@ -10,6 +10,8 @@ means that something as a whole could not be done.
 from __future__ import annotations
 
 from typing import Any
+
+from external_events_router import checks
 
 
 class RouterError(Exception):
@@ -34,7 +36,14 @@ class ConfigurationError(RouterError):
 class MalformedMessage(RouterError):
     """A message on the wire, or a line of a file, is not of the agreed form."""
 
-    template = 'malformed {what}: {value!r}'
+    template = 'malformed {what}: {value}'
+
+    def __init__(self, message: str | None = None, /, **kwargs: Any) -> None:
+        # NOTE: cut here, because the value is of any size, and goes to logs and over RPC. A
+        # caller that rebuilds the error has the message already, and the text as the value.
+        if message is None and 'value' in kwargs:
+            kwargs['value'] = checks.shown(kwargs['value'])
+        super().__init__(message, **kwargs)
 
 
 class BrokerUnavailable(RouterError):
@@ -47,6 +56,26 @@ class HostUnreachable(RouterError):
     """The broker has no queue for the host: no agent listens there."""
 
     template = 'no agent listens for host {host}'
+
+
+class Unsendable(RouterError):
+    """The message cannot be encoded: nobody can ever send it."""
+
+    template = 'the message cannot be sent: {reason}'
+
+
+class InvalidHost(RouterError):
+    """A host cannot be sent anything, because its name is none that a queue can have."""
+
+    template = (
+        'nothing can be sent to host {host}: its name is too long or has characters that are not '
+        'allowed; assign the server to another name and unassign this one'
+    )
+
+    def __init__(self, message: str | None = None, /, **kwargs: Any) -> None:
+        if message is None:
+            kwargs['host'] = checks.shown(kwargs['host'])
+        super().__init__(message, **kwargs)
 
 
 class NoReply(RouterError):

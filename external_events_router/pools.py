@@ -40,16 +40,24 @@ class DaemonPool:
         self._closed = False
 
     def submit(self, job: Callable[[], T]) -> futures.Future[T]:
-        """Have a job done by the next free thread, unless it is cancelled before."""
+        """Have a job done by the next free thread, unless it is cancelled before.
+
+        :raises RuntimeError: there is no thread, and none can be started; the job is not taken
+        """
         future: futures.Future[T] = futures.Future()
         with self._lock:
             if self._closed:
                 future.cancel()
                 return future
-            self._jobs.put((future, job))
             if not self._idle.acquire(blocking=False) and self._started < self._size:
-                self._started += 1
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                try:
+                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                    self._started += 1
+                except RuntimeError:
+                    # The threads there are have to do it; without any nobody would.
+                    if not self._started:
+                        raise
+            self._jobs.put((future, job))
         return future
 
     def run(self, job: Callable[[], T], *, timeout: float) -> T:
@@ -73,7 +81,11 @@ class DaemonPool:
         """
         if not self._slots.acquire(timeout=max(0.0, timeout)):
             raise TimeoutError
-        future = self.submit(job)
+        try:
+            future = self.submit(job)
+        except BaseException:
+            self._slots.release()
+            raise
         future.add_done_callback(lambda _done: self._slots.release())
         return future
 

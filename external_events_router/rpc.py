@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import functools
+import re
 import ssl
 from typing import Any
 from typing import TypeVar
@@ -24,10 +25,12 @@ from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
 from oslo_messaging.rpc import dispatcher
+from oslo_messaging.rpc import server as rpc_server
 from oslo_utils import strutils
 
 from external_events_router import context
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import envelope
 
@@ -45,6 +48,8 @@ ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 #: unnoticed, so none is too few; the time is bounded by who publishes.
 PUBLISH_RETRIES = 1
 
+_VERSION = re.compile('[0-9]{1,4}[.][0-9]{1,4}')
+
 #: Drivers behind which there is a RabbitMQ.
 _RABBIT = ('rabbit', 'kombu')
 
@@ -58,7 +63,7 @@ class ContextSerializer(messaging.NoOpSerializer):
     def deserialize_context(self, ctxt: Mapping[str, Any]) -> context.RequestContext:
         # NOTE: building a context also makes it the thread's own, which is
         # how the request id gets into the log lines of the called service.
-        return context.RequestContext.from_dict(dict(ctxt))
+        return context.from_wire(ctxt)
 
 
 def set_defaults() -> None:
@@ -130,13 +135,53 @@ def get_server(
     transport: messaging.RPCTransport, target: messaging.Target, endpoints: Sequence[Any]
 ) -> messaging.MessageHandlingServer:
     """A server of a topic, on native threads; only exposed methods can be called."""
-    return messaging.get_rpc_server(
-        transport,
-        target,
-        endpoints,
-        serializer=ContextSerializer(),
-        access_policy=dispatcher.ExplicitRPCAccessPolicy,
+    # NOTE: what messaging.get_rpc_server does, with a dispatcher of ours.
+    return rpc_server.RPCServer(
+        transport, target, _Dispatcher(endpoints, ContextSerializer(), dispatcher.ExplicitRPCAccessPolicy)
     )
+
+
+class _Dispatcher(dispatcher.RPCDispatcher):
+    """Answers a message that nobody can use with an error, and logs no traceback for it."""
+
+    def dispatch(self, incoming: Any) -> Any:
+        message = incoming.message
+        problem = _problem(message)
+        if problem is not None:
+            raise _refusal('message', f'it is dropped, because {problem}', message)
+        if not isinstance(incoming.client_timeout, (int, float)):
+            incoming.client_timeout = None
+        try:
+            return super().dispatch(incoming)
+        except (dispatcher.NoSuchMethod, messaging.UnsupportedVersion) as exc:
+            rejected.ALL.note('message', 'it is dropped, because nobody here knows this method', str(exc))
+            raise messaging.ExpectedException() from exc
+
+
+def _problem(message: Any) -> str | None:
+    """What is wrong with an RPC message, apart from its method's arguments; None: nothing."""
+    if not isinstance(message, dict):
+        return 'it is no JSON object'
+    namespace, version = message.get('namespace'), message.get('version', '1.0')
+    if not isinstance(message.get('method'), str) or not isinstance(message.get('args', {}), dict):
+        return 'it names no method, or its arguments are no JSON object'
+    if not (namespace is None or isinstance(namespace, str)) or not is_version(version):
+        return 'its namespace or version is invalid'
+    return None
+
+
+def _refusal(kind: str, problem: str, value: object) -> messaging.ExpectedException:
+    """The error for an invalid message, which is counted and logged here."""
+    rejected.ALL.note(kind, problem, value)
+    try:
+        raise exceptions.MalformedMessage(what=kind, value=value)
+    except exceptions.MalformedMessage:
+        return messaging.ExpectedException()
+
+
+def is_version(version: object) -> bool:
+    """Whether a value is a version of an interface."""
+    return type(version) is str and _VERSION.fullmatch(version) is not None
 
 
 @functools.lru_cache(maxsize=100)
@@ -162,16 +207,20 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
             method is None
             or not getattr(method, 'exposed', False)
             or call.namespace != endpoint.target.namespace
+            or not is_version(call.version)
             or not version_includes(endpoint.target.version, call.version)
         ):
-            LOG.warning('No %s of version %s is known here; a message is dropped', call.method, call.version)
+            known = 'it is dropped, because nobody here knows this method of this version'
+            rejected.ALL.note('message', known, (call.method, call.version))
             return
         if call.context:
-            ctxt = context.RequestContext.from_dict(call.context)
+            ctxt = context.from_wire(call.context)
         else:
             ctxt = nobody
             ctxt.update_store()
-        method(ctxt, **call.arguments)
+        # NOTE: an invalid message, or an answer that nobody waits for.
+        with contextlib.suppress(messaging.ExpectedException):
+            method(ctxt, **call.arguments)
 
     return take
 
@@ -180,15 +229,29 @@ def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
     """Make a method of an endpoint callable by RPC.
 
     :param answers: errors that are answers: the caller gets them, and our log
-        no traceback
+        no traceback. ``MalformedMessage`` is one always, and so are arguments that the method
+        does not have; both are counted and logged in one short message
     """
 
     def mark(method: Method) -> Method:
+        name = getattr(method, '__name__', '')
+
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return expected(*args, **kwargs)
+            try:
+                return method(*args, **kwargs)
+            except answers as exc:
+                raise messaging.ExpectedException() from exc
+            except exceptions.MalformedMessage as exc:
+                rejected.ALL.note(name, 'the message is refused', str(exc))
+                raise messaging.ExpectedException() from exc
+            except TypeError as exc:
+                # NOTE: raised by the call itself, not within the method.
+                if exc.__traceback__ is None or exc.__traceback__.tb_next is not None:
+                    raise
+                refusal = _refusal(name, 'its arguments are not those of the method', kwargs)
+                raise refusal from None
 
-        expected = messaging.expected_exceptions(*answers)(method)
         return cast(Method, messaging.expose(call))
 
     return mark

@@ -16,9 +16,6 @@ import jsonschema.protocols
 
 from external_events_router import events
 
-#: Characters.
-MAX_TAG_LENGTH = 255
-
 #: Characters of a value that an error message repeats.
 _SHOWN = 60
 
@@ -53,7 +50,7 @@ def _request_schema(names: tuple[str, ...], strict: bool) -> dict[str, Any]:
         'properties': {
             'name': {'type': 'string', 'enum': list(names)},
             'server_uuid': {'type': 'string', 'format': 'uuid'},
-            'tag': {'type': 'string', 'maxLength': MAX_TAG_LENGTH},
+            'tag': {'type': 'string', 'maxLength': events.MAX_TAG_LENGTH},
             'status': {'type': 'string', 'enum': list(events.STATUSES)},
         },
         'required': ['name', 'server_uuid'],
@@ -75,7 +72,7 @@ def response_schema() -> dict[str, Any]:
         'properties': {
             'name': {'type': 'string', 'enum': list(events.EVENT_TYPES)},
             'server_uuid': {'type': 'string', 'format': 'uuid'},
-            'tag': {'type': 'string', 'maxLength': MAX_TAG_LENGTH},
+            'tag': {'type': 'string', 'maxLength': events.MAX_TAG_LENGTH},
             'status': {'type': 'string', 'enum': ['completed', 'failed']},
             'code': {'type': 'integer', 'enum': [int(code) for code in events.Code]},
         },
@@ -127,7 +124,7 @@ def _is_ordinary_event(event: Any, names: frozenset[str]) -> bool:
         and type(server_uuid) is str
         and _UUID.fullmatch(server_uuid) is not None
         and type(tag) is str
-        and len(tag) <= MAX_TAG_LENGTH
+        and len(tag) <= events.MAX_TAG_LENGTH
         and event.get('status', events.DEFAULT_STATUS) in _STATUSES
     )
 

@@ -80,7 +80,9 @@ class OnThread:
 
     def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
         """See :class:`AckClient`."""
-        self._pool.submit(reply_to, functools.partial(self._cast, reply_to, acknowledgements, done))
+        task = functools.partial(self._cast, reply_to, acknowledgements, done)
+        if not self._pool.submit(reply_to, task):
+            done(exceptions.BrokerUnavailable(reason='too much waits to be sent'))
 
     def _cast(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
         error: Exception | None = None
@@ -111,6 +113,42 @@ class _Worker:
     reply_to: str
     pending: dict[str, _Pending] = dataclasses.field(default_factory=dict)
     on_its_way: Sequence[_Pending] = ()
+
+
+class _OnItsWay:
+    """One cast: its end is taken once, whoever tells it, and how often."""
+
+    def __init__(self, acker: Acker, worker: _Worker) -> None:
+        self._acker = acker
+        self._worker = worker
+        # Guards the rest. _begun: the call that began it has returned.
+        self._lock = threading.Lock()
+        self._ended = False
+        self._begun = False
+        self._more = False
+
+    def done(self, error: Exception | None) -> None:
+        """Take the end of the cast."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+        more = self._acker._settle(self._worker, error)
+        with self._lock:
+            if not self._begun:
+                self._more = more
+                return
+        if more:
+            self._acker._cast(self._worker)
+
+    def begun(self) -> bool:
+        """Note that the call has returned.
+
+        :returns: whether it has ended, and the next is loaded, which the caller has to cast
+        """
+        with self._lock:
+            self._begun = True
+            return self._more
 
 
 class Acker:
@@ -184,37 +222,45 @@ class Acker:
 
     def _cast(self, worker: _Worker) -> None:
         """Cast what is loaded, and what gathers meanwhile."""
+        # NOTE: a client may tell at once, within the call: then this loop goes on, instead
+        # of a call within a call for each message.
         loaded = True
         while loaded:
-            said = [pending.said() for pending in worker.on_its_way]
+            sent = _OnItsWay(self, worker)
             try:
-                self._client.begin(worker.reply_to, said, functools.partial(self._done, worker))
+                said = [pending.said() for pending in worker.on_its_way]
+                self._client.begin(worker.reply_to, said, sent.done)
             except Exception as exc:
                 # Whatever it is, what is for other workers and what comes goes on.
-                loaded = self._settle(worker, exc)
-            else:
-                return
-
-    def _done(self, worker: _Worker, error: Exception | None) -> None:
-        if self._settle(worker, error):
-            self._cast(worker)
+                sent.done(exc)
+            loaded = sent.begun()
 
     def _settle(self, worker: _Worker, error: Exception | None) -> bool:
         """What was on its way is through, or not.
 
         :returns: whether there is more to cast to the worker, which is loaded now
         """
-        if error is not None and not isinstance(error, exceptions.BrokerUnavailable):
-            LOG.error('%d deliveries cannot be acknowledged', len(worker.on_its_way), exc_info=error)
+        away = isinstance(error, exceptions.BrokerUnavailable)
+        if error is not None and not away:
+            # NOTE: an error of ours needs no traceback: it is about what is sent.
+            known = isinstance(error, exceptions.RouterError)
+            LOG.error(
+                '%d deliveries cannot be acknowledged to resolver worker %s; their events are sent '
+                'again or expire: %s',
+                len(worker.on_its_way),
+                worker.reply_to,
+                error,
+                exc_info=None if known else error,
+            )
         with self._lock:
             sent, worker.on_its_way = worker.on_its_way, ()
-            if isinstance(error, exceptions.BrokerUnavailable):
+            if error is not None and away:
                 self._put_back(worker, sent, error)
                 self._rest()
             else:
                 self._pause = FIRST_PAUSE
             self._forget(worker)
-            return self._load(worker)
+            return not away and self._load(worker)
 
     # The following, but for _resume, are called with the lock held.
 
@@ -249,7 +295,11 @@ class Acker:
         if self._timer is None and not self._stopping:
             timer = threading.Timer(self._pause, self._resume)
             timer.daemon = True
-            timer.start()
+            try:
+                timer.start()
+            except RuntimeError as exc:
+                LOG.error('Acknowledgements are sent again with the next result, not sooner: %s', exc)
+                return
             self._timer = timer
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
 

@@ -77,7 +77,7 @@ class Dispatcher:
             with self._lock:
                 self._in_hand.add(tally)
         receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
-        answered = [self._admit(event, receipt, tally) for event in delivery.events]
+        answered = [self._try_to_admit(event, receipt, tally) for event in delivery.events]
         # NOTE: the pool has the rest sent when it comes to its end. Not from
         # here too, or what goes together there would go one by one.
         if any(answered):
@@ -91,6 +91,17 @@ class Dispatcher:
         with self._lock:
             self._drained.wait_for(lambda: not self._in_hand, timeout)
             return sum(tally.left for tally in self._in_hand)
+
+    def _try_to_admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
+        """As :meth:`_admit`; an event that something raises for is one that did not come."""
+        try:
+            return self._admit(event, receipt, tally)
+        except Exception:  # the other events of the delivery go on
+            LOG.exception('%s of server %s cannot be taken', event.name, event.server_uuid)
+            self._memory.forget(event.id)
+            tally.stop(event.server_uuid, _FAILED)
+            tally.count(_FAILED)
+            return False
 
     def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
         """Take an event.
@@ -127,6 +138,10 @@ class Dispatcher:
     def _run(self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool) -> None:
         fate: str = _FAILED
         try:
+            if tally.stopped(event.server_uuid) == _FAILED:
+                # An earlier one has to be sent again first.
+                self._memory.forget(event.id)
+                return
             # The lines of a handler carry the request's id.
             ctxt.update_store()
             if self._memory.forget_late(event.id, self._clock.now()):
@@ -136,6 +151,11 @@ class Dispatcher:
                 result = self._handle(event, ctxt, tally, waited=waited)
                 self._told(result)
                 fate = result.verdict
+        except BaseException:
+            # NOTE: else it would be in progress for ever, and not run when it is sent again.
+            self._memory.forget(event.id)
+            tally.stop(event.server_uuid, _FAILED)
+            raise
         finally:
             tally.count(fate)
 

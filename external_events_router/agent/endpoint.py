@@ -1,18 +1,33 @@
-"""The RPC endpoint of an agent. Its other half is ``agent.rpcapi``."""
+"""The RPC endpoint of an agent. Its other half is ``agent.rpcapi``.
+
+It checks what it is sent. An invalid event or delivery is dropped alone, so that it is not
+acknowledged; the others of its message are taken.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Sequence
+import time
 from typing import Any
 from typing import Protocol
 
 import oslo_messaging
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events as router_events
+from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router import rpc
 from external_events_router.agent import rpcapi
+from external_events_router.resolver import rpcapi as resolver_rpcapi
+
+#: Seconds from now, by this machine's clock, to the latest deadline that a delivery may have.
+#: Results are kept and sent again until then.
+MAX_LIFETIME = 7 * 86400.0
+
+_LONGEST_WORKER = checks.longest_host(resolver_rpcapi.ACK_TOPIC)
+_MEMBERS = frozenset({'context', 'delivery_id', 'reply_to', 'deadline', 'events'})
 
 
 class Receiver(Protocol):
@@ -38,18 +53,26 @@ class AgentEndpoint:
         delivery_id: str,
         reply_to: str,
         deadline: float,
-        events: Iterable[Mapping[str, Any]],
+        events: Sequence[Any],
     ) -> None:
         """See ``AgentAPI.deliver``."""
         self._receive(ctxt, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
 
     @rpc.exposed()
-    def deliver_all(self, ctxt: context.RequestContext, deliveries: Iterable[Mapping[str, Any]]) -> None:
+    def deliver_all(self, ctxt: context.RequestContext, deliveries: Sequence[Any]) -> None:
         """See ``FastAgentAPI.cast``."""
+        if type(deliveries) is not list:
+            raise exceptions.MalformedMessage(what='deliveries', value=deliveries)
         for each in deliveries:
+            if type(each) is not dict or each.keys() != _MEMBERS:
+                rejected.ALL.note('delivery', 'it is dropped and not acknowledged', each)
+                continue
             arguments = dict(each)
-            own = context.RequestContext.from_dict(arguments.pop('context'))
-            self._receive(own, **arguments)
+            own = context.from_wire(arguments.pop('context'))
+            try:
+                self._receive(own, **arguments)
+            except exceptions.MalformedMessage as exc:
+                rejected.ALL.note('delivery', 'it is dropped and not acknowledged', str(exc))
 
     def _receive(
         self,
@@ -58,12 +81,36 @@ class AgentEndpoint:
         delivery_id: str,
         reply_to: str,
         deadline: float,
-        events: Iterable[Mapping[str, Any]],
+        events: Sequence[Any],
     ) -> None:
+        if not (
+            checks.is_id(delivery_id)
+            and checks.is_host(reply_to, _LONGEST_WORKER)
+            and checks.is_number(deadline)
+            and type(events) is list
+            and len(events) <= router_events.MAX_EVENTS
+        ):
+            raise exceptions.MalformedMessage(what='delivery', value=(delivery_id, reply_to, deadline))
         delivery = router_events.Delivery(
             id=delivery_id,
             reply_to=reply_to,
-            deadline=deadline,
-            events=tuple(map(router_events.Event.from_dict, events)),
+            deadline=min(deadline, time.time() + MAX_LIFETIME),
+            events=_events(events),
         )
-        self._receiver.receive(ctxt, delivery)
+        if delivery.events:
+            self._receiver.receive(ctxt, delivery)
+
+
+def _events(items: Sequence[Any]) -> tuple[router_events.Event, ...]:
+    try:
+        return tuple(map(router_events.Event.from_dict, items))
+    except exceptions.MalformedMessage:
+        return tuple(event for item in items if (event := _event(item)) is not None)
+
+
+def _event(item: Any) -> router_events.Event | None:
+    try:
+        return router_events.Event.from_dict(item)
+    except exceptions.MalformedMessage:
+        rejected.ALL.note('event', 'it is dropped and not acknowledged', item)
+        return None

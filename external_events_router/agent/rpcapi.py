@@ -10,17 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import logging
 from typing import Any
 
 from oslo_config import cfg
 import oslo_messaging as messaging
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
+from external_events_router import settling
 from external_events_router.amqp import envelope
 from external_events_router.amqp import publisher
+
+LOG = logging.getLogger(__name__)
 
 #: Of one cast: its place among those given together, and why it is not with its host, or None.
 Done = Callable[[int, exceptions.RouterError | None], None]
@@ -42,6 +47,7 @@ class AgentAPI:
     ) -> None:
         target = messaging.Target(topic=topic, version=self.VERSION)
         self._client = rpc.get_client(transport, target, version_cap=version_cap, routed=True)
+        self._longest_host = checks.longest_host(topic)
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> AgentAPI:
@@ -55,8 +61,11 @@ class AgentAPI:
         host's queue, which says nothing about the agent behind it.
 
         :raises HostUnreachable: the host has no queue
+        :raises InvalidHost: it can have none
         :raises BrokerUnavailable: the broker did not take the message
         """
+        if not checks.is_host(host, self._longest_host):
+            raise exceptions.InvalidHost(host=host)
         with rpc.translated(host=host):
             self._client.prepare(server=host, version='1.0').cast(ctxt, 'deliver', **_arguments(delivery))
 
@@ -78,6 +87,7 @@ class FastAgentAPI:
         """:param version_cap: the highest version the agents understand; None: the newest"""
         self._publisher = publishing
         self._topic = topic
+        self._longest_host = checks.longest_host(topic)
         self._together = version_cap is None or rpc.version_includes(version_cap, '1.1')
 
     def cast(self, casts: Sequence[Cast], done: Done, *, until: float) -> None:
@@ -88,20 +98,34 @@ class FastAgentAPI:
             ``BrokerUnavailable``; has to be quick
         :param until: an instant of ``time.monotonic()`` after which what was not sent is not sent
         """
-        indexes: list[int] = []
+        sent = _Sent(casts, done)
         messages: list[publisher.Message] = []
         contexts = _Contexts()
         for index, cast in enumerate(casts):
-            for body in self._bodies(cast.deliveries, contexts):
-                indexes.append(index)
-                messages.append(publisher.Message(f'{self._topic}.{cast.host}', body))
-        if len(messages) == len(casts):
+            try:
+                made = self._messages(cast, contexts)
+            except exceptions.RouterError as exc:
+                sent.refuse(index, exc)
+            except Exception as exc:  # one that cannot be encoded must not prevent the others
+                LOG.exception('A delivery to host %s cannot be encoded', cast.host)
+                sent.refuse(index, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
+            else:
+                messages += made
+                sent.add(index, len(made))
+        if not messages:
+            return
+        try:
+            self._publisher.publish(messages, sent.settle, until=until)
+        except Exception as exc:
+            LOG.exception('Deliveries cannot be published')
+            sent.fail(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
-            def settle(number: int, error: exceptions.RouterError | None) -> None:
-                done(number, _for_host(error, casts[number].host))
-        else:
-            settle = _Gathered(casts, indexes, done).settle
-        self._publisher.publish(messages, settle, until=until)
+    def _messages(self, cast: Cast, contexts: _Contexts) -> list[publisher.Message]:
+        """:raises InvalidHost: the host can have no queue"""
+        if not checks.is_host(cast.host, self._longest_host):
+            raise exceptions.InvalidHost(host=cast.host)
+        routing_key = f'{self._topic}.{cast.host}'
+        return [publisher.Message(routing_key, body) for body in self._bodies(cast.deliveries, contexts)]
 
     def _bodies(
         self, deliveries: Sequence[tuple[context.RequestContext, events.Delivery]], contexts: _Contexts
@@ -133,21 +157,39 @@ class _Contexts:
         return self._wire
 
 
-class _Gathered:
-    """Casts of which some are several messages: each is done when its last message is, or one fails."""
+class _Sent:
+    """Casts on their way: each is done when its last message is, or with its first error.
 
-    def __init__(self, casts: Sequence[Cast], indexes: Sequence[int], done: Done) -> None:
+    What each message and each cast comes to is told once, even if the publisher raises after
+    it has told some, see ``settling``.
+    """
+
+    def __init__(self, casts: Sequence[Cast], done: Done) -> None:
         self._casts = casts
-        self._indexes = indexes
-        self._left = [indexes.count(index) for index in range(len(casts))]
-        self._done = done
+        # Number of a message to its cast, and for each cast the messages that are not done.
+        self._indexes: list[int] = []
+        self._left = [0] * len(casts)
+        self._once: settling.Once[exceptions.RouterError] = settling.Once(len(casts), done)
+
+    def add(self, index: int, messages: int) -> None:
+        """Note the messages of a cast, before any is published."""
+        self._indexes += [index] * messages
+        self._left[index] = messages
+
+    def refuse(self, index: int, error: exceptions.RouterError) -> None:
+        """Tell that a cast has no messages."""
+        self._once.settle(index, error)
 
     def settle(self, number: int, error: exceptions.RouterError | None) -> None:
-        """One message is done; always called from the same thread, or before any other."""
+        """Tell that a message is done; always called from the same thread, or before any other."""
         index = self._indexes[number]
-        self._left[index] = 0 if error is not None and self._left[index] > 0 else self._left[index] - 1
-        if self._left[index] == 0:
-            self._done(index, _for_host(error, self._casts[index].host))
+        self._left[index] -= 1
+        if error is not None or self._left[index] == 0:
+            self._once.settle(index, _for_host(error, self._casts[index].host))
+
+    def fail(self, error: exceptions.RouterError) -> None:
+        """Tell that nothing more is known of the casts that were not told yet."""
+        self._once.settle_rest(error)
 
 
 def _arguments(delivery: events.Delivery) -> dict[str, Any]:

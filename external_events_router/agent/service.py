@@ -17,8 +17,10 @@ from typing import overload
 from oslo_config import cfg
 import oslo_messaging
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
 from external_events_router.agent import dispatcher
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.agent import seen
@@ -46,6 +48,7 @@ class Agent:
     ) -> None:
         """Make an agent; :meth:`start` starts it.
 
+        :raises ConfigurationError: the name is none that a host can have
         :param transport: of ``rpc.get_transport``; stays the caller's to clean up
         :param host: the name under which the resolver knows this host
         :param topic: as ``[compute] topic`` of the resolver
@@ -57,6 +60,12 @@ class Agent:
         :param remembered_events: how many handled events it knows again
         :param remembered_seconds: for how long
         """
+        if not checks.is_host(host, checks.longest_host(topic)):
+            raise exceptions.ConfigurationError(
+                option='--host, [agent] hosts or [DEFAULT] host',
+                reason=f'{checks.shown(host)} cannot be the name of a host: 1 to '
+                f'{checks.longest_host(topic)} letters, digits and characters of .-_:@ are allowed',
+            )
         self.host = host
         self._owns_shared = shared is None
         self._shared = shared or agent_shared.Shared(transport)

@@ -24,6 +24,7 @@ from typing import Protocol
 from oslo_log import log
 
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import declaring
 from external_events_router.amqp import envelope
@@ -219,16 +220,19 @@ class Consumer:
         But until there is another one nothing arrives, and who waits for it is told so.
         """
         self._taken.clear()
-        if self._declarer is not None:
-            self._declarer.lost(reason)
-            self._declarer = None
         with self._lock:
             cancelled, self._cancelled = self._cancelled, []
             watchers = [entry.watcher for entry in self._queues.values() if entry.watcher is not None]
         for _name, _channel, ended in cancelled:
             ended.set()
         for watcher in watchers:
-            watcher.disconnected(reason)
+            try:
+                watcher.disconnected(reason)
+            except Exception:  # whose it is must not prevent the others
+                LOG.exception('One that waits for messages could not be told that none can arrive')
+        declarer, self._declarer = self._declarer, None
+        if declarer is not None:
+            declarer.lost(reason)
 
     def _see_to_queues(self, now: float) -> None:
         with self._lock:
@@ -243,11 +247,15 @@ class Consumer:
                     entry.due = None
                 else:
                     self._next_due = min(self._next_due, entry.due)
-        for name, channel, ended in cancelled:
-            if channel is not None:
-                self._link.write(frames.cancel(channel, name))
-            self._notices.settled(name)
-            ended.set()
+        try:
+            for name, channel, _ended in cancelled:
+                if channel is not None:
+                    self._link.write(frames.cancel(channel, name))
+                self._notices.settled(name)
+        finally:
+            # NOTE: an error ends the connection, and so these consumers.
+            for _name, _channel, ended in cancelled:
+                ended.set()
         declarer = self._declarer
         if declarer is not None:
             for name, entry in new:
@@ -390,6 +398,6 @@ def _hand_over(listener: Listener, body: bytes) -> None:
     try:
         listener(envelope.decode(body))
     except exceptions.MalformedMessage as exc:
-        LOG.warning('A message is dropped: %s', exc)
+        rejected.ALL.note('message', 'it is dropped', str(exc))
     except Exception:  # the outermost frame of a message
         LOG.exception('A message could not be handed over')

@@ -59,7 +59,10 @@ _FLAGS = 1 << 15 | 1 << 14 | 1 << 12 | 1 << 11 | 1 << 7
 
 
 def _short(text: str) -> bytes:
+    """A short string. :raises ValueError: it has more than 255 bytes, or cannot be encoded"""
     data = text.encode()
+    if len(data) > 255:
+        raise ValueError('a short string of AMQP has at most 255 bytes')
     return bytes((len(data),)) + data
 
 

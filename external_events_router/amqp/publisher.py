@@ -2,6 +2,11 @@
 
 A message is confirmed once it is in a queue; one that the broker has no queue
 for comes back. Nothing is sent again here: who publishes decides.
+
+The result of each message is told exactly once, whatever raises. At each moment a message
+that was not told yet is in exactly one place: in the queue, among those that are being
+encoded, or among those that were sent. An exception ends the connection, and what is in any
+of these places is told then.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from amqp import exceptions as amqp_exceptions
 from oslo_log import log
 
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import frames
 from external_events_router.amqp import link as links
@@ -29,8 +35,8 @@ LOG = log.getLogger(__name__)
 CONFIRM_TIMEOUT = 5.0
 
 #: Of one message: its place among those given together, and why it is in no
-#: queue, or None. ``Unroutable``, or ``BrokerUnavailable``, after which it may
-#: be in one all the same.
+#: queue, or None. ``Unroutable``, ``Unsendable``, or ``BrokerUnavailable``, after
+#: which it may be in one all the same.
 Done = Callable[[int, exceptions.RouterError | None], None]
 
 
@@ -50,9 +56,12 @@ class Message:
 
 @dataclasses.dataclass(slots=True)
 class _Batch:
+    """Messages to be sent; ``next``: the place of the first that is not among those sent."""
+
     messages: Sequence[Message]
     done: Done
     until: float
+    next: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -72,9 +81,12 @@ class Publisher:
     def __init__(self, broker: brokers.Broker, *, name: str) -> None:
         """:param name: of the connection, for the log and the broker's tools"""
         self._broker = broker
+        self._name = name
         self._link = links.Link(broker, self, name=name)
-        self._tags = itertools.count(1)
-        # The link's thread's own.
+        # The link's thread's own: the tag of the next publish, batches that are being
+        # encoded, and what was sent.
+        self._tag = 1
+        self._taken: collections.deque[_Batch] = collections.deque()
         self._sent: collections.OrderedDict[int, _Sent] = collections.OrderedDict()
         # Guards what follows. _problem: why there is no connection, once that is known.
         self._lock = threading.Lock()
@@ -100,7 +112,7 @@ class Publisher:
         if problem is not None:
             self._fail(range(len(messages)), done, problem)
         elif first:
-            self._link.wake()
+            self._wake()
 
     def stop(self, timeout: float) -> None:
         """Disconnect; what is not confirmed by then is told so.
@@ -113,7 +125,7 @@ class Publisher:
         """Take a new connection, on the link's thread."""
         declare_exchange(link, self._broker)
         link.channel.confirm_select()
-        self._tags = itertools.count(1)
+        self._tag = 1
         with self._lock:
             self._problem = None
 
@@ -124,12 +136,13 @@ class Publisher:
         with self._lock:
             if not self._queue:
                 return
-            batches, self._queue = self._queue, []
-        if self._link.blocked is not None:
-            for batch in batches:
-                self._fail(range(len(batch.messages)), batch.done, self._link.blocked)
-            return
-        self._send(batches)
+            self._taken += self._queue
+            self._queue = []
+        blocked = self._link.blocked
+        if blocked is None:
+            self._send()
+        else:
+            self._fail_taken(blocked)
 
     def _look_for_confirms(self) -> None:
         """Wait for none longer than its time.
@@ -165,33 +178,61 @@ class Publisher:
         """Whatever is on its way may be in a queue or not; the link's thread says so."""
         with self._lock:
             self._problem = reason
-            batches, self._queue = self._queue, []
-        sent, self._sent = self._sent, collections.OrderedDict()
-        for each in sent.values():
+            self._taken += self._queue
+            self._queue = []
+        while self._sent:
+            _tag, each = self._sent.popitem(last=False)
             self._fail([each.index], each.done, reason)
-        for batch in batches:
-            self._fail(range(len(batch.messages)), batch.done, reason)
+        self._fail_taken(reason)
 
-    def _send(self, batches: Sequence[_Batch]) -> None:
-        now, parts, frame_max = time.monotonic(), [], self._link.frame_max
-        for batch in batches:
+    def _wake(self) -> None:
+        try:
+            self._link.wake()
+        except Exception:  # the message is in the queue, and sent with the next turn
+            LOG.exception('%s: the thread of the connection cannot be woken', self._name)
+
+    def _send(self) -> None:
+        now, parts = time.monotonic(), list[bytes]()
+        channel, frame_max = self._link.channel.channel_id, self._link.frame_max
+        while self._taken:
+            batch = self._taken[0]
             if now >= batch.until:
+                self._taken.popleft()
                 self._fail(range(len(batch.messages)), batch.done, 'not sent in time')
                 continue
-            for index, message in enumerate(batch.messages):
-                tag = next(self._tags)
-                self._sent[tag] = _Sent(message.routing_key, batch.done, index, now)
-                parts.append(
-                    frames.publish(
-                        self._link.channel.channel_id,
+            while batch.next < len(batch.messages):
+                index = batch.next
+                message = batch.messages[index]
+                try:
+                    encoded = frames.publish(
+                        channel,
                         self._broker.exchange,
                         message.routing_key,
                         message.body,
-                        str(tag),
+                        str(self._tag),
                         frame_max=frame_max,
                     )
-                )
-        self._link.write(b''.join(parts))
+                except Exception as exc:  # this message alone
+                    batch.next += 1
+                    self._refuse(batch.done, index, message, exc)
+                    continue
+                parts.append(encoded)
+                self._sent[self._tag] = _Sent(message.routing_key, batch.done, index, now)
+                self._tag += 1
+                batch.next += 1
+            self._taken.popleft()
+        if parts:
+            self._link.write(b''.join(parts))
+
+    def _refuse(self, done: Done, index: int, message: Message, exc: Exception) -> None:
+        reason = f'{type(exc).__name__}: {exc}'
+        rejected.ALL.note('message to send', f'it is not sent, because of {reason}', message.routing_key)
+        self._tell(done, index, exceptions.Unsendable(reason=reason))
+
+    def _fail_taken(self, reason: str) -> None:
+        while self._taken:
+            batch = self._taken.popleft()
+            self._fail(range(batch.next, len(batch.messages)), batch.done, reason)
 
     def _settle(self, sent: _Sent, *, ok: bool) -> None:
         if not ok:

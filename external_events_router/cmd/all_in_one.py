@@ -22,6 +22,7 @@ from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
@@ -190,7 +191,7 @@ def prepare_map(conf: cfg.ConfigOpts) -> None:
     database = session.Database.from_conf(conf)
     try:
         migration.upgrade(database)
-        servers = sql.SqlHostMap(database)
+        servers = sql.SqlHostMap(database, longest_host=checks.longest_host(conf.compute.topic))
         if conf.demo:
             servers.import_lines(demo.host_map_lines())
         if conf.host_map_file:

@@ -19,9 +19,13 @@ OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         'topic',
         default='compute',
+        regex='[0-9A-Za-z._-]+$',
+        max_length=100,
         help="""
 Topic that agents listen on, each as the server named after its host. The
-resolver and the agents of a cloud need the same value.
+resolver and the agents of a cloud need the same value. ``<topic>.<host>`` has at
+most 255 bytes, so a longer topic allows shorter host names: 247 characters with
+the default.
 """,
     ),
     cfg.BoolOpt(

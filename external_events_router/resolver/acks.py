@@ -7,6 +7,7 @@ for; the RPC server of the acknowledgement topic feeds it. Nothing is sent here
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from oslo_log import log
 
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.resolver import plan
 
 LOG = log.getLogger(__name__)
@@ -32,6 +34,9 @@ NO_ACK = 'no acknowledgement in time'
 
 #: Why no host has an answer that is waited for while there is no connection.
 CONNECTION_LOST = 'the connection to the broker was lost'
+#: Deliveries without an acknowledgement in time that are remembered. They are few, unless
+#: hosts are away, and then a late acknowledgement of any of them shows that its host is back.
+MAX_ENDED = 50_000
 
 
 class Waiting:
@@ -55,6 +60,8 @@ class Waiting:
             (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
         }
         self._answers: Answers = {}
+        # Hosts that were not waited for to the end.
+        self._failed: frozenset[str] = frozenset()
         if not self._missing:
             self._settled.release()
 
@@ -76,6 +83,7 @@ class Waiting:
         """Wait no longer for some hosts; see :meth:`fail`."""
         with self._lock:
             unheard = [key for key in self._missing if key[0] in hosts]
+            self._failed |= {host for host, _event_id in unheard}
         self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked)))
 
     def misses(self, host: str) -> bool:
@@ -85,13 +93,15 @@ class Waiting:
 
     def cast_failed(self, host: str, error: exceptions.RouterError) -> None:
         """Wait no longer for a host, because the cast to it failed."""
-        self.fail(host, str(error), asked=not isinstance(error, exceptions.BrokerUnavailable))
+        ours = (exceptions.BrokerUnavailable, exceptions.Unsendable)
+        self.fail(host, str(error), asked=not isinstance(error, ours))
 
     def abandon(self, reason: str) -> None:
         """Wait for no host any more: what has not come yet cannot arrive."""
         self.abandoned = True
         with self._lock:
             unheard = list(self._missing)
+            self._failed |= {host for host, _event_id in unheard}
         self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked=False)))
 
     def wait(self, deadline: float) -> Answers:
@@ -104,6 +114,13 @@ class Waiting:
             self._settled.release()
         with self._lock:
             return {**self._answers, **dict.fromkeys(self._missing, plan.Answer(None, NO_ACK))}
+
+    def silent(self) -> frozenset[str]:
+        """The hosts that have not acknowledged all of their events."""
+        with self._lock:
+            if not self._failed and not self._missing:
+                return frozenset()
+            return self._failed.union(host for host, _event_id in self._missing)
 
     def _settle(self, answers: Answers) -> None:
         with self._lock:
@@ -125,7 +142,7 @@ class Collector:
         late: Callable[[str], None] = lambda host: None,
         heard: Callable[[str, float], None] = lambda host, began: None,
     ) -> None:
-        """:param late: called with the host of an acknowledgement that nobody waits for
+        """:param late: called with the host of a delivery that is acknowledged after its round
         :param heard: called with the host of one that somebody waits for, and since when
         """
         self._late = late
@@ -135,6 +152,9 @@ class Collector:
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._waiting: dict[str, tuple[str, Waiting]] = {}
+        # Guarded, too: deliveries that were not acknowledged in time, and their hosts. Only
+        # the host of one of these gives a sign of life when it acknowledges late.
+        self._ended: collections.OrderedDict[str, str] = collections.OrderedDict()
 
     @contextlib.contextmanager
     def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[Waiting]:
@@ -156,6 +176,7 @@ class Collector:
             with self._lock:
                 for delivery in deliveries.values():
                     del self._waiting[delivery.id]
+            self._remember(deliveries, waiting.silent())
 
     def overdue(self, age: float) -> list[str]:
         """Hosts that have not answered a delivery for so many seconds."""
@@ -217,19 +238,35 @@ class Collector:
     ) -> None:
         """Take an acknowledgement from the wire.
 
-        One that nobody waits for is dropped, but it shows that its host is there.
+        It counts for the host that the delivery was sent to. A late one has no effect on its
+        events, but it shows that its host is there.
 
-        :param sender: the host, where it says so
+        :param sender: the host that it claims to come from; another one than the delivery's
+            is refused. None: an agent of version 1.0, which does not say; only the id, which
+            nobody can guess, shows that it had the delivery
         """
         with self._lock:
             host, waiting = self._waiting.get(delivery_id, (None, None))
-        if host is None or waiting is None:
-            # Ordinary: late, or meant for a worker of this name that is no more.
+            if host is None:
+                host = self._ended.get(delivery_id)
+        if host is None:
+            # Ordinary: meant for a worker of this name that is no more, or very late.
             LOG.debug('Nobody waits for delivery %s; its acknowledgement is dropped', delivery_id)
-            if sender is not None:
-                self._late(sender)
-            return
-        self._heard(host, waiting.began)
-        waiting.acknowledge(host, results)
-        if waiting.abandoned:
+        elif sender is not None and sender != host:
+            problem = f'it is dropped, because the delivery was sent to host {host}'
+            rejected.ALL.note('acknowledgement of another host', problem, sender, source=sender)
+        elif waiting is None:
             self._late(host)
+        else:
+            self._heard(host, waiting.began)
+            waiting.acknowledge(host, results)
+            if waiting.abandoned:
+                self._late(host)
+
+    def _remember(self, deliveries: Mapping[str, events.Delivery], silent: Iterable[str]) -> None:
+        """Keep the deliveries that were not acknowledged, the newest :data:`MAX_ENDED`."""
+        with self._lock:
+            for host in silent:
+                self._ended[deliveries[host].id] = host
+            while len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)

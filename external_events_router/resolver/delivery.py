@@ -10,7 +10,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import itertools
 import time
 import types
 from typing import Protocol
@@ -18,6 +17,7 @@ from typing import Protocol
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import ids
 from external_events_router.resolver import acks
 from external_events_router.resolver import pace
 
@@ -95,10 +95,6 @@ class AgentDeliverer:
         self._pace = hosts_pace or pace.Pace(1)
         self._answered = answered
         self._silent = silent
-        # NOTE: the start is in the ids, so that a late acknowledgement for a
-        # worker that died cannot be taken for its successor's.
-        self._started = f'{time.time_ns():x}'
-        self._numbers = itertools.count()
 
     def is_ready(self) -> bool:
         """Whether acknowledgements can arrive."""
@@ -127,7 +123,8 @@ class AgentDeliverer:
         now = time.time()
         deliveries = {
             host: events.Delivery(
-                id=f'{self._started}.{next(self._numbers)}',
+                # NOTE: an acknowledgement is accepted because of it, so nobody may guess it.
+                id=ids.random_hex(),
                 reply_to=self._reply_to,
                 deadline=now + min(map(lifetime, sent)),
                 events=tuple(sent),

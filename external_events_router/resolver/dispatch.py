@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from concurrent import futures
 import contextlib
 import functools
 import time
@@ -59,11 +60,14 @@ class Dispatcher:
         :param on_failure: called with the host and the error, from another thread
         :param until: an instant of ``time.monotonic()`` until which the block may last
         """
-        begun = [
-            self._pool.submit(functools.partial(self._cast_one, ctxt, host, delivery, on_failure))
-            for host, delivery in deliveries.items()
-        ]
+        begun = []
         try:
+            for host, delivery in deliveries.items():
+                job = functools.partial(self._cast_one, ctxt, host, delivery, on_failure)
+                if (future := self._submit(job)) is None:
+                    _fail(on_failure, host, exceptions.BrokerUnavailable(reason='no thread is left for it'))
+                else:
+                    begun.append(future)
             yield
         finally:
             for future in begun:
@@ -80,14 +84,31 @@ class Dispatcher:
         delivery: events.Delivery,
         on_failure: Callable[[str, exceptions.RouterError], None],
     ) -> None:
-        ctxt.update_store()
         began = time.monotonic()
         try:
+            ctxt.update_store()
             with self._gate.cast():
                 self._sender.deliver(ctxt, host, delivery)
         except exceptions.RouterError as exc:
             LOG.debug('Cast to %s failed after %.3f s: %s', host, time.monotonic() - began, exc)
-            on_failure(host, exc)
+            _fail(on_failure, host, exc)
         except Exception as exc:  # the outermost frame of this thread's work
             LOG.exception('Cast to %s failed', host)
-            on_failure(host, exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
+            _fail(on_failure, host, exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
+
+    def _submit(self, job: Callable[[], None]) -> futures.Future[None] | None:
+        try:
+            future = self._pool.submit(job)
+        except RuntimeError as exc:
+            LOG.error('A thread that publishes cannot be started: %s', exc)
+            return None
+        return None if future.cancelled() else future
+
+
+def _fail(
+    on_failure: Callable[[str, exceptions.RouterError], None], host: str, error: exceptions.RouterError
+) -> None:
+    try:
+        on_failure(host, error)
+    except Exception:  # whose it is must not prevent the others
+        LOG.exception('A batch could not be told that host %s cannot be reached', host)

@@ -1,6 +1,7 @@
-"""The resolver's side of the wire. Its other half is ``resolver.rpcapi``.
+"""The RPC endpoints of a resolver worker. Their other half is ``resolver.rpcapi``.
 
-No logic: from JSON, one call, to JSON.
+They check what other processes send, make one call, and encode its result. An invalid item
+is refused alone: the other items of its message are processed.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Any
 
 import oslo_messaging as messaging
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router import rpc
 from external_events_router.resolver import acks
 from external_events_router.resolver import presence
@@ -23,16 +26,27 @@ from external_events_router.resolver import rpcapi
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.host_map import base
 
+#: Seconds beyond its ``ack_timeout`` that a batch may take at most, whatever its sender asks for.
+MARGIN = 1.0
+
+#: Servers that one host may report.
+MAX_REPORTED = 100_000
+
+#: Hosts that a worker may name in one message.
+MAX_HOSTS = 100_000
+
 
 class RouteEndpoint:
     """Server of ``rpcapi.ResolverAPI``."""
 
     target = messaging.Target(version=rpcapi.ResolverAPI.VERSION)
 
-    def __init__(self, events_router: router.Router) -> None:
+    def __init__(self, events_router: router.Router, *, ack_timeout: float = 60.0) -> None:
+        """:param ack_timeout: seconds that a batch waits for its hosts at most"""
         self._router = events_router
+        self._longest = ack_timeout
 
-    @rpc.exposed(exceptions.MalformedMessage)
+    @rpc.exposed()
     def route(
         self,
         ctxt: context.RequestContext,
@@ -40,9 +54,21 @@ class RouteEndpoint:
         ack_timeout: float,
         timeout: float | None = None,
     ) -> list[dict[str, Any]]:
-        batch = [_event(data) for data in events]
-        outcomes = self._router.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
-        return [outcome.to_dict() for outcome in outcomes]
+        for name, value in (('ack_timeout', ack_timeout), ('timeout', timeout)):
+            if not (checks.is_number(value) and value > 0) and not (value is None and name == 'timeout'):
+                raise exceptions.MalformedMessage(what=name, value=value)
+        _require_list('events', events)
+        batch, refused = _events(events)
+        outcomes = self._router.route(
+            ctxt,
+            batch,
+            ack_timeout=min(ack_timeout, self._longest),
+            timeout=None if timeout is None else min(timeout, self._longest + MARGIN),
+        )
+        answered = [outcome.to_dict() for outcome in outcomes]
+        for position, outcome in refused:
+            answered.insert(position, outcome)
+        return answered
 
 
 class AckEndpoint:
@@ -61,17 +87,19 @@ class AckEndpoint:
         results: Sequence[Mapping[str, Any]],
         host: str | None = None,
     ) -> None:
-        self._collector.acknowledge(
-            delivery_id, [events.Result.from_dict(data) for data in results], sender=host
-        )
+        if not checks.is_id(delivery_id) or not (host is None or checks.is_host(host)):
+            raise exceptions.MalformedMessage(what='acknowledgement', value=(delivery_id, host))
+        _require_list('results', results)
+        self._collector.acknowledge(delivery_id, _results(results), sender=host)
 
     @rpc.exposed()
     def acknowledge_all(
         self, ctxt: context.RequestContext, acknowledgements: Sequence[Mapping[str, Any]]
     ) -> None:
+        _require_list('acknowledgements', acknowledgements)
         for data in acknowledgements:
-            said = events.Acknowledgement.from_dict(data)
-            self._collector.acknowledge(said.delivery_id, said.results, sender=said.host)
+            if (said := _acknowledgement(data)) is not None:
+                self._collector.acknowledge(said.delivery_id, said.results, sender=said.host)
 
 
 class ReportEndpoint:
@@ -93,9 +121,11 @@ class ReportEndpoint:
     def report(
         self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
     ) -> dict[str, float]:
+        base.host_name(host, longest=checks.MAX_HOST)
+        servers = None if server_uuids is None else _server_uuids(server_uuids)
         self._liveness.appeared(host)
-        if server_uuids is not None:
-            self._presence.placed(self._host_map.report(host, server_uuids).gained)
+        if servers is not None:
+            self._presence.placed(self._host_map.report(host, servers).gained)
         return {'now': time.time()}
 
 
@@ -104,16 +134,17 @@ class HostMapEndpoint(ReportEndpoint):
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
-        self._host_map.assign(server_uuid, host)
-        self._presence.placed([base.server_uuid(server_uuid)])
+        server_uuid = base.server_uuid(server_uuid)
+        self._host_map.assign(server_uuid, base.host_name(host, longest=checks.MAX_HOST))
+        self._presence.placed([server_uuid])
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
-        self._host_map.unassign(server_uuid, host)
+        self._host_map.unassign(base.server_uuid(server_uuid), base.stored_host_name(host))
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
-        self._host_map.forget(server_uuid)
+        self._host_map.forget(base.server_uuid(server_uuid))
 
 
 class PeerEndpoint:
@@ -127,18 +158,88 @@ class PeerEndpoint:
 
     @rpc.exposed()
     def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
-        self._presence.heard_of([host])
+        self._presence.heard_of(_hosts([host]))
 
     @rpc.exposed()
     def hosts_are_back(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> None:
-        self._presence.heard_of(hosts)
+        self._presence.heard_of(_hosts(hosts))
 
     @rpc.exposed()
     def hosts_are_silent(
         self, ctxt: context.RequestContext, hosts: Sequence[str], unconsumed: bool = False
     ) -> None:
-        self._liveness.told_silent(hosts, unconsumed=unconsumed)
+        if type(unconsumed) is not bool:
+            raise exceptions.MalformedMessage(what='unconsumed', value=unconsumed)
+        self._liveness.told_silent(_hosts(hosts), unconsumed=unconsumed)
 
 
-def _event(data: Mapping[str, Any]) -> events.Event:
-    return events.Event.from_dict(data)
+def _require_list(name: str, value: object) -> None:
+    """Make sure that an argument is a list of a number of items that a message of ours can have."""
+    if type(value) is not list or len(value) > events.MAX_EVENTS:
+        raise exceptions.MalformedMessage(what=name, value=value)
+
+
+def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, dict[str, Any]]]]:
+    """The events of a batch, and the outcomes of the items that are none, by their positions."""
+    batch, refused = [], []
+    for position, data in enumerate(items):
+        try:
+            batch.append(events.Event.from_dict(data))
+        except exceptions.MalformedMessage as exc:
+            rejected.ALL.note('event', 'it is answered 400 and not routed', data)
+            outcome = {'event': data, 'code': int(events.Code.BAD_TAG), 'reason': str(exc)}
+            refused.append((position, outcome))
+    return batch, refused
+
+
+def _acknowledgement(data: Any) -> events.Acknowledgement | None:
+    """An acknowledgement without its invalid results; None: nothing of it can be used."""
+    try:
+        return events.Acknowledgement.from_dict(data)
+    except exceptions.MalformedMessage:
+        pass
+    try:
+        delivery_id, host, results = data['delivery_id'], data['host'], data['results']
+    except (KeyError, TypeError, IndexError):
+        delivery_id, host, results = None, None, None
+    if not (checks.is_id(delivery_id) and checks.is_host(host) and type(results) is list):
+        rejected.ALL.note('acknowledgement', 'it is dropped', data)
+        return None
+    return events.Acknowledgement(delivery_id, host, tuple(_results(results)))
+
+
+def _results(items: Sequence[Any]) -> list[events.Result]:
+    """The results of an acknowledgement; an invalid one is left out."""
+    results = []
+    for data in items:
+        try:
+            results.append(events.Result.from_dict(data))
+        except exceptions.MalformedMessage:
+            rejected.ALL.note('result', 'it is dropped, and its event counts as not acknowledged', data)
+    return results
+
+
+def _hosts(items: object) -> list[str]:
+    """The names of hosts; an invalid one is left out."""
+    if type(items) is not list or len(items) > MAX_HOSTS:
+        raise exceptions.MalformedMessage(what='hosts', value=items)
+    hosts = []
+    for item in items:
+        if checks.is_host(item):
+            hosts.append(item)
+        else:
+            rejected.ALL.note('host name', 'it is ignored', item)
+    return hosts
+
+
+def _server_uuids(items: object) -> list[str]:
+    """The canonical uuids of a report; an invalid one is left out."""
+    if type(items) is not list or len(items) > MAX_REPORTED:
+        raise exceptions.MalformedMessage(what='server_uuids', value=items)
+    servers = []
+    for item in items:
+        try:
+            servers.append(base.server_uuid(item))
+        except exceptions.MalformedMessage:
+            rejected.ALL.note('server uuid', 'it is left out of the report of its host', item)
+    return servers

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import logging
 import time
 from typing import Any
 
@@ -24,8 +25,11 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
+from external_events_router import settling
 from external_events_router.amqp import envelope
 from external_events_router.amqp import publisher
+
+LOG = logging.getLogger(__name__)
 
 #: For the API and operators: agents have no permission to publish to it.
 TOPIC = 'external-events-resolver'
@@ -104,7 +108,13 @@ class ResolverAPI:
                 version=version, timeout=timeout, call_monitor_timeout=MONITOR_TIMEOUT
             )
             outcomes = client.call(ctxt, 'route', events=[event.to_dict() for event in batch], **arguments)
-        return [events.Outcome.from_dict(outcome) for outcome in outcomes]
+        try:
+            made = [events.Outcome.from_dict(outcome) for outcome in outcomes]
+        except (TypeError, exceptions.MalformedMessage) as exc:
+            raise exceptions.ResolverUnavailable(reason=f'its answer is invalid ({exc})') from exc
+        if len(made) != len(batch):
+            raise exceptions.ResolverUnavailable(reason=f'it answered {len(made)} of {len(batch)} events')
+        return made
 
 
 class AckAPI:
@@ -175,23 +185,31 @@ class FastAckAPI:
         :param done: called once, mostly from another thread, when the broker has
             the message, or all, or with why it has not; has to be quick
         """
-        messages = [
-            publisher.Message(
-                f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
+        once: settling.Once[exceptions.RouterError] = settling.Once(1, lambda _item, error: done(error))
+        try:
+            messages = [
+                publisher.Message(
+                    f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
+                )
+                for method, version, arguments in _ack_calls(acknowledgements, self._can_send)
+            ]
+            if not messages:
+                once.settle(0, None)
+                return
+            self._publisher.publish(
+                messages, _AllOf(len(messages), once).settle, until=time.monotonic() + ACK_TIMEOUT
             )
-            for method, version, arguments in _ack_calls(acknowledgements, self._can_send)
-        ]
-        self._publisher.publish(
-            messages, _AllOf(len(messages), done).settle, until=time.monotonic() + ACK_TIMEOUT
-        )
+        except Exception as exc:  # whatever it is, ``done`` has to be called
+            LOG.exception('Acknowledgements for %s cannot be published', reply_to)
+            once.settle(0, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
 
 
 class _AllOf:
     """Messages that are done together, with the first error of any."""
 
-    def __init__(self, number: int, done: Callable[[exceptions.RouterError | None], None]) -> None:
+    def __init__(self, number: int, once: settling.Once[exceptions.RouterError]) -> None:
         self._left = number
-        self._done = done
+        self._once = once
         self._error: exceptions.RouterError | None = None
 
     def settle(self, _number: int, error: exceptions.RouterError | None) -> None:
@@ -201,7 +219,7 @@ class _AllOf:
             self._error = self._error or error
         self._left -= 1
         if not self._left:
-            self._done(self._error)
+            self._once.settle(0, self._error)
 
 
 def _ack_calls(

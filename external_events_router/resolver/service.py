@@ -10,8 +10,10 @@ from oslo_config import cfg
 from oslo_log import log
 import oslo_messaging as messaging
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.amqp import forwarding
 from external_events_router.db import session
@@ -64,6 +66,14 @@ class Settings:
 
         :raises ConfigurationError: a value cannot be used
         """
+        # NOTE: the name of a worker is <host>:<slot>, and part of a routing key.
+        longest = checks.longest_host(rpcapi.ACK_TOPIC) - len(':99999')
+        if not checks.is_host(conf.host, longest):
+            raise exceptions.ConfigurationError(
+                option='[DEFAULT] host',
+                reason=f'{checks.shown(conf.host)} cannot be the name of a resolver: 1 to {longest} '
+                'letters, digits and characters of .-_:@ are allowed',
+            )
         return cls(
             host=conf.host,
             lifetimes=keeper.Lifetimes.from_conf(conf),
@@ -152,7 +162,7 @@ class Resolver:
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
-                endpoint.RouteEndpoint(self._router),
+                endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout),
                 endpoint.HostMapEndpoint(host_map, self._presence, self._liveness),
                 endpoint.PeerEndpoint(self._presence, self._liveness),
             ],

@@ -8,6 +8,7 @@ import uuid
 import hypothesis
 from hypothesis import strategies
 
+from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
 from tests import base
@@ -80,7 +81,11 @@ class RoundTripTest(base.TestCase):
         outcome = events.Outcome(event, code, reason)
         self.assertEqual(outcome, events.Outcome.from_dict(json.loads(json.dumps(outcome.to_dict()))))
 
-    @hypothesis.given(_text, strategies.sampled_from(events.Verdict), strategies.none() | _text)
+    @hypothesis.given(
+        strategies.from_regex('[0-9a-f-]{1,64}', fullmatch=True),
+        strategies.sampled_from(events.Verdict),
+        strategies.none() | _text.map(checks.clean_text),
+    )
     def test_result(self, event_id: str, verdict: events.Verdict, reason: str | None) -> None:
         result = events.Result(event_id, verdict, reason)
         self.assertEqual(result, events.Result.from_dict(json.loads(json.dumps(result.to_dict()))))

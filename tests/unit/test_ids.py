@@ -1,4 +1,8 @@
+import multiprocessing
+import threading
 import uuid
+
+import fixtures
 
 from external_events_router import ids
 from tests import base
@@ -20,3 +24,38 @@ class IdsTest(base.TestCase):
 
     def test_hex(self):
         self.assertRegex(ids.random_hex(), '^[0-9a-f]{32}$')
+
+    def test_from_the_generator_of_the_system(self):
+        """An id is what ``os.urandom`` returned, so that nobody can guess it."""
+        given = []
+
+        def urandom(size):
+            given.append(bytes(range(256)) * (size // 256))
+            return given[-1]
+
+        self.useFixture(fixtures.MonkeyPatch('os.urandom', urandom))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.ids._unused', []))
+        self.assertIn(ids.random_hex(), given[0].hex())
+
+    def test_a_child_has_ids_of_its_own(self):
+        ids.random_hex()
+        context = multiprocessing.get_context('fork')
+        results = context.SimpleQueue()
+        child = context.Process(target=lambda: results.put([ids.random_hex() for _ in range(300)]))
+        child.start()
+        theirs = results.get()
+        child.join()
+        self.assertEqual(set(), set(theirs) & {ids.random_hex() for _ in range(600)})
+
+    def test_threads_have_different_ones(self):
+        made = []
+
+        def work():
+            made.extend([ids.random_hex() for _ in range(5000)])
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(20_000, len(set(made)))

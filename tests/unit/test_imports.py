@@ -17,31 +17,38 @@ ROOT = pathlib.Path(external_events_router.__file__).parent
 #: What a room may import from outside itself. A name stands for the module and
 #: all below it. Leaves first, then the services, then who puts them together.
 ALLOWED = {
-    'exceptions': (),
+    'checks': (),
+    'exceptions': ('checks',),
     'ids': (),
+    'rejected': ('checks',),
+    'settling': (),
     'plugins': ('exceptions',),
     'process': (),
     'pools': (),
     'coalesce': ('pools',),
-    'events': ('exceptions', 'ids'),
+    'events': ('checks', 'exceptions', 'ids'),
     'schemas': ('events', 'exceptions'),
     'context': ('ids',),
-    'amqp': ('exceptions', 'ids'),
-    'rpc': ('amqp', 'context', 'exceptions'),
+    'amqp': ('checks', 'exceptions', 'ids', 'rejected', 'settling'),
+    'rpc': ('amqp', 'context', 'exceptions', 'rejected'),
     'conf': ('conf',),
     'conf.opts': ('conf', 'rpc'),
     'db': ('conf', 'exceptions'),
     'api': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'schemas', 'resolver.rpcapi'),
     'resolver': (
         'amqp',
+        'checks',
         'coalesce',
         'conf',
         'context',
         'events',
         'exceptions',
         'plugins',
+        'ids',
         'pools',
+        'rejected',
         'rpc',
+        'settling',
         'db',
         'agent.rpcapi',
     ),
@@ -61,15 +68,36 @@ ALLOWED = {
         'resolver.plan',
         'resolver.trouble',
     ),
-    'resolver.rpcapi': ('amqp', 'context', 'events', 'exceptions', 'rpc'),
-    'agent': ('amqp', 'conf', 'context', 'events', 'exceptions', 'plugins', 'rpc', 'resolver.rpcapi'),
-    'agent.rpcapi': ('amqp', 'context', 'events', 'exceptions', 'rpc'),
+    'resolver.rpcapi': ('amqp', 'context', 'events', 'exceptions', 'rpc', 'settling'),
+    'agent': (
+        'amqp',
+        'checks',
+        'conf',
+        'context',
+        'events',
+        'exceptions',
+        'plugins',
+        'rejected',
+        'rpc',
+        'settling',
+        'resolver.rpcapi',
+    ),
+    'agent.rpcapi': ('amqp', 'checks', 'context', 'events', 'exceptions', 'rpc', 'settling'),
     'cmd': ('',),
     'wsgi': ('',),
 }
 
 #: Those of the above that import from the standard library and each other only.
-STANDARD_LIBRARY_ONLY = ('exceptions', 'ids', 'events', 'pools', 'process')
+STANDARD_LIBRARY_ONLY = (
+    'checks',
+    'exceptions',
+    'ids',
+    'rejected',
+    'settling',
+    'events',
+    'pools',
+    'process',
+)
 
 #: May be imported by these alone, whatever the table says.
 IMPORTED_BY = {'cmd': ('cmd', 'wsgi'), 'wsgi': ('cmd',)}

@@ -21,9 +21,11 @@ from cliff import show
 from oslo_config import cfg
 from oslo_log import log
 
+from external_events_router import checks
 from external_events_router.cmd import printable
 from external_events_router.cmd import startup
 from external_events_router.db import session
+from external_events_router.resolver.host_map import sql
 
 NAME = 'external-events-manage'
 
@@ -147,6 +149,12 @@ class Lister(lister.Lister):
 def configuration(cmd: command.Command) -> cfg.ConfigOpts:
     """The configuration for a command."""
     return cast(ManageApp, cmd.app).conf
+
+
+def open_host_map(cmd: command.Command) -> sql.SqlHostMap:
+    """The host map in the database of the configuration, for a command; see :func:`open_database`."""
+    longest_host = checks.longest_host(cast(ManageApp, cmd.app).conf.compute.topic)
+    return sql.SqlHostMap(open_database(cmd), longest_host=longest_host)
 
 
 def open_database(cmd: command.Command) -> session.Database:

@@ -127,7 +127,7 @@ COMMANDS: dict[str, type[command.Command]] = {
 
 
 def _host_map(cmd: command.Command) -> sql.SqlHostMap:
-    host_map = sql.SqlHostMap(app.open_database(cmd))
+    host_map = app.open_host_map(cmd)
     host_map.check()
     return host_map
 

@@ -12,6 +12,7 @@ import re
 from typing import Protocol
 from typing import runtime_checkable
 
+from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
 
@@ -22,6 +23,9 @@ Busy = Mapping[str, frozenset[str]]
 #: Hosts of each known server: none, one, or two while it migrates. A server
 #: that is not a key is unknown.
 Hosts = Mapping[str, tuple[str, ...]]
+
+#: Characters of a host name, with the default of ``[compute] topic``.
+DEFAULT_LONGEST_HOST = checks.longest_host('compute')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,20 +174,31 @@ def server_uuid(text: str) -> str:
 
     :raises MalformedMessage: it is no uuid
     """
-    canonical = events.canonical_uuid(text)
+    canonical = events.canonical_uuid(text) if isinstance(text, str) else None
     if canonical is None:
         raise exceptions.MalformedMessage(what='server uuid', value=text)
     return canonical
 
 
-def host_name(text: str) -> str:
-    """The name of a host as it is: up to 255 printable ASCII characters without blanks.
+def host_name(text: str, *, longest: int = DEFAULT_LONGEST_HOST) -> str:
+    """The name of a host as it is: letters, digits, and any of ``.-_:@``.
 
+    :param longest: characters, see ``checks.longest_host``
     :raises MalformedMessage: it is none
     """
-    if not _HOST_NAME.fullmatch(text):
+    if not checks.is_host(text, longest):
         raise exceptions.MalformedMessage(what='host name', value=text)
     return text
 
 
-_HOST_NAME = re.compile('[!-~]{1,255}')
+def stored_host_name(text: str) -> str:
+    """A name that the map may have from an older release, which allowed more characters.
+
+    :raises MalformedMessage: it is none
+    """
+    if not isinstance(text, str) or not _STORED.fullmatch(text):
+        raise exceptions.MalformedMessage(what='host name', value=text)
+    return text
+
+
+_STORED = re.compile('[!-~]{1,255}')

@@ -45,10 +45,11 @@ def read(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.readline(MAX_LINE + 1), b'')
 
 
-def parse(number: int, line: bytes) -> Entry | None:
+def parse(number: int, line: bytes, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> Entry | None:
     """What a line says; None for a blank one.
 
     :param number: of the line, from 1
+    :param longest_host: characters of a host name
     :raises BadLine: saying what is wrong with it
     """
     if len(line) > MAX_LINE:
@@ -62,12 +63,12 @@ def parse(number: int, line: bytes) -> Entry | None:
     except (ValueError, RecursionError) as exc:
         raise exceptions.BadLine(number=number, reason=f'not JSON ({exc})') from exc
     try:
-        return _entry(data)
+        return _entry(data, longest_host)
     except (TypeError, exceptions.MalformedMessage) as exc:
         raise exceptions.BadLine(number=number, reason=str(exc)) from exc
 
 
-def _entry(data: Any) -> Entry:
+def _entry(data: Any, longest_host: int) -> Entry:
     if not isinstance(data, dict) or not isinstance(data.get('server'), str):
         raise TypeError('not an object with a server\'s uuid as "server"')
     if not data.keys() <= _MEMBERS:
@@ -77,7 +78,8 @@ def _entry(data: Any) -> Entry:
         raise TypeError('"hosts" is not a list of names')
     if len(set(hosts)) < len(hosts):
         raise TypeError('"hosts" names a host twice')
-    return Entry(base.server_uuid(data['server']), tuple(sorted(map(base.host_name, hosts))))
+    names = sorted(base.host_name(host, longest=longest_host) for host in hosts)
+    return Entry(base.server_uuid(data['server']), tuple(names))
 
 
 class Spool:
@@ -87,7 +89,9 @@ class Spool:
     (in ``SQLITE_TMPDIR``, ``TMPDIR``, ``/var/tmp`` or ``/tmp``).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> None:
+        """:param longest_host: characters of a host name"""
+        self._longest_host = longest_host
         # NOTE: an empty name is SQLite's for a file that is deleted when closed.
         self._database = sqlite3.connect('', isolation_level=None)
         for pragma in ('journal_mode = OFF', 'synchronous = OFF', 'cache_size = -16384'):
@@ -114,7 +118,7 @@ class Spool:
             rows = []
             try:
                 for number, line in chunk:
-                    entry = parse(number, line)
+                    entry = parse(number, line, longest_host=self._longest_host)
                     if entry is not None:
                         rows.append((entry.server_uuid, number, ' '.join(entry.hosts)))
             finally:

@@ -23,6 +23,7 @@ from oslo_config import cfg
 from oslo_log import log
 import sqlalchemy as sa
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router.db import session
@@ -347,7 +348,7 @@ class _Placing:
                 return
             where[home.host(host)] = home
         try:
-            hosts = tuple(map(base.host_name, where))
+            hosts = tuple(base.host_name(host, longest=checks.MAX_HOST) for host in where)
         except exceptions.MalformedMessage as exc:
             self.reasons[uuid] = f'{cell}: {exc}'
             return

@@ -20,6 +20,7 @@ from typing import cast
 from oslo_config import cfg
 import sqlalchemy as sa
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router.db import models
 from external_events_router.db import session
@@ -65,8 +66,10 @@ class Imported:
 class SqlHostMap:
     """A map in SQL tables. Thread-safe."""
 
-    def __init__(self, database: session.Database) -> None:
+    def __init__(self, database: session.Database, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> None:
+        """:param longest_host: characters of a host name that may be written, see ``checks``"""
         self._database = database
+        self._longest_host = longest_host
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> SqlHostMap:
@@ -74,7 +77,8 @@ class SqlHostMap:
 
         :raises ConfigurationError: ``[database] connection`` cannot be used
         """
-        return cls(session.Database.from_conf(conf))
+        longest = checks.longest_host(conf.compute.topic)
+        return cls(session.Database.from_conf(conf), longest_host=longest)
 
     def check(self) -> None:
         """Insist on a database that answers and a schema that fits.
@@ -119,14 +123,14 @@ class SqlHostMap:
     @session.retried
     def assign(self, server_uuid: str, host: str) -> None:
         """As :class:`base.WritableHostMap` says."""
-        locations = {base.server_uuid(server_uuid): (base.host_name(host),)}
+        locations = {base.server_uuid(server_uuid): (self._host_name(host),)}
         with self._database.writing() as connection:
             self._add(connection, locations)
 
     @session.retried
     def unassign(self, server_uuid: str, host: str) -> None:
         """As :class:`base.WritableHostMap` says. That the server is not on the host is no error."""
-        server_uuid, host = base.server_uuid(server_uuid), base.host_name(host)
+        server_uuid, host = base.server_uuid(server_uuid), base.stored_host_name(host)
         with self._database.writing() as connection:
             found = connection.scalar(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid))
             if found is None:
@@ -149,7 +153,7 @@ class SqlHostMap:
     @session.retried
     def report(self, host: str, server_uuids: Collection[str]) -> base.Change:
         """As :class:`base.WritableHostMap` says. A report without news is one query and writes nothing."""
-        host, listed = base.host_name(host), frozenset(map(base.server_uuid, server_uuids))
+        host, listed = self._host_name(host), frozenset(map(base.server_uuid, server_uuids))
         with self._database.reading() as connection:
             change = self._change(connection, host, listed)
         if not (change.gained or change.lost):
@@ -181,7 +185,7 @@ class SqlHostMap:
         :raises DatabaseUnavailable: the database cannot be written
         """
         tell = progress or (lambda step, done, total: None)
-        with lines.Spool() as spool:
+        with lines.Spool(longest_host=self._longest_host) as spool:
             spool.fill(source, progress=lambda done: tell('reading', done, None))
             return self._merge(spool, tell)
 
@@ -196,6 +200,9 @@ class SqlHostMap:
         while page := self._page(after):
             yield from (lines.Entry(server_uuid, hosts) for server_uuid, hosts in page.items())
             after = list(page)[-1]
+
+    def _host_name(self, host: str) -> str:
+        return base.host_name(host, longest=self._longest_host)
 
     @session.retried
     def _page(self, after: str) -> Mapping[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ import time
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router import rpc
 from external_events_router.agent import endpoint
 from external_events_router.agent import rpcapi
@@ -27,7 +28,12 @@ class Receiver:
 
 
 def delivery(name):
-    return events.Delivery(name, 'worker', time.time(), (events.Event('network-changed', 'a' * 36, 'tag'),))
+    return events.Delivery(
+        name,
+        'worker',
+        time.time(),
+        (events.Event('network-changed', '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01', 'tag'),),
+    )
 
 
 class FastAgentAPITest(base.TestCase):
@@ -83,6 +89,7 @@ class FastAgentAPITest(base.TestCase):
 
 class ListenerTest(base.TestCase):
     def test_what_nobody_offers_is_dropped(self):
+        before = rejected.ALL.counts().get('message', 0)
         receiver = Receiver()
         listener = rpc.listener(endpoint.AgentEndpoint(receiver))
         for call in (
@@ -94,4 +101,4 @@ class ListenerTest(base.TestCase):
         ):
             listener(call)
         self.assertEqual([], receiver.received)
-        self.assertEqual(5, self.logs.output.count('a message is dropped'))
+        self.assertEqual(5, rejected.ALL.counts()['message'] - before)

@@ -128,7 +128,10 @@ class HostMapScenarios:
         ):
             self.assertRaises(exceptions.MalformedMessage, call)
         self.assertEqual({}, self.located())
-        self.map.assign(A, 'x' * 255)
+        for bad in ('#', '*', 'a/b', 'a\n', 'x' * 248):
+            self.assertRaises(exceptions.MalformedMessage, self.map.assign, A, bad)
+            self.assertRaises(exceptions.MalformedMessage, self.map.report, bad, [A])
+        self.map.assign(A, 'x' * 247)
 
     def test_many_at_once(self):
         """Hosts report while servers are assigned and forgotten; nobody fails, and all ends well."""

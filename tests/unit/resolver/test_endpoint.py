@@ -1,0 +1,329 @@
+"""What other processes may send a resolver worker: an invalid item is refused alone."""
+
+import json
+
+import hypothesis
+from hypothesis import strategies
+import oslo_messaging
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rejected
+from external_events_router import rpc
+from external_events_router.amqp import envelope
+from external_events_router.resolver import acks
+from external_events_router.resolver import endpoint
+from external_events_router.resolver.host_map import base as host_map_base
+from tests import base
+
+SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
+CONTEXT = context.RequestContext(overwrite=False)
+
+_json = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.floats()
+    | strategies.integers()
+    | strategies.text(),
+    lambda inner: (
+        strategies.lists(inner, max_size=4)
+        | strategies.dictionaries(
+            strategies.sampled_from(
+                (
+                    'events',
+                    'host',
+                    'delivery_id',
+                    'results',
+                    'name',
+                    'id',
+                    'event_id',
+                    'verdict',
+                    'reason',
+                    'tag',
+                )
+            )
+            | strategies.text(max_size=5),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+class Router:
+    """Delivers everything."""
+
+    def __init__(self):
+        self.batches, self.timeouts = [], []
+
+    def route(self, ctxt, batch, *, ack_timeout, timeout):
+        self.batches.append((list(batch), ack_timeout))
+        self.timeouts.append(timeout)
+        return [events.Outcome(event, events.Code.DELIVERED) for event in batch]
+
+
+class HostMap:
+    def __init__(self):
+        self.calls = []
+
+    def assign(self, *arguments):
+        self.calls.append(arguments)
+
+    unassign = forget = assign
+
+    def report(self, host, server_uuids):
+        self.calls.append((host, *server_uuids))
+        return host_map_base.Change()
+
+
+class Presence:
+    def __init__(self):
+        self.told = []
+
+    def placed(self, servers):
+        pass
+
+    def heard_of(self, hosts):
+        self.told += hosts
+
+
+class Liveness:
+    def __init__(self):
+        self.told = []
+
+    def appeared(self, host):
+        self.told.append(host)
+
+    def told_silent(self, hosts, *, unconsumed):
+        self.told += hosts
+
+
+class EndpointTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        rejected.ALL.reset()
+        self.addCleanup(rejected.ALL.reset)
+
+    def refused(self, call, *args, **kwargs):
+        """Make sure that a call is answered with MalformedMessage, and logs no traceback."""
+        error = self.assertRaises(oslo_messaging.ExpectedException, call, *args, **kwargs)
+        self.assertIsInstance(error.exc_info[1], exceptions.MalformedMessage)
+        self.assertNotIn('Traceback', self.logs.output)
+
+
+class RouteTest(EndpointTest):
+    def setUp(self):
+        super().setUp()
+        self.router = Router()
+        self.endpoint = endpoint.RouteEndpoint(self.router, ack_timeout=2.0)
+
+    def event(self, **changes):
+        return {**events.Event('network-changed', SERVER, 'tag').to_dict(), **changes}
+
+    def test_an_invalid_event_is_refused_alone_and_in_its_place(self):
+        bad = [
+            self.event(server_uuid='\xe9' * 36),
+            self.event(server_uuid=SERVER.upper()),
+            self.event(name='network-unknown'),
+            self.event(name=['network-changed']),
+            self.event(status='done'),
+            self.event(tag='x' * 256),
+            self.event(tag=3),
+            self.event(id=''),
+            self.event(id='x' * 65),
+            None,
+            'network-changed',
+            [],
+            {},
+        ]
+        for item in bad:
+            answered = self.endpoint.route(CONTEXT, [self.event(), item, self.event()], 1.0)
+            self.assertEqual([200, 400, 200], [outcome['code'] for outcome in answered], item)
+        self.assertEqual({2}, {len(batch) for batch, _timeout in self.router.batches})
+        self.assertEqual({'event': len(bad)}, rejected.ALL.counts())
+        self.assertEqual(1, self.logs.output.count('Invalid event'))
+
+    def test_the_time_is_bounded(self):
+        for asked, had in ((1e6, 2.0), (1, 1), (0.5, 0.5)):
+            self.endpoint.route(CONTEXT, [self.event()], asked)
+            self.assertEqual(had, self.router.batches[-1][1])
+        for bad in (0, -1, float('nan'), float('inf'), '1', None, True, [1.0], 10**400):
+            self.refused(self.endpoint.route, CONTEXT, [self.event()], bad)
+            if bad is not None:
+                self.refused(self.endpoint.route, CONTEXT, [self.event()], 1.0, bad)
+        self.endpoint.route(CONTEXT, [self.event()], 1.0, 1e6)
+        self.assertEqual(3.0, self.router.timeouts[-1])
+
+    def test_other_arguments(self):
+        for bad in ({}, 'events', None, 3, 'x' * 1000):
+            self.refused(self.endpoint.route, CONTEXT, bad, 1.0)
+        self.refused(self.endpoint.route, CONTEXT, events=[])
+        self.refused(self.endpoint.route, CONTEXT, events=[], ack_timeout=1.0, more=1)
+        self.refused(self.endpoint.route, CONTEXT, ctxt=1)
+
+    def test_a_fault_of_ours_is_no_refusal(self):
+        self.router.route = None
+        self.assertRaises(TypeError, self.endpoint.route, CONTEXT, [self.event()], 1.0)
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(_json, _json)
+    def test_anything(self, batch, ack_timeout):
+        try:
+            answered = self.endpoint.route(CONTEXT, batch, ack_timeout)
+        except oslo_messaging.ExpectedException:
+            return
+        self.assertEqual(len(batch), len(answered))
+
+
+class AckTest(EndpointTest):
+    def setUp(self):
+        super().setUp()
+        self.late = []
+        self.collector = acks.Collector(late=self.late.append)
+        self.endpoint = endpoint.AckEndpoint(self.collector)
+        self.listener = rpc.listener(self.endpoint)
+        self.deliveries = {
+            host: events.Delivery(
+                f'{host}-1',
+                'worker',
+                0.0,
+                tuple(events.Event('network-changed', SERVER, id=f'{host}{n}') for n in '12'),
+            )
+            for host in 'ab'
+        }
+
+    def said(self, host, *results, **changes):
+        return {
+            'delivery_id': f'{host}-1',
+            'host': host,
+            'results': [{'event_id': event, 'verdict': 'handled', 'reason': None} for event in results],
+            **changes,
+        }
+
+    def cast(self, *acknowledgements):
+        call = envelope.Call('acknowledge_all', '1.2', {'acknowledgements': list(acknowledgements)}, {})
+        self.listener(envelope.decode(envelope.encode(call)))
+
+    def test_an_invalid_one_does_not_discard_the_others(self):
+        half = {'event_id': 'a1', 'verdict': 'refused', 'reason': 'half \ud83d of a pair'}
+        with self.collector.expect(self.deliveries) as waiting:
+            self.cast(None, [], {}, self.said('a', delivery_id='x' * 65), self.said('a', results=[half]))
+            self.cast(
+                self.said('a', results=[{}, None, {'event_id': 'a2', 'verdict': 'no'}]),
+                self.said('b', 'b1', 'b2'),
+            )
+            answers = waiting.wait(0)
+        self.assertEqual('half ? of a pair', answers['a', 'a1'].reason)
+        self.assertIsNone(answers['a', 'a2'].verdict)
+        self.assertEqual(events.Verdict.HANDLED, answers['b', 'b1'].verdict)
+        self.assertEqual({'acknowledgement': 4, 'result': 3}, rejected.ALL.counts())
+        self.assertNotIn('Traceback', self.logs.output)
+
+    def test_malformed_ones_write_little(self):
+        for _ in range(100):
+            self.cast({'delivery_id': 'x' * 1_000_000})
+        for arguments in ({}, {'acknowledgements': 'x' * 1_000_000}, {'acknowledgements': {}, 'more': 1}):
+            self.listener(envelope.Call('acknowledge_all', '1.2', arguments, {}))
+        self.assertLess(len(self.logs.output), 2000)
+        self.assertNotIn('Traceback', self.logs.output)
+
+    def test_a_host_cannot_acknowledge_for_another(self):
+        with self.collector.expect(self.deliveries) as waiting:
+            self.cast(self.said('b', 'a1', 'a2', delivery_id='a-1'))
+            self.assertIsNone(waiting.wait(0)['a', 'a1'].verdict)
+        # It is no sign of life of either, not even late.
+        self.cast(self.said('b', 'a1', delivery_id='a-1'), self.said('b', 'b1', delivery_id='unknown'))
+        self.assertEqual([], self.late)
+        self.assertEqual({'acknowledgement of another host': 2}, rejected.ALL.counts())
+
+    def test_a_late_one_counts_for_the_host_of_its_delivery(self):
+        with self.collector.expect(self.deliveries):
+            pass
+        self.cast(self.said('a', 'a1'))
+        self.endpoint.acknowledge(CONTEXT, 'b-1', [])
+        self.assertEqual(['a', 'b'], self.late)
+
+    def test_one_that_came_in_time_is_not_remembered(self):
+        with self.collector.expect({'a': self.deliveries['a']}):
+            self.cast(self.said('a', 'a1', 'a2'))
+        self.cast(self.said('a', 'a1'))
+        self.assertEqual([], self.late)
+
+    def test_an_agent_of_version_one_does_not_say_its_host(self):
+        with self.collector.expect(self.deliveries) as waiting:
+            self.endpoint.acknowledge(CONTEXT, 'a-1', [{'event_id': 'a1', 'verdict': 'handled'}])
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', 'a1'].verdict)
+
+    def test_arguments_of_one(self):
+        for bad in (
+            ('x' * 65, [], 'a'),
+            ('', [], 'a'),
+            (3, [], 'a'),
+            ('a-1', {}, 'a'),
+            ('a-1', [], '#'),
+            ('a-1', [], 3),
+        ):
+            self.refused(self.endpoint.acknowledge, CONTEXT, *bad)
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(_json)
+    def test_anything(self, acknowledgements):
+        with self.collector.expect(self.deliveries) as waiting:
+            self.listener(envelope.Call('acknowledge_all', '1.2', {'acknowledgements': acknowledgements}, {}))
+            self.cast(self.said('b', 'b1'))
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['b', 'b1'].verdict)
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.binary() | _json.map(lambda value: json.dumps(value).encode()))
+    def test_any_body(self, body):
+        try:
+            call = envelope.decode(body)
+        except exceptions.MalformedMessage:
+            return
+        self.listener(call)
+
+
+class HostMapTest(EndpointTest):
+    def setUp(self):
+        super().setUp()
+        self.map, self.presence, self.liveness = HostMap(), Presence(), Liveness()
+        self.endpoint = endpoint.HostMapEndpoint(self.map, self.presence, self.liveness)
+
+    def test_hosts(self):
+        for bad in ('#', '*', '', 'a b', 'x' * 256, 'h\xf6st', None, 3, []):
+            self.refused(self.endpoint.assign, CONTEXT, SERVER, bad)
+            self.refused(self.endpoint.report, CONTEXT, bad, [SERVER])
+        self.assertEqual(([], [], []), (self.map.calls, self.presence.told, self.liveness.told))
+
+    def test_what_other_workers_say(self):
+        peers = endpoint.PeerEndpoint(self.presence, self.liveness)
+        for hosts in (['#', 'a', None], [{}, 'x' * 256]):
+            peers.hosts_are_back(CONTEXT, hosts)
+            peers.hosts_are_silent(CONTEXT, hosts, True)
+            peers.host_is_back(CONTEXT, hosts[0])
+        self.assertEqual((['a'], ['a']), (self.presence.told, self.liveness.told))
+        for bad in ('a', {}, None, 3):
+            self.refused(peers.hosts_are_back, CONTEXT, bad)
+            self.refused(peers.hosts_are_silent, CONTEXT, bad)
+        self.refused(peers.hosts_are_silent, CONTEXT, [], unconsumed='yes')
+
+    def test_servers(self):
+        for bad in ('', 'x', 'x' * 36, None, 3, [], '\xe9' * 36):
+            self.refused(self.endpoint.assign, CONTEXT, bad, 'a')
+            self.refused(self.endpoint.unassign, CONTEXT, bad, 'a')
+            self.refused(self.endpoint.forget, CONTEXT, bad)
+        self.assertEqual([], self.map.calls)
+
+    def test_a_name_of_an_older_release_can_be_removed(self):
+        self.endpoint.unassign(CONTEXT, SERVER, '#' * 255)
+        self.refused(self.endpoint.unassign, CONTEXT, SERVER, 'x' * 256)
+        self.assertEqual([(SERVER, '#' * 255)], self.map.calls)
+
+    def test_an_invalid_server_is_left_out_of_a_report(self):
+        self.endpoint.report(CONTEXT, 'a', [None, SERVER.upper(), 'x'])
+        self.assertEqual([('a', SERVER)], self.map.calls)
+        for bad in ({}, 'servers', 3):
+            self.refused(self.endpoint.report, CONTEXT, 'a', bad)
+        self.assertEqual({'server uuid': 2, 'report': 3}, rejected.ALL.counts())
