@@ -11,23 +11,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 import os
+import sys
 import threading
+import traceback
 from typing import Any
 
 from oslo_config import cfg
+from oslo_log import log
 
+from external_events_router import exceptions
 from external_events_router.api import auth
 from external_events_router.cmd import front
 from external_events_router.cmd import startup
+from external_events_router.process import failures
+
+LOG = log.getLogger(__name__)
 
 CONFIG_FILES = 'OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES'
 
 
 class Application:
-    """Becomes the application at its first request.
+    """Becomes the application when its process begins to serve.
 
     A server that imports first and forks then must not share the transport's
-    connections and threads between its workers.
+    connections and threads between its workers, so nothing starts in the process
+    that forks. Where it is not known whether a process serves, the application
+    starts with the first request: see :func:`start_with_process`.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -37,11 +46,94 @@ class Application:
         self._app: auth.WSGIApp | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self._app is None:
-            with self._lock:
-                if self._app is None:
-                    self._app = front.make_app(self._conf)
-        return self._app(environ, start_response)
+        uwsgi = sys.modules.get('uwsgi')
+        if uwsgi is not None and 'HTTP_TRANSFER_ENCODING' in environ:
+            environ['wsgi.input'] = UWSGIChunks(uwsgi)
+            environ['wsgi.input_terminated'] = True
+        return (self._app or self.start())(environ, start_response)
+
+    def start(self) -> auth.WSGIApp:
+        """Start what runs beside the requests, redelivery among it, unless it has started.
+
+        :raises ConfigurationError: a value cannot be used
+        """
+        with self._lock:
+            if self._app is None:
+                guard = failures.Guard()
+                guard.install()
+                self._app = front.make_app(self._conf, unhealthy=lambda: guard.reason)
+            return self._app
+
+    def start_in_background(self) -> None:
+        """The same on a thread, for a process that was forked a moment ago."""
+        threading.Thread(target=self._try_to_start, name='start-application', daemon=True).start()
+
+    def _try_to_start(self) -> None:
+        try:
+            self.start()
+        except exceptions.RouterError as exc:
+            LOG.error('%s; each request is answered 500 until this is corrected', exc)
+
+
+class UWSGIChunks:
+    """A body without a length under uWSGI, whose own ``wsgi.input`` is empty then.
+
+    uWSGI takes a chunk size that is no number for the end of the body.
+
+    :param uwsgi: the server's module; reads the request of the current thread
+    """
+
+    def __init__(self, uwsgi: Any) -> None:
+        self._uwsgi = uwsgi
+        self._left = b''
+        self._ended = False
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes, and none at the end.
+
+        :raises OSError: the body ends early
+        """
+        if not self._left and not self._ended:
+            self._left = self._uwsgi.chunked_read()
+            self._ended = not self._left
+        part, self._left = self._left[:size], self._left[size:]
+        return part
+
+
+def start_with_process(app: Application) -> None:
+    """Have the application start with each process that serves it, as far as the server tells which do."""
+    if (uwsgi := sys.modules.get('uwsgi')) is not None:
+        _start_under_uwsgi(app, uwsgi)
+    elif 'gunicorn.arbiter' in sys.modules:
+        if _is_imported_by('gunicorn.workers'):
+            app.start_in_background()
+        else:
+            # NOTE: --preload: the arbiter has imported us, and forks its workers.
+            os.register_at_fork(after_in_child=app.start_in_background)
+    elif 'mod_wsgi' in sys.modules:
+        app.start_in_background()
+
+
+def _start_under_uwsgi(app: Application, uwsgi: Any) -> None:
+    if uwsgi.worker_id() > 0:
+        # lazy-apps: each worker imports us after the fork.
+        app.start_in_background()
+        return
+    earlier = getattr(uwsgi, 'post_fork_hook', None)
+
+    def forked() -> None:
+        if earlier is not None:
+            earlier()
+        # NOTE: mules and spoolers have no number.
+        if uwsgi.worker_id() > 0:
+            app.start_in_background()
+
+    uwsgi.post_fork_hook = forked
+
+
+def _is_imported_by(package: str) -> bool:
+    names = (str(frame.f_globals.get('__name__')) for frame, _line in traceback.walk_stack(None))
+    return any(name.startswith(package) for name in names)
 
 
 def arguments() -> list[str]:
@@ -51,3 +143,4 @@ def arguments() -> list[str]:
 
 
 application = Application(startup.load('external-events-api', arguments()))
+start_with_process(application)

@@ -1,0 +1,105 @@
+"""The application for any WSGI server: when it starts, and what uWSGI hands it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from external_events_router.cmd import startup
+from tests import base
+
+#: Imports the application under a server that a line stands for, and says where it started.
+PROGRAM = """
+import os, sys, types
+from external_events_router.cmd import front
+
+def make_app(conf, *, unhealthy):
+    def app(environ, start_response):
+        return [environ['wsgi.input'].read(9)]
+    print('started', os.getpid() == first, flush=True)
+    return app
+
+first = os.getpid()
+front.make_app = make_app
+sys.argv = ['server']
+{server}
+print('end', flush=True)
+"""
+
+UWSGI = "uwsgi = sys.modules['uwsgi'] = types.SimpleNamespace(worker_id=lambda: number)\n"
+IMPORT = 'from external_events_router import wsgi\n'
+WAIT = """
+import threading
+[thread.join() for thread in threading.enumerate() if thread.name == 'start-application']
+"""
+FORK = f"""
+if os.fork():
+    os.wait()
+else:
+    number = 1
+    {{hook}}
+    {WAIT.strip().splitlines()[0]}
+    {WAIT.strip().splitlines()[1]}
+    os._exit(0)
+"""
+
+
+class StartTest(base.TestCase):
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def said_by(self, server: str) -> list[str]:
+        config = self.create_tempfiles([('router', '[DEFAULT]\ntransport_url = fake://\n')])[0]
+        done = subprocess.run(
+            [sys.executable, '-c', PROGRAM.replace('{server}', server)],
+            capture_output=True,
+            check=False,
+            env={
+                **os.environ,
+                'PYTHONPATH': str(pathlib.Path(startup.__file__).parents[2]),
+                'OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES': config,
+            },
+            text=True,
+        )
+        self.assertEqual(0, done.returncode, done.stderr)
+        return done.stdout.splitlines()
+
+    def test_a_worker_of_uwsgi_that_imports_it(self) -> None:
+        self.assertEqual(['started True', 'end'], self.said_by(f'number = 1\n{UWSGI}{IMPORT}{WAIT}'))
+
+    def test_a_parent_of_uwsgi_that_forks(self) -> None:
+        fork = FORK.format(hook='uwsgi.post_fork_hook()')
+        self.assertEqual(['started False', 'end'], self.said_by(f'number = 0\n{UWSGI}{IMPORT}{fork}'))
+
+    def test_a_mule_of_uwsgi(self) -> None:
+        said = self.said_by(f'number = 0\n{UWSGI}{IMPORT}uwsgi.post_fork_hook(){WAIT}')
+        self.assertEqual(['end'], said)
+
+    def test_a_worker_of_gunicorn_that_imports_it(self) -> None:
+        server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
+        worker = f"exec({IMPORT!r}, {{'__name__': 'gunicorn.workers.base'}})\n"
+        self.assertEqual(['started True', 'end'], self.said_by(f'{server}{worker}{WAIT}'))
+
+    def test_a_parent_of_gunicorn_that_forks(self) -> None:
+        server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
+        self.assertEqual(
+            ['started False', 'end'], self.said_by(f'{server}{IMPORT}{FORK.format(hook="pass")}')
+        )
+
+    def test_another_server_starts_it_with_the_first_request(self) -> None:
+        request = "import io\nprint(wsgi.application({'wsgi.input': io.BytesIO(b'body')}, None))\n"
+        self.assertEqual(['end'], self.said_by(IMPORT))
+        self.assertEqual(['started True', "[b'body']", 'end'], self.said_by(IMPORT + request))
+
+    def test_a_body_in_chunks_under_uwsgi(self) -> None:
+        request = (
+            "chunks = [b'', b'and more', b'a body ']\n"
+            'uwsgi.chunked_read = chunks.pop\n'
+            "environ = {'HTTP_TRANSFER_ENCODING': 'chunked', 'wsgi.input': None}\n"
+            'print(wsgi.application(environ, None))\n'
+            "body = environ['wsgi.input']\n"
+            'print(body.read(3), body.read(99), body.read(99), body.read(99))\n'
+        )
+        said = self.said_by(f'number = 1\n{UWSGI}{IMPORT}{WAIT}{request}')
+        self.assertEqual(["[b'a body ']", "b'and' b' more' b'' b''"], said[1:-1])
