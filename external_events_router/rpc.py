@@ -29,6 +29,7 @@ from oslo_messaging.rpc import server as rpc_server
 from oslo_utils import strutils
 
 from external_events_router import context
+from external_events_router import driver_log
 from external_events_router import exceptions
 from external_events_router import rejected
 from external_events_router.amqp import broker as brokers
@@ -78,6 +79,7 @@ def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
         there and nowhere else, and a cast with another one fails
     :raises ConfigurationError: the URL names no driver, or cannot be parsed
     """
+    driver_log.install()
     set_defaults()
     try:
         return messaging.get_rpc_transport(conf, allowed_remote_exmods=ALLOWED_REMOTE_EXMODS)

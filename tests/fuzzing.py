@@ -117,7 +117,11 @@ _delivery = {
 
 #: Namespace and method to the arguments.
 METHODS: dict[tuple[str | None, str], dict[str, st.SearchStrategy[Any]]] = {
-    (None, 'route'): {'events': _events, 'ack_timeout': st.sampled_from((0.1, 2.0, 1e6))},
+    (None, 'route'): {
+        'events': _events,
+        'ack_timeout': st.sampled_from((0.1, 2.0, 1e6)),
+        'timeout': st.none() | st.sampled_from((0.1, 3.0, 1e6)),
+    },
     (None, 'acknowledge'): {'delivery_id': _id, 'results': _results, 'host': st.none() | _host},
     (None, 'acknowledge_all'): {
         'acknowledgements': st.lists(

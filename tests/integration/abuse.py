@@ -113,7 +113,7 @@ class Memory(threading.Thread):
 
     def now(self):
         """MiB, of the worker that has most."""
-        return max(map(_resident, workers(self.pid)), default=0.0)
+        return max(map(resident, workers(self.pid)), default=0.0)
 
     def stop(self):
         """Look no more."""
@@ -131,7 +131,8 @@ def workers(pid):
     return found
 
 
-def _resident(pid):
+def resident(pid):
+    """MiB of a process."""
     status = pathlib.Path(f'/proc/{pid}/status').read_text()
     return int(status.split('VmRSS:')[1].split()[0]) / 1024
 
