@@ -1,18 +1,22 @@
 """One question at a time for all who ask meanwhile: what waits behind one goes together in the next.
 
-A leaf, beside ``pools``. There is no timer: where nothing runs, a question is asked at
-once. One that hangs holds nobody up: after :data:`PATIENCE` the next runs beside it.
+A leaf, beside ``pools``. Where a database refuses a question because of its data, each
+asker's is asked separately, so that one asker's data fail that asker alone. There is no
+timer: where nothing runs, a question is asked at once. One
+that hangs holds nobody up: after :data:`PATIENCE` the next runs beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent import futures
 import threading
 import time
 from typing import Generic
 from typing import TypeVar
 
+from external_events_router import exceptions
 from external_events_router import pools
 
 A = TypeVar('A')
@@ -117,11 +121,23 @@ class Coalescer(Generic[A]):
             try:
                 answer = self._ask(keys)
             except BaseException as exc:
-                for question in questions:
-                    question.set_exception(exc)
+                if len(questions) > 1 and isinstance(exc, (exceptions.DatabaseRefused, ValueError)):
+                    self._ask_each(questions)
+                else:
+                    for question in questions:
+                        question.set_exception(exc)
             else:
                 for question in questions:
                     question.set_result(answer)
+
+    def _ask_each(self, questions: Sequence[Question[A]]) -> None:
+        for question in questions:
+            try:
+                answer = self._ask(question.keys)
+            except BaseException as exc:
+                question.set_exception(exc)
+            else:
+                question.set_result(answer)
 
     def _take(self) -> list[Question[A]]:
         """What is asked next, together; nothing: this thread has ended."""

@@ -102,6 +102,12 @@ class DatabaseUnavailable(RouterError):
     template = 'the database did not answer: {reason}'
 
 
+class DatabaseRefused(DatabaseUnavailable):
+    """The database answered, but does not take this statement or its values."""
+
+    template = 'the database refused the statement: {reason}'
+
+
 class NoSuchServer(RouterError):
     """The host map does not know the server."""
 

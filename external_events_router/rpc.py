@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import functools
+import logging
 import re
 import ssl
 from typing import Any
@@ -50,6 +51,9 @@ ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 PUBLISH_RETRIES = 1
 
 _VERSION = re.compile('[0-9]{1,4}[.][0-9]{1,4}')
+
+#: The logger of the driver that decodes messages.
+_DRIVER_LOG = 'oslo.messaging._drivers.impl_rabbit'
 
 #: Drivers behind which there is a RabbitMQ.
 _RABBIT = ('rabbit', 'kombu')
@@ -137,10 +141,25 @@ def get_server(
     transport: messaging.RPCTransport, target: messaging.Target, endpoints: Sequence[Any]
 ) -> messaging.MessageHandlingServer:
     """A server of a topic, on native threads; only exposed methods can be called."""
+    logging.getLogger(_DRIVER_LOG).addFilter(_INVALID_BODIES)
     # NOTE: what messaging.get_rpc_server does, with a dispatcher of ours.
     return rpc_server.RPCServer(
         transport, target, _Dispatcher(endpoints, ContextSerializer(), dispatcher.ExplicitRPCAccessPolicy)
     )
+
+
+class _InvalidBodies(logging.Filter):
+    """Replaces the driver's traceback for a message that is no JSON by a short message of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.exc_info or 'Failed to process message' not in str(record.msg):
+            return True
+        problem = 'it is dropped, because oslo.messaging cannot decode it'
+        rejected.ALL.note('message', problem, str(record.exc_info[1]))
+        return False
+
+
+_INVALID_BODIES = _InvalidBodies()
 
 
 class _Dispatcher(dispatcher.RPCDispatcher):

@@ -30,6 +30,10 @@ LOG = logging.getLogger(__name__)
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
+#: Results after which a message takes no further delivery: resolvers drop one that is too
+#: large, see ``frames.MAX_BODY``.
+MAX_TOGETHER = 10_000
+
 #: Of one cast: why it is not with the broker, or None. After ``BrokerUnavailable``
 #: it is tried again.
 Done = Callable[[Exception | None], None]
@@ -265,15 +269,20 @@ class Acker:
     # The following, but for _resume, are called with the lock held.
 
     def _load(self, worker: _Worker) -> bool:
-        """Take what gathered for a worker as the next on its way: all there is goes together.
+        """Take what gathered for a worker as the next on its way: all there is goes together, up
+        to :data:`MAX_TOGETHER` results.
 
         :returns: whether there is any, and it may go now
         """
         if worker.on_its_way or not worker.pending or self._timer is not None or self._stopping:
             return False
-        worker.on_its_way = tuple(worker.pending.values())
-        worker.pending.clear()
-        self._waiting -= sum(len(pending.results) for pending in worker.on_its_way)
+        taken, results = [], 0
+        while worker.pending and results < MAX_TOGETHER:
+            pending = worker.pending.pop(next(iter(worker.pending)))
+            taken.append(pending)
+            results += len(pending.results)
+        worker.on_its_way = tuple(taken)
+        self._waiting -= results
         return True
 
     def _put_back(self, worker: _Worker, sent: Sequence[_Pending], error: Exception) -> None:

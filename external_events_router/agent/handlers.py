@@ -17,6 +17,7 @@ from typing import overload
 
 from oslo_config import cfg
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
@@ -155,7 +156,7 @@ def _call(handler: Handler, ctxt: context.RequestContext, event: events.Event) -
         # Whatever a handler raises, its event has an answer.
         LOG.exception('The handler of %s of server %s failed', event.name, event.server_uuid)
         reason = type(exc).__name__
-    return events.Result(event.id, events.Verdict.REFUSED, reason)
+    return events.Result(event.id, events.Verdict.REFUSED, checks.clean_text(reason))
 
 
 def _load(name: str, conf: cfg.ConfigOpts) -> Handler:

@@ -19,6 +19,7 @@ import uuid
 
 from oslo_config import cfg
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import plugins
 
@@ -30,6 +31,9 @@ NAMESPACE = 'external_events_router.agent.sources'
 
 #: Seconds between two looks at the file of a :class:`FileSource`.
 LOOK_INTERVAL = 1.0
+
+#: What is logged about a file with lines that cannot be used.
+SKIPPED = '%s has lines that cannot be used, the others are: %s'
 
 
 class Source(Protocol):
@@ -74,7 +78,9 @@ class FileSource:
 
     The file is read again when it has changed; write it beside and rename it
     into its place, so that it is never found half written. As long as a changed
-    file cannot be read, the last answer stands.
+    file cannot be read, the last answer stands. A line that cannot be used is skipped
+    with a warning; because it may be the line of any server, servers of the last content
+    stay on their hosts as long as the file has one.
     """
 
     def __init__(self, path: str, hosts: Iterable[str], *, look_interval: float = LOOK_INTERVAL) -> None:
@@ -82,7 +88,7 @@ class FileSource:
 
         :param hosts: the hosts it will be asked for; the others' lines are skipped
         :raises OSError: it cannot be read
-        :raises BadLine: it has another form
+        :raises BadLine: none of its lines can be used
         """
         self._path = path
         self._look_interval = look_interval
@@ -90,7 +96,9 @@ class FileSource:
         self._lock = threading.Lock()
         self._hosts = frozenset(hosts)
         self._stamp = _stamp(path)
-        self._servers = _read(path, self._hosts)
+        self._servers, problem = _read(path, self._hosts)
+        if problem is not None:
+            LOG.warning(SKIPPED, path, problem)
         self._watchers: list[Callable[[], None]] = []
         self._closed = threading.Event()
 
@@ -146,9 +154,13 @@ class FileSource:
 
     def _read_again(self) -> str | None:
         try:
-            self._servers = _read(self._path, self._hosts)
+            servers, problem = _read(self._path, self._hosts)
         except (OSError, exceptions.BadLine) as exc:
             return str(exc)
+        if problem is not None:
+            LOG.warning(SKIPPED, self._path, problem)
+            servers = {host: found | self._servers[host] for host, found in servers.items()}
+        self._servers = servers
         return None
 
 
@@ -170,15 +182,30 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read(path: str, hosts: frozenset[str]) -> dict[str, frozenset[str]]:
+def _read(path: str, hosts: frozenset[str]) -> tuple[dict[str, frozenset[str]], exceptions.BadLine | None]:
+    """The servers of each host, and the first line that cannot be used.
+
+    :raises OSError: the file cannot be read
+    :raises BadLine: none of its lines can be used
+    """
     servers: dict[str, set[str]] = {host: set() for host in hosts}
+    problem: exceptions.BadLine | None = None
+    used = 0
     with open(path, encoding='utf-8', errors='surrogateescape') as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
+            if not line.strip():
+                continue
+            try:
                 server, on = _parse(line, number)
-                for host in hosts.intersection(on):
-                    servers[host].add(server)
-    return {host: frozenset(found) for host, found in servers.items()}
+            except exceptions.BadLine as exc:
+                problem = problem or exc
+                continue
+            used += 1
+            for host in hosts.intersection(on):
+                servers[host].add(server)
+    if problem is not None and not used:
+        raise problem
+    return {host: frozenset(found) for host, found in servers.items()}, problem
 
 
 def _parse(line: str, number: int) -> tuple[str, list[str]]:
@@ -186,7 +213,9 @@ def _parse(line: str, number: int) -> tuple[str, list[str]]:
         entry = json.loads(line)
         server, hosts = str(uuid.UUID(entry['server'])), entry['hosts']
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise exceptions.BadLine(number=number, reason=f'not a server and its hosts: {exc!r}') from exc
+        raise exceptions.BadLine(
+            number=number, reason=f'not a server and its hosts: {checks.shown(exc)}'
+        ) from exc
     if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
         raise exceptions.BadLine(number=number, reason='"hosts" is not a list of names')
     return server, hosts

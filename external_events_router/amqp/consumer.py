@@ -188,7 +188,10 @@ class Consumer:
             self._taken[arrival.channel] = arrival.tag
             with self._lock:
                 entry = self._queues.get(arrival.consumer)
-            if entry is not None:
+            if arrival.too_large:
+                problem = f'it is dropped, because it has {arrival.too_large} bytes'
+                rejected.ALL.note('message', problem, arrival.consumer)
+            elif entry is not None:
                 _hand_over(entry.listener, arrival.body)
         elif isinstance(arrival, frames.Consuming):
             self._confirmed(arrival)

@@ -44,6 +44,9 @@ NACK = (60, 120)
 
 #: What the broker answers to methods that are not sent through py-amqp.
 ANSWERS = (CHANNEL_OPEN_OK, EXCHANGE_DECLARE_OK, QUEUE_BIND_OK, QUEUE_DELETE_OK, QOS_OK)
+#: Bytes of a message that is read; the rest of a larger one is thrown away as it arrives.
+#: The largest of ours is a delivery of 100,000 events.
+MAX_BODY = 32 * 1024 * 1024
 
 _END = b'\xce'
 _FRAME = struct.Struct('>BHI')
@@ -92,12 +95,13 @@ class Returned:
 
 @dataclasses.dataclass(slots=True)
 class Delivered:
-    """A message for a consumer."""
+    """A message for a consumer; ``too_large``: its bytes, where they are more than :data:`MAX_BODY`."""
 
     consumer: str
     tag: int
     body: bytes
     channel: int
+    too_large: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -208,6 +212,7 @@ class _Content:
     payload: memoryview
     header: bytes = b''
     missing: int = 0
+    too_large: int = 0
     parts: list[bytes] = dataclasses.field(default_factory=list)
 
 
@@ -271,9 +276,11 @@ class Reader:
         if kind == HEADER and (content := self._contents.get(channel)) is not None:
             (content.missing,) = _LENGTH.unpack_from(payload, 4)
             content.header = bytes(payload)
+            content.too_large = content.missing if content.missing > MAX_BODY else 0
             return self._complete(channel, content) if not content.missing else None
         if kind == BODY and (content := self._contents.get(channel)) is not None:
-            content.parts.append(bytes(payload))
+            if not content.too_large:
+                content.parts.append(bytes(payload))
             content.missing -= len(payload)
             return self._complete(channel, content) if content.missing <= 0 else None
         return Other((kind, channel, payload))
@@ -311,7 +318,8 @@ class Reader:
             return Returned(_read_short(memoryview(content.header), ours))
         consumer = _read_short(payload, 4)
         (tag,) = _LENGTH.unpack_from(payload, 5 + len(consumer))
-        return Delivered(consumer, tag, parts[0] if len(parts) == 1 else b''.join(parts), channel)
+        body = parts[0] if len(parts) == 1 else b''.join(parts)
+        return Delivered(consumer, tag, body, channel, content.too_large)
 
 
 def _read_short(payload: memoryview, at: int) -> str:

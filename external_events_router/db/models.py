@@ -161,7 +161,7 @@ class HeldEvent(Base):
 class EndedEvent(Base):
     """An event whose hold ended without all acknowledgements, kept for inspection.
 
-    :ivar state: ``expired``, ``refused`` or ``gone``
+    :ivar state: ``expired``, ``refused``, ``gone`` or ``damaged``
     :ivar hosts: the hosts that it waited for, a JSON list
     :ivar reason: why the last attempt did not succeed
     :ivar ended_at: when, as all times here

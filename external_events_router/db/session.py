@@ -48,6 +48,11 @@ _MAX_RETRY_INTERVAL = 1.0
 #: once, one to a database that hangs only after all the time that it was given.
 _LOST_AT_ONCE = 1.0
 
+#: Errors of drivers, by the names of their classes and by MariaDB's numbers, that say that a
+#: value cannot be used: collations that do not fit, incorrect strings.
+_REFUSALS = frozenset({'DataError', 'UntranslatableCharacter', 'CharacterNotInRepertoire'})
+_MYSQL_REFUSALS = frozenset({1267, 1300, 1366, 3988})
+
 
 #: See :meth:`Database.insert_or_merge`.
 Merge = Callable[[Any, Any], Sequence[tuple[str, Any]]]
@@ -310,6 +315,7 @@ def _make_engine(
 def translated() -> Iterator[None]:
     """Turn the errors of the database into ours.
 
+    :raises DatabaseRefused: the database does not take a value
     :raises DatabaseUnavailable: with what the database said, in one line
     """
     try:
@@ -320,7 +326,20 @@ def translated() -> Iterator[None]:
         # NOTE: a driver's own, of a TLS file that is missing.
         OSError,
     ) as exc:
-        raise exceptions.DatabaseUnavailable(reason=_what_it_said(exc)) from exc
+        kind = exceptions.DatabaseRefused if _is_refusal(exc) else exceptions.DatabaseUnavailable
+        raise kind(reason=_what_it_said(exc)) from exc
+    except UnicodeError as exc:
+        # NOTE: a driver that cannot encode a value.
+        raise exceptions.DatabaseRefused(reason=type(exc).__name__) from exc
+
+
+def _is_refusal(exc: Exception) -> bool:
+    """Whether the database answered that it does not take a value."""
+    inner: BaseException = getattr(exc, 'inner_exception', None) or exc
+    original: BaseException = getattr(inner, 'orig', None) or inner
+    if type(original).__name__ in _REFUSALS:
+        return True
+    return any(argument in _MYSQL_REFUSALS for argument in original.args[:1])
 
 
 def is_away(exc: exceptions.DatabaseUnavailable) -> bool:

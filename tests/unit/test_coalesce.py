@@ -3,6 +3,7 @@
 import threading
 
 from external_events_router import coalesce
+from external_events_router import exceptions
 from tests import base
 
 #: Seconds. What is expected to happen takes far less; what is not, far more.
@@ -105,3 +106,26 @@ class CoalescerTest(base.TestCase):
             self.source.may_answer.release()
             self.answer(question)
         self.assertEqual(3, len(self.source.asked))
+
+    def test_data_that_the_database_refuses_fail_their_asker_alone(self):
+        asked = []
+
+        def ask(keys):
+            asked.append(keys)
+            if 'bad' in keys:
+                raise exceptions.DatabaseRefused(reason='illegal mix of collations')
+            if not self.may_go.wait(LONG):
+                raise AssertionError
+            return keys
+
+        self.patch(coalesce, 'PATIENCE', LONG)
+        self.may_go = threading.Event()
+        questions = coalesce.Coalescer(ask, threads=1, name='questions')
+        self.addCleanup(questions.close)
+        first = questions.begin(frozenset({'first'}))
+        others = [questions.begin(frozenset({key})) for key in ('a', 'bad', 'b')]
+        self.may_go.set()
+        self.assertEqual({'first'}, questions.answer(first, timeout=LONG))
+        self.assertEqual({'a'}, questions.answer(others[0], timeout=LONG))
+        self.assertRaises(exceptions.DatabaseRefused, questions.answer, others[1], timeout=LONG)
+        self.assertEqual({'b'}, questions.answer(others[2], timeout=LONG))

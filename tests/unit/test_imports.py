@@ -25,7 +25,7 @@ ALLOWED = {
     'plugins': ('exceptions',),
     'process': (),
     'pools': (),
-    'coalesce': ('pools',),
+    'coalesce': ('exceptions', 'pools'),
     'events': ('checks', 'exceptions', 'ids'),
     'schemas': ('events', 'exceptions'),
     'context': ('ids',),

@@ -15,14 +15,15 @@ class State(enum.StrEnum):
     """Where an event of the hold stands.
 
     ``held``: it waits for its hosts. The others are ends without all
-    acknowledgements: its deadline passed, a host refused it for good, or its
-    server is no more.
+    acknowledgements: its deadline passed, a host refused it for good, its
+    server is no more, or its row cannot be read.
     """
 
     HELD = 'held'
     EXPIRED = 'expired'
     REFUSED = 'refused'
     GONE = 'gone'
+    DAMAGED = 'damaged'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

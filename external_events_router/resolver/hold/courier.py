@@ -341,7 +341,7 @@ def _context(held: Sequence[base.Held]) -> context.RequestContext:
     # A delivery has one context: that of the request, where one brought it all.
     kept = [one.context for one in held]
     if kept and all(other == kept[0] for other in kept):
-        return context.RequestContext.from_dict(kept[0])
+        return context.from_wire(kept[0])
     return context.for_service()
 
 

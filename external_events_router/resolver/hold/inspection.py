@@ -269,11 +269,11 @@ def _again(row: Any, now: float, ttl: Callable[[events.Event], float]) -> dict[s
 
 
 def _record(row: Any, state: base.State, hosts: Sequence[str], *, until: float) -> base.Record:
-    kept = json.loads(row.context)
+    kept: dict[str, Any] = store.loaded(row.context, dict, {})
     return base.Record(
         seq=row.seq,
         state=state,
-        event=events.Event.from_dict(json.loads(row.event)),
+        event=store.event_of(row),
         request_id=kept.get('global_request_id') or kept.get('request_id'),
         hosts=tuple(hosts),
         attempts=row.attempts,

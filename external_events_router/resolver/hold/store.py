@@ -16,16 +16,22 @@ from collections.abc import Sequence
 import dataclasses
 import json
 from typing import Any
+from typing import TypeVar
 from typing import cast
 
 import sqlalchemy as sa
 
+from external_events_router import checks
 from external_events_router import context as request_context
 from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
+
+_T = TypeVar('_T')
 
 _servers = cast(sa.Table, models.HeldServer.__table__)
 _hosts = cast(sa.Table, models.HeldHost.__table__)
@@ -254,8 +260,32 @@ class HoldStore:
         for uuid in of_server.keys() - set(few):
             found += connection.execute(ordered.where(_held.c.server_uuid == uuid).limit(MAX_EVENTS))
         for row in found:
-            of_server[row.server_uuid].append(_held_event(row, now=now))
+            try:
+                held = _held_event(row, now=now)
+            except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage) as exc:
+                self._end_damaged(connection, row, exc, now=now)
+            else:
+                of_server[row.server_uuid].append(held)
         return of_server
+
+    def _end_damaged(self, connection: sa.Connection, row: Any, exc: Exception, *, now: float) -> None:
+        """End a row that nobody can deliver, so that the others of the claim go on."""
+        reason = f'the row cannot be read: {checks.clean_text(str(exc))}'
+        rejected.ALL.note('held event', 'it was answered 200 and ends undelivered', (row.event_id, reason))
+        ended = {
+            'event_id': row.event_id,
+            'server_uuid': row.server_uuid,
+            'event': row.event,
+            'context': row.context,
+            'state': str(base.State.DAMAGED),
+            'hosts': '[]',
+            'reason': reason[: models.REASON_LENGTH],
+            'attempts': 0,
+            'held_at': row.held_at,
+            'ended_at': now,
+        }
+        connection.execute(sa.insert(_ended).values(ended))
+        connection.execute(sa.delete(_held).where(_held.c.seq == row.seq))
 
     def _note_acknowledged(self, connection: sa.Connection, settlements: Collection[base.Settlement]) -> None:
         """Take out the events that have ended, and write down who has acknowledged of the others."""
@@ -288,7 +318,7 @@ class HoldStore:
         )
         found: dict[str, list[_Remaining]] = {}
         for server, acknowledged, first, last in connection.execute(query):
-            found.setdefault(server, []).append(_Remaining(models.host_set(acknowledged), first, last))
+            found.setdefault(server, []).append(_Remaining(hosts_among(acknowledged), first, last))
         return found
 
     def _wait_for(
@@ -474,10 +504,33 @@ def _held_event(row: Any, *, now: float) -> base.Held:
     return base.Held(
         seq=row.seq,
         event=events.Event.from_dict(json.loads(row.event)),
-        context=json.loads(row.context),
+        # NOTE: without them it can be delivered all the same; a host knows an event again.
+        context=loaded(row.context, dict, {}),
         remaining=row.deadline - now,
-        acknowledged=models.host_set(row.acknowledged),
+        acknowledged=hosts_among(row.acknowledged),
     )
+
+
+def hosts_among(text: str | None) -> frozenset[str]:
+    """The hosts of a column; those that are damaged are left out, and asked again."""
+    return frozenset(filter(checks.is_host, loaded(text, list, []))) if text else frozenset()
+
+
+def loaded(text: str, kind: type[_T], otherwise: _T) -> _T:
+    """The value of a JSON text, or another where it is damaged or of another kind."""
+    try:
+        value = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return otherwise
+    return value if type(value) is kind else otherwise
+
+
+def event_of(row: Any) -> events.Event:
+    """The event of a row for an operator, who sees damaged ones, too."""
+    try:
+        return events.Event.from_dict(json.loads(row.event))
+    except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage):
+        return events.Event('unreadable', row.server_uuid, id=row.event_id)
 
 
 def _new_event(item: base.Item, context: str, *, now: float) -> dict[str, Any]:

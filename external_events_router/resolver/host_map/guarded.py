@@ -19,6 +19,7 @@ from oslo_log import log
 
 from external_events_router import coalesce
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import pause
 
@@ -84,6 +85,10 @@ class GuardedHostMap:
         seconds = self._timeout if timeout is None else max(0.0, min(timeout, self._timeout))
         try:
             found = self._ask(wanted, seconds)
+        except exceptions.DatabaseRefused as exc:
+            # NOTE: it is about these servers; the map answers others.
+            rejected.ALL.note('server uuid', f'the map cannot be asked about it ({exc})', sorted(wanted)[:3])
+            return self._memory.recall(wanted, reason=str(exc))
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             reason = str(exc) or f'the host map did not answer within {seconds:.3g} s'
             # NOTE: that a batch had little time left says nothing about the source.

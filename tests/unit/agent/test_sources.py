@@ -58,13 +58,24 @@ class TestFileSource(base.TestCase):
         self._write(self._line(helpers.SERVER, 'a'))
         source = self._source()
         self._write(self._line(helpers.OTHER_SERVER, 'a'), '{"server":')
+        # The bad line may be that of the first server, which must not be lost.
+        for _ in range(2):
+            self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('a'))
+        self.assertEqual(1, self.logs.output.count('cannot be used, the others are: line 2'))
+        self._write('{"server":')
+        self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('a'))
+        self.assertEqual(1, self.logs.output.count('its last content stands: line 1'))
+        self._write(self._line(helpers.SERVER, 'a'))
         self.assertEqual({helpers.SERVER}, source.servers('a'))
-        self.assertEqual({helpers.SERVER}, source.servers('a'))
-        self.assertEqual(1, self.logs.output.count('its last content stands: line 2'))
         self.path.unlink()
         self.assertEqual({helpers.SERVER}, source.servers('a'))
         self._write(self._line(helpers.OTHER_SERVER, 'a'))
         self.assertEqual({helpers.OTHER_SERVER}, source.servers('a'))
+
+    def test_a_bad_line_at_the_start_hides_no_other(self):
+        self._write('{"server":', self._line(helpers.SERVER, 'a'), '[]')
+        self.assertEqual({helpers.SERVER}, self._source().servers('a'))
+        self.assertIn('the others are: line 1', self.logs.output)
 
     def test_bad_lines(self):
         for line in ('x', '[]', '{}', '{"server": 1, "hosts": []}', '[' * 100000):

@@ -1,5 +1,6 @@
 """Frames, made and read; the reader gets them in whatever pieces."""
 
+import fixtures
 import hypothesis
 from hypothesis import strategies
 
@@ -112,3 +113,13 @@ class PublishTest(base.TestCase):
         self.assertEqual(
             [frames.Confirmed(5, True, True)], list(frames.Reader().feed(frames.acknowledge(1, 5)))
         )
+
+
+class TooLargeTest(base.TestCase):
+    def test_a_message_that_is_too_large_is_not_kept(self):
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.amqp.frames.MAX_BODY', 10))
+        reader = frames.Reader()
+        arrived = []
+        for body in (b'x' * 11, b'y' * 10):
+            arrived += reader.feed(delivered('queue', 1, body, piece=4))
+        self.assertEqual([(b'', 11), (b'y' * 10, 0)], [(each.body, each.too_large) for each in arrived])

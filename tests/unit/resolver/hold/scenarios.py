@@ -276,6 +276,25 @@ class ClaimScenarios(StoreCase):
         self.assertEqual(2, self.store.make_due(hosts=['three'], servers=[B, C]))
         self.assertEqual([B, C], sorted(claim.server_uuid for claim in self.claim()))
 
+    def test_a_damaged_row_ends_alone(self):
+        for text in ('{', '{}', 'null', '[' * 100000, '"x"'):
+            with self.database.writing() as connection:
+                for model in (models.EndedEvent, models.HeldEvent, models.HeldHost, models.HeldServer):
+                    connection.execute(sa.delete(model))
+            self.hold(item(A, 'one'), item(A, 'two'), item(B, 'three'))
+            with self.database.writing() as connection:
+                held = models.HeldEvent.__table__
+                first = sa.select(sa.func.min(held.c.seq)).scalar_subquery()
+                seq = connection.scalar(sa.select(first))
+                connection.execute(sa.update(held).where(held.c.seq == seq).values(event=text))
+                connection.execute(sa.update(held).values(context='{', acknowledged='["#", 3, "two"]'))
+            claims = self.claim()
+            self.assertEqual({'two', 'three'}, {held.event.tag for claim in claims for held in claim.events})
+            self.assertEqual({'two'}, claims[0].events[0].acknowledged)
+            (ended,) = self.ended()
+            self.assertEqual((base.State.DAMAGED, A), (ended.state, ended.event.server_uuid))
+            self.assertIn('the row cannot be read', ended.reason)
+
     def test_claim_is_bounded(self):
         self.patch(store, 'MAX_EVENTS', 3)
         self.patch(store, 'MAX_CLAIMED', 5)

@@ -1,0 +1,135 @@
+"""Invalid messages on a real RabbitMQ: they leave no traceback, and valid ones are processed beside them."""
+
+import json
+import time
+import uuid
+
+import amqp
+from oslo_config import cfg
+import oslo_messaging as messaging
+from oslo_messaging import conffixture
+
+from external_events_router import events
+from external_events_router import rejected
+from external_events_router import rpc
+from external_events_router.agent import endpoint
+from external_events_router.amqp import consumer
+from external_events_router.amqp import envelope
+from tests import base
+from tests.integration import services
+
+SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
+
+
+def bodies():
+    """Bodies that no client of ours sends."""
+    yield from (b'', b'\xff\xfe', b'{', b'null', b'[]', b'"text"', b'3', b'[' * 100_000, b'x' * 1_000_000)
+    for inner in (
+        None,
+        3,
+        '',
+        '[]',
+        '{}',
+        'x',
+        '[' * 5000,
+        '{"method": {}}',
+        '{"method": "deliver", "args": 3}',
+    ):
+        yield json.dumps({'oslo.version': '2.0', 'oslo.message': inner}).encode()
+    for changes in (
+        {'method': 'nothing'},
+        {'method': '__init__'},
+        {'version': '9.9'},
+        {'version': 'nonsense'},
+        {'version': 3},
+        {'namespace': []},
+        {'args': {}},
+        {'args': {'ctxt': 1, 'self': 2}},
+        {'args': {'delivery_id': [], 'reply_to': {}, 'deadline': 'x', 'events': 3}},
+        {'_timeout': []},
+        {'_context_request_id': [1], '_context_roles': 3},
+    ):
+        message = {
+            'method': 'deliver',
+            'version': '1.0',
+            'args': {},
+            '_unique_id': uuid.uuid4().hex,
+            **changes,
+        }
+        yield json.dumps({'oslo.version': '2.0', 'oslo.message': json.dumps(message)}).encode()
+
+
+class Receiver:
+    def __init__(self):
+        self.received = []
+
+    def receive(self, ctxt, delivery):
+        self.received.append(delivery.id)
+
+
+class InvalidMessagesTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        rabbit = self.useFixture(services.RabbitMQ())
+        url = getattr(rabbit, 'url', rabbit.ADDRESS)
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=url))
+        self.transport = rpc.get_transport(cfg.CONF)
+        self.addCleanup(self.transport.cleanup)
+        self.topic, self.receiver = f'test-{uuid.uuid4()}', Receiver()
+        self.broker = rpc.get_broker(cfg.CONF)
+        rejected.ALL.reset()
+
+    def publish(self, body):
+        connection = self.broker.connect(name='test')
+        try:
+            message = amqp.Message(body, content_type='application/json', content_encoding='utf-8')
+            connection.channel().basic_publish(message, self.broker.exchange, f'{self.topic}.a')
+        finally:
+            connection.close()
+
+    def deliver(self, delivery_id):
+        event = events.Event('network-changed', SERVER).to_dict()
+        arguments = {
+            'delivery_id': delivery_id,
+            'reply_to': 'worker',
+            'deadline': time.time() + 60,
+            'events': [event],
+        }
+        self.publish(envelope.encode(envelope.Call('deliver', '1.0', arguments, {})))
+
+    def check(self):
+        self.deliver('first')
+        for body in bodies():
+            self.publish(body)
+        self.deliver('second')
+        end = time.monotonic() + 30
+        while self.receiver.received != ['first', 'second'] and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertEqual(['first', 'second'], self.receiver.received)
+        self.assertNotIn('Traceback', self.logs.output)
+
+    def test_direct_connection(self):
+        consuming = consumer.Consumer(self.broker, name='test')
+        consuming.start()
+        self.addCleanup(consuming.stop, 5)
+        listens = consuming.listen(f'{self.topic}.a', rpc.listener(endpoint.AgentEndpoint(self.receiver)))
+        self.assertTrue(listens.wait(30))
+        self.addCleanup(self.delete_queue)
+        self.check()
+        self.assertLess(len([line for line in self.logs.output.splitlines() if 'WARNING' in line]), 10)
+
+    def test_oslo_messaging(self):
+        server = rpc.get_server(
+            self.transport,
+            messaging.Target(topic=self.topic, server='a'),
+            [endpoint.AgentEndpoint(self.receiver)],
+        )
+        server.start(override_pool_size=1)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.stop)
+        self.check()
+
+    def delete_queue(self):
+        connection = self.broker.connect(name='test')
+        connection.channel().queue_delete(f'{self.topic}.a')
+        connection.close()
