@@ -61,8 +61,9 @@ class FrontTest(base.TestCase):
 
 class KilledParentTest(FrontTest):
     def test_workers_end_and_the_port_is_free_for_a_restart(self):
+        # The first worker answers before the parent has started the second.
+        deployment.wait_until(lambda: len(self.workers()) == self.WORKERS, 'all workers')
         workers = self.workers()
-        self.assertEqual(self.WORKERS, len(workers))
         # Connections that are open change nothing.
         idle = http.client.HTTPConnection('127.0.0.1', self.router.port, timeout=deployment.PATIENCE)
         self.addCleanup(idle.close)
