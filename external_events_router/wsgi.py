@@ -101,7 +101,7 @@ class UWSGIChunks:
 
 
 def start_with_process(app: Application) -> None:
-    """Have the application start with each process that serves it, as far as the server tells which do."""
+    """Have the application start with each process that serves it, if the server shows which processes do."""
     if (uwsgi := sys.modules.get('uwsgi')) is not None:
         _start_under_uwsgi(app, uwsgi)
     elif 'gunicorn.arbiter' in sys.modules:

@@ -250,8 +250,8 @@ class LastAnswers:
     """An application whose answers close their connections once the process is going to end.
 
     A server that ends closes idle connections, and a client that sends a request in
-    this moment sees a broken connection in place of an answer. So clients are told
-    with an answer, some time before, to open another one.
+    this moment sees a broken connection in place of an answer. So an answer some
+    time before asks each client to open another connection.
     """
 
     def __init__(self, app: auth.WSGIApp) -> None:

@@ -47,7 +47,7 @@ LOOK_INTERVAL = 1.0
 
 
 #: The rule that allows no token.
-NOBODY = '!'
+DENY_ALL = '!'
 
 #: Callers that are known to be allowed at a time.
 REMEMBERED = 1000
@@ -77,7 +77,7 @@ class Enforcer(policy.Enforcer):
 
     _next_look = 0.0
     _allowed: set[Hashable] = set()
-    # What the log has said of the operator's files.
+    # The fault of the policy files that was logged last.
     _problem: str | None = None
 
     def allows(self, ctxt: context.RequestContext) -> bool:
@@ -96,7 +96,7 @@ class Enforcer(policy.Enforcer):
         return True
 
     def load_rules(self, force_reload: bool = False) -> None:
-        """Read what has changed, now and then; what cannot be used changes nothing.
+        """Read changed files, at most once per interval; files with a fault change nothing.
 
         Files are checked as a whole before oslo.policy, which would have forgotten the
         previous rules, reads the first of them.
@@ -129,7 +129,7 @@ class Enforcer(policy.Enforcer):
 def check_files(enforcer: policy.Enforcer) -> None:
     """Insist that the operator's files can be used.
 
-    :raises ValueError: with the file, and what is wrong with it
+    :raises ValueError: naming the file and its fault
     """
     options = enforcer.conf.oslo_policy
     for path in _files(enforcer.conf, options.policy_file, options.policy_dirs):
@@ -173,13 +173,13 @@ def _check_rule(path: pathlib.Path, name: object, rule: object) -> None:
             f'{path}: the rule {name!r} is empty, which would allow every token; '
             'write "@" to allow every token, or "!" to allow none'
         )
-    if rule.strip() != NOBODY and _parsed(rule) == NOBODY:
+    if rule.strip() != DENY_ALL and _parsed(rule) == DENY_ALL:
         raise ValueError(f'{path}: the rule {name!r} cannot be parsed; correct its syntax')
 
 
 def _parsed(rule: str) -> str:
-    # NOTE: oslo.policy makes a rule that it cannot parse one that allows nobody, and
-    # logs a traceback.
+    # NOTE: oslo.policy replaces a rule that it cannot parse by one that denies all tokens,
+    # and logs a traceback.
     parser = logging.getLogger('oslo_policy._parser')
     parser.disabled = True
     try:

@@ -9,8 +9,8 @@ one after the other, by some that have read the configuration anew; the address,
 the port and the numbers of workers and threads stay as they are until a restart.
 
 All workers accept connections from one listening socket, which the parent holds: the
-kernel resets the connections that wait at a socket that is closed, and there is none
-of a worker's own that is closed when the worker is replaced.
+kernel resets the connections that wait at a socket that is closed, as a socket of
+each worker's own would be when the worker is replaced.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ END_GRACE = 4.0
 BIND_WAIT = END_GRACE + 1.0
 BIND_INTERVAL = 0.1
 
-#: Tells a worker that it is going to be replaced. A worker that is not ready for it
+#: Signal to a worker that is going to be replaced. A worker that is not ready for it
 #: ignores it, as the system does with this signal by default.
 LAST_ANSWERS = signal.SIGURG
 

@@ -126,8 +126,8 @@ def entry_point(main: Callable[[], int | None]) -> Callable[[], int]:
         try:
             return main() or 0
         except (exceptions.RouterError, cfg.Error) as exc:
-            said = str(exc) if isinstance(exc, exceptions.RouterError) else f'configuration: {reason_of(exc)}'
-            print(printable.escape(f'{prog}: {" ".join(said.split())}'), file=sys.stderr)
+            line = str(exc) if isinstance(exc, exceptions.RouterError) else f'configuration: {reason_of(exc)}'
+            print(printable.escape(f'{prog}: {" ".join(line.split())}'), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             return 130

@@ -1,8 +1,8 @@
-"""Threads that end with an exception: the log says so once, and the process is unhealthy from then on.
+"""Threads that end with an exception: one ERROR in the log, and an unhealthy process from then on.
 
 No thread of the service is meant to raise: jobs keep their errors in a future, and
-loops catch theirs. So a thread that does raise is one whose work nobody does any
-more, and the process that it belongs to has to be replaced.
+loops catch theirs. If a thread raises, its work stops, and
+the process has to be replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Guard:
     """What a process knows of its threads that failed. Thread-safe.
 
     :ivar reason: the first failure, without the error's text, which may hold a
-        password; None: there was none
+        password; None: no thread has failed
     """
 
     def __init__(self, end: Callable[[], object] | None = None, *, pause: float = PAUSE) -> None:

@@ -16,7 +16,7 @@ from tests.integration import services
 #: Seconds in which workers without requests have ended after their parent.
 SOON = 2.0
 
-#: Seconds that a busy machine may take beyond what a bound says.
+#: Seconds that a busy machine may take beyond a bound.
 BUSY = 3.0
 
 #: Reloads and the least number of requests of the long form.

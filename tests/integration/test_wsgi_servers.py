@@ -14,7 +14,7 @@ INI = deployment.ROOT / 'etc' / 'external-events-router' / 'api-uwsgi.ini'
 SERVER = '00000001-0000-4000-8000-000000000000'
 BODY = f'{{"events": [{{"name": "network-changed", "server_uuid": "{SERVER}"}}]}}'.encode()
 
-#: What a resolver in the process says once it delivers what is held.
+#: Logged by a resolver in the process when redelivery has started.
 READY = 'is ready'
 
 WORKERS = 2

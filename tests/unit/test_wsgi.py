@@ -10,7 +10,7 @@ import sys
 from external_events_router.cmd import startup
 from tests import base
 
-#: Imports the application under a server that a line stands for, and says where it started.
+#: Imports the application under a simulated server, and prints in which process it started.
 PROGRAM = """
 import os, sys, types
 from external_events_router.cmd import front
@@ -49,7 +49,7 @@ else:
 class StartTest(base.TestCase):
     TIMEOUT_SCALING_FACTOR = 3
 
-    def said_by(self, server: str) -> list[str]:
+    def output_of(self, server: str) -> list[str]:
         config = self.create_tempfiles([('router', '[DEFAULT]\ntransport_url = fake://\n')])[0]
         done = subprocess.run(
             [sys.executable, '-c', PROGRAM.replace('{server}', server)],
@@ -66,31 +66,31 @@ class StartTest(base.TestCase):
         return done.stdout.splitlines()
 
     def test_a_worker_of_uwsgi_that_imports_it(self) -> None:
-        self.assertEqual(['started True', 'end'], self.said_by(f'number = 1\n{UWSGI}{IMPORT}{WAIT}'))
+        self.assertEqual(['started True', 'end'], self.output_of(f'number = 1\n{UWSGI}{IMPORT}{WAIT}'))
 
     def test_a_parent_of_uwsgi_that_forks(self) -> None:
         fork = FORK.format(hook='uwsgi.post_fork_hook()')
-        self.assertEqual(['started False', 'end'], self.said_by(f'number = 0\n{UWSGI}{IMPORT}{fork}'))
+        self.assertEqual(['started False', 'end'], self.output_of(f'number = 0\n{UWSGI}{IMPORT}{fork}'))
 
     def test_a_mule_of_uwsgi(self) -> None:
-        said = self.said_by(f'number = 0\n{UWSGI}{IMPORT}uwsgi.post_fork_hook(){WAIT}')
-        self.assertEqual(['end'], said)
+        output = self.output_of(f'number = 0\n{UWSGI}{IMPORT}uwsgi.post_fork_hook(){WAIT}')
+        self.assertEqual(['end'], output)
 
     def test_a_worker_of_gunicorn_that_imports_it(self) -> None:
         server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
         worker = f"exec({IMPORT!r}, {{'__name__': 'gunicorn.workers.base'}})\n"
-        self.assertEqual(['started True', 'end'], self.said_by(f'{server}{worker}{WAIT}'))
+        self.assertEqual(['started True', 'end'], self.output_of(f'{server}{worker}{WAIT}'))
 
     def test_a_parent_of_gunicorn_that_forks(self) -> None:
         server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
         self.assertEqual(
-            ['started False', 'end'], self.said_by(f'{server}{IMPORT}{FORK.format(hook="pass")}')
+            ['started False', 'end'], self.output_of(f'{server}{IMPORT}{FORK.format(hook="pass")}')
         )
 
     def test_another_server_starts_it_with_the_first_request(self) -> None:
         request = "import io\nprint(wsgi.application({'wsgi.input': io.BytesIO(b'body')}, None))\n"
-        self.assertEqual(['end'], self.said_by(IMPORT))
-        self.assertEqual(['started True', "[b'body']", 'end'], self.said_by(IMPORT + request))
+        self.assertEqual(['end'], self.output_of(IMPORT))
+        self.assertEqual(['started True', "[b'body']", 'end'], self.output_of(IMPORT + request))
 
     def test_a_body_in_chunks_under_uwsgi(self) -> None:
         request = (
@@ -101,5 +101,5 @@ class StartTest(base.TestCase):
             "body = environ['wsgi.input']\n"
             'print(body.read(3), body.read(99), body.read(99), body.read(99))\n'
         )
-        said = self.said_by(f'number = 1\n{UWSGI}{IMPORT}{WAIT}{request}')
-        self.assertEqual(["[b'a body ']", "b'and' b' more' b'' b''"], said[1:-1])
+        output = self.output_of(f'number = 1\n{UWSGI}{IMPORT}{WAIT}{request}')
+        self.assertEqual(["[b'a body ']", "b'and' b' more' b'' b''"], output[1:-1])

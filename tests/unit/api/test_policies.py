@@ -16,7 +16,7 @@ from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
 
-#: What a policy file must not hold, and a part of the error.
+#: Contents of policy files that are refused, and a part of the error.
 UNUSABLE = {
     b'- a\n- b\n': 'is not a mapping of rule names to rules, but a list',
     b'a text': 'but a str',

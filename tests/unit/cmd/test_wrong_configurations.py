@@ -24,9 +24,9 @@ module, prog = sys.argv[1:3]
 main = importlib.import_module(module).main
 for argv in json.load(sys.stdin):
     sys.argv = [f'/usr/bin/{prog}', *argv]
-    said = io.StringIO()
+    output = io.StringIO()
     cfg.CONF.clear()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
             status = main()
         except SystemExit as exc:
@@ -34,7 +34,7 @@ for argv in json.load(sys.stdin):
         except BaseException:
             status = None
             traceback.print_exc()
-    print(json.dumps([status, said.getvalue()]), flush=True)
+    print(json.dumps([status, output.getvalue()]), flush=True)
 """
 
 #: Command to its module, and the arguments that it needs.
@@ -46,7 +46,7 @@ COMMANDS = {
     'external-events-all-in-one': ('external_events_router.cmd.all_in_one', []),
 }
 
-#: Lines of the configuration file, and a part of the one line that every command says.
+#: Lines of the configuration file, and a part of the error line of every command.
 WRONG = (
     ('[DEFAULT]\ntransport_url = rabbit://u:s3cr$et@127.0.0.1/', '[DEFAULT] transport_url: a "$"'),
     ('[database]\nconnection = mysql://u:s3cr$et@127.0.0.1/y', '[database] connection: a "$"'),
@@ -97,15 +97,15 @@ class WrongConfigurationsTest(base.TestCase):
         )
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual(len(wrong), len(answers), done.stderr)
-        for (text, part), (status, said) in zip(wrong, answers, strict=True):
-            self.assertEqual(1, status, f'{text}\n{said}')
-            lines = [line for line in said.splitlines() if ' WARNING ' not in line]
-            self.assertEqual(1, len(lines), f'{text}\n{said}')
+        for (text, part), (status, output) in zip(wrong, answers, strict=True):
+            self.assertEqual(1, status, f'{text}\n{output}')
+            lines = [line for line in output.splitlines() if ' WARNING ' not in line]
+            self.assertEqual(1, len(lines), f'{text}\n{output}')
             self.assertIn(part, lines[0])
             if text.startswith('[database]') and command != 'external-events-manage':
                 self.assertIn('[database] connection: ', lines[0])
-            self.assertNotIn('Traceback', said)
-            self.assertNotIn(SECRET, said)
+            self.assertNotIn('Traceback', output)
+            self.assertNotIn(SECRET, output)
 
     def test_api(self) -> None:
         self.check('external-events-api')
