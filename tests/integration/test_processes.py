@@ -50,7 +50,10 @@ class FrontTest(base.TestCase):
 
     def workers(self):
         """The worker processes, without the one of multiprocessing that cleans up."""
-        return [pid for pid in services.children(self.router.api.pid) if 'spawn_main' in command_of(pid)]
+        # NOTE: a worker's command line is its title once it has one.
+        return [
+            pid for pid in services.children(self.router.api.pid) if 'resource_tracker' not in command_of(pid)
+        ]
 
     def wait_for_end(self, pids, seconds):
         deadline = time.monotonic() + seconds
@@ -70,9 +73,11 @@ class KilledParentTest(FrontTest):
         idle.request('GET', '/')
         idle.getresponse().read()
         services.kill(self.router.api.pid)
-        # A restart at once waits for the port.
-        self.router.start_api('again')
+        # A restart at once waits for the port, where the old workers may still answer.
+        again = deployment.Process('again', self.router.api.command, self.router.folder)
+        self.useFixture(again)
         self.wait_for_end(workers, SOON + BUSY)
+        deployment.wait_until(lambda: deployment.listens(self.router.port), f'a listener ({again.log})')
         self.assertEqual((207, [404]), self.router.post({'name': 'network-changed', 'server_uuid': SERVER}))
 
 
