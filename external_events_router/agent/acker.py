@@ -21,6 +21,7 @@ from typing import Protocol
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import trouble
 from external_events_router.agent import clock
 from external_events_router.agent import ordering
 
@@ -33,6 +34,9 @@ LONGEST_PAUSE = 2.0
 #: Results after which a message takes no further delivery: resolvers drop one that is too
 #: large, see ``frames.MAX_BODY``.
 MAX_TOGETHER = 10_000
+
+#: Messages about single deliveries in a minute.
+MESSAGES = 20
 
 #: Of one cast: why it is not with the broker, or None. After ``BrokerUnavailable``
 #: it is tried again.
@@ -169,6 +173,9 @@ class Acker:
         self._client = client
         self._clock = resolver_clock
         self._max_results = max_results
+        self._dropped = trouble.Bounded(
+            LOG, lines=MESSAGES, rest='The results of %d more deliveries are not acknowledged'
+        )
         self._numbers = itertools.count()
         # Guards everything below. No cast is begun while it is held, because
         # its end may be told at once. Workers are there while there is
@@ -290,7 +297,7 @@ class Acker:
         later, worker.pending = worker.pending, {}
         for pending in sent:
             if self._clock.left(pending.receipt.deadline) <= 0:
-                _warn_dropped(pending, str(error))
+                self._warn_dropped(pending, str(error))
                 continue
             self._waiting += len(pending.results)
             if (more := later.pop(pending.receipt.delivery_id, None)) is not None:
@@ -325,7 +332,7 @@ class Acker:
             )
             dropped = worker.pending.pop(next(iter(worker.pending)))
             self._waiting -= len(dropped.results)
-            _warn_dropped(dropped, 'too many wait')
+            self._warn_dropped(dropped, 'too many wait')
             self._forget(worker)
 
     def _forget(self, worker: _Worker) -> None:
@@ -335,11 +342,11 @@ class Acker:
             if not self._workers:
                 self._all_sent.notify_all()
 
-
-def _warn_dropped(pending: _Pending, reason: str) -> None:
-    LOG.warning(
-        'Delivery %s: %d results are not acknowledged: %s',
-        pending.receipt.delivery_id,
-        len(pending.results),
-        reason,
-    )
+    def _warn_dropped(self, pending: _Pending, reason: str) -> None:
+        self._dropped.write(
+            logging.WARNING,
+            'Delivery %s: %d results are not acknowledged: %s',
+            pending.receipt.delivery_id,
+            len(pending.results),
+            reason,
+        )

@@ -18,6 +18,7 @@ import time
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import trouble
 from external_events_router.agent import acker
 from external_events_router.agent import clock
 from external_events_router.agent import handlers
@@ -36,6 +37,9 @@ _LATE = 'late'
 _NO_ROOM = 'without room'
 _FAILED = 'failed'
 
+#: Messages about single events in a minute.
+MESSAGES = 20
+
 
 class Dispatcher:
     """Takes deliveries of one host; results come out at the acker."""
@@ -51,7 +55,9 @@ class Dispatcher:
         handling: handlers.Handlers,
         source: sources.Source,
         memory: seen.Seen,
+        messages: trouble.Bounded | None = None,
     ) -> None:
+        """:param messages: bounds those about single events, of all hosts of the process"""
         self._host = host
         self._pool = pool
         self._results = results
@@ -60,6 +66,7 @@ class Dispatcher:
         self._handling = handling
         self._source = source
         self._memory = memory
+        self._messages = messages or bounded_messages()
         # Guards the deliveries of which not all events have come to their end.
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
@@ -68,9 +75,9 @@ class Dispatcher:
     def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
         """Take a delivery: quick, because the next of the host waits for it."""
         LOG.debug('Delivery %s: %d events from %s', delivery.id, len(delivery.events), delivery.reply_to)
-        tally = _Tally(delivery, self._ended)
+        tally = _Tally(delivery, self._ended, self._messages)
         if self._clock.left(delivery.deadline) <= 0:
-            _warn_late(delivery.events)
+            self._warn_late(delivery.events)
             tally.count(_LATE, len(delivery.events))
             return
         if delivery.events:
@@ -131,7 +138,9 @@ class Dispatcher:
         full = tally.stopped(event.server_uuid) == _NO_ROOM
         if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
-            LOG.warning('No room for %s of server %s, it is dropped', event.name, event.server_uuid)
+            self._messages.write(
+                logging.WARNING, 'No room for %s of server %s, it is dropped', event.name, event.server_uuid
+            )
             tally.stop(event.server_uuid, _NO_ROOM)
             tally.count(_NO_ROOM)
 
@@ -145,7 +154,7 @@ class Dispatcher:
             # The lines of a handler carry the request's id.
             ctxt.update_store()
             if self._memory.forget_late(event.id, self._clock.now()):
-                _warn_late((event,))
+                self._warn_late((event,))
                 fate = _LATE
             else:
                 result = self._handle(event, ctxt, tally, waited=waited)
@@ -185,7 +194,9 @@ class Dispatcher:
         waited: bool,
     ) -> events.Result:
         if not handling and not waited:
-            LOG.info('Nothing waits for or handles %s of server %s', event.name, event.server_uuid)
+            self._messages.write(
+                logging.INFO, 'Nothing waits for or handles %s of server %s', event.name, event.server_uuid
+            )
         return handlers.handle(handling, ctxt, event)
 
     def _is_here(self, server_uuid: str) -> bool:
@@ -200,6 +211,11 @@ class Dispatcher:
     def _told(self, result: events.Result) -> None:
         for receipt in self._memory.finish(result.event_id, result):
             self._results.add(receipt, result)
+
+    def _warn_late(self, late: Sequence[events.Event]) -> None:
+        named = ', '.join(f'{event.name} of server {event.server_uuid}' for event in late[:MAX_NAMED])
+        more = f' and {len(late) - MAX_NAMED} more' if len(late) > MAX_NAMED else ''
+        self._messages.write(logging.WARNING, 'Past their deadline, not handled: %s%s', named, more)
 
     def _ended(self, tally: _Tally) -> None:
         with self._lock:
@@ -217,11 +233,16 @@ class _Tally:
     :ivar left: events that have not come to their end
     """
 
-    def __init__(self, delivery: events.Delivery, ended: Callable[[_Tally], None]) -> None:
-        """:param ended: called when all events have come to their end"""
+    def __init__(
+        self, delivery: events.Delivery, ended: Callable[[_Tally], None], messages: trouble.Bounded
+    ) -> None:
+        """:param ended: called when all events have come to their end
+        :param messages: bounds those about deliveries that were not simply handled
+        """
         self.left = len(delivery.events)
         self._delivery = delivery
         self._ended = ended
+        self._messages = messages
         self._since = time.monotonic()
         # Guards what is counted. The table of servers is only added to, and
         # who asks about one comes after who has stopped it.
@@ -253,7 +274,8 @@ class _Tally:
         if ordinary and not LOG.isEnabledFor(logging.DEBUG):
             return
         counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
-        LOG.log(
+        write = LOG.log if ordinary else self._messages.write
+        write(
             logging.DEBUG if ordinary else logging.INFO,
             'Delivery %s: %d events in %.3f s: %s',
             self._delivery.id,
@@ -263,7 +285,8 @@ class _Tally:
         )
 
 
-def _warn_late(late: Sequence[events.Event]) -> None:
-    named = ', '.join(f'{event.name} of server {event.server_uuid}' for event in late[:MAX_NAMED])
-    more = f' and {len(late) - MAX_NAMED} more' if len(late) > MAX_NAMED else ''
-    LOG.warning('Past their deadline, not handled: %s%s', named, more)
+def bounded_messages() -> trouble.Bounded:
+    """The bound of the messages about single events: many hosts in a process may have the same cause."""
+    return trouble.Bounded(
+        LOG, lines=MESSAGES, rest='%d more events were not handled, or nothing waited for them'
+    )

@@ -80,6 +80,7 @@ class Agent:
             waiting=self._waiters,
             handling=self._handlers,
             source=self._source,
+            messages=self._shared.messages,
             memory=seen.Seen(remembered_events=remembered_events, remembered_seconds=remembered_seconds),
         )
         self._ear = self._shared.ear(topic, host, self)

@@ -16,6 +16,7 @@ import oslo_messaging
 from external_events_router import rpc
 from external_events_router.agent import acker
 from external_events_router.agent import clock
+from external_events_router.agent import dispatcher
 from external_events_router.agent import listening
 from external_events_router.agent import ordering
 from external_events_router.agent import reporter
@@ -61,6 +62,7 @@ class Shared:
             self._consumer = consumer.Consumer(broker, name='casts')
             self.ear = functools.partial(listening.FastEar, self._consumer)
         self.clock = clock.ResolverClock()
+        self.messages = dispatcher.bounded_messages()
         self.acker = acker.Acker(self._casts(transport, acks, ack_version), self.clock)
         self.pool = ordering.OrderedPool(workers, afterwards=self.acker.send)
         self.reporter = reporter.Reporter(

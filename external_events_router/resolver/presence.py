@@ -24,8 +24,8 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router import trouble
 from external_events_router.resolver import breaker
-from external_events_router.resolver import trouble
 
 LOG = log.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import trouble
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
 from external_events_router.resolver import pace
 from external_events_router.resolver import plan
-from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base

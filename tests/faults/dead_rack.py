@@ -402,6 +402,12 @@ def as_line(row):
     )
 
 
+def _end(number, frame):
+    """End as by an error, so that all processes are ended too."""
+    sys.exit(128 + number)
+
+
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, _end)
     with fixtures.Timeout(1800, gentle=True):
         sys.exit(main())

@@ -17,7 +17,7 @@ import time
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router.resolver import trouble
+from external_events_router import trouble
 
 LOG = log.getLogger(__name__)
 

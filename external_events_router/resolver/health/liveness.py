@@ -31,9 +31,9 @@ from typing import Protocol
 from oslo_log import log
 
 from external_events_router import exceptions
+from external_events_router import trouble
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
-from external_events_router.resolver import trouble
 
 LOG = log.getLogger(__name__)
 

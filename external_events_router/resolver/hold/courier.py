@@ -26,10 +26,10 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router import trouble
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
-from external_events_router.resolver import trouble
 from external_events_router.resolver.hold import attempt
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import keeper

@@ -22,7 +22,7 @@ from external_events_router import coalesce
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.resolver import trouble
+from external_events_router import trouble
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import group_commit
 from external_events_router.resolver.hold import store

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
+import logging
 import threading
 import time
 
@@ -20,6 +21,7 @@ from oslo_log import log
 from external_events_router import coalesce
 from external_events_router import exceptions
 from external_events_router import rejected
+from external_events_router import trouble
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import pause
 
@@ -60,6 +62,7 @@ class GuardedHostMap:
         self._memory = _Memory(remembered)
         self._questions = coalesce.Coalescer(self._fetch, threads=threads, name='host-map')
         self._pause = pause.Pause(clock)
+        self._failing = trouble.Trouble(LOG)
 
     @property
     def tells_busy(self) -> bool:
@@ -94,7 +97,9 @@ class GuardedHostMap:
             # NOTE: that a batch had little time left says nothing about the source.
             if seconds == self._timeout or isinstance(exc, exceptions.DatabaseUnavailable):
                 self._pause.failed()
-            LOG.warning('Look-up of %d servers failed: %s', len(wanted), reason)
+            self._failing.occurred(
+                logging.WARNING, 'Look-up of the hosts of %d servers failed: %s', len(wanted), reason
+            )
             return self._memory.recall(wanted, reason=reason)
         except BaseException:
             self._pause.failed()
@@ -102,6 +107,7 @@ class GuardedHostMap:
         if found is None:
             return self._memory.recall(wanted, reason='the host map is slow')
         self._pause.succeeded()
+        self._failing.over('The hosts of servers can be looked up again')
         return self._completed(found.only(wanted))
 
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:

@@ -26,8 +26,8 @@ import sqlalchemy as sa
 from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router import trouble
 from external_events_router.db import session
-from external_events_router.resolver import trouble
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import pause
 from external_events_router.resolver.nova import cells

@@ -14,9 +14,9 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import pools
+from external_events_router import trouble
 from external_events_router.conf import nova as nova_conf
 from external_events_router.db import session
-from external_events_router.resolver import trouble
 from external_events_router.resolver.health import gate
 from external_events_router.resolver.nova import actions
 from external_events_router.resolver.nova import cells

@@ -1,5 +1,6 @@
 import collections
 import threading
+import time
 from unittest import mock
 
 import hypothesis
@@ -403,3 +404,29 @@ class TestDispatcher(base.TestCase):
             (delivery_id, result.event_id) for delivery_id, results in host.acks.casts for result in results
         }
         self.assertEqual(sent, acknowledged)
+
+
+class MessagesTest(base.TestCase):
+    def test_hosts_of_a_process_share_a_bound_of_messages_about_late_deliveries(self):
+        messages = dispatcher.bounded_messages()
+        for number in range(50):
+            made = dispatcher.Dispatcher(
+                f'host-{number}',
+                pool=None,
+                results=None,
+                resolver_clock=clock.ResolverClock(),
+                waiting=waiters.Waiters(),
+                handling=handlers.Handlers(),
+                source=sources.NoSource(),
+                memory=seen.Seen(),
+                messages=messages,
+            )
+            late = events.Event('network-changed', helpers.SERVER)
+            made.receive(
+                context.RequestContext(), events.Delivery(f'{number}', 'worker', time.time() - 60, (late,))
+            )
+        messages.flush(now=True)
+        self.assertEqual(
+            dispatcher.MESSAGES + 1, self.logs.output.count(' WARNING ') + self.logs.output.count(' INFO ')
+        )
+        self.assertIn('more events were not handled', self.logs.output)

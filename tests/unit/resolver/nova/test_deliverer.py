@@ -9,8 +9,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router import trouble
 from external_events_router.resolver import acks
-from external_events_router.resolver import trouble
 from external_events_router.resolver.health import gate
 from external_events_router.resolver.host_map import nova as host_map
 from external_events_router.resolver.nova import cells

@@ -1,6 +1,6 @@
 import logging
 
-from external_events_router.resolver import trouble
+from external_events_router import trouble
 from tests import base
 from tests.unit.agent import helpers
 
