@@ -7,7 +7,8 @@
     python -m tests.faults --only broker-killed --only agent-killed+resolver-killed
 
 The exit status is 0 only if nothing was lost, doubled, out of order or overdue,
-and everything was back to normal, with nothing held, after each.
+nothing was answered 503 while the database was available, and everything was
+back to normal, with nothing held, after each.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ import unittest
 
 import fixtures
 
+from tests.faults import broker
+from tests.faults import busy
 from tests.faults import catalogue
 from tests.faults import database
 from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
+from tests.faults import on_cluster  # noqa: F401
 from tests.faults import on_database  # noqa: F401
+from tests.faults import on_migration  # noqa: F401
 from tests.faults import on_network  # noqa: F401
 from tests.faults import on_processes  # noqa: F401
 from tests.faults import run
@@ -34,6 +39,8 @@ from tests.faults import site as sites
 from tests.faults import table
 
 DATABASES = {'mariadb': database.MariaDB, 'postgresql': database.PostgreSQL, 'sqlite': database.SQLite}
+
+BROKERS = {catalogue.SINGLE: broker.Broker, catalogue.CLUSTER: broker.Cluster}
 
 #: The one whose disk is small.
 SMALL = 'sqlite'
@@ -43,6 +50,10 @@ RANDOM_MINUTES = 5.0
 
 #: Seconds in which all must be well again: an event is held for as long, by default.
 PATIENCE = {'short': 60.0, 'long': 300.0}
+
+
+#: Seconds after which a run is given up.
+LONGEST = 4 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Stage:
     """
 
     database: str
+    broker: str
     plan: list[list[catalogue.Fault]]
     pool: list[catalogue.Fault] = dataclasses.field(default_factory=list)
     minutes: float = 0.0
@@ -70,14 +82,15 @@ def main():
         print('\n'.join(f'{each.name:<28}{each.text}' for each in catalogue.FAULTS.values()))
         return 0
     began, rows, strangers = time.monotonic(), [], []
-    for stage in _stages(args):
-        try:
-            _break(stage, args, rows, strangers)
-        except fixtures.MultipleExceptions as failed:
-            reason = _why_skipped(failed)
-            if reason is None:
-                raise
-            print(f'left out: {", ".join(_names(faults) for faults in stage.plan)}: {reason}')
+    with busy.Busy(args.busy, seconds=LONGEST):
+        for stage in _stages(args):
+            try:
+                _break(stage, args, rows, strangers)
+            except fixtures.MultipleExceptions as failed:
+                reason = _why_skipped(failed)
+                if reason is None:
+                    raise
+                print(f'left out: {", ".join(_names(faults) for faults in stage.plan)}: {reason}')
     print(f'\n{table.as_text(rows)}')
     print('\n'.join(line for row in rows for line in table.details(row)))
     failed = sum(row.failed for row in rows)
@@ -91,8 +104,9 @@ def _break(stage, args, rows, strangers):
     """Add what came of a stage to the rows."""
     pace = catalogue.Pace(short=args.short)
     patience = PATIENCE['short' if args.short else 'long']
-    made = DATABASES[stage.database]()
-    with sites.Site(made, patience=patience, options=args.set, seed=args.seed) as site:
+    made = BROKERS[stage.broker](), DATABASES[stage.database]()
+    size = sites.Size(args.hosts, args.senders, args.batches, args.pause)
+    with sites.Site(*made, patience=patience, size=size, options=args.set, seed=args.seed) as site:
         runner = run.Runner(site, pace, _report)
         try:
             with site.loaded():
@@ -105,7 +119,9 @@ def _break(stage, args, rows, strangers):
         finally:
             rows += runner.rows
             if args.keep:
-                shutil.copytree(site.router.folder, args.keep / stage.database, dirs_exist_ok=True)
+                shutil.copytree(
+                    site.router.folder, args.keep / f'{stage.database}-{stage.broker}', dirs_exist_ok=True
+                )
 
 
 def _arguments():
@@ -122,6 +138,16 @@ def _arguments():
     parser.add_argument('--list', action='store_true', help='say which there are')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
     sites.add_set_argument(parser)
+    size = sites.Size()
+    parser.add_argument('--hosts', type=int, default=size.hosts, help='how many, in three agent processes')
+    parser.add_argument('--senders', type=int, default=size.senders, help='of the steady load')
+    parser.add_argument(
+        '--batches', type=_sizes, default=size.batch_sizes, metavar='FROM-TO', help='events of a batch'
+    )
+    parser.add_argument(
+        '--pause', type=float, default=size.pause, help='seconds between two batches of a sender'
+    )
+    parser.add_argument('--busy', type=int, default=0, metavar='N', help='busy processes beside the services')
     parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
     parser.add_argument(
         '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'
@@ -131,21 +157,41 @@ def _arguments():
     return parser.parse_args()
 
 
+def _sizes(text):
+    """The sizes ``FROM-TO`` of batches, all equally frequent."""
+    first, _, last = text.partition('-')
+    return range(int(first), int(last or first) + 1)
+
+
 def _stages(args):
     there = {name: fault for name, fault in catalogue.FAULTS.items() if args.database in fault.databases}
     everything = list(there.values())
     if args.only:
-        plan = [[there[name] for name in names.split('+')] for names in args.only]
-        pool = [fault for faults in plan for fault in faults]
-        return [Stage(args.database, plan, pool, args.minutes or 0.0)]
+        return _by_broker(args, [[there[name] for name in names.split('+')] for names in args.only])
+    single = [fault for fault in everything if fault.broker == catalogue.SINGLE]
     if args.random:
-        return [Stage(args.database, [], everything, args.minutes or RANDOM_MINUTES)]
+        return [Stage(args.database, catalogue.SINGLE, [], single, args.minutes or RANDOM_MINUTES)]
     if args.short:
-        return [Stage(args.database, [[fault] for fault in everything if fault.in_short])]
-    plan = [*([fault] for fault in everything), *run.pairs(there)]
-    small = [[fault] for fault in catalogue.FAULTS.values() if fault.databases == (SMALL,)]
+        return _by_broker(args, [[fault] for fault in everything if fault.in_short])
+    single_stage, *others = _by_broker(args, [*([fault] for fault in everything), *run.pairs(there)])
     minutes = RANDOM_MINUTES if args.minutes is None else args.minutes
-    return [Stage(args.database, plan, everything, minutes), Stage(SMALL, small)]
+    small = [[fault] for fault in catalogue.FAULTS.values() if fault.databases == (SMALL,)]
+    return [
+        dataclasses.replace(single_stage, pool=single, minutes=minutes),
+        *others,
+        Stage(SMALL, catalogue.SINGLE, small),
+    ]
+
+
+def _by_broker(args, plan):
+    """A stage for each kind of broker that a plan needs."""
+    stages = []
+    for kind in BROKERS:
+        own = [faults for faults in plan if faults[0].broker == kind]
+        if own:
+            pool = [fault for faults in own for fault in faults]
+            stages.append(Stage(args.database, kind, own, pool, (args.minutes or 0.0) if args.only else 0.0))
+    return stages
 
 
 def _names(faults):
@@ -175,5 +221,5 @@ def _end(number, frame):
 
 if __name__ == '__main__':
     signal.signal(signal.SIGTERM, _end)
-    with fixtures.Timeout(4 * 3600, gentle=True):
+    with fixtures.Timeout(LONGEST, gentle=True):
         sys.exit(main())

@@ -6,6 +6,9 @@ name, ports, cookie, Erlang's port mapper, data, plugins) replaced by its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent import futures
+import contextlib
 import functools
 import os
 import pathlib
@@ -13,6 +16,7 @@ import shutil
 import signal
 import subprocess
 
+import amqp
 import fixtures
 
 from tests.integration import deployment
@@ -34,21 +38,33 @@ class Broker(fixtures.Fixture):
     #: The node's name.
     NAME = 'faults@localhost'
 
+    #: Options of the service that this broker needs.
+    options: Mapping[str, str] = {}
+
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = deployment.free_port()
+        self.home, self.mapper_port = self.port_mapper()
         self.environment = self._environment()
         (self.folder / 'rabbitmq.conf').write_text(self.configuration())
         (self.folder / 'plugins').write_text('[].\n')
         (self.folder / 'empty').touch()
-        # NOTE: else the node starts one in the background, which would outlive it.
-        mapper = [*self.command('epmd'), '-address', '127.0.0.1', '-port', self.environment['ERL_EPMD_PORT']]
-        self.useFixture(deployment.Process('epmd', mapper, self.folder))
         self.process = deployment.Process(
             'rabbitmq', self.command('rabbitmq-server'), self.folder, environment=self.environment
         )
         self.useFixture(self.process)
         self.wait()
+
+    def port_mapper(self):
+        """Start Erlang's port mapper.
+
+        :returns: the folder with the cookie that nodes and their tools share, and the mapper's port
+        """
+        # NOTE: else the node starts one in the background, which would outlive it.
+        port = deployment.free_port()
+        command = [*self.command('epmd'), '-address', '127.0.0.1', '-port', port]
+        self.useFixture(deployment.Process('epmd', command, self.folder))
+        return self.folder, port
 
     def configuration(self):
         """What stands in its ``rabbitmq.conf``."""
@@ -82,6 +98,12 @@ class Broker(fixtures.Fixture):
         """End it as an operator would."""
         self.process.stop()
 
+    @contextlib.contextmanager
+    def channel(self):
+        """A channel of our own, for operations that ``rabbitmqctl`` does not have."""
+        with amqp.Connection(f'127.0.0.1:{self.port}', 'guest', 'guest') as connection:
+            yield connection.channel()
+
     def control(self, *arguments):
         """Run ``rabbitmqctl`` on it.
 
@@ -105,9 +127,9 @@ class Broker(fixtures.Fixture):
         at = self.folder.joinpath
         return {
             **inherited,
-            'HOME': str(self.folder),
+            'HOME': str(self.home),
             'ERL_EPMD_ADDRESS': '127.0.0.1',
-            'ERL_EPMD_PORT': str(deployment.free_port()),
+            'ERL_EPMD_PORT': str(self.mapper_port),
             'RABBITMQ_NODENAME': self.NAME,
             'RABBITMQ_NODE_PORT': str(self.port),
             'RABBITMQ_DIST_PORT': str(deployment.free_port()),
@@ -121,6 +143,62 @@ class Broker(fixtures.Fixture):
             # NOTE: has the script become the node, so that its pid is the node's.
             'RUNNING_UNDER_SYSTEMD': 'true',
         }
+
+
+class _ClusterNode(Broker):
+    """A node of a cluster."""
+
+    def __init__(self, number, first=None):
+        """:param first: the node that the others join; None: this is the first"""
+        self.NAME = f'faults-{number}@localhost'
+        self._first = first
+
+    def port_mapper(self):
+        return super().port_mapper() if self._first is None else (self._first.home, self._first.mapper_port)
+
+
+class Cluster(fixtures.Fixture):
+    """Three nodes, on which the service uses quorum queues.
+
+    :ivar nodes: each a :class:`Broker`
+    """
+
+    options = {
+        'oslo_messaging_rabbit__rabbit_quorum_queue': 'true',
+        'oslo_messaging_rabbit__rabbit_transient_quorum_queue': 'true',
+    }
+
+    def _setUp(self):
+        # NOTE: it writes the cookie, which the other nodes read.
+        first = self.useFixture(_ClusterNode(0))
+        others = [_ClusterNode(number, first) for number in (1, 2)]
+        self.nodes = [first, *others]
+        with futures.ThreadPoolExecutor() as pool:
+            list(pool.map(self._join, others))
+
+    def _join(self, node):
+        self.useFixture(node)
+        node.control('stop_app')
+        node.control('join_cluster', self.nodes[0].NAME)
+        node.control('start_app')
+
+    def url(self):
+        """For ``[DEFAULT] transport_url``, with all nodes."""
+        addresses = ','.join(f'guest:guest@127.0.0.1:{node.port}' for node in self.nodes)
+        return f'rabbit://{addresses}/'
+
+    def kill(self, number):
+        """End the first nodes as a power cut would.
+
+        :param number: how many
+        """
+        for node in self.nodes[:number]:
+            node.kill()
+
+    def start(self, number):
+        """Start the first nodes again, and wait until they take connections."""
+        with futures.ThreadPoolExecutor() as pool:
+            list(pool.map(Broker.start, self.nodes[:number]))
 
 
 @functools.cache

@@ -12,6 +12,12 @@ from collections.abc import Collection
 import dataclasses
 import threading
 
+#: Kinds of database; see ``database``.
+DATABASES = ('mariadb', 'postgresql', 'sqlite')
+
+#: Kinds of broker; see ``broker``.
+SINGLE, CLUSTER = 'single', 'cluster'
+
 
 class Pace:
     """How long things stay broken: as in production, or just long enough."""
@@ -41,6 +47,9 @@ class Fault:
     :ivar touches: what nothing else may break at the same time
     :ivar in_short: it is part of the short form
     :ivar databases: with which it can happen
+    :ivar broker: to which it happens, a single node or a cluster
+    :ivar breaks_database: an event may be answered 503 meanwhile, because it cannot be held
+    :ivar recovers: seconds after the fault within which all must be well again; None: the patience of the run
     """
 
     name: str
@@ -48,21 +57,24 @@ class Fault:
     touches: frozenset[str]
     act: Callable
     in_short: bool
-    databases: Collection[str]
+    databases: Collection[str] = DATABASES
+    broker: str = SINGLE
+    breaks_database: bool = False
+    recovers: float | None = None
 
-
-#: Kinds of database; see ``database``.
-DATABASES = ('mariadb', 'postgresql', 'sqlite')
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name, *, touches, in_short=False, databases=DATABASES):
-    """Register a function as a fault; the first line of its docstring says what it does."""
+def fault(name, *, touches, in_short=False, **properties):
+    """Register a function as a fault; the first line of its docstring describes it.
+
+    :param properties: other attributes of :class:`Fault`
+    """
 
     def register(act):
         text = act.__doc__.splitlines()[0].rstrip('.')
-        FAULTS[name] = Fault(name, text, frozenset(touches.split()), act, in_short, databases)
+        FAULTS[name] = Fault(name, text, frozenset(touches.split()), act, in_short, **properties)
         return act
 
     return register

@@ -158,16 +158,19 @@ class Poster:
 class Sender(threading.Thread):
     """Posts events of its own servers until told to stop."""
 
-    def __init__(self, poster, servers, *, seed, stop, pause=PAUSE):
-        """:param pause: seconds between two batches"""
+    def __init__(self, poster, servers, *, seed, stop, pause=PAUSE, sizes=BATCH_SIZES):
+        """:param pause: seconds between two batches
+        :param sizes: from which the number of events of a batch is drawn
+        """
         super().__init__(name=f'sender-{seed}', daemon=True)
         self._poster = poster
         self._servers = servers
         self._rnd = random.Random(seed)
         self._stop_event = stop
         self._pause = pause
+        self._sizes = sizes
 
     def run(self):
         while not self._stop_event.wait(self._rnd.uniform(0.5, 1.5) * self._pause):
-            servers = self._rnd.choices(self._servers, k=self._rnd.choice(BATCH_SIZES))
+            servers = self._rnd.choices(self._servers, k=self._rnd.choice(self._sizes))
             self._poster.post(servers, self._rnd.sample(NAMES, len(NAMES)))

@@ -20,7 +20,9 @@ from tests.integration import deployment
 SERVERS = ('mariadb', 'postgresql')
 
 
-@catalogue.fault('database-restarted', touches='database', in_short=True, databases=SERVERS)
+@catalogue.fault(
+    'database-restarted', touches='database', in_short=True, databases=SERVERS, breaks_database=True
+)
 def restarted(site, pace):
     """The database restarted in order, 3 times."""
     for _ in pace.times(3, short=1):
@@ -29,7 +31,7 @@ def restarted(site, pace):
         pace.last(3, short=1)
 
 
-@catalogue.fault('database-killed', touches='database', databases=SERVERS)
+@catalogue.fault('database-killed', touches='database', databases=SERVERS, breaks_database=True)
 def killed(site, pace):
     """The database killed, started again after 10 s."""
     site.database.kill()
@@ -37,7 +39,7 @@ def killed(site, pace):
     site.database.start()
 
 
-@catalogue.fault('database-away', touches='database agents-a', databases=SERVERS)
+@catalogue.fault('database-away', touches='database agents-a', databases=SERVERS, breaks_database=True)
 def away(site, pace):
     """The database away for 10 s, while an agent process is away too."""
     with _away(site, pace, 'agents-a'):
@@ -47,7 +49,9 @@ def away(site, pace):
         pace.last(5, short=1)
 
 
-@catalogue.fault('database-frozen', touches='database agents-a', in_short=True, databases=SERVERS)
+@catalogue.fault(
+    'database-frozen', touches='database agents-a', in_short=True, databases=SERVERS, breaks_database=True
+)
 def frozen(site, pace):
     """The database frozen (SIGSTOP) for 10 s, while an agent process is away."""
     with _away(site, pace, 'agents-a'):
@@ -56,7 +60,7 @@ def frozen(site, pace):
         pace.last(5, short=1)
 
 
-@catalogue.fault('database-cut', touches='database agents-a', databases=SERVERS)
+@catalogue.fault('database-cut', touches='database agents-a', databases=SERVERS, breaks_database=True)
 def cut(site, pace):
     """Every connection to the database cut, 5 times, while an agent process is away."""
     with _away(site, pace, 'agents-a'):
@@ -82,7 +86,7 @@ def deadlocks(site, pace):
             locker.join(deployment.PATIENCE)
 
 
-@catalogue.fault('disk-full', touches='database agents-a', databases=('sqlite',))
+@catalogue.fault('disk-full', touches='database agents-a', databases=('sqlite',), breaks_database=True)
 def disk_full(site, pace):
     """The disk full under SQLite for 10 s, while an agent process is away."""
     with _away(site, pace, 'agents-a'):
@@ -91,7 +95,9 @@ def disk_full(site, pace):
         pace.last(5, short=1)
 
 
-@catalogue.fault('disk-full-agent-back', touches='database agents-a', databases=('sqlite',))
+@catalogue.fault(
+    'disk-full-agent-back', touches='database agents-a', databases=('sqlite',), breaks_database=True
+)
 def disk_full_at_return(site, pace):
     """The disk full under SQLite for 10 s, while an agent process comes back."""
     with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 import uuid
 
 from tests.faults import catalogue
@@ -12,6 +13,9 @@ from tests.faults import clock
 from tests.faults import site as sites
 from tests.integration import deployment
 from tests.integration import services
+
+#: Seconds after which workers have ended whose parent was killed.
+PARENTLESS = 5.0
 
 #: Events after which a load for a moment has begun.
 BUSY = 50
@@ -37,6 +41,41 @@ def api_worker(site, pace):
     for _ in pace.times(3, short=1):
         _kill_busy(site, site.api_workers, 1)
         pace.last(5, short=1)
+
+
+@catalogue.fault('api-parent-killed', touches='api', in_short=True)
+def api_parent(site, pace):
+    """The parent of the api workers killed, and the api started again, 3 times."""
+    for _ in pace.times(3, short=1):
+        pid = site.router.api.pid
+        site.router.api.stop(number=signal.SIGKILL)
+        try:
+            ended = sites.waited(
+                lambda: not deployment.listens(site.router.port), until=time.monotonic() + PARENTLESS
+            )
+        finally:
+            # NOTE: workers that go on would keep the port, and this test from its end.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        if ended is None:
+            site.problems.append(f'workers had the port {PARENTLESS} s after the end of their parent')
+        site.router.api.start()
+        site.router.wait_for_api()
+        pace.last(3, short=1)
+
+
+@catalogue.fault('agent-acks-slow', touches='agents-a agents-b agents-c', in_short=True)
+def agent_acks_slow(site, pace):
+    """Agents acknowledge every 7th delivery after 3 s, for 30 s."""
+    with contextlib.ExitStack() as undo:
+        for agents in site.router.agents.values():
+            agents.stop()
+            agents.environment = {**os.environ, 'EER_TEST_SLOW_ACKS': '7:3'}
+            undo.callback(site.start_agents, agents)
+            undo.callback(setattr, agents, 'environment', None)
+            undo.callback(agents.stop)
+            site.start_agents(agents)
+        pace.last(30, short=8)
 
 
 @catalogue.fault('agent-killed', touches='agents-a', in_short=True)
@@ -89,7 +128,7 @@ def server_moved(site, pace):
     agents = site.router.agents['agents-b']
     # NOTE: not those that migrate. Their hosts report one after the other, and
     # for a moment the map rightly has but one of the two.
-    down = set(sites.AGENTS['agents-b'])
+    down = set(site.size.agents()['agents-b'])
     before = {server: hosts for server, hosts in site.hosts_of.items() if down >= set(hosts)}
     agents.stop(number=signal.SIGKILL)
     pace.last(5, short=3)

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import functools
 import random
+import re
 import threading
 import time
 import traceback
@@ -23,6 +24,12 @@ from tests.faults import site as sites
 #: Seconds beyond its bound that an answer may take here, where the broker, the
 #: database and twenty processes start again on a few cores at the same time.
 SLACK = 0.5
+
+#: The code of an event that is lost: no sender posts it again.
+UNDELIVERED = 503
+
+#: What differs between two messages of the same cause.
+_NUMBERS = re.compile(r'\d+(\.\d+)*')
 
 #: Seconds of a random run in which a fault is followed by the next.
 GAP = (1.0, 6.0)
@@ -37,7 +44,12 @@ class Row:
     :ivar lifted: when what was broken had been put back
     :ivar normal: seconds from then until fresh events went straight through; None: they never did
     :ivar held: how many events the service still holds
-    :ivar trouble: why the fault could not be made
+    :ivar refused: how many events were answered 503
+    :ivar may_refuse: the database was unavailable, so that events could not be held
+    :ivar reasons: reason to how many of these events have it in the log
+    :ivar notes: measurements of the fault, as sentences
+    :ivar problems: faults of the service beyond the ledger, as sentences
+    :ivar trouble: why the fault could not be produced
     :ivar longest: seconds of the longest answer, without the machine's stalls
     :ivar stalled: seconds of the longest stall during an answer
     """
@@ -52,25 +64,45 @@ class Row:
     trouble: str | None = None
     audit: ledger.Audit = dataclasses.field(default_factory=ledger.Audit)
     codes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    refused: int = 0
+    may_refuse: bool = False
+    reasons: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
     longest: float = 0.0
     stalled: float = 0.0
 
     @property
     def failed(self):
         """Whether a promise was broken, or something did not come back."""
-        return self.audit.broken or self.normal is None or bool(self.held) or self.trouble is not None
+        return (
+            self.audit.broken
+            or self.normal is None
+            or bool(self.held)
+            or bool(self.problems)
+            or self.trouble is not None
+            or bool(self.refused and not self.may_refuse)
+        )
 
-    def judge(self, told, audit):
+    def judge(self, told, audit, reasons):
         """Look at its events again, with all that is known by now.
 
         :param told: of all events
         :param audit: of all events
+        :param reasons: called if there are refused events; see ``Site.reasons``
         """
         own = [each for each in told if self.began <= each.sent < self.ended]
         self.codes = collections.Counter(str(each.code) for each in own)
         self.longest = max((each.took - each.stalled for each in own), default=0.0)
         self.stalled = max((each.stalled for each in own), default=0.0)
         self.audit = audit.of({each.tag for each in own})
+        refused = [each.tag for each in own if each.code == UNDELIVERED]
+        self.refused = len(refused)
+        if refused:
+            reason_of = reasons()
+            self.reasons = collections.Counter(
+                _NUMBERS.sub('N', reason_of.get(tag, 'no reason in the log')) for tag in refused
+            )
 
 
 class Runner:
@@ -86,7 +118,8 @@ class Runner:
     def run(self, *faults):
         """Break something, or several things at once, and wait until all is well."""
         names = ' + '.join(fault.name for fault in faults)
-        self._row(names, ', and '.join(fault.text for fault in faults), lambda: self._together(faults))
+        text = ', and '.join(fault.text for fault in faults)
+        self._row(names, text, faults, lambda: self._together(faults))
 
     def run_random(self, faults, *, seed, seconds):
         """Break things in a random order, sometimes two at once, without a wait between."""
@@ -95,6 +128,7 @@ class Runner:
         self._row(
             f'random-{seed}',
             f'A random sequence of {seconds / 60:g} min, seed {seed}',
+            faults,
             lambda: self._sequence(faults, rnd, seconds, done),
         )
         return done
@@ -111,17 +145,20 @@ class Runner:
         if found.lost:
             found = audit(expired=self._site.expired())
         for row in self.rows:
-            row.judge(told, found)
+            row.judge(told, found, self._site.reasons)
         return found.strangers
 
-    def _row(self, name, text, act):
+    def _row(self, name, text, faults, act):
         row = Row(name, text, began=self.rows[-1].ended if self.rows else time.monotonic())
+        row.may_refuse = any(fault.breaks_database for fault in faults)
+        self._site.notes, self._site.problems = row.notes, row.problems
         try:
             act()
         except Exception:
             row.trouble = traceback.format_exc()
         row.lifted = time.monotonic()
-        until = row.lifted + self._site.patience
+        limits = [fault.recovers for fault in faults if fault.recovers is not None]
+        until = row.lifted + min([self._site.patience, *limits])
         row.normal = sites.waited(self._site.is_normal, until=until)
         sites.waited(lambda: not self._site.unfinished(since=row.began), until=until)
         # NOTE: what was held for a sender that is told 503, because the answer

@@ -7,18 +7,22 @@ each, everything else does directly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent import futures
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import queue
+import re
 import signal
 import threading
 import time
 import uuid
 
 import fixtures
+from oslo_log import log
 import sqlalchemy as sa
 
 from tests.faults import broker
@@ -34,14 +38,37 @@ ACK_TIMEOUT = 2.0
 #: Seconds within which the service answers, whatever is broken.
 BOUND = ACK_TIMEOUT + 1.0
 
-#: Agent process to its hosts.
-AGENTS = {
-    'agents-a': [f'host-{number}' for number in (0, 1, 2, 3)],
-    'agents-b': [f'host-{number}' for number in (4, 5, 6)],
-    'agents-c': [f'host-{number}' for number in (7, 8, 9)],
-}
-HOSTS = [host for hosts in AGENTS.values() for host in hosts]
-SENDERS = 4
+#: Agent processes, and the share of the hosts that each has.
+AGENTS = {'agents-a': 0.4, 'agents-b': 0.3, 'agents-c': 0.3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large the site and its load are.
+
+    :ivar senders: of the steady load
+    :ivar batch_sizes: from which a sender draws the number of events of a batch
+    :ivar pause: seconds between two batches of a sender
+    """
+
+    hosts: int = 10
+    senders: int = 4
+    batch_sizes: Sequence[int] = load.BATCH_SIZES
+    pause: float = load.PAUSE
+
+    def host_names(self):
+        """Names of all hosts."""
+        return [f'host-{number}' for number in range(self.hosts)]
+
+    def agents(self):
+        """Agent process to its hosts."""
+        names, found, first = self.host_names(), {}, 0
+        for number, (agent, share) in enumerate(AGENTS.items(), start=1):
+            after = self.hosts if number == len(AGENTS) else first + max(1, round(share * self.hosts))
+            found[agent] = names[first:after]
+            first = after
+        return found
+
 
 #: Servers on each host: of the steady load, of a load for a moment, and one
 #: whose events tell whether all is well. Each server has one sender, because
@@ -49,19 +76,32 @@ SENDERS = 4
 STEADY, BURST, PROBED = 'steady', 'burst', 'probed'
 SERVERS_PER_HOST = {STEADY: 5, BURST: 2, PROBED: 1}
 
+#: Has the resolver write why an event was not answered 200.
+REASONS = 'external_events_router.resolver.router=DEBUG'
+
+_REFUSED = re.compile(r"tag '([^']+)'\) is 503: (.+)")
+
 #: Seconds: an answer that waited for nobody is quicker than this.
 QUICK = 1.0
 
 
 class Deployed(deployment.Deployment):
-    """The service, with the agents in several processes and pieces of network between."""
+    """The service, with the agents in several processes and pieces of network between.
 
-    def __init__(self, rabbit, connection, hosts_of, **options):
-        """:param rabbit: the broker's node"""
+    :ivar networks: process to the network between it and a single broker; empty with a cluster
+    """
+
+    def __init__(self, rabbit, connection, size, hosts_of, **options):
+        """:param rabbit: a broker's node, or a cluster"""
         super().__init__(
-            transport_url=rabbit.url(), connection=connection, hosts=HOSTS, hosts_of=hosts_of, **options
+            transport_url=rabbit.url(),
+            connection=connection,
+            hosts=size.host_names(),
+            hosts_of=hosts_of,
+            **{**rabbit.options, **options},
         )
         self.rabbit = rabbit
+        self.size = size
 
     def prepare(self):
         self.source = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'servers.jsonl'
@@ -70,22 +110,23 @@ class Deployed(deployment.Deployment):
         super().prepare()
 
     def start(self):
+        single = isinstance(self.rabbit, broker.Broker)
         self.networks = {
             name: self.useFixture(proxy.Proxy(f'proxy-{name}', self.rabbit.port, self.folder))
-            for name in ('resolver', 'agents-c')
+            for name in (('resolver', 'agents-c') if single else ())
         }
         self.configs = {
             name: self.write_config(f'{name}.conf', transport_url=self.rabbit.url(network.port))
             for name, network in self.networks.items()
         }
         with futures.ThreadPoolExecutor() as pool:
-            resolver = pool.submit(self.start_resolver, config=self.configs['resolver'])
+            resolver = pool.submit(self.start_resolver, config=self.configs.get('resolver'))
             # NOTE: a front that has resolvers in it is where they are: behind the network that goes silent.
             local = self.options.get('api__resolver', 'local') == 'local'
-            api = pool.submit(self.start_api, config=self.configs['resolver'] if local else None)
+            api = pool.submit(self.start_api, config=self.configs.get('resolver') if local else None)
             agents = {
                 name: pool.submit(self.start_agents, name, *hosts, config=self.configs.get(name))
-                for name, hosts in AGENTS.items()
+                for name, hosts in self.size.agents().items()
             }
         self.resolver, self.api = resolver.result(), api.result()
         self.agents = {name: started.result() for name, started in agents.items()}
@@ -116,34 +157,47 @@ class Site(fixtures.Fixture):
     :ivar database: its server
     :ivar book: what was told and handled
     :ivar hosts_of: server to its hosts, now
+    :ivar notes: measurements of the present fault, as sentences
+    :ivar problems: faults of the service beyond the ledger, as sentences
     """
 
     groups: dict[str, list[str]]
 
-    def __init__(self, database, *, patience, options=(), seed=1):
-        """:param database: a fixture with a ``url``
+    def __init__(self, rabbit, database, *, patience, size=Size(), options=(), seed=1):
+        """:param rabbit: a fixture, a single node or a cluster
+        :param database: a fixture with a ``url``
         :param patience: seconds in which all must be well again after a fault
         :param options: of the service, as ``deployment.Deployment`` takes them
         """
+        self.rabbit = rabbit
         self.database = database
         self.patience = patience
-        self.options = {'delivery__ack_timeout': ACK_TIMEOUT, **dict(options)}
+        self.size = size
+        self.options = {
+            'delivery__ack_timeout': ACK_TIMEOUT,
+            'logging_debug_format_suffix': '',
+            'default_log_levels': ','.join([*log.get_default_log_levels(), REASONS]),
+            **dict(options),
+        }
         self.seed = seed
+        self.notes = []
+        self.problems = []
 
     def _setUp(self):
         self.groups = {
-            name: [str(uuid.uuid4()) for _ in range(number * len(HOSTS))]
+            name: [str(uuid.uuid4()) for _ in range(number * self.size.hosts)]
             for name, number in SERVERS_PER_HOST.items()
         }
-        self.hosts_of = _hosts_of([server for group in self.groups.values() for server in group])
+        self.hosts_of = self._hosts_of()
         # Two faults that need a load for a moment may come at once.
         self._idle = queue.SimpleQueue()
-        for half in (self.groups[BURST][: len(HOSTS)], self.groups[BURST][len(HOSTS) :]):
+        for half in (self.groups[BURST][: self.size.hosts], self.groups[BURST][self.size.hosts :]):
             self._idle.put(half)
-        self.rabbit = broker.Broker()
         with futures.ThreadPoolExecutor() as pool:
             list(pool.map(self.useFixture, (self.rabbit, self.database)))
-        self.router = self.useFixture(Deployed(self.rabbit, self.database.url, self.hosts_of, **self.options))
+        self.router = self.useFixture(
+            Deployed(self.rabbit, self.database.url, self.size, self.hosts_of, **self.options)
+        )
         self.book = load.Book(self.router.ledger)
         for server, hosts in self.hosts_of.items():
             self.book.place(server, hosts)
@@ -153,13 +207,13 @@ class Site(fixtures.Fixture):
         self.metronome = stall.Metronome()
         self.metronome.start()
         self.addCleanup(self.metronome.stop)
-        self._probe = load.Poster(self.router.url, self.book, metronome=self.metronome)
+        self._probe = self.poster()
         # Guards hosts_of, and what is made of it.
         self._moving = threading.Lock()
 
     def loaded(self):
         """Under the steady load, within the block."""
-        return self.sending(self.groups[STEADY], senders=SENDERS)
+        return self.sending(self.groups[STEADY], senders=self.size.senders)
 
     @contextlib.contextmanager
     def busy(self):
@@ -172,7 +226,7 @@ class Site(fixtures.Fixture):
             self._idle.put(servers)
 
     @contextlib.contextmanager
-    def sending(self, servers, *, senders=1, pause=load.PAUSE):
+    def sending(self, servers, *, senders=1, pause=None):
         """Have events posted for some servers that no one else posts for, within the block."""
         stop = threading.Event()
         started = [
@@ -184,8 +238,9 @@ class Site(fixtures.Fixture):
                     repeats=load.REPEATS * (number % 2),
                 ),
                 servers[number::senders],
-                seed=self.seed * SENDERS + number,
-                pause=pause,
+                seed=self.seed * self.size.senders + number,
+                pause=self.size.pause if pause is None else pause,
+                sizes=self.size.batch_sizes,
                 stop=stop,
             )
             for number in range(senders)
@@ -198,6 +253,20 @@ class Site(fixtures.Fixture):
             stop.set()
             for sender in started:
                 sender.join(deployment.PATIENCE)
+
+    def _hosts_of(self):
+        """Where each server is at the beginning."""
+        hosts, hosts_of = self.size.host_names(), {}
+        for number, server in enumerate(server for group in self.groups.values() for server in group):
+            turn, place = divmod(number, len(hosts))
+            # One in ten migrates, to a host of another process.
+            others = [hosts[(place + len(hosts) // 2) % len(hosts)]] if place == turn else []
+            hosts_of[server] = [hosts[place], *others]
+        return hosts_of
+
+    def poster(self):
+        """Posts events, for one thread."""
+        return load.Poster(self.router.url, self.book, metronome=self.metronome)
 
     def move(self, hosts_of):
         """Put servers on other hosts: the map and the agents' own source say so."""
@@ -248,6 +317,13 @@ class Site(fixtures.Fixture):
         with engine.connect() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(sa.table('held_events')))
 
+    def reasons(self):
+        """Tag to the reason of the last answer, of the events answered 503, where the log has it."""
+        found = {}
+        for path in self.router.folder.glob('*.log'):
+            found |= dict(_REFUSED.findall(path.read_text(errors='replace')))
+        return found
+
     def expired(self):
         """Tags of the events that the service lists as given up in time."""
         listed = self.router.manage(
@@ -294,16 +370,6 @@ def option(text):
 
 def _command(pid):
     return pathlib.Path(f'/proc/{pid}/cmdline').read_bytes().replace(b'\0', b' ')
-
-
-def _hosts_of(servers):
-    hosts_of = {}
-    for number, server in enumerate(servers):
-        turn, place = divmod(number, len(HOSTS))
-        # One in ten migrates, to a host of another process.
-        others = [HOSTS[(place + 5) % len(HOSTS)]] if place == turn else []
-        hosts_of[server] = [HOSTS[place], *others]
-    return hosts_of
 
 
 def waited(condition, *, until):

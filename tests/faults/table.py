@@ -6,6 +6,7 @@ COLUMNS = (
     'fault',
     'sent',
     'codes',
+    '503',
     'longest s',
     'stall s',
     'normal s',
@@ -20,12 +21,13 @@ COLUMNS = (
 
 
 def cells(row):
-    """What stands in each column."""
+    """The text of each column. A 503 in brackets: the database was unavailable."""
     audit = row.audit
     return (
         row.name,
         str(row.codes.total()),
         ', '.join(f'{count} x {code}' for code, count in sorted(row.codes.items())),
+        f'({row.refused})' if row.refused and row.may_refuse else str(row.refused),
         f'{row.longest:.2f}',
         f'{row.stalled:.2f}',
         'never' if row.normal is None else f'{row.normal:.1f}',
@@ -81,5 +83,9 @@ def details(row, *, named=5):
     for what, tags in found.items():
         if tags:
             yield f'{row.name}: {what}: {", ".join(list(tags)[:named])}'
+    for reason, count in row.reasons.most_common(named):
+        yield f'{row.name}: {count} x 503: {reason}'
+    for note in (*row.notes, *row.problems):
+        yield f'{row.name}: {note}'
     if row.trouble:
         yield f'{row.name}: {row.trouble}'

@@ -201,8 +201,12 @@ class Deployment(fixtures.Fixture):
         """Start ``external-events-api`` and wait until it answers."""
         command = [BIN / 'external-events-api', '--config-file', config or self.config]
         process = self._start(Process(name, command, self.folder))
-        wait_until(self._answers, f'an answer of the front ({process.log})')
+        self.wait_for_api()
         return process
+
+    def wait_for_api(self):
+        """Wait until the API answers."""
+        wait_until(self._answers, f'an answer of {self.url}; logs are in {self.folder}')
 
     def _start(self, process):
         self.processes.append(process)

@@ -9,14 +9,21 @@ A line is ``{"host", "id", "server_uuid", "name", "tag", "status", "request_id",
 instant of the machine's monotonic clock. The file is appended to in one write per
 event, so that several processes may share it and a killed one leaves no half line
 behind another's.
+
+With ``EER_TEST_SLOW_ACKS=7:3`` in the environment every 7th delivery is acknowledged
+3 s late, though it is handled at once.
 """
 
 from __future__ import annotations
 
 from concurrent import futures
+import functools
+import itertools
 import json
 import os
+import queue
 import sys
+import threading
 import time
 
 from external_events_router import rpc
@@ -36,6 +43,9 @@ def main(config_file, ledger, *hosts):
     book = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     transport = rpc.get_transport(conf)
     shared = Shared.from_conf(conf, transport)
+    if slow := os.environ.get('EER_TEST_SLOW_ACKS'):
+        every, _, seconds = slow.partition(':')
+        shared.acker = SlowAcker(shared.acker, every=int(every), seconds=float(seconds))
     agents = [
         Agent.from_conf(conf, transport, host, handlers=_recorder(host, book), shared=shared)
         for host in hosts
@@ -50,6 +60,46 @@ def main(config_file, ledger, *hosts):
     with futures.ThreadPoolExecutor(len(agents)) as stoppers:
         list(stoppers.map(Agent.stop, agents))
     shared.stop(10.0)
+
+
+class SlowAcker:
+    """Passes the results of some deliveries on late."""
+
+    def __init__(self, acker, *, every, seconds):
+        """:param every: each delivery of this number is late"""
+        self._acker = acker
+        self._every = every
+        self._seconds = seconds
+        self._numbers = itertools.count(1)
+        # NOTE: all events of a delivery are late, or none.
+        self._is_late = functools.lru_cache(maxsize=10_000)(self._next_is_late)
+        self._late = queue.SimpleQueue()
+        threading.Thread(target=self._send_late, daemon=True).start()
+
+    def add(self, receipt, result):
+        """See ``agent.acker.Acker``."""
+        if self._is_late(receipt.delivery_id):
+            self._late.put((time.monotonic() + self._seconds, receipt, result))
+        else:
+            self._acker.add(receipt, result)
+
+    def flush(self, timeout):
+        """See ``agent.acker.Acker``."""
+        return self._acker.flush(timeout)
+
+    def stop(self, timeout):
+        """See ``agent.acker.Acker``."""
+        self._acker.stop(timeout)
+
+    def _next_is_late(self, delivery_id):
+        return next(self._numbers) % self._every == 0
+
+    def _send_late(self):
+        while True:
+            due, receipt, result = self._late.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            self._acker.add(receipt, result)
+            self._acker.send()
 
 
 def _recorder(host, book):

@@ -6,7 +6,9 @@ from tests import base
 from tests.faults import catalogue
 from tests.faults import ledger
 from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
+from tests.faults import on_cluster  # noqa: F401
 from tests.faults import on_database  # noqa: F401
+from tests.faults import on_migration  # noqa: F401
 from tests.faults import on_network  # noqa: F401
 from tests.faults import on_processes  # noqa: F401
 from tests.faults import run
@@ -15,7 +17,10 @@ from tests.faults import table
 
 
 def fault(name, touches):
-    return catalogue.Fault(name, name, frozenset(touches.split()), print, False, catalogue.DATABASES)
+    return catalogue.Fault(name, name, frozenset(touches.split()), print, in_short=False)
+
+
+NO_ACK = 'host-1: no acknowledgement in 2.0 s; not held: the database did not answer'
 
 
 def told(tag, sent, took=0.1, code=200):
@@ -25,7 +30,13 @@ def told(tag, sent, took=0.1, code=200):
 class TestRow(base.TestCase):
     def row(self, **audit):
         row = run.Row('a', 'A', began=1.0, ended=2.0, normal=0.5, held=0)
-        row.judge([told('in', 1.5, took=0.3), told('out', 2.5, took=9.0)], ledger.Audit(**audit))
+        row.judge([told('in', 1.5, took=0.3), told('out', 2.5, took=9.0)], ledger.Audit(**audit), dict)
+        return row
+
+    def refused(self, **attributes):
+        row = run.Row('a', 'A', began=1.0, ended=2.0, normal=0.5, held=0, **attributes)
+        events = [told('in', 1.5), told('no', 1.6, code=503), told('gone', 1.7, code=503)]
+        row.judge(events, ledger.Audit(), lambda: {'no': NO_ACK})
         return row
 
     def test_own_events_only(self):
@@ -39,10 +50,36 @@ class TestRow(base.TestCase):
             self.assertFalse(self.row(**{what: ['in']}).failed, what)
 
     def test_what_does_not_come_back_fails_it(self):
-        for name, value in (('normal', None), ('held', 1), ('trouble', 'Traceback')):
+        for name, value in (
+            ('normal', None),
+            ('held', 1),
+            ('trouble', 'Traceback'),
+            ('problems', ['slow']),
+        ):
             row = self.row()
             setattr(row, name, value)
             self.assertTrue(row.failed, name)
+
+    def test_503_while_the_database_is_available_fails_it(self):
+        row = self.refused()
+        self.assertEqual((2, True), (row.refused, row.failed))
+        row = self.refused(may_refuse=True)
+        self.assertEqual((2, False), (row.refused, row.failed))
+
+    def test_503_in_the_table(self):
+        column = table.COLUMNS.index('503')
+        self.assertEqual('2', table.cells(self.refused())[column])
+        self.assertEqual('(2)', table.cells(self.refused(may_refuse=True))[column])
+        self.assertEqual('0', table.cells(self.row())[column])
+
+    def test_reasons_of_503_differ_in_more_than_numbers(self):
+        self.assertEqual(
+            {
+                'a: 1 x 503: host-N: no acknowledgement in N s; not held: the database did not answer',
+                'a: 1 x 503: no reason in the log',
+            },
+            set(table.details(self.refused())),
+        )
 
     def test_in_the_table(self):
         text = table.as_text([self.row(lost=['in', 'out'])])
@@ -73,6 +110,20 @@ class TestCatalogue(base.TestCase):
     def test_of_each_database_there_is_something(self):
         for database in catalogue.DATABASES:
             self.assertTrue([each for each in catalogue.FAULTS.values() if database in each.databases])
+
+    def test_a_broker_has_only_faults_of_its_kind_beside_others(self):
+        for pair in run.pairs(catalogue.FAULTS):
+            self.assertEqual(1, len({each.broker for each in pair}))
+
+
+class TestSize(base.TestCase):
+    def test_each_agent_process_has_hosts(self):
+        for number in (3, 4, 10, 20, 101):
+            agents = site.Size(hosts=number).agents()
+            self.assertEqual(
+                site.Size(hosts=number).host_names(), [host for hosts in agents.values() for host in hosts]
+            )
+            self.assertTrue(all(agents.values()), number)
 
 
 class TestOption(base.TestCase):
