@@ -4,13 +4,12 @@ import contextlib
 import json
 import pathlib
 import sqlite3
-import subprocess
-import sys
 
 import fixtures
 
 from external_events_router.db import migration
 from tests import base
+from tests import interpreter
 
 A, B = ('00000000-0000-0000-0000-00000000000a', '00000000-0000-0000-0000-00000000000b')
 
@@ -50,14 +49,7 @@ class ManageTestCase(base.TestCase):
         """Status, standard output and standard error of each command."""
         config = str(config or self.config)
         argvs = [['--config-file', config, *command.split()] for command in commands]
-        done = subprocess.run(
-            [sys.executable, '-c', COMMANDS, json.dumps(argvs)],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=50,
-        )
+        done = interpreter.run(COMMANDS, json.dumps(argvs))
         self.assertEqual('', done.stderr)
         return json.loads(done.stdout)
 
@@ -133,14 +125,8 @@ class TestHostMap(ManageTestCase):
 
     def test_import_from_standard_input(self):
         self.manage('db upgrade')
-        done = subprocess.run(
-            [sys.executable, '-c', SCRIPT, '--config-file', self.config, 'host-map', 'import', '-'],
-            capture_output=True,
-            check=True,
-            input=f'{{"server": "{A}"}}\n',
-            text=True,
-            timeout=50,
-        )
+        argv = ('--config-file', self.config, 'host-map', 'import', '-')
+        done = interpreter.run(SCRIPT, *argv, input=f'{{"server": "{A}"}}\n', check=True)
         self.assertIn('| added     | 1     |', done.stdout)
 
     def test_progress_is_told(self):

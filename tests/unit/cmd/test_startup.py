@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 import subprocess
-import sys
 
 from external_events_router.cmd import startup
 from tests import base
+from tests import interpreter
 
 #: A command with nothing of its own. In a process of its own, because a
 #: command fills the one ``cfg.CONF`` that a process has.
@@ -30,15 +28,7 @@ class StartupTest(base.TestCase):
         """Run the command with a configuration file of this text."""
         if text is not None:
             argv = ('--config-file', self.create_tempfiles([('router', text)])[0], *argv)
-        return subprocess.run(
-            [sys.executable, '-c', COMMAND, *argv],
-            capture_output=True,
-            check=False,
-            cwd='/',
-            env={**os.environ, 'PYTHONPATH': str(pathlib.Path(startup.__file__).parents[2])},
-            text=True,
-            timeout=50,
-        )
+        return interpreter.run(COMMAND, *argv, cwd='/')
 
     def refused(self, text: str | None, *argv: str) -> str:
         """The one line that the command says before it ends with status 1."""
