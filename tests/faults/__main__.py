@@ -82,15 +82,14 @@ def main():
         print('\n'.join(f'{each.name:<28}{each.text}' for each in catalogue.FAULTS.values()))
         return 0
     began, rows, strangers = time.monotonic(), [], []
-    with busy.Busy(args.busy, seconds=LONGEST):
-        for stage in _stages(args):
-            try:
-                _break(stage, args, rows, strangers)
-            except fixtures.MultipleExceptions as failed:
-                reason = _why_skipped(failed)
-                if reason is None:
-                    raise
-                print(f'left out: {", ".join(_names(faults) for faults in stage.plan)}: {reason}')
+    for stage in _stages(args):
+        try:
+            _break(stage, args, rows, strangers)
+        except fixtures.MultipleExceptions as failed:
+            reason = _why_skipped(failed)
+            if reason is None:
+                raise
+            print(f'left out: {", ".join(_names(faults) for faults in stage.plan)}: {reason}')
     print(f'\n{table.as_text(rows)}')
     print('\n'.join(line for row in rows for line in table.details(row)))
     failed = sum(row.failed for row in rows)
@@ -109,7 +108,8 @@ def _break(stage, args, rows, strangers):
     with sites.Site(*made, patience=patience, size=size, options=args.set, seed=args.seed) as site:
         runner = run.Runner(site, pace, _report)
         try:
-            with site.loaded():
+            # NOTE: not while the site starts, which would take minutes.
+            with busy.Busy(args.busy, seconds=LONGEST), site.loaded():
                 for faults in stage.plan:
                     runner.run(*faults)
                 if stage.minutes:
