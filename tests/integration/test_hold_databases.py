@@ -1,11 +1,15 @@
-"""The store of the hold, on PostgreSQL and on MariaDB or MySQL."""
+"""The hold, on PostgreSQL and on MariaDB or MySQL: its store, and the order of events per server and host."""
 
+import fixtures
 import sqlalchemy as sa
 
+from external_events_router.db import migration
 from external_events_router.db import models
 from tests.integration import services
 from tests.integration import test_databases
+from tests.unit.db import databases
 from tests.unit.resolver.hold import scenarios
+from tests.unit.resolver.hold import world
 
 
 class _EmptyHold(test_databases.EmptyDatabase):
@@ -18,6 +22,33 @@ class _EmptyHold(test_databases.EmptyDatabase):
                 connection.execute(sa.delete(table))
         engine.dispose()
         super(test_databases.EmptyDatabase, self).tearDown()
+
+
+class _OrderScenarios:
+    """A few runs of what ``tests.unit.resolver.hold.test_order`` does on SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 4
+    SEEDS = range(3)
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch('hypothesis.note', lambda _text: None))
+        self.database = databases.database(self.url)
+        self.addCleanup(self.database.close)
+        migration.upgrade(self.database)
+
+    def test_whatever_happens(self):
+        for seed in self.SEEDS:
+            world.World(self.database, seed).run()
+            world.OneServer(self.database, seed).run()
+
+
+class TestPostgreSQLOrder(_OrderScenarios, _EmptyHold):
+    SERVICE = services.PostgreSQL
+
+
+class TestMySQLOrder(_OrderScenarios, _EmptyHold):
+    SERVICE = services.MySQL
 
 
 class TestPostgreSQLStore(

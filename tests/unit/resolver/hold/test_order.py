@@ -10,6 +10,14 @@ from hypothesis import strategies
 from tests import base
 from tests.unit.resolver.hold import world
 
+RUNS = hypothesis.settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    # A seed does not shrink.
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+
 
 class OrderTest(base.TestCase):
     # Some seconds of nothing but computing, on a machine that has other work too.
@@ -19,13 +27,12 @@ class OrderTest(base.TestCase):
         super().setUp()
         self.database = self.useFixture(world.Memory()).database
 
-    @hypothesis.settings(
-        max_examples=40,
-        deadline=None,
-        database=None,
-        # A seed does not shrink.
-        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-    )
+    @RUNS
     @hypothesis.given(seed=strategies.integers(0, 2**64))
     def test_whatever_happens(self, seed):
         world.World(self.database, seed).run()
+
+    @RUNS
+    @hypothesis.given(seed=strategies.integers(0, 2**64))
+    def test_one_server_on_two_hosts(self, seed):
+        world.OneServer(self.database, seed).run()

@@ -261,6 +261,10 @@ class Worker:
 class World:
     """What may happen, one after the other; and what must be true all the time, and in the end."""
 
+    #: The servers, and where they may be at the beginning.
+    servers = SERVERS
+    PLACES = PLACES[:-1]
+
     def __init__(self, database, seed):
         self.database = database
         self.random = random.Random(seed)
@@ -282,7 +286,7 @@ class World:
         self._patches.enter_context(
             mock.patch.object(acks.Waiting, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
         )
-        self.truth = {server: self.random.choice(PLACES[:-1]) for server in SERVERS}
+        self.truth = {server: self.random.choice(self.PLACES) for server in self.servers}
         self.map = dict(self.truth)
         self.map_away = False
         self.moved = set()
@@ -326,7 +330,7 @@ class World:
     def new_batch(self, most):
         batch = []
         for _ in range(self.random.randint(1, most)):
-            server = self.random.choice(SERVERS)
+            server = self.random.choice(self.servers)
             event = events.Event('network-changed', server, id=f'event-{len(self.events)}')
             self.events[event.id] = event
             batch.append(event)
@@ -363,7 +367,7 @@ class World:
 
     def a_server_moves(self):
         """And the map hears of it, of this and of earlier moves, or not yet."""
-        server = self.random.choice(SERVERS)
+        server = self.random.choice(self.servers)
         self.truth[server] = self.random.choice(PLACES)
         self.moved.add(server)
         if self.random.random() < 0.7:
@@ -443,7 +447,7 @@ class World:
 
     def everything_is_well_again(self):
         self.map_away = False
-        for server in SERVERS:
+        for server in self.servers:
             self.truth[server] = self.truth[server] or ('a',)
         self.map = dict(self.truth)
         for worker in self.workers:
@@ -467,3 +471,48 @@ class World:
                 assert having, event_id
             else:
                 assert having == set(self.truth[server]), (event_id, having)
+
+
+class OneServer(World):
+    """One server on two hosts, of which mostly one does not respond; little else."""
+
+    servers = SERVERS[:1]
+    PLACES = (('a', 'b'),)
+
+    def post(self):
+        """And a host that is well, and owed nothing of before, has the event before the sender its answer."""
+        number = self.random.choice(WORKERS)
+        worker, (server,) = self.workers[number], self.servers
+        (event,) = batch = self.new_batch(1)
+        busy = worker.store.servers_among(self.servers)
+        well = [
+            host
+            for name, host in self.hosts.items()
+            if host.state == 'up'
+            and name in self.truth[server]
+            and worker.breakers.closed([name])
+            and name in busy.get(server, self.hosts)
+        ]
+        self.send(number, batch)
+        if not self.map_away and self.map == self.truth:
+            for host in well:
+                assert event.id in host.handled, (host.name, busy)
+
+    def a_host_is_up(self):
+        """And says so, to one worker, which may tell it to the other."""
+        host = self.random.choice(list(self.hosts.values()))
+        host.become('up')
+        for worker in self.random.sample(self.workers, self.random.randint(0, 2)):
+            worker.presence.appeared(host.name)
+
+    STEPS = {
+        post: 12,
+        World.a_host_fails: 3,
+        a_host_is_up: 5,
+        World.a_server_moves: 1,
+        World.time_goes_on: 1,
+        World.a_courier_runs: 2,
+        World.a_courier_claims: 1,
+        World.a_courier_goes_on: 1,
+        World.a_batch_comes_before_the_next_settling: 1,
+    }
