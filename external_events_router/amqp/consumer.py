@@ -220,7 +220,7 @@ class Consumer:
     def lost(self, reason: str) -> None:
         """Nothing is lost with a connection: what was not acknowledged comes again.
 
-        But until there is another one nothing arrives, and who waits for it is told so.
+        But nothing arrives until the next connection, so the watchers are notified.
         """
         self._taken.clear()
         with self._lock:

@@ -212,9 +212,9 @@ class Database:
         Make it once, and execute it with rows in the order of their keys, or two
         callers may deadlock.
 
-        :param merge: what becomes of a row that is there: called with the columns of the
-            table and those of the row that would be inserted; for each changed column its
-            name and new value, in an order in which none needs what one before it changes
+        :param merge: the update of an existing row: called with the columns of the table and
+            of the proposed row; returns the name and the new value of each changed column.
+            A value must not depend on a column that stands before it
         """
         key = next(iter(table.primary_key.columns)).name
         statement: Any

@@ -97,7 +97,7 @@ class Waiting:
         self.fail(host, str(error), asked=not isinstance(error, ours))
 
     def abandon(self, reason: str) -> None:
-        """Wait for no host any more: what has not come yet cannot arrive."""
+        """Stop waiting for all hosts, because missing acknowledgements cannot arrive."""
         self.abandoned = True
         with self._lock:
             unheard = list(self._missing)

@@ -1,9 +1,9 @@
 """Writing to the hold: requests that come while a transaction runs share the next one.
 
-What a transaction costs is mostly its way to the disk, so many requests in one cost
-little more than one. There is no timer: where nothing runs, a request is written at
-once. Each caller waits until its own deadline; a request that is not waited for any more
-was answered 503, and is left out of what is written if its commit has not begun.
+Most of the cost of a transaction is the write to the disk, so a transaction with many
+requests costs little more than a transaction with one. There is no timer: where nothing runs, a request is written at
+once. Each caller waits until its own deadline. An abandoned request was answered 503, so it
+is not written if its commit has not begun.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Step(enum.Enum):
 
 
 class _Entry(futures.Future[None]):
-    """A request, and how far it has come; who has the lock of its :class:`GroupCommit` changes that."""
+    """A request and its step, which is guarded by the lock of the :class:`GroupCommit`."""
 
     def __init__(self, request: base.Request) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class _Entry(futures.Future[None]):
 
 
 class _SomeGivenUp(Exception):
-    """Raised before a commit, to undo a transaction in which is what nobody waits for any more."""
+    """Raised before a commit to roll back a transaction that contains an abandoned request."""
 
 
 class GroupCommit:
@@ -190,7 +190,7 @@ class GroupCommit:
             for entry in entries:
                 entry.set_exception(exc)
             return
-        # NOTE: something in one of them is refused, and that is no reason to lose the others.
+        # NOTE: the database refused one of the requests. The others must not be lost with it.
         LOG.warning('%d requests are held one by one, because together they failed: %s', len(entries), exc)
         for entry in entries:
             self._write([entry])

@@ -94,7 +94,7 @@ class HoldStore:
         """Hold events, in their order, all or none. One that is held already stays as it is.
 
         :param retry_after: seconds until the first attempt for a server that had nothing held
-        :param before_commit: called when all is written; what it raises undoes that
+        :param before_commit: called before the commit; an exception rolls the transaction back
         :raises DatabaseUnavailable: nothing is held
         """
         items = [item for request in requests for item in request.items]

@@ -286,7 +286,7 @@ class PerHostTest(RouteCase):
     def test_free_host_that_does_not_acknowledge_is_owed_the_event_too(self):
         self.hold.busy_servers = {ONE: frozenset({'a'})}
         event = events.Event('network-changed', ONE)
-        self.assertEqual([200], self.route(Map({ONE: ('a', 'b')}), Hosts(a=None), event, ack_timeout=0.05))
+        self.assertEqual([200], self.route(Map({ONE: ('a', 'b')}), Hosts(a=None), event, ack_timeout=0.3))
         self.assertEqual([({'a', 'b'}, frozenset())], self.held())
 
     def test_free_host_that_does_not_have_the_server(self):
@@ -326,7 +326,7 @@ class HoldingTest(RouteCase):
     def test_what_cannot_be_held_is_503(self):
         self.hold.problem = 'database away'
         codes = self.route(
-            Map({ONE: ('b',)}), Hosts(b=None), events.Event('network-changed', ONE), ack_timeout=0.05
+            Map({ONE: ('b',)}), Hosts(b=None), events.Event('network-changed', ONE), ack_timeout=0.3
         )
         self.assertEqual([503], codes)
 
@@ -379,7 +379,7 @@ class HoldingTest(RouteCase):
 
     def test_only_the_host_that_is_missing_is_waited_for(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=None)
-        self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), ack_timeout=0.05)
+        self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), ack_timeout=0.3)
         (item,) = self.hold.items
         self.assertEqual((('b',), frozenset({'a'})), (item.hosts, item.acknowledged))
 
@@ -393,7 +393,7 @@ class HoldingTest(RouteCase):
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
         made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
         for _ in range(3):
-            made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.05)
+            made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.3)
         self.assertEqual(['b'], [host for host, _ in hosts.delivered])
         self.assertEqual(3, len(self.hold.items))
 

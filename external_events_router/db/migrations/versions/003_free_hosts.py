@@ -10,6 +10,6 @@ down_revision = '002'
 
 
 def upgrade() -> None:
-    # NOTE: null for the rows that are there, and for those that an older release
-    # writes: no host of the server is free.
+    # NOTE: existing rows, and rows that an older release writes, have null: no host of
+    # the server is free.
     op.add_column('held_servers', sa.Column('free_hosts', sa.Text, nullable=True))
