@@ -32,8 +32,11 @@ from oslo_utils import strutils
 from external_events_router import context
 from external_events_router import driver_log
 from external_events_router import exceptions
+from external_events_router import rabbit_driver
 from external_events_router import rejected
 from external_events_router.amqp import broker as brokers
+from external_events_router.amqp import check as broker_check
+from external_events_router.amqp import consumer
 from external_events_router.amqp import envelope
 
 LOG = log.getLogger(__name__)
@@ -51,6 +54,8 @@ ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 PUBLISH_RETRIES = 1
 
 _VERSION = re.compile('[0-9]{1,4}[.][0-9]{1,4}')
+#: Seconds for the check of oslo.messaging's own connection, all nodes of a cluster together.
+DRIVER_CHECK_TIMEOUT = 20.0
 
 #: The logger of the driver that decodes messages.
 _DRIVER_LOG = 'oslo.messaging._drivers.impl_rabbit'
@@ -85,8 +90,11 @@ def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
     """
     driver_log.install()
     set_defaults()
+    rabbit_driver.install()
     try:
-        return messaging.get_rpc_transport(conf, allowed_remote_exmods=ALLOWED_REMOTE_EXMODS)
+        return messaging.get_rpc_transport(conf, url=_url(conf), allowed_remote_exmods=ALLOWED_REMOTE_EXMODS)
+    except RuntimeError as exc:
+        raise exceptions.ConfigurationError(option=f'[{rabbit_driver.GROUP}]', reason=str(exc)) from exc
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
         # NOTE: not the error's own text, which may hold the URL's password.
         raise exceptions.ConfigurationError(
@@ -102,8 +110,15 @@ def get_transport_at(conf: cfg.ConfigOpts, url: str, *, source: str) -> messagin
     :param source: where the URL is from, for the error
     :raises ConfigurationError: the URL names no driver, or cannot be parsed
     """
+    rabbit_driver.install()
     try:
-        return messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=[])
+        parsed = messaging.TransportURL.parse(conf, url)
+        if parsed.transport in _RABBIT:
+            rabbit_driver.register_options(conf)
+            # NOTE: the default of oslo.messaging, which the services behind that broker have.
+            if not rabbit_driver.is_set(conf, 'amqp_durable_queues'):
+                parsed.query.setdefault('amqp_durable_queues', 'false')
+        return messaging.get_rpc_transport(conf, url=parsed, allowed_remote_exmods=[])
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
         # NOTE: not the error's own text, which may hold the URL's password.
         raise exceptions.ConfigurationError(
@@ -324,20 +339,39 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT)
 
     Other drivers have no broker that could be asked this way, and pass.
 
+    Both clients are checked: direct AMQP, and oslo.messaging, which reads some options otherwise. So are
+    the queues that both would declare.
+
     :param timeout: seconds, for all nodes of a cluster together
-    :raises ConfigurationError: none of the nodes can be reached, or it refuses us
+    :raises ConfigurationError: none of the nodes can be reached, or it refuses us or our queues
     """
     # NOTE: making a transport registers the driver's options, TLS among them.
-    get_transport(conf)
-    url = messaging.TransportURL.parse(conf)
+    transport = get_transport(conf)
+    url = _url(conf)
     if url.transport not in _RABBIT:
         return
+    broker = _broker(conf, url, conf.control_exchange)
     try:
-        _broker(conf, url, EXCHANGE).connect(name='check', timeout=timeout).collect()
+        connection = broker.connect(name='check', timeout=timeout)
     except exceptions.BrokerUnavailable as exc:
         raise exceptions.ConfigurationError(
             option='[DEFAULT] transport_url', reason=f'no broker can be reached ({exc.kwargs["reason"]})'
         ) from exc
+    try:
+        broker_check.check_declarations(
+            broker,
+            connection,
+            transient_quorum=bool(_driver_options(conf, url)('rabbit_transient_quorum_queue')),
+        )
+    finally:
+        connection.collect()
+    rabbit_driver.check(transport, url, timeout=DRIVER_CHECK_TIMEOUT)
+    if broker.tls and not rabbit_driver.verifies_tls(conf):
+        LOG.warning(
+            '[broker] verify_tls is false: the certificate of the broker is not verified, and whoever is on '
+            'the way can read and change all messages. Set [oslo_messaging_rabbit] ssl_ca_file, and remove '
+            'this option'
+        )
 
 
 def agents_exchange(transport: messaging.RPCTransport, purpose: str) -> str | None:
@@ -359,7 +393,7 @@ def get_rabbit(conf: cfg.ConfigOpts) -> brokers.Broker | None:
     :param conf: as for :func:`get_transport`, after it
     :returns: None for another driver
     """
-    url = messaging.TransportURL.parse(conf)
+    url = _url(conf)
     return _broker(conf, url, conf.control_exchange) if url.transport in _RABBIT else None
 
 
@@ -374,13 +408,42 @@ def get_broker(
     :returns: None where only oslo.messaging knows the way: another driver, or
         an option that the fast road does not have
     """
-    parsed = messaging.TransportURL.parse(conf, url)
+    parsed = _url(conf, url)
     if parsed.transport not in _RABBIT:
         return None
     option = _driver_options(conf, parsed)
     if option('kombu_compression') or option('rabbit_ha_queues') or option('ssl_enforce_fips_mode'):
         return None
     return _broker(conf, parsed, exchange or conf.control_exchange)
+
+
+def get_bindings(conf: cfg.ConfigOpts) -> consumer.Consumer | None:
+    """What keeps the bindings of queues that RPC servers of oslo.messaging consume.
+
+    Nobody else declares a binding again that was lost, or those of an exchange that was deleted, before
+    such a server is restarted.
+
+    :returns: for :meth:`consumer.Consumer.keep_bound`; None: not RabbitMQ
+    """
+    broker = get_rabbit(conf)
+    return None if broker is None else consumer.Consumer(broker, name='bindings')
+
+
+def _url(conf: cfg.ConfigOpts, url: str | None = None) -> messaging.TransportURL:
+    """The URL of a transport, whose query has our defaults for what the configuration does not say.
+
+    So they do not apply to other transports of the process that an agent is a library of.
+
+    :raises InvalidTransportURL: it cannot be parsed
+    """
+    parsed = messaging.TransportURL.parse(conf, url)
+    if parsed.transport in _RABBIT:
+        rabbit_driver.register_options(conf)
+        section = conf[rabbit_driver.GROUP]
+        for name, default in rabbit_driver.DURABLE.items():
+            if section[name] != default and not rabbit_driver.is_set(conf, name):
+                parsed.query.setdefault(name, str(default))
+    return parsed
 
 
 def _broker(conf: cfg.ConfigOpts, url: messaging.TransportURL, exchange: str) -> brokers.Broker:
@@ -413,7 +476,7 @@ def _broker(conf: cfg.ConfigOpts, url: messaging.TransportURL, exchange: str) ->
         else {},
         heartbeat=float(option('heartbeat_timeout_threshold')),
         login_method=str(option('rabbit_login_method')),
-        tls=_tls(option),
+        tls=_tls(option, verify=rabbit_driver.verifies_tls(conf)),
     )
 
 
@@ -431,13 +494,14 @@ def _driver_options(conf: cfg.ConfigOpts, url: messaging.TransportURL) -> Callab
     return value
 
 
-def _tls(option: Callable[[str], Any]) -> Mapping[str, Any] | bool:
+def _tls(option: Callable[[str], Any], *, verify: bool) -> Mapping[str, Any] | bool:
     if not option('ssl'):
         return False
     params = {
         'keyfile': option('ssl_key_file') or None,
         'certfile': option('ssl_cert_file') or None,
+        # NOTE: without one py-amqp loads the system's trust store.
         'ca_certs': option('ssl_ca_file') or None,
-        'cert_reqs': ssl.CERT_REQUIRED if option('ssl_ca_file') else ssl.CERT_NONE,
+        'cert_reqs': ssl.CERT_REQUIRED if verify else ssl.CERT_NONE,
     }
     return {name: value for name, value in params.items() if value is not None}

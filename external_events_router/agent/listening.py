@@ -45,8 +45,16 @@ class PlainEar:
     """An RPC server of oslo.messaging."""
 
     def __init__(
-        self, transport: oslo_messaging.RPCTransport, topic: str, host: str, receiver: endpoint.Receiver
+        self,
+        transport: oslo_messaging.RPCTransport,
+        bindings: consumer.Consumer | None,
+        topic: str,
+        host: str,
+        receiver: endpoint.Receiver,
     ) -> None:
+        """:param bindings: keeps the binding of the queue; None: the transport has none"""
+        self._bindings = bindings
+        self._queue = f'{topic}.{host}'
         target = oslo_messaging.Target(topic=topic, server=host)
         self._server = rpc.get_server(transport, target, [endpoint.AgentEndpoint(receiver)])
 
@@ -55,6 +63,8 @@ class PlainEar:
         # NOTE: one thread, because more would take the deliveries of the
         # host's queue out of their order.
         self._server.start(override_pool_size=1)
+        if self._bindings is not None:
+            self._bindings.keep_bound(self._queue)
 
     def stop(self, timeout: float) -> bool:
         """See :class:`Ear`."""

@@ -42,6 +42,7 @@ class Shared:
         host_map: rpcapi.HostMapAPI | None = None,
         broker: brokers.Broker | None = None,
         ack_version: str | None = None,
+        bindings: consumer.Consumer | None = None,
     ) -> None:
         """Make the common part.
 
@@ -51,10 +52,12 @@ class Shared:
         :param host_map: client for reports; None: one on the transport
         :param broker: the transport's, of ``rpc.get_broker``, where casts and
             acknowledgements are to go over the fast road
+        :param bindings: of ``rpc.get_bindings``, where casts come through oslo.messaging
         :param ack_version: of the acknowledgements that the resolvers understand; None: the newest
         """
         self._publisher = self._consumer = None
-        self.ear: listening.MakeEar = functools.partial(listening.PlainEar, transport)
+        self._bindings = bindings
+        self.ear: listening.MakeEar = functools.partial(listening.PlainEar, transport, bindings)
         if broker is not None:
             exchange = rpcapi.ack_exchange(broker.exchange, ack_version)
             to_resolvers = dataclasses.replace(broker, exchange=exchange)
@@ -72,11 +75,13 @@ class Shared:
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: oslo_messaging.RPCTransport) -> Shared:
         """The common part that the configuration asks for."""
+        broker = rpc.get_broker(conf) if conf.compute.fast_road else None
         return cls(
             transport,
             workers=conf.agent.workers,
             report_interval=conf.agent.report_interval,
-            broker=rpc.get_broker(conf) if conf.compute.fast_road else None,
+            broker=broker,
+            bindings=rpc.get_bindings(conf) if broker is None else None,
             ack_version=conf.upgrade_levels.acks,
             host_map=rpcapi.HostMapAPI.from_conf(conf, transport),
         )
@@ -86,6 +91,8 @@ class Shared:
         if self._publisher is not None and self._consumer is not None:
             self._publisher.start()
             self._consumer.start()
+        if self._bindings is not None:
+            self._bindings.start()
         self.reporter.start()
 
     def stop(self, timeout: float) -> None:
@@ -99,6 +106,9 @@ class Shared:
         self.acker.stop(max(0.0, until - time.monotonic()))
         if self._publisher is not None and self._consumer is not None:
             self._consumer.stop(STOP_TIMEOUT)
+        if self._bindings is not None:
+            self._bindings.stop(STOP_TIMEOUT)
+        if self._publisher is not None:
             self._publisher.stop(STOP_TIMEOUT)
 
     def _casts(

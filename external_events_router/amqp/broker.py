@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import random
+import ssl
 import time
 from typing import Any
 
@@ -51,6 +52,8 @@ class Broker:
     :ivar queue_arguments: of every queue
     :ivar heartbeat: seconds of silence after which either end takes the other for dead; 0: never
     :ivar tls: what ``kombu.Connection`` takes as ``ssl``
+    :ivar failed_at: node to the instant of ``time.monotonic()`` of its last failure, if that was its last
+        attempt; of all connections that share this description
     """
 
     nodes: Sequence[Node]
@@ -62,6 +65,7 @@ class Broker:
     heartbeat: float = 60.0
     login_method: str = 'AMQPLAIN'
     tls: Mapping[str, Any] | bool = False
+    failed_at: dict[Node, float] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def connect(
         self,
@@ -80,8 +84,10 @@ class Broker:
         """
         deadline = time.monotonic() + timeout
         problems = []
-        for node in random.sample(self.nodes, len(self.nodes)):
-            left = deadline - time.monotonic()
+        nodes = self._in_order()
+        for number, node in enumerate(nodes):
+            # NOTE: a node that accepts connections and says nothing must leave time for the next.
+            left = (deadline - time.monotonic()) / (len(nodes) - number)
             if left <= 0:
                 break
             options: dict[str, Any] = {
@@ -97,10 +103,19 @@ class Broker:
                 'on_unblocked': on_unblocked,
             }
             try:
-                return self._login(node, options, timeout=left)
+                made = self._login(node, options, timeout=left)
             except exceptions.BrokerUnavailable as exc:
+                self.failed_at[node] = time.monotonic()
                 problems.append(f'{node}: {exc.kwargs["reason"]}')
+            else:
+                self.failed_at.pop(node, None)
+                return made
         raise exceptions.BrokerUnavailable(reason='; '.join(problems) or 'its URL names no host')
+
+    def _in_order(self) -> list[Node]:
+        """Nodes that did not fail at last in a random order, then the others, the longest ago first."""
+        nodes = random.sample(self.nodes, len(self.nodes))
+        return sorted(nodes, key=lambda node: self.failed_at.get(node, 0.0))
 
     def _login(self, node: Node, options: Mapping[str, Any], *, timeout: float) -> Any:
         connection: Any = kombu.connection.Connection(  # type: ignore[no-untyped-call]
@@ -133,5 +148,7 @@ class Broker:
 
     def _tls_for(self, node: Node) -> Mapping[str, Any] | bool:
         if isinstance(self.tls, bool):
+            return self.tls
+        if self.tls.get('cert_reqs') == ssl.CERT_NONE:
             return self.tls
         return {**self.tls, 'server_hostname': node.host}

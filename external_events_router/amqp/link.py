@@ -245,13 +245,23 @@ class Link:
         plain, self._plain = self._plain, None
         if plain is not None:
             plain.close()
-        with contextlib.suppress(amqp.AMQPError, OSError):
-            if self._stopping.is_set() and sock is not None:
-                sock.settimeout(1.0)
-                connection.send_method((10, 50), 'BsBB', (200, 'bye', 0, 0))
-                sock.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(amqp.AMQPError, OSError):
+        if sock is not None:
+            self._say_goodbye(connection, sock)
+        # NOTE: ValueError is TLS that was ended before.
+        with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             connection.collect()
+
+    def _say_goodbye(self, connection: Any, sock: Any) -> None:
+        with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
+            if not self._stopping.is_set():
+                if isinstance(sock, ssl.SSLSocket):
+                    # NOTE: collect() would wait for an answer of a broker that is gone.
+                    sock.close()
+                return
+            sock.settimeout(1.0)
+            connection.send_method((10, 50), 'BsBB', (200, 'bye', 0, 0))
+            if not isinstance(sock, ssl.SSLSocket):
+                sock.shutdown(socket.SHUT_WR)
 
     def _tell_lost(self, reason: str) -> None:
         try:

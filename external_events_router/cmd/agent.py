@@ -15,6 +15,7 @@ from oslo_config import cfg
 from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
+from external_events_router.cmd import certificates
 from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 from external_events_router.process import failures
@@ -43,6 +44,7 @@ def run() -> int:
     transport = rpc.get_transport(conf)
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
+    certificates.warn(conf)
     fleet.start()
     LOG.info('%d hosts on %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)

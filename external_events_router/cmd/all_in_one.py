@@ -30,6 +30,7 @@ from external_events_router.agent import handlers as agent_handlers
 from external_events_router.api import app as api_app
 from external_events_router.api import auth
 from external_events_router.api import connections
+from external_events_router.cmd import certificates
 from external_events_router.cmd import demo
 from external_events_router.cmd import embedded_server
 from external_events_router.cmd import signals
@@ -214,6 +215,7 @@ def _run() -> int:
         embed(conf, stack.enter_context(state_dir(keep=not conf.demo)))
         check_exposure(conf)
         rpc.check_broker(conf)
+        certificates.warn(conf)
         prepare_map(conf)
         transport = rpc.get_transport(conf)
         stack.callback(transport.cleanup)

@@ -42,6 +42,7 @@ from external_events_router.api import auth
 from external_events_router.api import connections
 from external_events_router.api import intake
 from external_events_router.api import router_client
+from external_events_router.cmd import certificates
 from external_events_router.cmd import front
 from external_events_router.cmd import startup
 from external_events_router.cmd import tls
@@ -238,6 +239,7 @@ def run(argv: Sequence[str]) -> int:
     allow_files(conf.api.max_connections + OTHER_FILES)
     tls.server_options(conf)
     rpc.check_broker(conf)
+    certificates.warn(conf)
     front.check(conf)
     if auth.is_open(conf):
         LOG.warning('%s', auth.open_warning(conf))

@@ -16,6 +16,7 @@ from cotyledon import types
 from oslo_config import cfg
 
 from external_events_router import rpc
+from external_events_router.cmd import certificates
 from external_events_router.cmd import startup
 from external_events_router.process import failures
 from external_events_router.resolver import host_map
@@ -50,6 +51,7 @@ def _main() -> None:
     oslo_config_glue.register_opts(conf)
     service.check(conf)
     rpc.check_broker(conf)
+    certificates.warn(conf)
     manager = cotyledon.ServiceManager()
     manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf,))
     oslo_config_glue.link(manager, conf)

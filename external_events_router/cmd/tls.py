@@ -13,6 +13,7 @@ from granian import constants
 from oslo_config import cfg
 
 from external_events_router import exceptions
+from external_events_router.cmd import certificates
 
 
 def server_options(conf: cfg.ConfigOpts) -> dict[str, Any]:
@@ -51,11 +52,27 @@ def _prove(options: Any) -> None:
         raise _problem(
             'tls_key_file', f'is encrypted, or does not belong to tls_cert_file: {_reason(exc)}'
         ) from exc
+    for name in ('tls_cert_file', 'tls_client_ca_file'):
+        _prove_version(name, options[name])
     if options.tls_client_ca_file:
         try:
             context.load_verify_locations(options.tls_client_ca_file)
         except (OSError, ValueError) as exc:
             raise _problem('tls_client_ca_file', _reason(exc)) from exc
+
+
+def _prove_version(name: str, file: str) -> None:
+    """Granian reads certificates of X.509 version 3 only, and ends without a message at another."""
+    try:
+        found = certificates.read(file) if file else []
+    except (OSError, ValueError, IndexError) as exc:
+        raise _problem(name, f'a certificate in {file} cannot be read: {exc}') from exc
+    for certificate in found:
+        if certificate.version < 3:
+            raise _problem(
+                name,
+                f'a certificate in {file} is of X.509 version {certificate.version}; issue one of version 3',
+            )
 
 
 def _prove_readable(name: str, file: str) -> None:

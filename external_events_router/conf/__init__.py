@@ -11,6 +11,7 @@ from oslo_config import cfg
 
 from external_events_router.conf import agent
 from external_events_router.conf import api
+from external_events_router.conf import broker
 from external_events_router.conf import compute
 from external_events_router.conf import database
 from external_events_router.conf import default
@@ -27,6 +28,7 @@ GROUPS = (
     resolver,
     delivery,
     compute,
+    broker,
     database,
     host_map,
     agent,

@@ -10,6 +10,7 @@ from oslo_log import log
 from oslo_middleware import sizelimit
 
 from external_events_router import conf as router_conf
+from external_events_router import rabbit_driver
 from external_events_router import rpc
 from external_events_router.conf import database
 
@@ -36,6 +37,7 @@ def list_opts() -> Iterable[tuple[str, list[cfg.Opt]]]:
 def set_library_defaults() -> None:
     """Defaults of ours for options that belong to libraries."""
     rpc.set_defaults()
+    rabbit_driver.set_defaults()
     database.set_defaults()
     cfg.set_defaults(sizelimit.OPTS, max_request_body_size=MAX_REQUEST_BODY_SIZE)
     log.set_defaults(default_log_levels=[*LOG_LEVELS, *log.get_default_log_levels()])

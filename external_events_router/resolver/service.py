@@ -15,6 +15,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rpc
+from external_events_router.amqp import consumer
 from external_events_router.amqp import forwarding
 from external_events_router.db import session
 from external_events_router.resolver import breaker
@@ -118,10 +119,13 @@ class Resolver:
         peers: rpcapi.PeerAPI,
         settings: Settings,
         agent_forwarding: forwarding.Forwarding | None = None,
+        bindings: consumer.Consumer | None = None,
     ) -> None:
         """:param driver: what runs on the hosts
         :param agent_forwarding: has the broker forward what agents send; None: it need not
+        :param bindings: of ``rpc.get_bindings``
         """
+        self._bindings = bindings
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
@@ -199,6 +203,7 @@ class Resolver:
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
             agent_forwarding=_forwarding(conf),
+            bindings=rpc.get_bindings(conf),
         )
 
     def start(self) -> None:
@@ -213,6 +218,11 @@ class Resolver:
         if self._forwarding is not None:
             self._forwarding.start()
         self._driver.start()
+        if self._bindings is not None:
+            for topic in (rpcapi.TOPIC, rpcapi.REPORT_TOPIC, rpcapi.ACK_TOPIC):
+                self._bindings.keep_bound(topic)
+                self._bindings.keep_bound(f'{topic}.{self._name.name}')
+            self._bindings.start()
         self._reports.start(override_pool_size=min(self._threads, REPORT_THREADS))
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
@@ -239,6 +249,8 @@ class Resolver:
         """
         self._requests.stop()
         self._reports.stop()
+        if self._bindings is not None:
+            self._bindings.stop(STOP_TIMEOUT)
         self._courier.stop()
         self._requests.wait()
         self._reports.wait()

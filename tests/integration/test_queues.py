@@ -3,13 +3,18 @@
 Other queues of the same connection are received without an interruption.
 """
 
+import queue as queues
+import socket
 import time
 
 import amqp
 import fixtures
 from oslo_config import cfg
+import oslo_messaging as messaging
 from oslo_messaging import conffixture
 
+from external_events_router import context
+from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.amqp import consumer
 from external_events_router.amqp import envelope
@@ -57,11 +62,11 @@ class QueuesTest(base.TestCase):
         )
         return channel
 
-    def consume(self, *queues):
+    def consume(self, *names):
         consuming = consumer.Consumer(self.broker, name='test')
         consuming.start()
         self.addCleanup(consuming.stop, PATIENCE)
-        listens = {queue: self.listen(consuming, queue) for queue in queues}
+        listens = {queue: self.listen(consuming, queue) for queue in names}
         return consuming, listens
 
     def listen(self, consuming, queue):
@@ -95,8 +100,8 @@ class QueuesTest(base.TestCase):
     def lines(self, text):
         return [line for line in self.logs.output.splitlines() if text in line]
 
-    def assert_delivers(self, publishing, *queues, number):
-        for queue in queues:
+    def assert_delivers(self, publishing, *names, number):
+        for queue in names:
             self.publish(publishing, queue, number)
             self.wait_for(queue, number)
 
@@ -187,18 +192,18 @@ class QueuesTest(base.TestCase):
 
     def test_a_deleted_exchange_and_a_lost_binding_are_restored(self):
         self.useFixture(fixtures.MonkeyPatch(f'{consumer.__name__}.REBIND_INTERVAL', 2.0))
-        queues = [f'compute.host-{number}' for number in range(5)]
-        consuming, listens = self.consume(*queues)
+        names = [f'compute.host-{number}' for number in range(5)]
+        consuming, listens = self.consume(*names)
         for event in listens.values():
             self.assertTrue(event.wait(PATIENCE))
         self.declare('service', durable=self.broker.durable)
         consuming.keep_bound('service')
         publishing = self.publisher()
-        self.assert_delivers(publishing, queues[0], number=1)
-        self.admin.channel().queue_unbind(queues[0], self.broker.exchange, queues[0])
-        self.assert_delivers(publishing, queues[0], number=2)
+        self.assert_delivers(publishing, names[0], number=1)
+        self.admin.channel().queue_unbind(names[0], self.broker.exchange, names[0])
+        self.assert_delivers(publishing, names[0], number=2)
         self.admin.channel().exchange_delete(self.broker.exchange)
-        self.assert_delivers(publishing, *queues, number=3)
+        self.assert_delivers(publishing, *names, number=3)
         self.publish(publishing, 'service', 4)
 
     def test_many_refused_queues_are_one_message(self):
@@ -211,3 +216,140 @@ class QueuesTest(base.TestCase):
         deployment.wait_until(lambda: len(consuming.refusals()) == 300, 'all refusals')
         deployment.wait_until(lambda: len(self.lines('refuses queue')) > 1, 'the summary')
         self.assertEqual(2, len(self.lines('refuses queue')))
+
+
+class SilentNodeTest(base.TestCase):
+    """Several nodes, the first of which accepts connections and says nothing."""
+
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def setUp(self):
+        super().setUp()
+        self.silent = socket.create_server(('127.0.0.1', 0), backlog=100)
+        self.addCleanup(self.silent.close)
+        rabbit = self.useFixture(services.RabbitMQ())
+        credentials, _, rest = rabbit.url.partition('//')[2].rpartition('@')
+        address, _, virtual_host = rest.partition('/')
+        silent = f'127.0.0.1:{self.silent.getsockname()[1]}'
+        self.useFixture(
+            conffixture.ConfFixture(
+                cfg.CONF,
+                transport_url=f'rabbit://{credentials}@{silent},{credentials}@{address}/{virtual_host}',
+            )
+        )
+
+    def test_the_other_node_is_used(self):
+        for _ in range(4):
+            # NOTE: a description of its own each time: one remembers which node failed.
+            rpc.get_transport(cfg.CONF)
+            rpc.get_broker(cfg.CONF).connect().collect()
+
+    def test_a_node_that_failed_is_tried_last(self):
+        rpc.get_transport(cfg.CONF)
+        broker = rpc.get_broker(cfg.CONF)
+        deployment.wait_until(lambda: broker.connect().collect() or broker.failed_at, 'the silent node')
+        began = time.monotonic()
+        for _ in range(10):
+            broker.connect().collect()
+        self.assertLess(time.monotonic() - began, 2.5)
+
+    def test_both_clients_connect_at_start(self):
+        for _ in range(2):
+            rpc.check_broker(cfg.CONF)
+
+
+class OptionsTest(base.TestCase):
+    """Options that only one of the clients refuses are found at start."""
+
+    def check(self, url, **options):
+        fixture = self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=url))
+        for name, value in options.items():
+            fixture.conf.set_override(name, value, group='oslo_messaging_rabbit')
+        rpc.check_broker(cfg.CONF)
+
+    def test_options_of_oslo_messaging(self):
+        rabbit = self.useFixture(services.RabbitMQ())
+        for options, text in (
+            ({'rabbit_stream_fanout': True}, 'rabbit_qos_prefetch_count'),
+            ({'use_queue_manager': True}, 'lock_path'),
+        ):
+            error = self.assertRaises(exceptions.ConfigurationError, self.check, rabbit.url, **options)
+            self.assertIn(text, str(error))
+            self.assertIn('[oslo_messaging_rabbit]', str(error))
+            for name in options:
+                cfg.CONF.clear_override(name, group='oslo_messaging_rabbit')
+
+    def test_a_slash_in_the_password(self):
+        rabbit = self.useFixture(services.RabbitMQ(password='a/b@c:d%e'))
+        self.check(rabbit.url)
+
+
+class OsloMessagingTest(base.TestCase):
+    """RPC servers of oslo.messaging on exchanges and queues that another release or an operator declared."""
+
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def setUp(self):
+        super().setUp()
+        rabbit = self.useFixture(services.RabbitMQ())
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url))
+        self.transport = rpc.get_transport(cfg.CONF)
+        self.addCleanup(self.transport.cleanup)
+        self.came = queues.SimpleQueue()
+
+    @rpc.exposed()
+    def take(self, _ctxt, number):
+        self.came.put(number)
+
+    def serve(self, topic, exchange):
+        target = messaging.Target(topic=topic, server='host', exchange=exchange)
+        server = rpc.get_server(self.transport, target, [self])
+        server.start()
+        self.addCleanup(server.wait)
+        self.addCleanup(server.stop)
+
+    def assert_receives(self, topic, exchange, number):
+        target = messaging.Target(topic=topic, server='host', exchange=exchange)
+        client = rpc.get_client(self.transport, target, routed=True)
+
+        def is_cast():
+            try:
+                client.cast(context.RequestContext(), 'take', number=number)
+            except (messaging.MessageUndeliverable, messaging.MessageDeliveryFailure):
+                return False
+            return True
+
+        deployment.wait_until(is_cast, 'a binding')
+        self.assertEqual(number, self.came.get(timeout=PATIENCE))
+
+    def test_what_is_there_is_used_as_it_is(self):
+        connection = rpc.get_broker(cfg.CONF).connect()
+        self.addCleanup(connection.close)
+        channel = connection.channel()
+        for number, (durable_exchange, queue_arguments) in enumerate(
+            (
+                (False, {'durable': False}),
+                (False, {'durable': True}),
+                (True, {'durable': False}),
+                (True, {'durable': True, 'arguments': QUORUM}),
+            )
+        ):
+            exchange, topic = f'exchange-{number}', f'topic-{number}'
+            channel.exchange_declare(exchange, 'topic', durable=durable_exchange, auto_delete=False)
+            for name in (topic, f'{topic}.host'):
+                channel.queue_declare(name, auto_delete=False, **queue_arguments)
+            self.serve(topic, exchange)
+            self.assert_receives(topic, exchange, number)
+
+    def test_a_deleted_exchange_is_restored(self):
+        self.useFixture(fixtures.MonkeyPatch(f'{consumer.__name__}.REBIND_INTERVAL', 1.0))
+        self.serve('topic', None)
+        bindings = rpc.get_bindings(cfg.CONF)
+        bindings.keep_bound('topic.host')
+        bindings.start()
+        self.addCleanup(bindings.stop, PATIENCE)
+        self.assert_receives('topic', None, 1)
+        connection = rpc.get_broker(cfg.CONF).connect()
+        self.addCleanup(connection.close)
+        connection.channel().exchange_delete(cfg.CONF.control_exchange)
+        self.assert_receives('topic', None, 2)

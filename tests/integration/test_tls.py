@@ -5,6 +5,7 @@ certificate of the test's authority, too, and so does the front.
 """
 
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -250,6 +251,56 @@ class TLSTest(base.TestCase):
             )
         )
         return process.process.wait(deployment.PATIENCE), process.text()
+
+
+class BrokerTest(base.TestCase):
+    """How an agent verifies the broker."""
+
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def setUp(self):
+        super().setUp()
+        self.authority = self.useFixture(certificates.Authority())
+        self.files = self.authority.issue('service')
+        self.rabbit = self.useFixture(TLSBroker(self.authority))
+
+    def start_agent(self, name, *, environment=(), lines='', ca=''):
+        """An agent of a host of its own, with the trust store of OpenSSL's variable."""
+        config = self.rabbit.folder / f'{name}.conf'
+        certificate, key = self.files
+        config.write_text(
+            f'[DEFAULT]\ntransport_url = {self.rabbit.url()}\n[oslo_messaging_rabbit]\nssl = true\n'
+            f'ssl_ca_file = {ca}\nssl_cert_file = {certificate}\nssl_key_file = {key}\n{lines}\n'
+        )
+        command = [deployment.BIN / 'external-events-agent', '--config-file', config, '--host', name]
+        process = deployment.Process(
+            name, command, self.rabbit.folder, environment={**os.environ, **dict(environment)}
+        )
+        return self.useFixture(process)
+
+    def assert_stops(self, agent):
+        agent.wait_for('started')
+        agent.stop()
+        self.assertNotIn('Traceback', agent.text())
+
+    def test_without_a_ca_file_the_trust_store_of_the_system_decides(self):
+        trusts = {'SSL_CERT_FILE': str(self.authority.certificate)}
+        trusting = self.start_agent('trusting', environment=trusts)
+        suspicious = self.start_agent('suspicious')
+        self.assertEqual(1, suspicious.process.wait(deployment.PATIENCE), suspicious.text())
+        self.assertIn('certificate verify failed', suspicious.text())
+        self.assert_stops(trusting)
+
+    def test_without_verification(self):
+        self.files[1].chmod(0o644)
+        agent = self.start_agent('careless', lines='[broker]\nverify_tls = false')
+        self.assert_stops(agent)
+        self.assertIn('verify_tls is false: the certificate of the broker is not verified', agent.text())
+        self.assertIn('expires in 0 days', agent.text())
+        self.assertIn('can be read by every user', agent.text())
+
+    def test_with_a_ca_file(self):
+        self.assert_stops(self.start_agent('ordinary', ca=self.authority.certificate))
 
 
 class MariaDBTest(base.TestCase):

@@ -32,9 +32,10 @@ ALLOWED = {
     'context': ('ids',),
     'amqp': ('checks', 'exceptions', 'ids', 'rejected', 'settling'),
     'driver_log': ('rejected',),
-    'rpc': ('amqp', 'context', 'driver_log', 'exceptions', 'rejected'),
+    'rabbit_driver': ('exceptions',),
+    'rpc': ('amqp', 'context', 'driver_log', 'exceptions', 'rabbit_driver', 'rejected'),
     'conf': ('conf',),
-    'conf.opts': ('conf', 'rpc'),
+    'conf.opts': ('conf', 'rabbit_driver', 'rpc'),
     'db': ('conf', 'exceptions'),
     'api': ('conf', 'context', 'events', 'exceptions', 'pools', 'rpc', 'schemas', 'resolver.rpcapi'),
     'resolver': (

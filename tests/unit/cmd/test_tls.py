@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import ssl
 from typing import Any
+from unittest import mock
 
 from granian import constants
 from oslo_config import cfg
@@ -13,6 +15,7 @@ from external_events_router import exceptions
 from external_events_router.cmd import tls
 from tests import base
 from tests import certificates
+from tests.unit.cmd import test_certificates
 
 
 class ServerOptionsTest(base.TestCase):
@@ -50,6 +53,19 @@ class ServerOptionsTest(base.TestCase):
         self.assert_refused('[api] tls_cert_file: is not set', tls_key_file=self.files['tls_key_file'])
         self.assert_refused('[api] tls_key_file: is not set', tls_cert_file=self.files['tls_cert_file'])
         self.assert_refused('[api] tls_client_ca_file: is set, but', tls_client_ca_file='/a')
+
+    def test_certificates_of_version_1(self) -> None:
+        # NOTE: granian ends with a panic of Rust at one.
+        old = self.authority.folder / 'old.pem'
+        for name, file in (
+            ('tls_cert_file', self.files['tls_cert_file']),
+            ('tls_client_ca_file', self.authority.certificate),
+        ):
+            old.write_bytes(test_certificates.of_version_1(file.read_bytes()))
+            with mock.patch.object(ssl.SSLContext, 'load_cert_chain', autospec=True):
+                self.assert_refused(
+                    f'[api] {name}: a certificate in {old} is of X.509 version 1', **{**self.files, name: old}
+                )
 
     def test_keys_that_do_not_fit(self) -> None:
         for key in (
