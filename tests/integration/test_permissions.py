@@ -148,6 +148,8 @@ class PermissionsTest(base.TestCase):
             )
         )
 
+        cls.refused_at_start = cls.node.refusals()
+
     @classmethod
     def use(cls, fixture):
         fixture.setUp()
@@ -169,8 +171,9 @@ class PermissionsTest(base.TestCase):
         self.addCleanup(connection.collect)
         return connection.channel()
 
-    def test_1_everything_works_and_nothing_is_refused(self):
-        # NOTE: first, because the others have the node refuse.
+    def test_everything_works_and_nothing_is_refused(self):
+        self.assertEqual([], self.refused_at_start)
+        refused_before = self.node.refusals()
         for server, host in ((SERVER_A, 'host-a'), (SERVER_B, 'host-b')):
             posted = self.router.post({'name': 'network-changed', 'server_uuid': server})
             self.assertEqual((200, [200]), posted)
@@ -181,7 +184,7 @@ class PermissionsTest(base.TestCase):
         self.redeliver('host-a', SERVER_A)
         self.redeliver('host-b', SERVER_B)
         self.call('operator')
-        self.assertEqual([], self.node.refusals())
+        self.assertEqual(refused_before, self.node.refusals())
         for process in self.router.processes:
             self.assertNotIn('ACCESS_REFUSED', process.text())
 
