@@ -1,9 +1,9 @@
 """Writing to the hold: requests that come while a transaction runs share the next one.
 
 Most of the cost of a transaction is the write to the disk, so a transaction with many
-requests costs little more than a transaction with one. There is no timer: where nothing runs, a request is written at
-once. Each caller waits until its own deadline. An abandoned request was answered 503, so it
-is not written if its commit has not begun.
+requests costs little more than a transaction with one. There is no timer: if no
+transaction runs, a request is written at once. Each caller waits until its own deadline.
+An abandoned request was answered 503, so it is not written if its commit has not begun.
 """
 
 from __future__ import annotations
