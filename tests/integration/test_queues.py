@@ -279,6 +279,18 @@ class OptionsTest(base.TestCase):
             for name in options:
                 cfg.CONF.clear_override(name, group='oslo_messaging_rabbit')
 
+    def test_a_transient_exchange_is_logged(self):
+        rabbit = self.useFixture(services.RabbitMQ())
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url))
+        rpc.get_transport(cfg.CONF)
+        connection = rpc.get_broker(cfg.CONF).connect()
+        self.addCleanup(connection.close)
+        connection.channel().exchange_declare(
+            cfg.CONF.control_exchange, 'topic', durable=False, auto_delete=False
+        )
+        rpc.check_broker(cfg.CONF)
+        self.assertIn(f'Exchange {cfg.CONF.control_exchange} has other arguments', self.logs.output)
+
     def test_a_slash_in_the_password(self):
         rabbit = self.useFixture(services.RabbitMQ(password='a/b@c:d%e'))
         self.check(rabbit.url)
