@@ -45,8 +45,14 @@ def host_list(hosts: Collection[str]) -> str:
 
 
 def host_set(text: str | None) -> frozenset[str]:
-    """The hosts that a column names; null: none."""
-    return frozenset(json.loads(text)) if text else frozenset()
+    """The hosts that a column names; null, and what is damaged: none."""
+    try:
+        hosts = json.loads(text) if text else ()
+    except (ValueError, RecursionError):
+        return frozenset()
+    return (
+        frozenset(host for host in hosts if isinstance(host, str)) if isinstance(hosts, list) else frozenset()
+    )
 
 
 class Base(orm.DeclarativeBase):

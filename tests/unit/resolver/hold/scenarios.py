@@ -291,6 +291,10 @@ class ClaimScenarios(StoreCase):
             claims = self.claim()
             self.assertEqual({'two', 'three'}, {held.event.tag for claim in claims for held in claim.events})
             self.assertEqual({'two'}, claims[0].events[0].acknowledged)
+            # Damaged lists of hosts fail no query that other servers share.
+            with self.database.writing() as connection:
+                connection.execute(sa.update(models.HeldServer).values(free_hosts='{'))
+            self.store.servers_among([A, B])
             (ended,) = self.ended()
             self.assertEqual((base.State.DAMAGED, A), (ended.state, ended.event.server_uuid))
             self.assertIn('the row cannot be read', ended.reason)
