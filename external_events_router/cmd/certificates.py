@@ -99,7 +99,11 @@ def files_of(conf: cfg.ConfigOpts) -> Iterator[File]:
             if path := _value(conf, group, name):
                 yield File(f'[{group}] {name}', path, kind)
     for group, name in URLS:
-        query = urllib.parse.urlsplit(_value(conf, group, name)).query
+        try:
+            query = urllib.parse.urlsplit(_value(conf, group, name)).query
+        except ValueError:
+            # The check of the database reports a malformed URL, without its password.
+            continue
         for parameter, path in urllib.parse.parse_qsl(query):
             if parameter in PARAMETERS:
                 yield File(f'[{group}] {name} ({parameter})', path, PARAMETERS[parameter])

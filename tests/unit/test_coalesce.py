@@ -88,6 +88,9 @@ class CoalescerTest(base.TestCase):
 
     def test_where_all_hang_nothing_piles_up(self):
         self.run_first()
+        second = self.begin('second')
+        self.assertRaises(TimeoutError, self.answer, second, timeout=0.0)
+        self.assertTrue(self.source.begun.acquire(timeout=LONG))
         for number in range(10):
             question = self.begin(str(number))
             self.assertRaises(TimeoutError, self.answer, question, timeout=0.0)
