@@ -36,15 +36,20 @@ GROUP = 'oslo_messaging_rabbit'
 CONNECT_TIMEOUT = 5.0
 SHORTEST_CONNECT = 1.0
 
-#: Our defaults: RabbitMQ 4.3 denies transient queues that are not exclusive.
-DURABLE = {'amqp_durable_queues': True, 'rabbit_transient_quorum_queue': True}
+#: Our defaults: RabbitMQ 4.3 denies transient queues that are not exclusive. A thread tries to send a reply
+#: to a queue that does not exist for some seconds: nobody waits longer, and other calls need the thread.
+DEFAULTS: dict[str, bool | int] = {
+    'amqp_durable_queues': True,
+    'rabbit_transient_quorum_queue': True,
+    'kombu_missing_consumer_retry_timeout': 5,
+}
 
 
 def set_defaults() -> None:
     """Have the driver's options default to ours, for this process and for the sample file."""
     for options in (impl_rabbit.rabbit_opts, driver_options.amqp_opts):
         known = {option.dest for option in options}
-        cfg.set_defaults(options, **{name: value for name, value in DURABLE.items() if name in known})
+        cfg.set_defaults(options, **{name: value for name, value in DEFAULTS.items() if name in known})
 
 
 def register_options(conf: cfg.ConfigOpts) -> None:

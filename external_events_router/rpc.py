@@ -29,6 +29,7 @@ from oslo_messaging.rpc import dispatcher
 from oslo_messaging.rpc import server as rpc_server
 from oslo_utils import strutils
 
+from external_events_router import checks
 from external_events_router import context
 from external_events_router import driver_log
 from external_events_router import exceptions
@@ -153,14 +154,20 @@ def get_client(
 
 
 def get_server(
-    transport: messaging.RPCTransport, target: messaging.Target, endpoints: Sequence[Any]
+    transport: messaging.RPCTransport,
+    target: messaging.Target,
+    endpoints: Sequence[Any],
+    *,
+    replies: bool = True,
 ) -> messaging.MessageHandlingServer:
-    """A server of a topic, on native threads; only exposed methods can be called."""
+    """A server of a topic, on native threads; only exposed methods can be called.
+
+    :param replies: False where clients only cast: a message that asks for a reply is processed, and gets
+        none. The driver would occupy the thread for up to a minute if the queue for it does not exist
+    """
     logging.getLogger(_DRIVER_LOG).addFilter(_INVALID_BODIES)
     # NOTE: what messaging.get_rpc_server does, with a dispatcher of ours.
-    return rpc_server.RPCServer(
-        transport, target, _Dispatcher(endpoints, ContextSerializer(), dispatcher.ExplicitRPCAccessPolicy)
-    )
+    return rpc_server.RPCServer(transport, target, _Dispatcher(endpoints, replies=replies))
 
 
 class _InvalidBodies(logging.Filter):
@@ -180,18 +187,39 @@ _INVALID_BODIES = _InvalidBodies()
 class _Dispatcher(dispatcher.RPCDispatcher):
     """Answers a message that nobody can use with an error, and logs no traceback for it."""
 
+    def __init__(self, endpoints: Sequence[Any], *, replies: bool) -> None:
+        super().__init__(endpoints, ContextSerializer(), dispatcher.ExplicitRPCAccessPolicy)
+        self._replies = replies
+
     def dispatch(self, incoming: Any) -> Any:
+        if not self._replies:
+            incoming.client_timeout, incoming.reply = None, _send_no_reply
         message = incoming.message
         problem = _problem(message)
         if problem is not None:
             raise _refusal('message', f'it is dropped, because {problem}', message)
-        if not isinstance(incoming.client_timeout, (int, float)):
+        # NOTE: for a method that does not exist, the driver would send signs of life without end.
+        if not checks.is_number(incoming.client_timeout) or not self._has_method(message):
             incoming.client_timeout = None
         try:
             return super().dispatch(incoming)
         except (dispatcher.NoSuchMethod, messaging.UnsupportedVersion) as exc:
             rejected.ALL.note('message', 'it is dropped, because nobody here knows this method', str(exc))
             raise messaging.ExpectedException() from exc
+
+    def _has_method(self, message: Mapping[str, Any]) -> bool:
+        namespace, version = message.get('namespace'), message.get('version', '1.0')
+        return any(
+            hasattr(endpoint, message['method'])
+            and self.access_policy.is_allowed(endpoint, message['method'])
+            for endpoint in self.endpoints
+            if self._is_namespace(endpoint.target, namespace)
+            and self._is_compatible(endpoint.target, version)
+        )
+
+
+def _send_no_reply(reply: object = None, failure: object = None) -> None:
+    """Take the place of an incoming message's ``reply``."""
 
 
 def _problem(message: Any) -> str | None:
@@ -440,7 +468,7 @@ def _url(conf: cfg.ConfigOpts, url: str | None = None) -> messaging.TransportURL
     if parsed.transport in _RABBIT:
         rabbit_driver.register_options(conf)
         section = conf[rabbit_driver.GROUP]
-        for name, default in rabbit_driver.DURABLE.items():
+        for name, default in rabbit_driver.DEFAULTS.items():
             if section[name] != default and not rabbit_driver.is_set(conf, name):
                 parsed.query.setdefault(name, str(default))
     return parsed

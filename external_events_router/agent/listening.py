@@ -56,7 +56,7 @@ class PlainEar:
         self._bindings = bindings
         self._queue = f'{topic}.{host}'
         target = oslo_messaging.Target(topic=topic, server=host)
-        self._server = rpc.get_server(transport, target, [endpoint.AgentEndpoint(receiver)])
+        self._server = rpc.get_server(transport, target, [endpoint.AgentEndpoint(receiver)], replies=False)
 
     def start(self) -> None:
         """See :class:`Ear`. Blocks for as long as the broker is away."""

@@ -93,7 +93,7 @@ class PlainRoad:
     def hear(self, name: str, acks: endpoint.AckEndpoint, watcher: consumer.Watcher) -> None:
         """See :class:`Road`. oslo.messaging tells nobody that a connection is lost."""
         target = messaging.Target(topic=rpcapi.ACK_TOPIC, server=name)
-        self._server = rpc.get_server(self._transport, target, [acks])
+        self._server = rpc.get_server(self._transport, target, [acks], replies=False)
 
     def start(self) -> None:
         """See :class:`Road`. Blocks for as long as the broker is away."""

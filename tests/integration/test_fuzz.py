@@ -5,11 +5,9 @@ variables for more examples and another seed are in ``tests/fuzzing.py``.
 """
 
 import collections
-import os
 import pathlib
 import threading
 import time
-import unittest
 import urllib.error
 
 import amqp
@@ -221,8 +219,5 @@ class FuzzTest(base.TestCase):
     def test_over_amqp(self):
         self.judge()
 
-    # NOTE: a host was seen to handle nothing for minutes after such messages, on a machine
-    # with a load of 25; its events were held. It is not known yet whether that ends.
-    @unittest.skipUnless(os.environ.get('EER_FUZZ_OSLO'), 'not reliable yet: EER_FUZZ_OSLO=1 runs it')
     def test_over_oslo_messaging(self):
         self.judge(compute__fast_road='false')

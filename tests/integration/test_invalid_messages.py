@@ -6,13 +6,13 @@ import uuid
 
 import amqp
 from oslo_config import cfg
-import oslo_messaging as messaging
 from oslo_messaging import conffixture
 
 from external_events_router import events
 from external_events_router import rejected
 from external_events_router import rpc
 from external_events_router.agent import endpoint
+from external_events_router.agent import listening
 from external_events_router.amqp import consumer
 from external_events_router.amqp import envelope
 from tests import base
@@ -47,6 +47,9 @@ def bodies():
         {'args': {'ctxt': 1, 'self': 2}},
         {'args': {'delivery_id': [], 'reply_to': {}, 'deadline': 'x', 'events': 3}},
         {'_timeout': []},
+        {'_msg_id': 'x', '_reply_q': 'reply_of_nobody'},
+        {'_msg_id': 'x', '_reply_q': 'reply_of_nobody_else', '_timeout': 4},
+        {'_msg_id': 'x', '_reply_q': {}, '_timeout': float('inf')},
         {'_context_request_id': [1], '_context_roles': 3},
     ):
         message = {
@@ -119,14 +122,9 @@ class InvalidMessagesTest(base.TestCase):
         self.assertLess(len([line for line in self.logs.output.splitlines() if 'WARNING' in line]), 10)
 
     def test_oslo_messaging(self):
-        server = rpc.get_server(
-            self.transport,
-            messaging.Target(topic=self.topic, server='a'),
-            [endpoint.AgentEndpoint(self.receiver)],
-        )
-        server.start(override_pool_size=1)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.stop)
+        ear = listening.PlainEar(self.transport, None, self.topic, 'a', self.receiver)
+        ear.start()
+        self.addCleanup(ear.stop, 30)
         self.check()
 
     def delete_queue(self):

@@ -33,7 +33,7 @@ ALLOWED = {
     'amqp': ('checks', 'exceptions', 'ids', 'rejected', 'settling'),
     'driver_log': ('rejected',),
     'rabbit_driver': ('exceptions',),
-    'rpc': ('amqp', 'context', 'driver_log', 'exceptions', 'rabbit_driver', 'rejected'),
+    'rpc': ('amqp', 'checks', 'context', 'driver_log', 'exceptions', 'rabbit_driver', 'rejected'),
     'conf': ('conf',),
     'conf.opts': ('conf', 'rabbit_driver', 'rpc'),
     'db': ('conf', 'exceptions'),

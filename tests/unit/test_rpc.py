@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import string
+import threading
 from typing import Any
 import uuid
 
@@ -80,6 +82,19 @@ class Answers:
 
     def not_exposed(self, ctxt: context.RequestContext) -> None:
         raise AssertionError('it was called')
+
+
+class Incoming:
+    """A call as a driver hands it over."""
+
+    def __init__(self, method: str | None, *, client_timeout: float = 60.0) -> None:
+        self.message = {'method': method, 'args': {'host': 'here'}, 'version': '1.0'}
+        self.ctxt: dict[str, Any] = {}
+        self.client_timeout: float | None = client_timeout
+        self.replies: list[Any] = []
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        self.replies.append(reply or failure)
 
 
 class WireTest(base.TestCase):
@@ -235,6 +250,32 @@ class ErrorTest(WireTest):
         self.serve(rpcapi.TOPIC, Answers())
         client = rpc.get_client(self.transport, messaging.Target(topic=rpcapi.TOPIC, version='1.0'))
         self.assertRaises(messaging.NoSuchMethod, client.prepare(timeout=10).call, self.ctxt, 'not_exposed')
+
+    def test_a_server_of_casts_sends_no_reply(self) -> None:
+        endpoint = Answers()
+        server = rpc.get_server(
+            self.transport,
+            messaging.Target(topic=rpcapi.TOPIC, server='here'),
+            [endpoint],
+            replies=False,
+        )
+        for method in ('report', 'nothing', None):
+            incoming = Incoming(method)
+            with contextlib.suppress(messaging.ExpectedException):
+                server.dispatcher.dispatch(incoming)
+            incoming.reply('an answer')
+            self.assertEqual([], incoming.replies)
+        self.assertEqual([{'host': 'here'}], endpoint.received)
+
+    def test_no_signs_of_life_for_a_method_that_does_not_exist(self) -> None:
+        target = messaging.Target(topic=rpcapi.TOPIC, server='here')
+        server = rpc.get_server(self.transport, target, [Answers()])
+        for incoming in (Incoming('nothing'), Incoming('report', client_timeout=float('inf'))):
+            before = threading.active_count()
+            with contextlib.suppress(messaging.ExpectedException):
+                server.dispatcher.dispatch(incoming)
+            self.assertEqual(before, threading.active_count())
+            self.assertIsNone(incoming.client_timeout)
 
     def test_a_version_cap_below_the_client(self) -> None:
         api = rpcapi.ResolverAPI(self.transport, version_cap='0.9')
