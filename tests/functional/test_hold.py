@@ -60,7 +60,8 @@ class HoldTest(base.TestCase):
         self.assertEqual([PLACED], [event.server_uuid for event in router.handled.events])
 
     def test_of_two_hosts_only_the_missing_one_is_told_later(self):
-        router = self.start(hosts=('host-a',))
+        # NOTE: time for host-a to acknowledge on a busy machine.
+        router = self.start(hosts=('host-a',), delivery__ack_timeout=3.0)
         router.post(fixtures.event(MIGRATING))
         self.assertEqual([('host-b',)], [held.hosts for held in router.held()])
         router.place(MIGRATING, 'host-a')
