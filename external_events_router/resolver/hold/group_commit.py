@@ -3,7 +3,10 @@
 Most of the cost of a transaction is the write to the disk, so a transaction with many
 requests costs little more than a transaction with one. There is no timer: if no
 transaction runs, a request is written at once. Each caller waits until its own deadline.
-An abandoned request was answered 503, so it is not written if its commit has not begun.
+An abandoned request was answered 503. It is not written if its transaction has not begun,
+or if nobody waits for any request of the transaction. Otherwise it is written with the
+others: a rollback would cost these the time that they have left, and a busy machine, on
+which one request is late, would answer 503 for all.
 """
 
 from __future__ import annotations
@@ -62,8 +65,8 @@ class _Entry(futures.Future[None]):
         self.step = _Step.WAITING
 
 
-class _SomeGivenUp(Exception):
-    """Raised before a commit to roll back a transaction that contains an abandoned request."""
+class _AllGivenUp(Exception):
+    """Raised before a commit to roll back a transaction in which every request is abandoned."""
 
 
 class GroupCommit:
@@ -83,8 +86,8 @@ class GroupCommit:
         """Write a request, durably when it returns.
 
         :param deadline: an instant of ``time.monotonic()``
-        :raises TimeoutError: it was not written in time; it is not written later either,
-            unless the database has kept the answer to its commit back
+        :raises TimeoutError: it was not written in time; it may be written later if its
+            transaction had begun
         :raises DatabaseUnavailable: it was not written
         """
         entry = _Entry(request)
@@ -165,20 +168,21 @@ class GroupCommit:
         return taken
 
     def _write(self, entries: Sequence[_Entry]) -> None:
-        while entries := self._still_waited_for(entries):
-            try:
-                self._write_all(
-                    [entry.request for entry in entries],
-                    before_commit=functools.partial(self._begin_commit, entries),
-                )
-            except _SomeGivenUp:
-                continue
-            except Exception as exc:
-                self._failed(entries, exc)
-            else:
-                for entry in entries:
-                    entry.set_result(None)
+        entries = self._still_waited_for(entries)
+        if not entries:
             return
+        try:
+            self._write_all(
+                [entry.request for entry in entries],
+                before_commit=functools.partial(self._begin_commit, entries),
+            )
+        except _AllGivenUp:
+            return
+        except Exception as exc:
+            self._failed(entries, exc)
+        else:
+            for entry in entries:
+                entry.set_result(None)
 
     def _failed(self, entries: Sequence[_Entry], exc: Exception) -> None:
         with self._lock:
@@ -201,7 +205,8 @@ class GroupCommit:
 
     def _begin_commit(self, entries: Sequence[_Entry]) -> None:
         with self._lock:
-            if any(entry.step is _Step.GIVEN_UP for entry in entries):
-                raise _SomeGivenUp
-            for entry in entries:
+            waited_for = [entry for entry in entries if entry.step is not _Step.GIVEN_UP]
+            if not waited_for:
+                raise _AllGivenUp
+            for entry in waited_for:
                 entry.step = _Step.COMMITTING

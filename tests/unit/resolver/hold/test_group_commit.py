@@ -38,6 +38,7 @@ class Table:
         self.written = []
         self.open = threading.Event()
         self.open.set()
+        self.at_write = lambda: None
         self.at_commit = lambda: None
         self.problems = {}
 
@@ -45,6 +46,7 @@ class Table:
         tags = [item.event.tag for request in requests for item in request.items]
         self.begun.append(tags)
         self.open.wait(helpers.PATIENCE)
+        self.at_write()
         for tag in tags:
             if tag in self.problems:
                 raise self.problems[tag]
@@ -156,6 +158,25 @@ class GroupCommitTest(base.TestCase):
         self.table.open.set()
         self.commits.write(request('2'), deadline=time.monotonic() + helpers.PATIENCE)
         self.assertEqual([['2']], self.table.written)
+
+    def test_one_that_gave_up_does_not_undo_the_transaction_of_the_others(self):
+        self.hold_up()
+        self.write_behind('1')
+        late = self.write('2', seconds=1.0)
+        helpers.wait_until(lambda: len(self.commits._waiting) == 2)
+        committing = threading.Event()
+
+        def until_one_has_given_up():
+            # The first transaction has one request, the second has both.
+            if len(self.table.begun) == 2 and not committing.is_set():
+                committing.set()
+                late.join(helpers.PATIENCE)
+
+        self.table.at_write = until_one_has_given_up
+        ends = self.finish()
+        self.assertIsInstance(ends['2'], TimeoutError)
+        self.assertIsNone(ends['1'])
+        self.assertEqual([['first'], ['1', '2']], self.table.begun)
 
     def test_commit_that_has_begun_is_waited_for_a_moment(self):
         self.patch(group_commit, 'COMMIT_TIME', helpers.PATIENCE)
