@@ -196,20 +196,20 @@ def request(body, *more):
     return head(f'Content-Length: {len(body)}', *more) + body
 
 
-@attack('silent', ends='cut', short=(150, 4), full=(5000, 30))
+@attack('silent', ends='cut', short=(150, 3), full=(5000, 30))
 async def silent(_run, connection, _number):
     """Connections that say nothing."""
     return await connection.end()
 
 
-@attack('slow-headers', ends='cut', short=(40, 5), full=(2000, 30))
+@attack('slow-headers', ends='cut', short=(40, 3), full=(2000, 30))
 async def slow_headers(_run, connection, _number):
     """Headers that trickle in."""
     await connection.send(head(...))
     return await connection.drip(b'a' * 10_000)
 
 
-@attack('slow-bodies', ends='400 cut', short=(30, 8), full=(400, 45))
+@attack('slow-bodies', ends='400 cut', short=(30, 3), full=(400, 45))
 async def slow_bodies(run, connection, _number):
     """Bodies that trickle in, fewer than there are connections but more than threads."""
     await connection.send(head('Content-Length: 10000'))
@@ -217,13 +217,13 @@ async def slow_bodies(run, connection, _number):
     return await connection.drip(b' ' * 10_000)
 
 
-@attack('slow-bodies-many', ends='400 cut', short=(150, 8), full=(3000, 45))
+@attack('slow-bodies-many', ends='400 cut', short=(150, 3), full=(3000, 45))
 async def slow_bodies_many(run, connection, number):
     """The same, more than there may be connections."""
     return await slow_bodies(run, connection, number)
 
 
-@attack('silent-bodies', ends='400 cut', short=(150, 8), full=(3000, 30))
+@attack('silent-bodies', ends='400 cut', short=(150, 3), full=(3000, 30))
 async def silent_bodies(run, connection, _number):
     """Bodies of which nothing comes, more than there may be connections."""
     await connection.send(head('Content-Length: 10000', 'Expect: 100-continue'))
@@ -232,14 +232,14 @@ async def silent_bodies(run, connection, _number):
     return await connection.end()
 
 
-@attack('held-bodies', ends='400 503 cut', short=(40, 8), full=(600, 45))
+@attack('held-bodies', ends='400 503 cut', short=(40, 3), full=(600, 45))
 async def held_bodies(run, connection, _number):
     """Bodies of 1 MiB of which the last byte does not come."""
     run.requests += 1
     return await connection.answers(head(f'Content-Length: {MIB}') + b' ' * (MIB - 1))
 
 
-@attack('unread-answers', ends='cut', short=(20, 6), full=(400, 45))
+@attack('unread-answers', ends='cut', short=(20, 3), full=(400, 45))
 async def unread_answers(run, connection, _number):
     """Requests by the thousand whose answers are never read."""
     connection.writer.transport.pause_reading()
@@ -318,7 +318,7 @@ async def huge_header(run, connection, _number):
     return await connection.answers(b'a' * (16 * MIB))
 
 
-@attack('held-headers', ends='cut', short=(40, 4), full=(900, 30))
+@attack('held-headers', ends='cut', short=(40, 3), full=(900, 30))
 async def held_headers(run, connection, _number):
     """Headers of 60 KiB of which the end does not come."""
     run.requests += 1
@@ -332,7 +332,7 @@ async def many_headers(run, connection, _number):
     return await connection.answers(head(*(f'X-{number}: a' for number in range(10_000))))
 
 
-@attack('garbage', ends='400 414 431 cut', short=(8, 3), full=(64, 20))
+@attack('garbage', ends='400 414 431 cut', short=(8, 1.5), full=(64, 20))
 async def garbage(run, connection, number):
     """Random bytes, a TLS greeting, an older protocol, half a line."""
     run.requests += 1

@@ -7,6 +7,8 @@ wait with the end of its log.
 
 from __future__ import annotations
 
+from concurrent import futures
+import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +21,10 @@ import time
 import urllib.request
 
 import fixtures
+
+from external_events_router.db import migration
+from external_events_router.resolver.host_map import sql
+from tests.unit.db import databases
 
 #: Seconds; long enough for any machine.
 PATIENCE = 60.0
@@ -122,6 +128,7 @@ class Deployment(fixtures.Fixture):
     def _setUp(self):
         self.prepare()
         self.start()
+        self.addCleanup(self.stop)
 
     def prepare(self):
         """Everything that must be there before the first process starts."""
@@ -132,25 +139,41 @@ class Deployment(fixtures.Fixture):
         self.config = self.write_config('external-events-router.conf')
         self.ledger = self.folder / 'ledger.jsonl'
         self.ledger.touch()
-        self.manage('db', 'upgrade')
+        with self.database() as database:
+            migration.upgrade(database)
         self.import_hosts(self.hosts_of)
 
     def start(self):
-        """Start the processes."""
-        self.resolver = self.start_resolver()
-        self.agents = self.start_agents('agents', *self.hosts)
-        self.api = self.start_api()
+        """Start the processes, at the same time."""
+        with futures.ThreadPoolExecutor() as pool:
+            resolver = pool.submit(self.start_resolver)
+            agents = pool.submit(self.start_agents, 'agents', *self.hosts) if self.hosts else None
+            api = pool.submit(self.start_api)
+        self.resolver, self.api = resolver.result(), api.result()
+        self.agents = agents and agents.result()
+
+    def stop(self):
+        """End all processes, at the same time."""
+        with futures.ThreadPoolExecutor() as pool:
+            list(pool.map(Process.stop, self.processes))
+
+    @contextlib.contextmanager
+    def database(self):
+        """The service's database, in this process: a command takes a second to start."""
+        database = databases.database(self.connection)
+        try:
+            yield database
+        finally:
+            database.close()
 
     def import_hosts(self, hosts_of):
         """Have the host map say where some servers are."""
-        lines = self.folder / 'host-map.jsonl'
-        lines.write_text(
-            ''.join(
-                json.dumps({'server': server, 'hosts': list(hosts)}) + '\n'
-                for server, hosts in hosts_of.items()
-            )
-        )
-        self.manage('host-map', 'import', lines)
+        written = [
+            json.dumps({'server': server, 'hosts': list(hosts)}).encode() + b'\n'
+            for server, hosts in hosts_of.items()
+        ]
+        with self.database() as database:
+            sql.SqlHostMap(database).import_lines(written)
 
     def write_config(self, name, **options):
         """Write a configuration file: the deployment's options, and others over them.

@@ -6,10 +6,14 @@ its own: in ``EER_TEST_KEYSTONE_VENV``, or else in the user's cache folder.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shutil
+import sqlite3
 import subprocess
 
+from cryptography import fernet
 import fixtures
 from keystoneauth1 import session
 from keystoneauth1.identity import v3
@@ -69,25 +73,33 @@ class Keystone(fixtures.Fixture):
         self.url = f'{"https" if self._certificate else "http"}://127.0.0.1:{self.port}/v3'
         self._configure('keystone.conf', expiration=3600)
         for keys in ('fernet', 'receipts'):
-            (self.folder / keys).mkdir(mode=0o700)
-        self._manage(
-            'fernet_setup', '--keystone-user', str(os.getuid()), '--keystone-group', str(os.getgid())
-        )
-        self._manage('db_sync')
-        self._manage(
-            'bootstrap',
-            '--bootstrap-password',
-            PASSWORD,
-            '--bootstrap-public-url',
-            self.url,
-            '--bootstrap-internal-url',
-            self.url,
-            '--bootstrap-region-id',
-            'identity',
-        )
+            self._make_keys(self.folder / keys)
+        self._copy_database()
         self.process = self.serve('keystone', self.port)
         self.admin = self.session('admin', 'admin')
         self.client = keystoneclient.Client(session=self.admin, region_name='identity')
+
+    def _make_keys(self, folder):
+        """Do what ``keystone-manage fernet_setup`` does."""
+        folder.mkdir(mode=0o700)
+        for name in ('0', '1'):
+            (folder / name).write_bytes(fernet.Fernet.generate_key())
+
+    def _copy_database(self):
+        """Take a new Keystone's database. It is made once in the virtual environment, because it takes long."""
+        own = self.folder / 'keystone.sqlite'
+        template = self._bin.parent / 'new-keystone.sqlite'
+        if not template.exists():
+            self._manage('db_sync')
+            urls = [word for name in ('public', 'internal') for word in (f'--bootstrap-{name}-url', self.url)]
+            region = ('--bootstrap-region-id', 'identity')
+            self._manage('bootstrap', '--bootstrap-password', PASSWORD, *urls, *region)
+            copy = template.with_suffix(f'.{os.getpid()}')
+            shutil.copyfile(own, copy)
+            copy.replace(template)
+        shutil.copyfile(template, own)
+        with contextlib.closing(sqlite3.connect(own)) as database, database:
+            database.execute('UPDATE endpoint SET url = ?', (self.url,))
 
     def restart(self):
         """Serve again, after ``process.stop()``."""

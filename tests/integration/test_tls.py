@@ -254,15 +254,25 @@ class TLSTest(base.TestCase):
 
 
 class BrokerTest(base.TestCase):
-    """How an agent verifies the broker."""
+    """How an agent verifies the broker, which is one for all tests."""
 
     TIMEOUT_SCALING_FACTOR = 3
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.authority = cls.use(certificates.Authority())
+        cls.rabbit = cls.use(TLSBroker(cls.authority))
+
+    @classmethod
+    def use(cls, fixture):
+        fixture.setUp()
+        cls.addClassCleanup(fixture.cleanUp)
+        return fixture
+
     def setUp(self):
         super().setUp()
-        self.authority = self.useFixture(certificates.Authority())
         self.files = self.authority.issue('service')
-        self.rabbit = self.useFixture(TLSBroker(self.authority))
 
     def start_agent(self, name, *, environment=(), lines='', ca=''):
         """An agent of a host of its own, with the trust store of OpenSSL's variable."""
