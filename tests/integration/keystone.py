@@ -86,7 +86,10 @@ class Keystone(fixtures.Fixture):
             (folder / name).write_bytes(fernet.Fernet.generate_key())
 
     def _copy_database(self):
-        """Take a new Keystone's database. It is made once in the virtual environment, because it takes long."""
+        """Take the database of a new Keystone.
+
+        It is made once, in the virtual environment, because the commands take long.
+        """
         own = self.folder / 'keystone.sqlite'
         template = self._bin.parent / 'new-keystone.sqlite'
         if not template.exists():

@@ -3,6 +3,7 @@
 Senders are those of OpenStack's projects: python-novaclient and openstacksdk.
 """
 
+from concurrent import futures
 import json
 import signal
 import time
@@ -262,33 +263,45 @@ class StartTest(base.TestCase):
         status = process.process.wait(deployment.PATIENCE)
         return status, process.text()
 
-    def assert_says(self, option, status, text):
-        self.assertNotEqual(0, status)
-        self.assertNotIn('Traceback', text)
-        last = text.strip().splitlines()[-1]
-        self.assertIn(option, last)
-        self.assertNotIn('secret', text)
+    def assert_says(self, option, *starts, also=''):
+        """Start all commands at the same time, and see that each says what is wrong and ends.
+
+        :param starts: arguments of :meth:`start`: a command, and its changed options
+        :param also: what else each says
+        """
+        with futures.ThreadPoolExecutor(2) as pool:
+            ended = list(pool.map(lambda each: self.start(each[0], **each[1]), starts))
+        for status, text in ended:
+            self.assertNotEqual(0, status)
+            self.assertNotIn('Traceback', text)
+            self.assertIn(option, text.strip().splitlines()[-1])
+            self.assertIn(also, text)
+            self.assertNotIn('secret', text)
 
     def test_broker_that_cannot_be_reached(self):
         url = f'rabbit://guest:secret@127.0.0.1:{deployment.free_port()}/'
-        for command in ('external-events-api', 'external-events-agent'):
-            self.assert_says('[DEFAULT] transport_url', *self.start(command, transport_url=url))
+        commands = ('external-events-api', 'external-events-agent')
+        self.assert_says('[DEFAULT] transport_url', *((each, {'transport_url': url}) for each in commands))
 
     def test_database_that_cannot_be_reached(self):
-        for scheme in ('mysql+pymysql', 'postgresql+psycopg'):
-            url = f'{scheme}://root:secret@127.0.0.1:{deployment.free_port()}/router'
-            for command in ('external-events-api', 'external-events-resolver'):
-                self.assert_says('[database] connection', *self.start(command, database__connection=url))
+        port = deployment.free_port()
+        self.assert_says(
+            '[database] connection',
+            *(
+                (command, {'database__connection': f'{scheme}://root:secret@127.0.0.1:{port}/router'})
+                for scheme in ('mysql+pymysql', 'postgresql+psycopg')
+                for command in ('external-events-api', 'external-events-resolver')
+            ),
+        )
 
     def test_database_without_a_schema(self):
-        for command in ('external-events-api', 'external-events-resolver'):
-            status, text = self.start(command)
-            self.assert_says('[database] connection', status, text)
-            self.assertIn('external-events-manage db upgrade', text)
+        starts = [(command, {}) for command in ('external-events-api', 'external-events-resolver')]
+        self.assert_says('[database] connection', *starts, also='external-events-manage db upgrade')
 
     def test_bad_value(self):
-        for command in ('external-events-api', 'external-events-resolver', 'external-events-agent'):
-            self.assert_says('[delivery] ack_timeout', *self.start(command, delivery__ack_timeout='soon'))
+        commands = ('external-events-api', 'external-events-resolver', 'external-events-agent')
+        starts = [(command, {'delivery__ack_timeout': 'soon'}) for command in commands]
+        self.assert_says('[delivery] ack_timeout', *starts)
 
     def test_unknown_names(self):
         for option, value, command in (
@@ -297,7 +310,7 @@ class StartTest(base.TestCase):
             ('[agent] source', 'nonsense', 'external-events-agent'),
         ):
             name = option.strip('[').replace('] ', '__')
-            self.assert_says(option, *self.start(command, **{name: value}))
+            self.assert_says(option, (command, {name: value}))
 
 
 class ExecTest(base.TestCase):
