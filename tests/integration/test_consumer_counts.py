@@ -17,12 +17,14 @@ PATIENCE = 20.0
 
 
 class ConsumerCountsTest(base.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.rabbit = services.share(cls, services.RabbitMQ())
+
     def setUp(self):
         super().setUp()
-        rabbit = self.useFixture(services.RabbitMQ())
-        self.useFixture(
-            conffixture.ConfFixture(cfg.CONF, transport_url=getattr(rabbit, 'url', rabbit.ADDRESS))
-        )
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=self.rabbit.url))
         self.addCleanup(rpc.get_transport(cfg.CONF).cleanup)
         self.broker = rpc.get_broker(cfg.CONF)
         self.counts = queues.ConsumerCounts(self.broker, name='test')

@@ -132,9 +132,10 @@ class PermissionsTest(base.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.node = cls.use(Node())
-        database = cls.use(services.PostgreSQL())
-        cls.router = cls.use(
+        cls.node = services.share(cls, Node())
+        database = services.share(cls, services.PostgreSQL())
+        cls.router = services.share(
+            cls,
             Restricted(
                 cls.node,
                 connection=database.url,
@@ -145,16 +146,10 @@ class PermissionsTest(base.TestCase):
                 delivery__ack_timeout=2.0,
                 delivery__retry_interval=1.0,
                 agent__report_interval=1.0,
-            )
+            ),
         )
 
         cls.refused_at_start = cls.node.refusals()
-
-    @classmethod
-    def use(cls, fixture):
-        fixture.setUp()
-        cls.addClassCleanup(fixture.cleanUp)
-        return fixture
 
     def transport(self, user):
         self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=self.node.url_of(user)))

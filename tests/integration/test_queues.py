@@ -36,9 +36,7 @@ class QueuesTest(base.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         # NOTE: to make one takes seconds. The tests use different names of queues, or the same arguments.
-        cls.rabbit = services.RabbitMQ()
-        cls.rabbit.setUp()
-        cls.addClassCleanup(cls.rabbit.cleanUp)
+        cls.rabbit = services.share(cls, services.RabbitMQ())
 
     def setUp(self):
         super().setUp()
@@ -171,9 +169,7 @@ class QueuesTest(base.TestCase):
         self.assertEqual([], self.lines('no connection to the broker'))
 
     def test_access_to_one_queue_is_refused(self):
-        rabbit = self.useFixture(services.RabbitMQ(password='test'))
-        user = rabbit.url.partition('//')[2].partition(':')[0]
-        rabbit._control('set_permissions', '-p', user, user, r'^(?!compute\.secret)', '.*', '.*')
+        rabbit = self.useFixture(services.RabbitMQ(password='test', configure=r'^(?!compute\.secret)'))
         self.use_broker(rabbit.url, amqp_durable_queues=True)
         _consuming, listens = self.consume('compute.secret', 'compute.free')
         self.assertTrue(listens['compute.free'].wait(PATIENCE))
@@ -223,12 +219,16 @@ class SilentNodeTest(base.TestCase):
 
     TIMEOUT_SCALING_FACTOR = 3
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.rabbit = services.share(cls, services.RabbitMQ())
+
     def setUp(self):
         super().setUp()
         self.silent = socket.create_server(('127.0.0.1', 0), backlog=100)
         self.addCleanup(self.silent.close)
-        rabbit = self.useFixture(services.RabbitMQ())
-        credentials, _, rest = rabbit.url.partition('//')[2].rpartition('@')
+        credentials, _, rest = self.rabbit.url.partition('//')[2].rpartition('@')
         address, _, virtual_host = rest.partition('/')
         silent = f'127.0.0.1:{self.silent.getsockname()[1]}'
         self.useFixture(
@@ -261,6 +261,11 @@ class SilentNodeTest(base.TestCase):
 class OptionsTest(base.TestCase):
     """Options that only one of the clients refuses are found at start."""
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.rabbit = services.share(cls, services.RabbitMQ())
+
     def check(self, url, **options):
         fixture = self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=url))
         for name, value in options.items():
@@ -268,26 +273,25 @@ class OptionsTest(base.TestCase):
         rpc.check_broker(cfg.CONF)
 
     def test_options_of_oslo_messaging(self):
-        rabbit = self.useFixture(services.RabbitMQ())
         for options, text in (
             ({'rabbit_stream_fanout': True}, 'rabbit_qos_prefetch_count'),
             ({'use_queue_manager': True}, 'lock_path'),
         ):
-            error = self.assertRaises(exceptions.ConfigurationError, self.check, rabbit.url, **options)
+            error = self.assertRaises(exceptions.ConfigurationError, self.check, self.rabbit.url, **options)
             self.assertIn(text, str(error))
             self.assertIn('[oslo_messaging_rabbit]', str(error))
             for name in options:
                 cfg.CONF.clear_override(name, group='oslo_messaging_rabbit')
 
     def test_a_transient_exchange_is_logged(self):
-        rabbit = self.useFixture(services.RabbitMQ())
-        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url))
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=self.rabbit.url))
         rpc.get_transport(cfg.CONF)
         connection = rpc.get_broker(cfg.CONF).connect()
         self.addCleanup(connection.close)
-        connection.channel().exchange_declare(
-            cfg.CONF.control_exchange, 'topic', durable=False, auto_delete=False
-        )
+        channel = connection.channel()
+        # NOTE: another test of the class may have declared it.
+        channel.exchange_delete(cfg.CONF.control_exchange)
+        channel.exchange_declare(cfg.CONF.control_exchange, 'topic', durable=False, auto_delete=False)
         rpc.check_broker(cfg.CONF)
         self.assertIn(f'Exchange {cfg.CONF.control_exchange} has other arguments', self.logs.output)
 
@@ -301,10 +305,14 @@ class OsloMessagingTest(base.TestCase):
 
     TIMEOUT_SCALING_FACTOR = 3
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.rabbit = services.share(cls, services.RabbitMQ())
+
     def setUp(self):
         super().setUp()
-        rabbit = self.useFixture(services.RabbitMQ())
-        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url))
+        self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url=self.rabbit.url))
         self.transport = rpc.get_transport(cfg.CONF)
         self.addCleanup(self.transport.cleanup)
         self.came = queues.SimpleQueue()

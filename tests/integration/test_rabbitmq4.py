@@ -1,6 +1,6 @@
 """The service on RabbitMQ 4 of Debian 13, which denies transient queues as RabbitMQ 4.3 does by default."""
 
-import uuid
+import json
 
 from tests import base
 from tests.integration import debian13
@@ -12,6 +12,19 @@ EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
 
 #: As RabbitMQ 4.3 has it by default.
 DENIED = 'deprecated_features.permit.transient_nonexcl_queues = false'
+
+
+#: One for each test that declares queues, because they declare the same queues in different ways.
+VIRTUAL_HOSTS = ('default', 'quorum', 'oslo')
+
+
+def definitions():
+    """The virtual hosts and who may use them, as ``rabbitmqctl import_definitions`` reads them."""
+    everything = {'user': 'guest', 'configure': '.*', 'write': '.*', 'read': '.*'}
+    return {
+        'vhosts': [{'name': name} for name in VIRTUAL_HOSTS],
+        'permissions': [{'vhost': name, **everything} for name in VIRTUAL_HOSTS],
+    }
 
 
 class Small(deployment.Deployment):
@@ -28,23 +41,17 @@ class RabbitMQ4Test(base.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.rabbit = cls.use(debian13.Broker(DENIED))
+        cls.rabbit = services.share(cls, debian13.Broker(DENIED))
+        # NOTE: in one command, because each run of rabbitmqctl takes seconds.
+        path = cls.rabbit.folder / 'definitions.json'
+        path.write_text(json.dumps(definitions()))
+        cls.rabbit.control('import_definitions', path)
 
-    @classmethod
-    def use(cls, fixture):
-        fixture.setUp()
-        cls.addClassCleanup(fixture.cleanUp)
-        return fixture
-
-    def deploy(self, **options):
-        # NOTE: a virtual host of its own, because the tests declare the same queues in different ways.
-        name = f'test-{uuid.uuid4().hex[:8]}'
-        self.rabbit.control('add_vhost', name)
-        self.rabbit.control('set_permissions', '-p', name, 'guest', '.*', '.*', '.*')
-        self.virtual_host = name
+    def deploy(self, virtual_host, **options):
+        self.virtual_host = virtual_host
         return self.useFixture(
             Small(
-                transport_url=f'{self.rabbit.url()}{name}',
+                transport_url=f'{self.rabbit.url()}{virtual_host}',
                 connection=self.useFixture(services.PostgreSQL()).url,
                 hosts=['host-a'],
                 hosts_of={SERVER: ['host-a']},
@@ -67,10 +74,11 @@ class RabbitMQ4Test(base.TestCase):
         deployment.wait_until(lambda: len(router.handled()) == 1, 'the event on the host')
 
     def test_default_configuration(self):
-        router = self.deploy()
+        router = self.deploy('default')
         self.assert_delivers(router)
-        self.assertEqual(('classic', 'true'), self.queues()['compute.host-a'])
-        self.assertEqual({'true'}, {durable for _kind, durable in self.queues().values()})
+        queues = self.queues()
+        self.assertEqual(('classic', 'true'), queues['compute.host-a'])
+        self.assertEqual({'true'}, {durable for _kind, durable in queues.values()})
         router.agents.stop()
         self.assertEqual((200, [200]), router.post(EVENT))
         self.assertEqual(1, len(router.handled()))
@@ -78,12 +86,12 @@ class RabbitMQ4Test(base.TestCase):
         deployment.wait_until(lambda: len(router.handled()) == 2, 'the event that was held')
 
     def test_quorum_queues(self):
-        router = self.deploy(oslo_messaging_rabbit__rabbit_quorum_queue='true')
+        router = self.deploy('quorum', oslo_messaging_rabbit__rabbit_quorum_queue='true')
         self.assert_delivers(router)
         self.assertEqual(('quorum', 'true'), self.queues()['compute.host-a'])
 
     def test_oslo_messaging(self):
-        router = self.deploy(compute__fast_road='false')
+        router = self.deploy('oslo', compute__fast_road='false')
         self.assert_delivers(router)
         self.assertEqual(('classic', 'true'), self.queues()['compute.host-a'])
 
