@@ -15,6 +15,8 @@ import time
 from typing import Any
 from typing import TypeVar
 
+from external_events_router.process import essential
+
 T = TypeVar('T')
 
 
@@ -51,7 +53,9 @@ class DaemonPool:
                 return future
             if not self._idle.acquire(blocking=False) and self._started < self._size:
                 try:
-                    threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                    essential.EssentialThread(
+                        self._work, name=self._name, is_stopped=lambda: self._closed
+                    ).start()
                     self._started += 1
                 except RuntimeError:
                     # The threads there are have to do it; without any nobody would.

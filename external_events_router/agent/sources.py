@@ -22,6 +22,7 @@ from oslo_config import cfg
 from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router import plugins
+from external_events_router.process import essential
 
 LOG = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class FileSource:
             self._watchers.append(changed)
             first = len(self._watchers) == 1
         if first:
-            threading.Thread(target=self._look, name='source-file', daemon=True).start()
+            essential.EssentialThread(self._look, name='source-file', is_stopped=self._closed.is_set).start()
 
     def close(self) -> None:
         """Stop to look at the file."""

@@ -33,6 +33,7 @@ from oslo_log import log
 
 from external_events_router.api import auth
 from external_events_router.api import router_client
+from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Watch:
     def start(self) -> None:
         """Look from now on, on a thread that keeps no process from its end."""
         if sys.platform == 'linux':
-            threading.Thread(target=self._run, name='connections', daemon=True).start()
+            essential.EssentialThread(self._run, name='connections', is_stopped=self._stopped.is_set).start()
 
     def stop(self) -> None:
         """Look no more."""

@@ -37,6 +37,7 @@ from external_events_router.cmd import signals
 from external_events_router.cmd import startup
 from external_events_router.db import migration
 from external_events_router.db import session
+from external_events_router.process import essential
 from external_events_router.process import failures
 from external_events_router.resolver import host_map
 from external_events_router.resolver import rpcapi
@@ -163,7 +164,8 @@ def running_front(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
         server.prepare()
     except OSError as exc:
         raise exceptions.ConfigurationError(option='[api] bind_host, bind_port', reason=str(exc)) from exc
-    thread = threading.Thread(target=server.serve, name='front')
+    stopped = threading.Event()
+    thread = essential.EssentialThread(server.serve, name='front', is_stopped=stopped.is_set)
     thread.start()
     watch.start()
     host, port = server.bind_addr[:2]
@@ -171,6 +173,7 @@ def running_front(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
         yield f'http://[{host}]:{port}' if _is_v6(host) else f'http://{host}:{port}'
     finally:
         watch.stop()
+        stopped.set()
         server.stop()
         thread.join()
 
@@ -225,7 +228,9 @@ def _run() -> int:
         if conf.demo:
             handlers.on(agent_handlers.ANY, demo.refuse_the_unknown_port)
         stack.enter_context(running_agents(conf, transport, hosts, handlers))
-        app = api_app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, transport))
+        app = api_app.make_app(
+            conf, rpcapi.ResolverAPI.from_conf(conf, transport), unhealthy=lambda: guard.reason
+        )
         url = stack.enter_context(running_front(conf, app))
         LOG.info('Serving %s for %s', url, ', '.join(hosts))
         if conf.demo:

@@ -81,6 +81,71 @@ class KilledParentTest(FrontTest):
         self.assertEqual((207, [404]), self.router.post({'name': 'network-changed', 'server_uuid': SERVER}))
 
 
+#: Imported at the start of each process: a thread with this name does nothing.
+FAULT = """
+import threading
+start = threading.Thread.start
+def start_without_target(thread):
+    if thread.name == {name!r}:
+        thread._target = lambda *args: None
+    start(thread)
+threading.Thread.start = start_without_target
+"""
+
+
+class EndedThreadTest(base.TestCase):
+    """A thread that returns silently, in each service as a process."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def environment(self, name):
+        """Of a process in which a thread of this name returns at once."""
+        folder = self.useFixture(services.Folder()).path
+        (folder / 'sitecustomize.py').write_text(FAULT.format(name=name))
+        return {**os.environ, 'PYTHONPATH': str(folder)}
+
+    def start(self, command, *arguments, thread):
+        """Start a command, over ``fake://`` and SQLite."""
+        folder = self.useFixture(services.Folder()).path
+        deployed = self.useFixture(
+            Prepared(
+                transport_url='fake://',
+                connection=f'sqlite:///{folder}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                api__workers=1,
+            )
+        )
+        words = [deployment.BIN / command, '--config-file', deployed.config, *arguments]
+        environment = self.environment(thread)
+        process = deployment.Process(command, words, deployed.folder, environment=environment)
+        return deployed, self.useFixture(process)
+
+    def assertUnhealthy(self, deployed, process, thread):
+        process.wait_for(f'The thread {thread} ended with UnexpectedEnd')
+        deployment.wait_until(lambda: deployment.listens(deployed.port), 'a listener')
+        connection = http.client.HTTPConnection('127.0.0.1', deployed.port, timeout=deployment.PATIENCE)
+        self.addCleanup(connection.close)
+        connection.request('GET', '/healthcheck')
+        self.assertEqual(503, connection.getresponse().status)
+
+    def test_api(self):
+        deployed, process = self.start('external-events-api', thread='courier')
+        self.assertUnhealthy(deployed, process, 'courier')
+        # The worker is replaced.
+        process.wait_for('The thread courier ended', times=2)
+
+    def test_all_in_one(self):
+        deployed, process = self.start('external-events-all-in-one', thread='host-liveness')
+        self.assertUnhealthy(deployed, process, 'host-liveness')
+        self.assertEqual(1, process.process.wait(deployment.PATIENCE))
+
+    def test_agent(self):
+        _deployed, process = self.start('external-events-agent', thread='reports')
+        self.assertEqual(1, process.process.wait(deployment.PATIENCE))
+        self.assertIn('The thread reports ended with UnexpectedEnd', process.text())
+
+
 class ReloadTest(FrontTest):
     """No request fails while workers are replaced."""
 
@@ -155,6 +220,13 @@ class Load:
             if response.status != 207:
                 self.failures.append(f'status {response.status}')
         return not response.will_close
+
+
+class Prepared(deployment.Deployment):
+    """A configuration and a database, no processes."""
+
+    def start(self):
+        pass
 
 
 class Front(deployment.Deployment):

@@ -32,6 +32,7 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import trouble
+from external_events_router.process import essential
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 
@@ -172,7 +173,9 @@ class HostLiveness:
             }.items()
         }
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='host-liveness', daemon=True)
+        self._thread = essential.EssentialThread(
+            self._run, name='host-liveness', is_stopped=self._stopping.is_set
+        )
 
     def start(self) -> None:
         """Begin to look."""

@@ -27,6 +27,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router import trouble
+from external_events_router.process import essential
 from external_events_router.resolver import acks
 from external_events_router.resolver import breaker
 from external_events_router.resolver import delivery
@@ -118,7 +119,9 @@ class Courier:
         self._woken = threading.Condition()
         self._news = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._schedule, name='courier', daemon=True)
+        self._thread = essential.EssentialThread(
+            self._schedule, name='courier', is_stopped=lambda: self._stopping
+        )
         self._next_purge = time.monotonic() + PURGE_INTERVAL
 
     def start(self) -> None:

@@ -1,0 +1,60 @@
+"""Threads that must not end before they are stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import sys
+import threading
+
+from external_events_router import pools
+from external_events_router.amqp import broker as brokers
+from external_events_router.amqp import publisher
+from external_events_router.process import essential
+from external_events_router.process import failures
+from tests import base
+
+#: Seconds. What is expected to happen takes far less.
+LONG = 40.0
+
+
+class EssentialThreadTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.addCleanup(setattr, threading, 'excepthook', threading.excepthook)
+        self.guard = failures.Guard()
+        self.guard.install()
+
+    def run_thread(self, target: Callable[[], object], *, stopped: bool) -> str | None:
+        thread = essential.EssentialThread(target, name='a-thread', is_stopped=lambda: stopped)
+        self.assertTrue(thread.daemon)
+        thread.start()
+        thread.join(LONG)
+        return self.guard.reason
+
+    def test_one_that_returns(self) -> None:
+        self.assertEqual('thread a-thread ended with UnexpectedEnd', self.run_thread(list, stopped=False))
+        self.assertIn('this process is unhealthy', self.logs.output)
+
+    def test_one_that_exits(self) -> None:
+        reason = self.run_thread(lambda: sys.exit(0), stopped=False)
+        self.assertEqual('thread a-thread ended with UnexpectedEnd', reason)
+
+    def test_one_that_raises(self) -> None:
+        reason = self.run_thread(lambda: {}['x'], stopped=True)
+        self.assertEqual('thread a-thread ended with KeyError', reason)
+
+    def test_one_that_was_stopped(self) -> None:
+        self.assertIsNone(self.run_thread(list, stopped=True))
+
+    def test_a_pool_and_a_connection_that_are_stopped(self) -> None:
+        pool = pools.DaemonPool(2, 'pool')
+        self.assertEqual(1, pool.submit(lambda: 1).result(LONG))
+        publishing = publisher.Publisher(brokers.Broker([], '/', 'events'), name='connection')
+        publishing.start()
+        threads = [thread for thread in threading.enumerate() if thread.name in ('pool', 'connection')]
+        self.assertEqual(2, len(threads))
+        pool.close()
+        publishing.stop(LONG)
+        for thread in threads:
+            thread.join(LONG)
+        self.assertIsNone(self.guard.reason)
