@@ -81,6 +81,31 @@ class KilledParentTest(FrontTest):
         self.assertEqual((207, [404]), self.router.post({'name': 'network-changed', 'server_uuid': SERVER}))
 
 
+class KilledResolverParentTest(base.TestCase):
+    """``external-events-resolver`` with two workers, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def test_workers_end_and_a_restart_is_ready(self):
+        router = self.useFixture(
+            Resolvers(
+                transport_url='fake://',
+                connection=f'sqlite:///{self.useFixture(services.Folder()).path}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+            )
+        )
+        workers = services.children(router.resolver.pid)
+        self.assertEqual(2, len(workers))
+        services.kill(router.resolver.pid)
+        began = time.monotonic()
+        deployment.wait_until(lambda: not any(map(services.is_alive, workers)), 'the end of the workers')
+        self.assertLess(time.monotonic() - began, SOON + BUSY)
+        router.resolver.process.wait(deployment.PATIENCE)
+        router.resolver.start()
+        router.resolver.wait_for('is ready', times=2)
+
+
 #: Imported at the start of each process: a thread with this name does nothing.
 FAULT = """
 import threading
@@ -227,6 +252,13 @@ class Prepared(deployment.Deployment):
 
     def start(self):
         pass
+
+
+class Resolvers(deployment.Deployment):
+    """The resolver alone."""
+
+    def start(self):
+        self.resolver = self.start_resolver()
 
 
 class Front(deployment.Deployment):
