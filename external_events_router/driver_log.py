@@ -3,6 +3,9 @@
 Its RabbitMQ driver drops a message that is no JSON object, that has another content type or
 encoding, or whose id it has seen; its server drops a reply to an address that is none. Each
 logs a traceback. Any client of the broker can send such messages.
+
+Each of its connections logs an ERROR for each attempt to connect. ``amqp.availability`` logs the same
+once for the process, so these messages are logged at DEBUG.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 
 from external_events_router import rejected
+from external_events_router.amqp import availability
 
 #: Loggers, and how their log messages begin, to what was done.
 PROBLEMS = {
@@ -26,6 +30,38 @@ PROBLEMS = {
         'its reply is dropped, because it cannot be sent to the address that the message names',
     ),
 }
+
+
+#: The logger of connections, and how the messages begin that one object logs for all of them.
+CONNECTIONS = 'oslo.messaging._drivers.impl_rabbit'
+ABOUT_CONNECTIONS = (
+    '[%(connection_id)s] AMQP server',
+    '[%(connection_id)s] Reconnected to AMQP server',
+    'A recoverable connection/channel error occurred',
+)
+
+#: The same for messages that have another cause while the broker is available.
+CONSEQUENCES = (
+    'Unable to connect to AMQP server',
+    'Unexpected error during heartbeat',
+    'Failed to consume message from queue',
+    'Failed to declare consumer',
+    'Failed to publish message',
+)
+
+
+class OncePerProcess(logging.Filter):
+    """Logs at DEBUG what each connection logs about an unavailable broker."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be logged, perhaps at another level."""
+        text = str(record.msg)
+        if not text.startswith(ABOUT_CONNECTIONS) and not (
+            text.startswith(CONSEQUENCES) and availability.any_lost()
+        ):
+            return True
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 class ShortMessages(logging.Filter):
@@ -55,3 +91,6 @@ def install() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(each, ShortMessages) for each in logger.filters):
             logger.addFilter(ShortMessages(*problem))
+    logger = logging.getLogger(CONNECTIONS)
+    if not any(isinstance(each, OncePerProcess) for each in logger.filters):
+        logger.addFilter(OncePerProcess())

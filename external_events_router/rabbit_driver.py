@@ -4,6 +4,8 @@
   transient, which fails unless both are transient, and goes on for ever.
 * Without ``ssl_ca_file`` the broker's certificate is verified with the system's trust store, the host
   name included; ``[broker] verify_tls = false`` disables the verification.
+* All connections tell one object (``amqp.availability``) whether they work, so that an unavailable broker
+  is logged once; ``driver_log`` has the driver's own messages.
 * With several nodes, the name in the certificate is compared with the node of the connection. The driver
   keeps the name of the first node.
 
@@ -27,10 +29,13 @@ from oslo_messaging._drivers import common
 from oslo_messaging._drivers import impl_rabbit
 
 from external_events_router import exceptions
+from external_events_router.amqp import availability
 
 LOG = log.getLogger(__name__)
 
 GROUP = 'oslo_messaging_rabbit'
+
+DEFAULT_PORT = 5672
 
 #: Seconds for a connection and its login, divided among the nodes of a cluster, and the least for one.
 CONNECT_TIMEOUT = 5.0
@@ -92,10 +97,15 @@ class NodeTLS(dict[str, Any]):
 class Connection(impl_rabbit.Connection):
     """The driver's connection, with certificates that are verified."""
 
-    def __init__(self, conf: Any, url: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, conf: Any, url: Any, purpose: str, *args: Any, **kwargs: Any) -> None:
         self._verifies_tls = verifies_tls(conf)
+        # NOTE: what the constructor of the driver's class calls needs it.
+        addresses = [f'{host.hostname or "localhost"}:{host.port or DEFAULT_PORT}' for host in url.hosts]
+        self._availability = availability.of(addresses or [f'localhost:{DEFAULT_PORT}'])
+        # NOTE: a connection of the pool is not tried again before somebody publishes.
+        self._is_kept = purpose == common.PURPOSE_LISTEN
         self._connect_timeout = max(SHORTEST_CONNECT, CONNECT_TIMEOUT / max(1, len(url.hosts)))
-        super().__init__(conf, url, *args, **kwargs)
+        super().__init__(conf, url, purpose, *args, **kwargs)
 
     def _transform_transport_url(
         self,
@@ -119,7 +129,59 @@ class Connection(impl_rabbit.Connection):
         # take the time of the others. It reads the parameters anew for each node.
         self.connection.connect_timeout = self._connect_timeout
         self.connection._initial_params['connect_timeout'] = self._connect_timeout
-        super().ensure_connection()
+        self._set_current_channel(None)
+        # NOTE: as the driver does it, but for its log message in the callback.
+        try:
+            self.connection.ensure_connection(
+                errback=lambda exc, _interval: self._lost(exc),
+                max_retries=self.max_retries,
+                interval_start=self.interval_start,
+                interval_step=self.interval_stepping,
+                interval_max=self.interval_max,
+            )
+        except Exception as exc:
+            self._lost(exc)
+            raise
+        self._set_current_channel(self.connection.channel())
+        self.set_transport_socket_timeout()
+
+    def ensure(
+        self,
+        method: Any,
+        retry: Any = None,
+        recoverable_error_callback: Any = None,
+        error_callback: Any = None,
+        timeout_is_error: bool = True,
+    ) -> Any:
+        """See the driver's class."""
+
+        def lost(exc: BaseException) -> None:
+            if not isinstance(exc, common.Timeout):
+                self._lost(exc)
+            if recoverable_error_callback is not None:
+                recoverable_error_callback(exc)
+
+        return super().ensure(method, retry, lost, error_callback, timeout_is_error)
+
+    def close(self) -> None:
+        """See the driver's class."""
+        super().close()
+        self._availability.closed(self)
+
+    def _set_current_channel(self, new_channel: Any) -> None:
+        super()._set_current_channel(new_channel)
+        if new_channel is not None:
+            self._availability.connected(self)
+
+    def _on_connection_blocked(self, reason: str) -> None:  # type: ignore[override,unused-ignore]
+        self._availability.alarm.add(self, reason)
+
+    def _on_connection_unblocked(self) -> None:  # type: ignore[override,unused-ignore]
+        self._availability.alarm.remove(self)
+
+    def _lost(self, exc: BaseException) -> None:
+        reason = f'{self.purpose} connection of oslo.messaging: {str(exc) or type(exc).__name__}'
+        self._availability.lost(self, reason, lasting=self._is_kept)
 
     def _fetch_ssl_params(self) -> dict[str, Any] | bool:
         params = super()._fetch_ssl_params()

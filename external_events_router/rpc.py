@@ -35,6 +35,7 @@ from external_events_router import driver_log
 from external_events_router import exceptions
 from external_events_router import rabbit_driver
 from external_events_router import rejected
+from external_events_router.amqp import availability
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import check as broker_check
 from external_events_router.amqp import consumer
@@ -482,16 +483,18 @@ def _broker(conf: cfg.ConfigOpts, url: messaging.TransportURL, exchange: str) ->
         'x-max-in-memory-length': option('rabbit_quorum_max_memory_length'),
         'x-max-in-memory-bytes': option('rabbit_quorum_max_memory_bytes'),
     }
+    nodes = [
+        brokers.Node(
+            host=host.hostname or 'localhost',
+            port=host.port or brokers.DEFAULT_PORT,
+            username=host.username or 'guest',
+            password=host.password or 'guest',
+        )
+        for host in url.hosts or [messaging.TransportHost()]
+    ]
     return brokers.Broker(
-        nodes=[
-            brokers.Node(
-                host=host.hostname or 'localhost',
-                port=host.port or brokers.DEFAULT_PORT,
-                username=host.username or 'guest',
-                password=host.password or 'guest',
-            )
-            for host in url.hosts or [messaging.TransportHost()]
-        ],
+        nodes=nodes,
+        availability=availability.of(map(str, nodes)),
         virtual_host=url.virtual_host or '/',
         exchange=exchange,
         durable=quorum or bool(option('amqp_durable_queues')),

@@ -20,6 +20,8 @@ from external_events_router import context
 from external_events_router import exceptions
 from external_events_router.agent import clock
 from external_events_router.agent import sources
+from external_events_router.amqp import availability
+from external_events_router.process import essential
 
 LOG = logging.getLogger(__name__)
 
@@ -69,8 +71,11 @@ class Reporter:
         self._hosts: dict[str, _Host] = {}
         self._not_before = 0.0
         self._failures = 0
+        self._logged = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._serve, name='reports', daemon=True)
+        self._thread = essential.EssentialThread(
+            self._serve, name='reports', is_stopped=lambda: self._stopping
+        )
 
     def start(self) -> None:
         """Start to report."""
@@ -128,11 +133,12 @@ class Reporter:
         servers = _ask(entry)
         if only_changed and entry.ever and servers == entry.reported:
             return
+        began = time.monotonic()
         error = self._report(entry.name, servers)
         if error is None:
             self._succeeded(entry, servers)
         else:
-            self._failed(entry, error)
+            self._failed(entry, error, began=began)
 
     def _report(self, host: str, servers: frozenset[str] | None) -> exceptions.RouterError | None:
         asked = self._clock.start_reading()
@@ -146,16 +152,19 @@ class Reporter:
     def _succeeded(self, entry: _Host, servers: frozenset[str] | None) -> None:
         LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))
         entry.ever, entry.reported = True, servers
-        if self._failures:
+        if self._logged:
             LOG.info('Reports to the resolver go through again')
-        self._failures = 0
+        self._failures, self._logged = 0, False
         self._plan(entry, self._interval)
 
-    def _failed(self, entry: _Host, error: exceptions.RouterError) -> None:
+    def _failed(self, entry: _Host, error: exceptions.RouterError, *, began: float) -> None:
         # It is the resolver's failure, or the broker's, so all hosts wait.
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
-        if not self._failures:
-            LOG.warning('Host %s cannot be reported, to be tried again: %s', entry.name, error)
+        if not self._logged:
+            # NOTE: an unavailable broker is logged by its connections, once for all.
+            level = availability.level(began)
+            LOG.log(level, 'Host %s cannot be reported, to be tried again: %s', entry.name, error)
+            self._logged = level >= logging.WARNING
         self._failures += 1
         with self._wake:
             self._not_before = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311

@@ -15,6 +15,7 @@ import kombu.connection
 import kombu.exceptions
 
 from external_events_router import exceptions
+from external_events_router.amqp import availability as availabilities
 
 #: Seconds for a connection and its login, all nodes of a cluster together.
 CONNECT_TIMEOUT = 5.0
@@ -54,6 +55,7 @@ class Broker:
     :ivar tls: what ``kombu.Connection`` takes as ``ssl``
     :ivar failed_at: node to the instant of ``time.monotonic()`` of its last failure, if that was its last
         attempt; of all connections that share this description
+    :ivar availability: is told which connections work, and logs it once for all of this process
     """
 
     nodes: Sequence[Node]
@@ -66,6 +68,9 @@ class Broker:
     login_method: str = 'AMQPLAIN'
     tls: Mapping[str, Any] | bool = False
     failed_at: dict[Node, float] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    availability: availabilities.Availability = dataclasses.field(
+        default_factory=availabilities.Availability, compare=False, repr=False
+    )
 
     def connect(
         self,

@@ -22,6 +22,7 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router.amqp import broker as brokers
 from external_events_router.amqp import frames
+from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
 
@@ -87,12 +88,9 @@ class Link:
         self._buffer = bytearray(_READ)
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
-        # The instant of time.monotonic() at which the present connection was made, and why the last
-        # one ended, if it was logged; _repeated: it ended at once for the same reason as the one before.
+        # The instant of time.monotonic() at which the present connection was made.
         self._connected_at: float | None = None
-        self._problem: str | None = None
-        self._repeated = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
 
     def start(self) -> None:
         """Connect, in the background."""
@@ -138,7 +136,7 @@ class Link:
             try:
                 self._connect()
                 self._connected_at = time.monotonic()
-                self._say_connected()
+                self._broker.availability.connected(self)
                 self._serve()
             except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
                 reason = exc.kwargs['reason'] if isinstance(exc, exceptions.BrokerUnavailable) else _said(exc)
@@ -151,7 +149,7 @@ class Link:
             # NOTE: a broker that ends each new connection at once must not be called without a pause.
             if self._was_stable():
                 pause = FIRST_PAUSE
-            self._say_lost(reason)
+            self._report_lost(reason)
             self._tell_lost(reason)
             self._stopping.wait(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -159,21 +157,12 @@ class Link:
     def _was_stable(self) -> bool:
         return self._connected_at is not None and time.monotonic() - self._connected_at > STABLE
 
-    def _say_connected(self) -> None:
-        if self._problem is not None and not self._repeated:
-            LOG.info('%s: connected to the broker again', self._name)
-
-    def _say_lost(self, reason: str) -> None:
-        """Log why there is no connection, once for attempts that fail for one reason."""
+    def _report_lost(self, reason: str) -> None:
         if self._stopping.is_set():
+            self._broker.availability.closed(self)
             return
-        # NOTE: while there was none, the next attempts tell nothing new.
-        told = self._problem is not None and (self._connected_at is None or self._problem == reason)
-        self._repeated = told and self._connected_at is not None and not self._was_stable()
-        if not told or self._was_stable():
-            LOG.warning('%s: no connection to the broker: %s', self._name, reason)
-        if self._connected_at is not None or self._problem is None:
-            self._problem = reason
+        self._broker.availability.lost(self, f'{self._name}: {reason}')
+        LOG.debug('%s: no connection to the broker: %s', self._name, reason)
 
     def _connect(self) -> None:
         self._connection = self._broker.connect(
@@ -229,11 +218,11 @@ class Link:
                 return
 
     def _on_blocked(self, reason: str) -> None:
-        LOG.warning('%s: the broker takes no messages: %s', self._name, reason)
+        self._broker.availability.alarm.add(self, reason)
         self.blocked = reason
 
     def _on_unblocked(self) -> None:
-        LOG.info('%s: the broker takes messages again', self._name)
+        self._broker.availability.alarm.remove(self)
         self.blocked = None
 
     def _close(self) -> None:

@@ -265,7 +265,9 @@ def declare_exchange(link: links.Link, broker: brokers.Broker) -> None:
     try:
         link.channel.exchange_declare(broker.exchange, 'topic', passive=True)
     except amqp_exceptions.NotFound:
-        link.channel = link.channel.connection.channel()
+        # NOTE: py-amqp opens the channel again, with its number. Another one would have the number that
+        # the consumer gives to the channel of its declarations.
+        pass
     else:
         return
     try:
@@ -273,8 +275,8 @@ def declare_exchange(link: links.Link, broker: brokers.Broker) -> None:
             broker.exchange, 'topic', durable=broker.durable, auto_delete=broker.auto_delete
         )
     except amqp_exceptions.PreconditionFailed:
-        # NOTE: another service has just declared it with other arguments.
-        link.channel = link.channel.connection.channel()
+        # NOTE: another service has just declared it with other arguments; the channel is open again.
+        pass
     except amqp_exceptions.AccessRefused as exc:
         raise exceptions.BrokerUnavailable(
             reason=f'exchange {broker.exchange} does not exist, and this user may not declare it; '

@@ -25,6 +25,7 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router import pools
 from external_events_router import trouble
+from external_events_router.amqp import availability
 from external_events_router.resolver import breaker
 
 LOG = log.getLogger(__name__)
@@ -144,7 +145,7 @@ class Presence:
         except exceptions.RouterError as exc:
             # They will see for themselves.
             self._not_told.occurred(
-                logging.WARNING, 'Other resolver workers are not told which hosts respond: %s', exc
+                availability.level(), 'Other resolver workers are not told which hosts respond: %s', exc
             )
         except Exception:  # the outermost frame of this thread's work
             LOG.exception('Other resolver workers are not told which hosts respond')

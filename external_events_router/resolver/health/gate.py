@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
-import logging
 import threading
 import time
 
@@ -18,6 +17,7 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import trouble
+from external_events_router.amqp import availability
 
 LOG = log.getLogger(__name__)
 
@@ -50,8 +50,12 @@ class BrokerGate:
         except exceptions.BrokerUnavailable as exc:
             with self._lock:
                 self._error, self._next = exc, self._clock() + PAUSE
+            # NOTE: connections to RabbitMQ log it themselves, once for all.
             self._trouble.occurred(
-                logging.WARNING, '%s is unavailable; holding events until it is back: %s', self._name, exc
+                availability.level(),
+                '%s is unavailable; holding events until it is back: %s',
+                self._name,
+                exc,
             )
             raise
         except exceptions.RouterError:
