@@ -123,6 +123,18 @@ def declare_exchange(broker: brokers.Broker) -> Procedure:
     return None
 
 
+def bind_exchange(broker: brokers.Broker, source: str, key: str) -> Procedure:
+    """Have the exchange get the messages of another exchange; declare both if they are missing.
+
+    :param source: name of the other exchange
+    :param key: routing key of these messages
+    """
+    yield from declare_exchange(broker)
+    yield from declare_exchange(dataclasses.replace(broker, exchange=source))
+    yield Request(frames.EXCHANGE_BIND, 'BsssbF', (0, broker.exchange, source, key, False, {}))
+    return None
+
+
 def is_transient(text: str) -> bool:
     """Whether the broker's explanation says that a queue is transient and ours would be durable."""
     return "inequivalent arg 'durable' for queue" in text and "current is 'false'" in text

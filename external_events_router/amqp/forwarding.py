@@ -5,21 +5,40 @@ RabbitMQ forwards the messages with certain routing keys, so an agent reaches no
 other topic, whatever it binds and publishes. Permissions on routing keys alone do
 not have this effect: a user who may create an exchange can bind it to another one,
 and RabbitMQ checks no routing keys there.
+
+No call waits for the broker here: the declarations use ``declaring``. A refused one does not end the
+connection, and one without an answer ends it after :data:`ANSWER_TIMEOUT`. No message is published or
+consumed on this connection, so none can be lost with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-import dataclasses
+import functools
+import logging
 import time
 
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router import trouble
 from external_events_router.amqp import broker as brokers
+from external_events_router.amqp import declaring
 from external_events_router.amqp import frames
 from external_events_router.amqp import link as links
-from external_events_router.amqp import publisher
+
+LOG = log.getLogger(__name__)
 
 #: Seconds until the bindings are declared again: somebody may have deleted an exchange.
 INTERVAL = 20.0
+
+#: Seconds for the answers to all declarations of one time.
+ANSWER_TIMEOUT = 5.0
+
+#: Seconds between two messages about the same refusal.
+REMINDER = 60.0
+
+_DECLARING = 2
 
 
 class Forwarding:
@@ -31,7 +50,13 @@ class Forwarding:
         """
         self._broker = broker
         self._keys = keys
+        self._refused = {name: trouble.Trouble(LOG, every=REMINDER) for name in keys}
         self._link = links.Link(broker, self, name='forwarding')
+        # What follows is used on the thread of the link. _unanswered: exchanges whose declarations are not
+        # finished; _asked, _due: instants of time.monotonic().
+        self._declarer: declaring.Declarer | None = None
+        self._unanswered: set[str] = set()
+        self._asked = 0.0
         self._due = 0.0
 
     def start(self) -> None:
@@ -46,24 +71,53 @@ class Forwarding:
         self._link.stop(timeout)
 
     def connected(self, link: links.Link) -> None:
-        """Declare all, on the link's thread."""
-        self._declare()
+        """Begin anew on a new connection, on the link's thread."""
+        self._declarer = declaring.Declarer(_DECLARING, link.write)
+        self._unanswered.clear()
+        self._due = 0.0
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Nothing comes that this connection asked for."""
+        """Take the answer to a declaration, on the link's thread."""
+        if (
+            isinstance(arrival, frames.Answered | frames.Declared | frames.Closed)
+            and arrival.channel == _DECLARING
+            and self._declarer is not None
+        ):
+            self._declarer.arrived(arrival)
 
     def turn(self) -> None:
-        """Declare all again after the interval, on the link's thread."""
-        if time.monotonic() >= self._due:
-            self._declare()
+        """Declare all again after the interval, on the link's thread.
+
+        :raises BrokerUnavailable: it does not answer
+        """
+        now = time.monotonic()
+        if self._unanswered:
+            if now >= self._asked + ANSWER_TIMEOUT:
+                raise exceptions.BrokerUnavailable(
+                    reason=f'no answer to a declaration in {ANSWER_TIMEOUT:.0f} s'
+                )
+        elif now >= self._due and self._declarer is not None:
+            self._asked, self._due = now, now + INTERVAL
+            self._unanswered.update(self._keys)
+            for name, key in self._keys.items():
+                procedure = declaring.bind_exchange(self._broker, name, key)
+                self._declarer.run(procedure, functools.partial(self._declared, name))
 
     def lost(self, reason: str) -> None:
         """The next connection declares all again."""
+        self._declarer = None
 
-    def _declare(self) -> None:
-        broker = self._broker
-        for name in (broker.exchange, *self._keys):
-            publisher.declare_exchange(self._link, dataclasses.replace(broker, exchange=name))
-        for name, key in self._keys.items():
-            self._link.channel.exchange_bind(broker.exchange, name, routing_key=key)
-        self._due = time.monotonic() + INTERVAL
+    def _declared(self, name: str, _result: str | None, refused: declaring.Refused | None) -> None:
+        self._unanswered.discard(name)
+        if refused is None:
+            self._refused[name].over('Messages of agents from exchange %s are forwarded again', name)
+            return
+        self._refused[name].occurred(
+            logging.WARNING,
+            'The broker refuses to forward messages from exchange %s to exchange %s, so reports or '
+            'acknowledgements of agents may not arrive: %s. Check the permissions of this user: '
+            'external-events-manage broker permissions --role resolver shows them',
+            name,
+            self._broker.exchange,
+            refused.text[:300],
+        )

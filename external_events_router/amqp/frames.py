@@ -25,6 +25,8 @@ CHANNEL_CLOSE = (20, 40)
 CHANNEL_CLOSE_OK = (20, 41)
 EXCHANGE_DECLARE = (40, 10)
 EXCHANGE_DECLARE_OK = (40, 11)
+EXCHANGE_BIND = (40, 30)
+EXCHANGE_BIND_OK = (40, 31)
 QUEUE_DECLARE = (50, 10)
 QUEUE_DECLARE_OK = (50, 11)
 QUEUE_BIND = (50, 20)
@@ -43,7 +45,14 @@ ACK = (60, 80)
 NACK = (60, 120)
 
 #: What the broker answers to methods that are not sent through py-amqp.
-ANSWERS = (CHANNEL_OPEN_OK, EXCHANGE_DECLARE_OK, QUEUE_BIND_OK, QUEUE_DELETE_OK, QOS_OK)
+ANSWERS = (
+    CHANNEL_OPEN_OK,
+    EXCHANGE_DECLARE_OK,
+    EXCHANGE_BIND_OK,
+    QUEUE_BIND_OK,
+    QUEUE_DELETE_OK,
+    QOS_OK,
+)
 #: Bytes of a message that is read; the rest of a larger one is thrown away as it arrives.
 #: The largest of ours is a delivery of 100,000 events.
 MAX_BODY = 32 * 1024 * 1024

@@ -30,7 +30,7 @@ ALLOWED = {
     'events': ('checks', 'exceptions', 'ids'),
     'schemas': ('events', 'exceptions'),
     'context': ('ids',),
-    'amqp': ('checks', 'exceptions', 'ids', 'process', 'rejected', 'settling'),
+    'amqp': ('checks', 'exceptions', 'ids', 'process', 'rejected', 'settling', 'trouble'),
     'driver_log': ('rejected', 'amqp.availability'),
     'rabbit_driver': ('exceptions', 'amqp.availability'),
     'rpc': ('amqp', 'checks', 'context', 'driver_log', 'exceptions', 'rabbit_driver', 'rejected'),
