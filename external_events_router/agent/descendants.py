@@ -5,22 +5,34 @@ found by its parent, as long as that lives, and by a variable in its environment
 children inherit, also after their parent has ended. A child that has replaced its
 environment *and* whose parent has ended is not found, and no process of another user is.
 Only cgroups have no such exceptions: the unit of the agent uses them (``KillMode``).
+
+Run as a program, this module waits for the end of an agent and kills its commands then; see
+``orphans``. It imports nothing but the standard library, so that the program starts fast and stays small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
 import secrets
 import signal
+import sys
+import time
 
 #: The variable that marks the processes of one command.
 MARK = 'EXTERNAL_EVENTS_COMMAND_ID'
 
 #: Looks at all processes: one that forks while it is looked for is found by the next look.
 MAX_LOOKS = 10
+
+#: Seconds until the next look. A command has its environment a moment after it was started.
+_LOOK_AGAIN = 0.1
+
+#: Is the parent and the group of no process.
+_NO_PROCESS = -1
 
 _PROC = pathlib.Path('/proc')
 
@@ -49,6 +61,27 @@ def kill(pid: int, mark: str) -> int:
                 break
             handles = _open_descendants(stack, pid, mark)
     return outside
+
+
+def kill_marked(marks: Collection[str]) -> None:
+    """Kill the commands with these marks, and their children, when who started them has ended."""
+    found = True
+    for look in range(MAX_LOOKS):
+        if not found and look > 1:
+            return
+        found = sum(map(_kill_marked, marks)) > 0
+        time.sleep(_LOOK_AGAIN)
+
+
+def _kill_marked(mark: str) -> bool:
+    marked = [(pid, group) for pid, _parent, group in _processes() if _is_marked(pid, mark)]
+    for pid, group in marked:
+        if pid == group:
+            kill(pid, mark)
+    with contextlib.ExitStack() as stack:
+        for handle in _open_descendants(stack, _NO_PROCESS, mark):
+            _kill_process(handle)
+    return bool(marked)
 
 
 def _open_descendants(stack: contextlib.ExitStack, pid: int, mark: str) -> list[int]:
@@ -110,3 +143,23 @@ def _kill_process(handle: int) -> bool:
 def _kill_group(group: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+
+
+def main() -> None:
+    """Read marks from the standard input until its end, then kill the commands that have not ended.
+
+    A line is ``+`` and the mark of a command that is going to start, or ``-`` and that of one that has ended.
+    """
+    running = set()
+    for line in sys.stdin:
+        mark = line[1:].strip()
+        if line[0] == '+':
+            running.add(mark)
+        else:
+            running.discard(mark)
+    if running:
+        kill_marked(running)
+
+
+if __name__ == '__main__':
+    main()

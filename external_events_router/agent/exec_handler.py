@@ -30,6 +30,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import descendants
+from external_events_router.agent import orphans
 from external_events_router.conf import exec_handler as exec_options
 
 LOG = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class ExecHandler:
         # Guards what follows. _running: pid to the mark in its environment.
         self._lock = threading.Lock()
         self._running: dict[int, str] = {}
+        self._orphans = orphans.OrphanKiller()
         self._closed = False
 
     @classmethod
@@ -106,12 +108,14 @@ class ExecHandler:
             self._closed = True
             for pid, mark in self._running.items():
                 descendants.kill(pid, mark)
+            self._orphans.close()
 
     def _start(self, event: events.Event) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
                 raise exceptions.Refused(reason='the agent is stopping')
             mark = descendants.new_mark()
+            self._orphans.starting(mark)
             try:
                 with _as_file(event) as stdin:
                     process = subprocess.Popen(  # noqa: S603
@@ -123,6 +127,7 @@ class ExecHandler:
                         env={**self._environment, descendants.MARK: mark},
                     )
             except OSError as exc:
+                self._orphans.ended(mark)
                 raise exceptions.Refused(reason=f'{self._command[0]}: {exc.strerror}') from exc
             self._running[process.pid] = mark
         return process
@@ -133,6 +138,7 @@ class ExecHandler:
             mark = self._running.pop(process.pid)
             if process.poll() is None:
                 descendants.kill(process.pid, mark)
+            self._orphans.ended(mark)
         process.wait()
         if process.stdout is not None:
             process.stdout.close()

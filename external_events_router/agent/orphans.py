@@ -1,0 +1,98 @@
+"""Commands that must not outlive their agent, also where SIGKILL ended it.
+
+Otherwise a command would go on without its time limit, beside the one that the agent starts for the same
+event after its restart. A helper process reads the marks of the running commands from a pipe. When the
+pipe ends, it kills the commands that are left, with their children.
+
+NOTE: ``PR_SET_PDEATHSIG`` would kill the command itself and none of its children, and setting it costs
+15 ms for each command with a small Python program, 1 ms with ``setpriv``. The helper costs a write of
+33 bytes for each command, and 10 MB of memory from the first command on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import weakref
+
+from external_events_router.agent import descendants
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds for the end of the helper process.
+END_TIMEOUT = 2.0
+
+
+class OrphanKiller:
+    """The helper process of one handler. Not thread-safe; no call waits, but for :meth:`close`."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running: set[str] = set()
+        self._failed = False
+
+    def starting(self, mark: str) -> None:
+        """A command is going to start, with this mark in its environment."""
+        self._running.add(mark)
+        if not self._write(f'+{mark}\n'):
+            # It is not there yet, or somebody has killed it.
+            self._start()
+
+    def ended(self, mark: str) -> None:
+        """A command has ended, or was not started."""
+        self._running.discard(mark)
+        self._write(f'-{mark}\n')
+
+    def close(self) -> None:
+        """End the helper, which kills the commands that are left."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END_TIMEOUT)
+
+    def _start(self) -> None:
+        self.close()
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                # NOTE: without the packages, which would take a second.
+                [sys.executable, '-I', '-S', descendants.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+                env={},
+                cwd='/',
+            )
+        except OSError as exc:
+            self._warn(exc)
+            return
+        self._process = process
+        if process.stdin is not None:
+            # NOTE: a handler that a reload replaced is not closed, and subprocess keeps what still runs.
+            weakref.finalize(self, process.stdin.close)
+            os.set_blocking(process.stdin.fileno(), False)
+        if not self._write(''.join(f'+{mark}\n' for mark in self._running)):
+            self._warn(BrokenPipeError('the helper process does not read'))
+
+    def _write(self, text: str) -> bool:
+        """Whether the helper was told."""
+        if self._process is None or self._process.stdin is None:
+            return False
+        try:
+            return self._process.stdin.write(text.encode()) == len(text)
+        except OSError:
+            return False
+
+    def _warn(self, exc: OSError) -> None:
+        if not self._failed:
+            LOG.warning(
+                'No helper process can be started (%s), so commands go on if the agent is killed with '
+                'SIGKILL; run the agent with its systemd unit, which ends them',
+                exc.strerror or exc,
+            )
+        self._failed = True
