@@ -99,10 +99,10 @@ class Connection(impl_rabbit.Connection):
 
     def __init__(self, conf: Any, url: Any, purpose: str, *args: Any, **kwargs: Any) -> None:
         self._verifies_tls = verifies_tls(conf)
-        # NOTE: what the constructor of the driver's class calls needs it.
+        # NOTE: methods that the constructor of the driver's class calls need it.
         addresses = [f'{host.hostname or "localhost"}:{host.port or DEFAULT_PORT}' for host in url.hosts]
         self._availability = availability.of(addresses or [f'localhost:{DEFAULT_PORT}'])
-        # NOTE: a connection of the pool is not tried again before somebody publishes.
+        # NOTE: a connection of the pool is not tried again before the next publish.
         self._is_kept = purpose == common.PURPOSE_LISTEN
         self._connect_timeout = max(SHORTEST_CONNECT, CONNECT_TIMEOUT / max(1, len(url.hosts)))
         super().__init__(conf, url, purpose, *args, **kwargs)

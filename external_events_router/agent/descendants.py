@@ -148,7 +148,7 @@ def _kill_group(group: int) -> None:
 def main() -> None:
     """Read marks from the standard input until its end, then kill the commands that have not ended.
 
-    A line is ``+`` and the mark of a command that is going to start, or ``-`` and that of one that has ended.
+    A line is ``+`` and a mark before the start of its command, or ``-`` and a mark after the end.
     """
     running = set()
     for line in sys.stdin:

@@ -1,7 +1,7 @@
 """Commands that must not outlive their agent, also where SIGKILL ended it.
 
-Otherwise a command would go on without its time limit, beside the one that the agent starts for the same
-event after its restart. A helper process reads the marks of the running commands from a pipe. When the
+Otherwise a command would go on without its time limit, while the restarted agent starts another command
+for the same event. A helper process reads the marks of the running commands from a pipe. When the
 pipe ends, it kills the commands that are left, with their children.
 
 NOTE: ``PR_SET_PDEATHSIG`` would kill the command itself and none of its children, and setting it costs
@@ -38,7 +38,7 @@ class OrphanKiller:
         """A command is going to start, with this mark in its environment."""
         self._running.add(mark)
         if not self._write(f'+{mark}\n'):
-            # It is not there yet, or somebody has killed it.
+            # The helper has not started yet, or was killed.
             self._start()
 
     def ended(self, mark: str) -> None:
@@ -80,7 +80,7 @@ class OrphanKiller:
             self._warn(BrokenPipeError('the helper process does not read'))
 
     def _write(self, text: str) -> bool:
-        """Whether the helper was told."""
+        """Whether the helper can read it."""
         if self._process is None or self._process.stdin is None:
             return False
         try:

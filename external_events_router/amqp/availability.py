@@ -1,10 +1,10 @@
 """Whether RabbitMQ is available to this process: one log message for all connections.
 
 A process has several direct AMQP connections, and oslo.messaging has one for each RPC server and more
-for publishing. When RabbitMQ is lost, they all fail. Each tells the one :class:`Availability` of its
-broker, which logs one WARNING at the first loss, one INFO when all connections work again, and a
-reminder at most every :data:`REMINDER` seconds in between. Messages about single connections are logged
-at DEBUG.
+for publishing. When RabbitMQ is lost, all of them fail. Each connection reports to the
+:class:`Availability` of its broker. This logs one WARNING at the first loss, one INFO when all
+connections work again, and a reminder at most every :data:`REMINDER` seconds in between. Messages about
+single connections are logged at DEBUG.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ALARM = (
 
 
 class Condition:
-    """A fault that connections report and that ends when none of them has it any more. Thread-safe."""
+    """A fault that connections report and that ends when it has ended for all of them. Thread-safe."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Condition:
         self._logged = False
 
     def was_present(self, since: float) -> bool:
-        """Whether the fault is there, or was there after an instant of the clock."""
+        """Whether the fault is present, or was present after an instant of the clock."""
         return self._present or self._ended > since
 
     def add(self, connection: object, reason: str, *, lasting: bool = True) -> None:
@@ -94,7 +94,7 @@ class Condition:
         LOG.warning(self._began_message, self._name, since, reason)
 
     def remove(self, connection: object) -> None:
-        """A connection works, or exists no more."""
+        """A connection works, or was closed."""
         if not self._present:
             return
         with self._lock:
@@ -153,7 +153,7 @@ _of_address: dict[frozenset[str], Availability] = {}
 
 
 def of(addresses: Iterable[str]) -> Availability:
-    """The one object of this process for a broker.
+    """The object of this process for a broker.
 
     NOTE: oslo.messaging makes its connections itself, so they cannot be passed the object.
 

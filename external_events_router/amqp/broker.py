@@ -55,7 +55,7 @@ class Broker:
     :ivar tls: what ``kombu.Connection`` takes as ``ssl``
     :ivar failed_at: node to the instant of ``time.monotonic()`` of its last failure, if that was its last
         attempt; of all connections that share this description
-    :ivar availability: is told which connections work, and logs it once for all of this process
+    :ivar availability: gets the state of all connections of this process, and logs it once
     """
 
     nodes: Sequence[Node]

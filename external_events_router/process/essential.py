@@ -11,14 +11,14 @@ import threading
 
 
 class UnexpectedEnd(RuntimeError):
-    """A thread has ended although nobody stopped it."""
+    """A thread has ended without a stop."""
 
 
 class EssentialThread(threading.Thread):
     """A daemon thread whose end is a failure, unless it was stopped."""
 
     def __init__(self, target: Callable[[], object], *, name: str, is_stopped: Callable[[], bool]) -> None:
-        """:param target: what it does until it is stopped
+        """:param target: runs until the stop
         :param is_stopped: whether it may have ended; called on this thread, after the target
         """
         super().__init__(target=target, name=name, daemon=True)

@@ -11,7 +11,7 @@ from tests.faults import broker
 from tests.integration import deployment
 from tests.integration import services
 
-#: Seconds for which RabbitMQ is away, and the hosts of the one agent process.
+#: Seconds for which RabbitMQ is stopped, and the hosts of the agent process.
 AWAY = float(os.environ.get('EER_TEST_BROKER_AWAY', 3.0))
 HOSTS = [f'compute-{number}' for number in range(20)]
 
@@ -42,7 +42,7 @@ class BrokerLostTest(base.TestCase):
         router.api.wait_for('is ready')
         self.assertEqual((200, [200]), router.post(EVENT))
         deployment.wait_until(lambda: len(router.handled()) == 1, 'the first event handled')
-        # The first processes on a new broker, whose exchanges are not there yet, lose no connection.
+        # The first processes on a new broker, without exchanges, lose no connection.
         for process in router.processes:
             self.assertNotIn('is unavailable', process.text())
         processes = [router.api, router.resolver, router.agents]

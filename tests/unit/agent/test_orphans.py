@@ -12,7 +12,7 @@ import time
 from external_events_router import agent
 from tests import base
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The expected end takes far less.
 LONG = 40.0
 
 #: An agent's process that runs a command, which writes its process ids and waits.
