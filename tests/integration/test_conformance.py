@@ -34,6 +34,8 @@ class OverHTTPTest(base.TestCase):
             hosts=('host-a', 'host-b'),
             hosts_of=cases.HOSTS_OF,
             api__none_found_status=207,
+            api__workers=1,
+            resolver__workers=1,
         )
         cls.router.setUp()
         cls.addClassCleanup(cls.router.cleanUp)

@@ -4,7 +4,6 @@ Senders are those of OpenStack's projects: python-novaclient and openstacksdk.
 """
 
 from concurrent import futures
-import json
 import signal
 import time
 
@@ -18,8 +17,8 @@ from tests.integration import deployment
 from tests.integration import services
 
 HOSTS = ('host-a', 'host-b', 'host-c')
-ON_A, ON_B, MIGRATING, ON_NO_HOST, ON_SILENT, UNKNOWN, HUNG = (
-    f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 8)
+ON_A, ON_B, MIGRATING, ON_NO_HOST, ON_SILENT, UNKNOWN, HUNG, ON_EXEC, ON_EXEC_TOO = (
+    f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 10)
 )
 HOSTS_OF = {
     ON_A: ['host-a'],
@@ -27,6 +26,8 @@ HOSTS_OF = {
     MIGRATING: ['host-a', 'host-b'],
     ON_NO_HOST: [],
     ON_SILENT: ['host-without-agent'],
+    ON_EXEC: ['host-exec'],
+    ON_EXEC_TOO: ['host-exec'],
 }
 REQUEST_ID = 'req-6b0f1f4e-9d53-4f5c-8a55-0d6f0d5f4a11'
 
@@ -201,11 +202,29 @@ class PostgreSQLTest(Scenarios, DeployedTest):
 
 
 class SignalsTest(DeployedTest):
-    DATABASE = services.MySQL
+    """What ends the deployment, and what needs its debug messages disabled."""
 
-    def test_hangup_rereads_the_configuration_and_term_ends_cleanly(self):
+    DATABASE = services.MySQL
+    OPTIONS = {
+        'agent__handlers': 'log,exec',
+        'exec__command': "sh -c 'tee -a /dev/null | grep -qv refuse-me'",
+    }
+
+    def test_exec_handler_then_hangup_then_term(self):
+        self.check_exec()
         self.check_hangup()
         self.check_term()
+
+    def check_exec(self):
+        """``external-events-agent`` itself: the exit status of the command is the verdict."""
+        command = [deployment.BIN / 'external-events-agent', '--config-file', self.router.config]
+        command += ['--host', 'host-exec']
+        agent = self.useFixture(deployment.Process('exec', command, self.router.folder))
+        agent.wait_for('1 hosts on')
+        answer = self.router.post(event(ON_EXEC), event(ON_EXEC_TOO, tag='refuse-me'))
+        self.assertEqual((207, [200, 500]), answer)
+        self.assertEqual(0, agent.stop(), agent.text()[-2000:])
+        self.assertIn('refuse-me', agent.text())
 
     def check_term(self):
         for process in (self.router.api, self.router.resolver, self.router.agents):
@@ -311,39 +330,3 @@ class StartTest(base.TestCase):
         ):
             name = option.strip('[').replace('] ', '__')
             self.assert_says(option, (command, {name: value}))
-
-
-class ExecTest(base.TestCase):
-    """``external-events-agent`` itself, with the ``exec`` handler."""
-
-    TIMEOUT_SCALING_FACTOR = 5
-
-    def test_exit_status_is_the_verdict(self):
-        self.router = self.useFixture(
-            deployment.Deployment(
-                transport_url=self.useFixture(services.RabbitMQ()).url,
-                connection=self.useFixture(services.MySQL()).url,
-                hosts=(),
-                hosts_of={ON_A: ['host-exec'], ON_B: ['host-exec']},
-                delivery__ack_timeout=ACK_TIMEOUT,
-                agent__handlers='log,exec',
-                exec__command="sh -c 'tee -a $0 | grep -qv refuse-me' {}".format('/dev/null'),
-            )
-        )
-        agent = self.useFixture(
-            deployment.Process(
-                'agent',
-                [
-                    deployment.BIN / 'external-events-agent',
-                    '--config-file',
-                    self.router.config,
-                    '--host',
-                    'host-exec',
-                ],
-                self.router.folder,
-            )
-        )
-        agent.wait_for('1 hosts on')
-        self.assertEqual((207, [200, 500]), self.router.post(event(ON_A), event(ON_B, tag='refuse-me')))
-        self.assertEqual(0, agent.stop(), agent.text()[-2000:])
-        self.assertIn(json.dumps('refuse-me')[1:-1], agent.text())

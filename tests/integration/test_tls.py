@@ -143,6 +143,8 @@ class TLSTest(base.TestCase):
                 oslo_messaging_rabbit__ssl_cert_file=certificate,
                 oslo_messaging_rabbit__ssl_key_file=key,
                 api__auth_strategy='keystone',
+                api__workers=1,
+                resolver__workers=1,
                 api__tls_cert_file=cls.front_files[0],
                 api__tls_key_file=cls.front_files[1],
                 api__tls_client_ca_file=cls.authority.certificate,
