@@ -45,10 +45,6 @@ REBIND_INTERVAL = 20.0
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 
-#: The channel of the declarations. The first is the link's, the others are for queues alone on a channel.
-_DECLARING = 2
-_FIRST_ALONE = 3
-
 Listener = Callable[[envelope.Call], None]
 
 
@@ -99,7 +95,8 @@ class Consumer:
         self._declarer: declaring.Declarer | None = None
         # Channel to the queues whose consumers the broker has not confirmed, in their order.
         self._unconfirmed: dict[int, collections.deque[str]] = {}
-        self._alone = itertools.count(_FIRST_ALONE)
+        # Numbers of channels for queues that are alone on one; those that are closed again.
+        self._alone = itertools.count(1)
         self._free: list[int] = []
         self._next_due = math.inf
         self._round: list[str] = []
@@ -172,8 +169,10 @@ class Consumer:
         link.channel.basic_qos(0, PREFETCH, False)
         self._taken.clear()
         self._unconfirmed.clear()
-        self._declarer = declaring.Declarer(_DECLARING, link.write)
-        self._alone, self._free = itertools.count(_FIRST_ALONE), []
+        # NOTE: the link's channel is the last that py-amqp has opened. It is not always the first one,
+        # because the broker closes the channel on which an exchange is missed.
+        self._alone, self._free = itertools.count(link.channel.channel_id + 1), []
+        self._declarer = declaring.Declarer(next(self._alone), link.write)
         self._round, self._round_at = [], time.monotonic() + REBIND_INTERVAL
         with self._lock:
             self._news = True

@@ -105,6 +105,10 @@ class FastRoadTest(FastRoadCase):
         got = self.received(endpoint, 2000)
         self.assertEqual([('req-1', {'number': number}) for number in range(2000)], got)
 
+    def test_the_first_connection_declares_the_exchange_and_stays(self):
+        self.consume(Endpoint())
+        self.assertNotIn('no connection to the broker', self.logs.output)
+
     def test_many_threads_that_publish_more_than_the_connection_takes(self):
         endpoint = Endpoint()
         self.consume(endpoint)
