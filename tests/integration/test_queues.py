@@ -18,6 +18,7 @@ from external_events_router import exceptions
 from external_events_router import rpc
 from external_events_router.amqp import consumer
 from external_events_router.amqp import envelope
+from external_events_router.amqp import notices
 from external_events_router.amqp import publisher
 from tests import base
 from tests.integration import deployment
@@ -40,6 +41,8 @@ class QueuesTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
+        # NOTE: the tests wait for further attempts at refused queues.
+        self.useFixture(fixtures.MonkeyPatch(f'{consumer.__name__}.FIRST_PAUSE', 0.2))
         self.use_broker(self.rabbit.url, amqp_durable_queues=True)
         self.admin = self.broker.connect()
         self.addCleanup(self.admin.close)
@@ -123,6 +126,7 @@ class QueuesTest(base.TestCase):
         self.declare('compute.host', durable=True)
 
     def test_a_transient_queue_with_messages_is_used_as_it_is(self):
+        self.useFixture(fixtures.MonkeyPatch(f'{notices.__name__}.INTERVAL', 1.0))
         channel = self.declare('compute.filled', durable=False)
         body = envelope.encode(envelope.Call('take', '1.0', {'number': 7}, {}))
         channel.queue_declare('compute.used', durable=False, auto_delete=False)
@@ -143,7 +147,8 @@ class QueuesTest(base.TestCase):
         self.assert_delivers(publishing, 'compute.free', number=1)
         deployment.wait_until(lambda: 'compute.locked' in consuming.refusals(), 'the refusal')
         self.assertFalse(listens['compute.locked'].is_set())
-        time.sleep(3.5)
+        # Two further attempts.
+        time.sleep(0.9)
         (line,) = self.lines('refuses queue compute.locked')
         self.assertIn('RESOURCE_LOCKED', line)
         self.assertIn('owner_pid', line)
