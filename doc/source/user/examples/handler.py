@@ -10,7 +10,7 @@ from external_events_router import rpc
 
 LOG = logging.getLogger(__name__)
 
-#: Server to attached volumes: what a compute agent knows anyway.
+#: The attached volumes of each server, which a compute agent knows.
 VOLUMES = {'2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41': {'e0c7e5f0-1d3f-4f0e-8a53-6c6b5b0a7f10'}}
 
 
@@ -28,7 +28,7 @@ def make_agent(transport, host):
 
     def set_power(ctxt, event):
         LOG.info('Server %s is now %s', event.server_uuid, event.tag)
-        return agent.Verdict.HANDLED  # what returning nothing means, too
+        return agent.Verdict.HANDLED  # the same as returning nothing
 
     compute.on('power-update', set_power)
     return compute

@@ -1,4 +1,4 @@
-"""An agent that tells the resolver which servers are on its host; run it with --config-file."""
+"""An agent that reports the servers of its host to the resolver; run it with --config-file."""
 
 import logging
 import sys
@@ -20,11 +20,11 @@ class RunningServers:
 
     @classmethod
     def from_conf(cls, conf, hosts):
-        """For the daemon, which makes a source that ``[agent] source`` names."""
+        """Create the source for the daemon, if ``[agent] source`` names it."""
         return cls()
 
     def servers(self, host):
-        """Asked for every event, so it answers from memory. None would mean: I do not know."""
+        """Called for every event, so it answers from memory. None means that the servers are unknown."""
         return self._servers
 
     def watch(self, changed):

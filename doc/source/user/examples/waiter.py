@@ -22,7 +22,7 @@ def plug_ports(compute, server_uuid, ports, plug, *, timeout=300):
         # Act: this makes Neutron send the events.
         for port in ports:
             plug(port)
-        # Wait, but not for the others once one has failed.
+        # Wait until all events have arrived or an event has failed.
         try:
             events = expected.wait(until_failed=True)
         except agent.WaitTimeout as exc:
