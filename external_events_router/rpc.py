@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import functools
-import logging
 import re
 import ssl
 from typing import Any
@@ -58,9 +57,6 @@ PUBLISH_RETRIES = 1
 _VERSION = re.compile('[0-9]{1,4}[.][0-9]{1,4}')
 #: Seconds for the check of oslo.messaging's own connection, all nodes of a cluster together.
 DRIVER_CHECK_TIMEOUT = 20.0
-
-#: The logger of the driver that decodes messages.
-_DRIVER_LOG = 'oslo.messaging._drivers.impl_rabbit'
 
 #: Drivers behind which there is a RabbitMQ.
 _RABBIT = ('rabbit', 'kombu')
@@ -166,23 +162,8 @@ def get_server(
     :param replies: False where clients only cast: a message that asks for a reply is processed, and gets
         none. The driver would occupy the thread for up to a minute if the queue for it does not exist
     """
-    logging.getLogger(_DRIVER_LOG).addFilter(_INVALID_BODIES)
     # NOTE: what messaging.get_rpc_server does, with a dispatcher of ours.
     return rpc_server.RPCServer(transport, target, _Dispatcher(endpoints, replies=replies))
-
-
-class _InvalidBodies(logging.Filter):
-    """Replaces the driver's traceback for a message that is no JSON by a short message of ours."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not record.exc_info or 'Failed to process message' not in str(record.msg):
-            return True
-        problem = 'it is dropped, because oslo.messaging cannot decode it'
-        rejected.ALL.note('message', problem, str(record.exc_info[1]))
-        return False
-
-
-_INVALID_BODIES = _InvalidBodies()
 
 
 class _Dispatcher(dispatcher.RPCDispatcher):

@@ -107,6 +107,9 @@ _context = _object(
     roles=st.lists(TEXTS, max_size=2),
     is_admin=st.booleans(),
 )
+_token = st.sampled_from(
+    ('', '0.', '.', f'9999999999.{"A" * 43}', f'{"9" * 64}', f'-1.{"A" * 43}', f'1e9.{"A" * 43}', '9.' * 32)
+)
 _deadline = st.sampled_from((0, 1, 4e9, 4_000_000_000_000))
 _delivery = {
     'delivery_id': _id,
@@ -128,6 +131,7 @@ METHODS: dict[tuple[str | None, str], dict[str, st.SearchStrategy[Any]]] = {
             _mixed(_object(delivery_id=_id, host=_host, results=_results)), max_size=3
         )
     },
+    (None, 'take_token'): {'token': _token},
     (None, 'deliver'): _delivery,
     (None, 'deliver_all'): {
         'deliveries': st.lists(_mixed(_object(**_delivery, context=_context)), max_size=3)
@@ -138,6 +142,7 @@ METHODS: dict[tuple[str | None, str], dict[str, st.SearchStrategy[Any]]] = {
     ('host-map', 'report'): {
         'host': _host,
         'server_uuids': st.none() | st.lists(_mixed(_server), max_size=3),
+        'token': st.none() | _token,
     },
     ('peers', 'host_is_back'): {'host': _host},
     ('peers', 'hosts_are_back'): {'hosts': st.lists(_mixed(_host), max_size=3)},

@@ -37,6 +37,10 @@ class Receiver(Protocol):
         """Take a delivery without waiting for what becomes of it."""
         ...
 
+    def take_token(self, token: str) -> None:
+        """Take the token that the reports of the host have to contain; does not wait."""
+        ...
+
 
 class AgentEndpoint:
     """Server of ``AgentAPI``; its version history is there."""
@@ -73,6 +77,13 @@ class AgentEndpoint:
                 self._receive(own, **arguments)
             except exceptions.MalformedMessage as exc:
                 rejected.ALL.note('delivery', 'it is dropped and not acknowledged', str(exc))
+
+    @rpc.exposed()
+    def take_token(self, ctxt: context.RequestContext, token: str) -> None:
+        """See ``AgentAPI.take_token``."""
+        if not checks.is_id(token):
+            raise exceptions.MalformedMessage(what='token', value=token)
+        self._receiver.take_token(token)
 
     def _receive(
         self,

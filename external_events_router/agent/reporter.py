@@ -3,6 +3,9 @@
 At start, when a source says that something changed, and at an interval. A
 resolver that is away delays nothing here but the reports themselves. What a
 source is, is said in ``sources``.
+
+Each report contains the token that a resolver has sent to the queue of the host, because only the
+agent of the host can read it. A host without a valid token is reported again when one arrives.
 """
 
 from __future__ import annotations
@@ -18,10 +21,12 @@ from typing import Protocol
 
 from external_events_router import context
 from external_events_router import exceptions
+from external_events_router import trouble
 from external_events_router.agent import clock
 from external_events_router.agent import sources
 from external_events_router.amqp import availability
 from external_events_router.process import essential
+from external_events_router.resolver import rpcapi
 
 LOG = logging.getLogger(__name__)
 
@@ -29,15 +34,36 @@ LOG = logging.getLogger(__name__)
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
+#: Seconds until the next report of a host whose report was refused for want of a valid token, if
+#: none arrives: longer than the time in which a resolver sends only one.
+TOKEN_PAUSE = 12.0
+
+#: Refused reports of a host, one after the other, that are worth a message, and seconds between two
+#: messages about such hosts.
+REFUSED = 3
+REFUSED_EVERY = 600.0
+
 #: By how much, of it, an interval is longer or shorter at random, so that
 #: agents that were started together do not report together for ever.
 JITTER = 0.1
 
 
+_REMEDY = (
+    'the resolvers do not change the host map for it. Remove [upgrade_levels] host_map here and agent in the '
+    'resolvers, and check that the queue of the host is bound and that it is consumed'
+)
+
+
 class ReportClient(Protocol):
     """The part of ``resolver.rpcapi.HostMapAPI`` that is used."""
 
-    def report(self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None) -> float:
+    def report(
+        self,
+        ctxt: context.RequestContext,
+        host: str,
+        server_uuids: Iterable[str] | None,
+        token: str = '',
+    ) -> rpcapi.Reported:
         """Report a host; the resolver's time comes back."""
         ...
 
@@ -50,6 +76,7 @@ class _Host:
     changed: bool = False
     reported: frozenset[str] | None = None
     ever: bool = False
+    refused: int = 0
 
 
 class Reporter:
@@ -69,10 +96,20 @@ class Reporter:
         # Guards what follows.
         self._wake = threading.Condition()
         self._hosts: dict[str, _Host] = {}
+        # NOTE: a token may arrive before its host is added.
+        self._tokens: dict[str, str] = {}
         self._not_before = 0.0
         self._failures = 0
         self._logged = False
         self._stopping = False
+        self._refusals = trouble.Summary(
+            LOG,
+            logging.WARNING,
+            one='The reports of host %s are refused, because it has no valid token: ' + _REMEDY,
+            many='The reports of %d hosts, for example %s, are refused, because they have no valid token: '
+            + _REMEDY,
+            every=REFUSED_EVERY,
+        )
         self._thread = essential.EssentialThread(
             self._serve, name='reports', is_stopped=lambda: self._stopping
         )
@@ -91,12 +128,22 @@ class Reporter:
         """Report a host no more."""
         with self._wake:
             self._hosts.pop(host, None)
+            self._tokens.pop(host, None)
 
     def changed(self, host: str) -> None:
         """Have a host reported now, if its servers are others than those reported."""
         with self._wake:
             if (entry := self._hosts.get(host)) is not None:
                 entry.changed = True
+                self._wake.notify()
+
+    def take_token(self, host: str, token: str) -> None:
+        """Take the token for the next reports of a host; report it now if it was refused without one."""
+        with self._wake:
+            self._tokens[host] = token
+            entry = self._hosts.get(host)
+            if entry is not None and entry.refused:
+                entry.due = time.monotonic()
                 self._wake.notify()
 
     def stop(self) -> None:
@@ -133,29 +180,46 @@ class Reporter:
         servers = _ask(entry)
         if only_changed and entry.ever and servers == entry.reported:
             return
+        token = self._tokens.get(entry.name, '')
         began = time.monotonic()
-        error = self._report(entry.name, servers)
-        if error is None:
-            self._succeeded(entry, servers)
-        else:
-            self._failed(entry, error, began=began)
-
-    def _report(self, host: str, servers: frozenset[str] | None) -> exceptions.RouterError | None:
-        asked = self._clock.start_reading()
         try:
-            now = self._client.report(context.for_service(), host, servers)
+            answer = self._report(entry.name, servers, token)
         except exceptions.RouterError as exc:
-            return exc
-        self._clock.note(now, asked=asked)
-        return None
+            self._failed(entry, exc, began=began)
+        else:
+            self._answered(entry, servers, token, answer)
 
-    def _succeeded(self, entry: _Host, servers: frozenset[str] | None) -> None:
-        LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))
-        entry.ever, entry.reported = True, servers
+    def _report(self, host: str, servers: frozenset[str] | None, token: str) -> rpcapi.Reported:
+        asked = self._clock.start_reading()
+        answer = self._client.report(context.for_service(), host, servers, token)
+        self._clock.note(answer.now, asked=asked)
+        return answer
+
+    def _answered(
+        self, entry: _Host, servers: frozenset[str] | None, token: str, answer: rpcapi.Reported
+    ) -> None:
         if self._logged:
             LOG.info('Reports to the resolver go through again')
         self._failures, self._logged = 0, False
+        if answer.proof_needed:
+            self._refused(entry, token)
+            return
+        LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))
+        entry.ever, entry.reported, entry.refused = True, servers, 0
         self._plan(entry, self._interval)
+
+    def _refused(self, entry: _Host, token: str) -> None:
+        LOG.debug('The report of host %s was refused: it needs a token', entry.name)
+        entry.ever = False
+        self._plan(entry, TOKEN_PAUSE)
+        with self._wake:
+            entry.refused += 1
+            if self._tokens.get(entry.name, '') != token:
+                # It arrived before the answer.
+                entry.due = time.monotonic()
+        if entry.refused >= REFUSED:
+            self._refusals.add([entry.name])
+            self._refusals.flush()
 
     def _failed(self, entry: _Host, error: exceptions.RouterError, *, began: float) -> None:
         # It is the resolver's failure, or the broker's, so all hosts wait.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import logging
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -31,6 +32,10 @@ LOG = logging.getLogger(__name__)
 Done = Callable[[int, exceptions.RouterError | None], None]
 
 
+#: Seconds for which a token may wait until it is sent to the broker.
+TOKEN_TIMEOUT = 5.0
+
+
 class AgentAPI:
     """Client of the agents.
 
@@ -38,9 +43,10 @@ class AgentAPI:
 
     * 1.0: ``deliver``
     * 1.1: ``deliver_all``, several deliveries in one cast (by :class:`FastAgentAPI`)
+    * 1.2: ``take_token``
     """
 
-    VERSION = '1.1'
+    VERSION = '1.2'
 
     def __init__(
         self, transport: messaging.RPCTransport, *, topic: str, version_cap: str | None = None
@@ -69,6 +75,21 @@ class AgentAPI:
         with rpc.translated(host=host):
             self._client.prepare(server=host, version='1.0').cast(ctxt, 'deliver', **_arguments(delivery))
 
+    def take_token(self, host: str, token: str) -> bool:
+        """Cast to a host the token that its reports have to contain. Returns as :meth:`deliver`.
+
+        :returns: False: agents do not know this message yet, and it was not sent
+        :raises HostUnreachable: as :meth:`deliver`, and the others there
+        """
+        if not checks.is_host(host, self._longest_host):
+            raise exceptions.InvalidHost(host=host)
+        if not self._client.can_send_version('1.2'):
+            return False
+        with rpc.translated(host=host):
+            client = self._client.prepare(server=host, version='1.2')
+            client.cast(context.for_service(), 'take_token', token=token)
+        return True
+
 
 @dataclasses.dataclass(slots=True)
 class Cast:
@@ -89,6 +110,7 @@ class FastAgentAPI:
         self._topic = topic
         self._longest_host = checks.longest_host(topic)
         self._together = version_cap is None or rpc.version_includes(version_cap, '1.1')
+        self._sends_tokens = version_cap is None or rpc.version_includes(version_cap, '1.2')
 
     def cast(self, casts: Sequence[Cast], done: Done, *, until: float) -> None:
         """Cast to many hosts at once; does not wait.
@@ -119,6 +141,25 @@ class FastAgentAPI:
         except Exception as exc:
             LOG.exception('Deliveries cannot be published')
             sent.fail(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
+
+    def take_token(self, host: str, token: str) -> bool:
+        """Cast as :meth:`AgentAPI.take_token` does, but do not wait, and only log what fails.
+
+        :raises InvalidHost: the host can have no queue
+        """
+        if not checks.is_host(host, self._longest_host):
+            raise exceptions.InvalidHost(host=host)
+        if not self._sends_tokens:
+            return False
+
+        def done(_index: int, error: exceptions.RouterError | None) -> None:
+            if error is not None:
+                LOG.debug('Host %s was not sent a token for its reports: %s', host, error)
+
+        body = envelope.encode(envelope.Call('take_token', '1.2', {'token': token}, {}))
+        message = publisher.Message(f'{self._topic}.{host}', body)
+        self._publisher.publish([message], done, until=time.monotonic() + TOKEN_TIMEOUT)
+        return True
 
     def _messages(self, cast: Cast, contexts: _Contexts) -> list[publisher.Message]:
         """:raises InvalidHost: the host can have no queue"""

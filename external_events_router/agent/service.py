@@ -141,6 +141,10 @@ class Agent:
         """Take a delivery; for the endpoint."""
         self._dispatcher.receive(ctxt, delivery)
 
+    def take_token(self, token: str) -> None:
+        """Take the token for the reports of this host; for the endpoint."""
+        self._shared.reporter.take_token(self.host, token)
+
     def start(self) -> None:
         """Listen, and report the host.
 

@@ -35,6 +35,18 @@ the others are there for when the broker is slow to confirm. Related:
 ``[DEFAULT] rpc_conn_pool_size``, which should not be smaller.
 """,
     ),
+    cfg.BoolOpt(
+        'require_report_token',
+        default=False,
+        help="""
+Refuse the reports of a host that have no valid token: they neither change the
+host map nor count as a sign of life. Only the agent of a host can read the token
+from the queue of the host, so the password of one agent cannot be used to report
+for another host. Set it when no agent of an earlier release runs; until then,
+resolvers log once in an hour how many hosts report without a token. Related:
+``[upgrade_levels] host_map``, ``[upgrade_levels] agent``.
+""",
+    ),
 ]
 
 

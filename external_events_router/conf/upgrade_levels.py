@@ -17,7 +17,7 @@ acknowledgements to an exchange that only the resolvers of this version forward,
 
 _HOST_MAP_MORE = """ Since 1.1, agents send reports to
 a topic that only the resolvers of this version serve, so set ``1.0`` for agents that are
-upgraded before the resolvers."""
+upgraded before the resolvers. Since 1.2, a report contains a token."""
 
 OPTS: list[cfg.Opt] = [
     cfg.StrOpt('resolver', help=_HELP.format(what='resolver', more='')),

@@ -1,7 +1,8 @@
 """The tables of the service.
 
 Only their shape: who reads and writes them are the modules that own the data
-(``resolver.host_map.sql``, ``resolver.hold.store``). What changes here needs a migration beside it.
+(``resolver.host_map.sql``, ``resolver.hold.store``, ``resolver.report_key``). What changes here
+needs a migration beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ HOST_LENGTH = 255
 #: Characters that are kept of the reason of a failed attempt, and of who claims.
 REASON_LENGTH = 255
 CLAIM_LENGTH = 320
+
+#: Hexadecimal digits of a key.
+KEY_LENGTH = 64
 
 _UUID_LENGTH = 36
 
@@ -187,3 +191,16 @@ class EndedEvent(Base):
     attempts: orm.Mapped[int] = orm.mapped_column(sa.Integer)
     held_at: orm.Mapped[float] = orm.mapped_column(sa.Double)
     ended_at: orm.Mapped[float] = orm.mapped_column(sa.Double, index=True)
+
+
+class ReportKey(Base):
+    """The key of the tokens that agents send with their reports: one row.
+
+    :ivar key: hexadecimal
+    """
+
+    __tablename__ = 'report_keys'
+    __table_args__ = {'mysql_engine': 'InnoDB'}
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    key: orm.Mapped[str] = orm.mapped_column(_name(KEY_LENGTH))

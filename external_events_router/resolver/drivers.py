@@ -15,6 +15,7 @@ from external_events_router.resolver import acks
 from external_events_router.resolver import delivery
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import pace
+from external_events_router.resolver import proofs
 from external_events_router.resolver import roads
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.nova import deliverer as nova_deliverer
@@ -44,10 +45,12 @@ class Driver(Protocol):
 
     :ivar rounds: the deliveries that are waited for, once there is a deliverer; None: they cannot be failed
     :ivar queues: of the hosts; None: they cannot be looked at
+    :ivar tokens: sends hosts the tokens for their reports; None: they do not report
     """
 
     rounds: liveness.Rounds | None
     queues: liveness.Queues | None
+    tokens: proofs.Sender | None
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
         """What delivers for a worker; before the start.
@@ -98,6 +101,7 @@ class AgentDriver:
         self._road = road
         self.rounds: liveness.Rounds | None = None
         self.queues: liveness.Queues | None = road.queues
+        self.tokens: proofs.Sender | None = road.tokens
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:
         """See :class:`Driver`."""
@@ -130,6 +134,7 @@ class NovaDriver:
         self._lines = lines
         self.rounds: liveness.Rounds | None = None
         self.queues: liveness.Queues | None = None
+        self.tokens: proofs.Sender | None = None
         self._reply_timeout = reply_timeout
 
     def deliverer(self, name: str, signs: Signs) -> delivery.Deliverer:

@@ -21,6 +21,7 @@ from external_events_router import rejected
 from external_events_router import rpc
 from external_events_router.resolver import acks
 from external_events_router.resolver import presence
+from external_events_router.resolver import proofs
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.health import liveness
@@ -112,16 +113,26 @@ class ReportEndpoint:
         host_map: base.WritableHostMap,
         hosts: presence.Presence,
         host_liveness: liveness.HostLiveness,
+        report_proofs: proofs.Proofs,
     ) -> None:
         self._host_map = host_map
         self._presence = hosts
         self._liveness = host_liveness
+        self._proofs = report_proofs
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def report(
-        self, ctxt: context.RequestContext, host: str, server_uuids: Sequence[str] | None
-    ) -> dict[str, float]:
+        self,
+        ctxt: context.RequestContext,
+        host: str,
+        server_uuids: Sequence[str] | None,
+        token: str | None = None,
+    ) -> dict[str, float | bool]:
         base.host_name(host, longest=checks.MAX_HOST)
+        if not (token is None or token == '' or checks.is_id(token)):
+            raise exceptions.MalformedMessage(what='token', value=token)
+        if not self._proofs.accepts(host, token):
+            return {'now': time.time(), 'proof_needed': True}
         servers = None if server_uuids is None else _server_uuids(server_uuids)
         self._liveness.appeared(host)
         if servers is not None:

@@ -24,6 +24,7 @@ from external_events_router.resolver import delivery
 from external_events_router.resolver import dispatch
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import outbox
+from external_events_router.resolver import proofs
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.health import liveness
 
@@ -43,10 +44,12 @@ class Road(Protocol):
 
     :ivar casts: sends deliveries
     :ivar queues: of the hosts; None: they cannot be looked at
+    :ivar tokens: sends hosts the tokens for their reports
     """
 
     casts: delivery.Casts
     queues: liveness.Queues | None
+    tokens: proofs.Sender
 
     def hear(self, name: str, acks: endpoint.AckEndpoint, watcher: consumer.Watcher) -> None:
         """Say who takes the acknowledgements for a worker's name; before the start.
@@ -82,11 +85,12 @@ class PlainRoad:
     """Over oslo.messaging; acknowledgements have an RPC server of their own: see ``rpcapi``."""
 
     def __init__(
-        self, transport: messaging.RPCTransport, sender: dispatch.Sender, *, publishers: int
+        self, transport: messaging.RPCTransport, sender: agent_rpcapi.AgentAPI, *, publishers: int
     ) -> None:
         """:param publishers: casts that may be on their way at the same time"""
         self.casts: delivery.Casts = dispatch.Dispatcher(sender, publishers=publishers)
         self.queues: liveness.Queues | None = None
+        self.tokens: proofs.Sender = sender
         self._transport = transport
         self._server: messaging.MessageHandlingServer | None = None
 
@@ -119,6 +123,7 @@ class FastRoad:
         self._consumer = consumer.Consumer(broker, name='acknowledgements')
         sender = agent_rpcapi.FastAgentAPI(self._publisher, topic=topic, version_cap=version_cap)
         self.casts: delivery.Casts = outbox.Outbox(sender, together=together)
+        self.tokens: proofs.Sender = sender
         self._host_queues = HostQueues(broker, topic=topic)
         self.queues: liveness.Queues | None = self._host_queues
         self._queue = ''

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import functools
 import logging
 import time
@@ -237,6 +238,19 @@ def _ack_calls(
         yield 'acknowledge', version, arguments
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reported:
+    """The answer to a report.
+
+    :ivar now: the resolver's time, seconds since the epoch, by which an agent can tell how
+        far its own clock is off
+    :ivar proof_needed: the report had no effect; report again with a token
+    """
+
+    now: float
+    proof_needed: bool = False
+
+
 #: Of the methods of the host map that have not changed since.
 _FIRST = {'version': '1.0'}
 
@@ -249,9 +263,10 @@ class HostMapAPI:
     * 1.0: ``assign``, ``unassign``, ``forget``, ``report``
     * 1.1: ``report`` goes to :data:`REPORT_TOPIC`; over RabbitMQ, to the
       exchange ``reports`` of :data:`AGENT_EXCHANGES`
+    * 1.2: ``report`` contains a ``token``, see ``proofs``
     """
 
-    VERSION = '1.1'
+    VERSION = '1.2'
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
         target = messaging.Target(topic=TOPIC, namespace=HOST_MAP_NAMESPACE, version=self.VERSION)
@@ -288,13 +303,18 @@ class HostMapAPI:
         """
         self._call(ctxt, 'forget', _FIRST, server_uuid=server_uuid)
 
-    def report(self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None) -> float:
+    def report(
+        self,
+        ctxt: context.RequestContext,
+        host: str,
+        server_uuids: Iterable[str] | None,
+        token: str = '',
+    ) -> Reported:
         """Say that a host is there, and the whole truth about its servers.
 
         :param server_uuids: every server on the host; None: the host does not
             know, and the map stays as it is
-        :returns: the resolver's time, seconds since the epoch, by which an
-            agent can tell how far its own clock is off
+        :param token: the last one that a resolver has sent to the queue of the host; empty: none yet
         :raises ResolverUnavailable: as :meth:`assign`, and the others there
         """
         servers = None if server_uuids is None else sorted(server_uuids)
@@ -303,8 +323,12 @@ class HostMapAPI:
             where = {'topic': REPORT_TOPIC, 'version': '1.1'}
             if self._report_exchange is not None:
                 where['exchange'] = self._report_exchange
-        answer = self._call(ctxt, 'report', where, host=host, server_uuids=servers)
-        return float(answer['now'])
+        arguments: dict[str, object] = {'host': host, 'server_uuids': servers}
+        if self._client.can_send_version('1.2'):
+            where['version'] = '1.2'
+            arguments['token'] = token
+        answer = self._call(ctxt, 'report', where, **arguments)
+        return Reported(float(answer['now']), proof_needed=answer.get('proof_needed') is True)
 
     def _call(
         self, ctxt: context.RequestContext, method: str, where: Mapping[str, Any], **kwargs: object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import uuid
@@ -24,6 +25,8 @@ from external_events_router.resolver import endpoint
 from external_events_router.resolver import host_map
 from external_events_router.resolver import pace
 from external_events_router.resolver import presence
+from external_events_router.resolver import proofs
+from external_events_router.resolver import report_key
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
@@ -60,6 +63,7 @@ class Settings:
     hold_timeout: float = 1.0
     retry_interval: float = 10.0
     keep_expired: float = 86400.0
+    require_report_token: bool = False
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
@@ -85,6 +89,7 @@ class Settings:
             hold_timeout=conf.delivery.hold_timeout,
             retry_interval=conf.delivery.retry_interval,
             keep_expired=conf.delivery.keep_expired,
+            require_report_token=conf.resolver.require_report_token,
         )
 
 
@@ -118,10 +123,12 @@ class Resolver:
         driver: drivers.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
+        read_report_key: Callable[[], bytes],
         agent_forwarding: forwarding.Forwarding | None = None,
         bindings: consumer.Consumer | None = None,
     ) -> None:
         """:param driver: what runs on the hosts
+        :param read_report_key: see :class:`proofs.Proofs`
         :param agent_forwarding: has the broker forward what agents send; None: it need not
         :param bindings: of ``rpc.get_bindings``
         """
@@ -162,12 +169,13 @@ class Resolver:
             keep_ended=settings.keep_expired,
         )
         self._router = router.Router(host_map, deliverer, self._keeper, breakers, hosts_pace)
+        report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
                 endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout),
-                endpoint.HostMapEndpoint(host_map, self._presence, self._liveness),
+                endpoint.HostMapEndpoint(host_map, self._presence, self._liveness, report_proofs),
                 endpoint.PeerEndpoint(self._presence, self._liveness),
             ],
         )
@@ -175,7 +183,7 @@ class Resolver:
         self._reports = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self._name.name),
-            [endpoint.ReportEndpoint(host_map, self._presence, self._liveness)],
+            [endpoint.ReportEndpoint(host_map, self._presence, self._liveness, report_proofs)],
         )
         self._forwarding = agent_forwarding
 
@@ -195,13 +203,15 @@ class Resolver:
         :param settings: in place of those of the configuration
         :raises ConfigurationError: a value cannot be used
         """
+        database = database or session.Database.from_conf(conf)
         return cls(
             transport,
             host_map,
-            store.HoldStore(database or session.Database.from_conf(conf)),
+            store.HoldStore(database),
             driver=drivers.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
+            read_report_key=report_key.ReportKey(database).read,
             agent_forwarding=_forwarding(conf),
             bindings=rpc.get_bindings(conf),
         )

@@ -27,7 +27,7 @@ class HostMap:
         self._now = now
 
     @rpc.exposed()
-    def report(self, ctxt, host, server_uuids):
+    def report(self, ctxt, host, server_uuids, token=None):
         return {'now': self._now}
 
 
@@ -68,7 +68,7 @@ class ForwardingTest(base.TestCase):
 
     def report(self, cap=None):
         api = rpcapi.HostMapAPI(self.transport, version_cap=cap)
-        return api.report(context.for_service(), 'host-a', [])
+        return api.report(context.for_service(), 'host-a', []).now
 
     def acknowledge(self, name, cap=None):
         said = [events.Acknowledgement(name, 'host-a', ())]
@@ -88,8 +88,8 @@ class ForwardingTest(base.TestCase):
 
     def test_a_resolver_of_this_release_takes_all(self):
         self.forward()
-        self.serve(rpcapi.TOPIC, HostMap(1.0, '1.1'))
-        self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.1'))
+        self.serve(rpcapi.TOPIC, HostMap(1.0, '1.2'))
+        self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.2'))
         acks = self.serve(rpcapi.ACK_TOPIC, Acks('1.3'))
         self.eventually(self.report, 2.0)
         self.assertEqual(1.0, self.report('1.0'))
@@ -111,7 +111,7 @@ class ForwardingTest(base.TestCase):
     def test_an_exchange_that_was_deleted_comes_back(self):
         self.patch(forwarding, 'INTERVAL', 0.2)
         self.forward()
-        self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.1'))
+        self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.2'))
         self.eventually(self.report, 2.0)
         for exchange in (f'{self.broker.exchange}_reports', f'{self.broker.exchange}_acks'):
             connection = self.broker.connect()

@@ -25,6 +25,7 @@ from external_events_router.amqp import envelope
 from external_events_router.amqp import frames
 from external_events_router.resolver import acks
 from external_events_router.resolver import endpoint as resolver_endpoint
+from external_events_router.resolver import proofs
 from tests import base
 from tests import fuzzing
 
@@ -47,6 +48,14 @@ class Recorder:
 
     def receive(self, ctxt: Any, delivery: events.Delivery) -> None:
         self.calls.append(('receive', (ctxt, delivery)))
+
+    def accepts(self, host: str, token: str | None) -> bool:
+        self.calls.append(('accepts', (host, token)))
+        return True
+
+    def take_token(self, *arguments: str) -> bool:
+        self.calls.append(('take_token', arguments))
+        return True
 
     def assign(self, server_uuid: str, host: str) -> None:
         self.calls.append(('assign', (server_uuid, host)))
@@ -88,7 +97,10 @@ class EndpointFuzzTest(base.TestCase):
         self.endpoints: list[Any] = [
             resolver_endpoint.RouteEndpoint(behind),
             resolver_endpoint.AckEndpoint(self.collector),
-            resolver_endpoint.HostMapEndpoint(behind, behind, behind),
+            resolver_endpoint.HostMapEndpoint(behind, behind, behind, behind),
+            resolver_endpoint.HostMapEndpoint(
+                behind, behind, behind, proofs.Proofs(lambda: bytes(32), behind, required=True)
+            ),
             resolver_endpoint.PeerEndpoint(behind, behind),
             agent_endpoint.AgentEndpoint(behind),
         ]
@@ -250,6 +262,15 @@ def _of_names(*values: Any) -> str | None:
     return None
 
 
+def _of_token(host: str, token: str | None) -> str | None:
+    return _of_names(host) or (None if token is None or _is_text(token, 64) else repr(token))
+
+
+def _of_new_token(*arguments: str) -> str | None:
+    """At a host the token; on the way to it, the host before it."""
+    return None if _is_text(arguments[-1], 64) else repr(arguments)
+
+
 CHECKS: dict[str, Callable[..., str | None]] = {
     'route': _of_batch,
     'receive': _of_delivery,
@@ -257,6 +278,8 @@ CHECKS: dict[str, Callable[..., str | None]] = {
     'unassign': _of_names,
     'forget': _of_names,
     'report': _of_names,
+    'accepts': _of_token,
+    'take_token': _of_new_token,
     'appeared': _of_names,
     'heard_of': _of_names,
     'placed': _of_names,

@@ -204,14 +204,21 @@ class MessageTest(WireTest):
     def test_report(self) -> None:
         answers = self.serve(rpcapi.REPORT_TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))
         api = rpcapi.HostMapAPI(self.transport)
-        self.assertEqual(17.0, api.report(self.ctxt, 'host-a', {'b', 'a'}))
-        self.assertEqual(17.0, api.report(self.ctxt, 'host-a', None))
-        self.assertEqual([['a', 'b'], None], [message['server_uuids'] for message in answers.received])
+        self.assertEqual(rpcapi.Reported(17.0), api.report(self.ctxt, 'host-a', {'b', 'a'}, 'token'))
+        self.assertEqual(rpcapi.Reported(17.0), api.report(self.ctxt, 'host-a', None))
+        sent = [(message['server_uuids'], message['token']) for message in answers.received]
+        self.assertEqual([(['a', 'b'], 'token'), (None, '')], sent)
+
+    def test_report_that_is_refused(self) -> None:
+        answer = {'now': 17, 'proof_needed': True}
+        self.serve(rpcapi.REPORT_TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer=answer))
+        api = rpcapi.HostMapAPI(self.transport)
+        self.assertEqual(rpcapi.Reported(17.0, proof_needed=True), api.report(self.ctxt, 'host-a', None))
 
     def test_report_to_an_older_resolver(self) -> None:
         answers = self.serve(rpcapi.TOPIC, Answers(rpcapi.HOST_MAP_NAMESPACE, answer={'now': 17}))
         api = rpcapi.HostMapAPI(self.transport, version_cap='1.0')
-        self.assertEqual(17.0, api.report(self.ctxt, 'host-a', None))
+        self.assertEqual(rpcapi.Reported(17.0), api.report(self.ctxt, 'host-a', None, 'token'))
         self.assertEqual([{'host': 'host-a', 'server_uuids': None}], answers.received)
 
     def test_assign(self) -> None:

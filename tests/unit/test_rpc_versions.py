@@ -52,6 +52,7 @@ SAMPLES: dict[str, Any] = {
     'hosts': ['h'],
     'unconsumed': True,
     'server_uuids': [],
+    'token': 't',
     'delivery': events.Delivery('d', 'worker', 0.0, ()),
 }
 

@@ -179,7 +179,7 @@ class _HostMapEndpoint:
 
     @rpc.exposed()
     def report(
-        self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None
+        self, ctxt: context.RequestContext, host: str, server_uuids: Iterable[str] | None, token: str
     ) -> dict[str, float]:
         servers = None if server_uuids is None else list(server_uuids)
         self._resolver.reports.append((host, servers))

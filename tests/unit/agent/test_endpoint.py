@@ -26,6 +26,9 @@ class Receiver:
         self.received.append(delivery)
         self.contexts.append(ctxt)
 
+    def take_token(self, token):
+        self.received.append(token)
+
 
 class AgentEndpointTest(base.TestCase):
     def setUp(self):
@@ -46,6 +49,13 @@ class AgentEndpointTest(base.TestCase):
 
     def deliver(self, **changes):
         self.listener(envelope.Call('deliver', '1.0', self.delivery(**changes), {}))
+
+    def test_a_token_is_taken_and_an_invalid_one_is_not(self):
+        for token in ('a.b', '', None, 3, [], 'x' * 65, '\ud800'):
+            self.listener(envelope.Call('take_token', '1.2', {'token': token}, {}))
+        self.listener(envelope.Call('take_token', '1.2', {'token': 'c', 'more': 1}, {}))
+        self.assertEqual(['a.b'], self.receiver.received)
+        self.assertEqual({'take_token': 7}, rejected.ALL.counts())
 
     def test_an_invalid_delivery_is_dropped(self):
         bad = [

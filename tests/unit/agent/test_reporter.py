@@ -7,6 +7,7 @@ from external_events_router import exceptions
 from external_events_router.agent import clock
 from external_events_router.agent import reporter
 from external_events_router.agent import sources
+from external_events_router.resolver import rpcapi
 from tests import base
 from tests.unit.agent import helpers
 
@@ -17,14 +18,20 @@ class Client:
         self.failures = 0
         self.error = exceptions.ResolverUnavailable(reason='a test')
         self.tried = 0
+        self.required = None
+        self.tokens = []
 
-    def report(self, ctxt, host, server_uuids):
+    def report(self, ctxt, host, server_uuids, token=''):
         self.tried += 1
+        self.tokens.append((host, token))
         if self.failures:
             self.failures -= 1
             raise self.error
+        now = time.time() + 100
+        if self.required not in (None, token):
+            return rpcapi.Reported(now, proof_needed=True)
         self.reports.append((host, server_uuids))
-        return time.time() + 100
+        return rpcapi.Reported(now)
 
 
 class Source(sources.NoSource):
@@ -35,7 +42,7 @@ class Source(sources.NoSource):
         return self.now
 
 
-class TestReporter(base.TestCase):
+class ReporterCase(base.TestCase):
     def setUp(self):
         super().setUp()
         self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.FIRST_PAUSE', 0.01))
@@ -51,6 +58,8 @@ class TestReporter(base.TestCase):
     def _wait_for_reports(self, number):
         helpers.wait_until(lambda: len(self.client.reports) >= number)
 
+
+class TestReporter(ReporterCase):
     def test_at_start_and_the_time_comes_back(self):
         self._reporter().add('a', sources.NoSource())
         self._wait_for_reports(1)
@@ -117,10 +126,10 @@ class TestReporter(base.TestCase):
         source, entered, release = Source('s'), threading.Event(), threading.Event()
         report = self.client.report
 
-        def slow(ctxt, host, servers):
+        def slow(ctxt, host, servers, token):
             entered.set()
             release.wait(helpers.PATIENCE)
-            return report(ctxt, host, servers)
+            return report(ctxt, host, servers, token)
 
         self.client.report = slow
         made = self._reporter()
@@ -146,3 +155,59 @@ class TestReporter(base.TestCase):
         made.add('a', Changing('s'))
         self._wait_for_reports(2)
         self.assertEqual([('a', frozenset('s')), ('a', frozenset('t'))], self.client.reports)
+
+
+class TestTokens(ReporterCase):
+    def test_refused_until_the_token_arrives(self):
+        self.client.required = 'token-a'
+        made = self._reporter()
+        made.add('a', Source('s'))
+        helpers.wait_until(lambda: self.client.tokens == [('a', '')])
+        made.take_token('b', 'token-b')
+        made.take_token('a', 'token-a')
+        self._wait_for_reports(1)
+        self.assertEqual([('a', frozenset('s'))], self.client.reports)
+        self.assertEqual([('a', ''), ('a', 'token-a')], self.client.tokens)
+
+    def test_a_token_may_arrive_before_its_host_is_added(self):
+        self.client.required = 'token'
+        made = self._reporter()
+        made.take_token('a', 'token')
+        made.add('a', Source('s'))
+        self._wait_for_reports(1)
+        self.assertEqual([('a', 'token')], self.client.tokens)
+
+    def test_a_token_may_arrive_before_the_answer(self):
+        self.client.required = 'token'
+        report = self.client.report
+        made = self._reporter()
+
+        def early(ctxt, host, servers, token):
+            made.take_token(host, 'token')
+            return report(ctxt, host, servers, token)
+
+        self.client.report = early
+        made.add('a', Source('s'))
+        self._wait_for_reports(1)
+        self.assertEqual([('a', ''), ('a', 'token')], self.client.tokens)
+
+    def test_a_new_token_is_used_at_the_next_report(self):
+        made = self._reporter(interval=0.05)
+        made.add('a', sources.NoSource())
+        self._wait_for_reports(1)
+        made.take_token('a', 'token')
+        helpers.wait_until(lambda: ('a', 'token') in self.client.tokens)
+
+    def test_a_host_without_a_token_does_not_stop_the_others_and_is_tried_again(self):
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.trouble.GATHER', 0.0))
+        self.client.required = 'token-b'
+        made = self._reporter()
+        made.add('a', Source('s'))
+        made.add('b', Source('s'))
+        made.take_token('b', 'token-b')
+        self._wait_for_reports(1)
+        helpers.wait_until(lambda: self.client.tokens.count(('a', '')) > 5)
+        self.assertEqual(['b'], [host for host, _servers in self.client.reports])
+        self.assertEqual(1, self.logs.output.count('The reports of host a are refused'))
+        self.assertNotIn('cannot be reported', self.logs.output)

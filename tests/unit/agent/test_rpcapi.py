@@ -26,6 +26,9 @@ class Receiver:
     def receive(self, ctxt, delivery):
         self.received.append((ctxt.request_id, delivery))
 
+    def take_token(self, token):
+        self.received.append(token)
+
 
 def delivery(name):
     return events.Delivery(
@@ -58,6 +61,21 @@ class FastAgentAPITest(base.TestCase):
         for message in self.publisher.messages:
             listener(envelope.decode(message.body))
         return receiver.received
+
+    def take_token(self, host, **kwargs):
+        return rpcapi.FastAgentAPI(self.publisher, topic='compute', **kwargs).take_token(host, 'token')
+
+    def test_a_token(self):
+        self.assertTrue(self.take_token('a'))
+        self.assertEqual(['compute.a'], [each.routing_key for each in self.publisher.messages])
+        self.assertEqual(['token'], self.received())
+        self.publisher.done(0, publisher.Unroutable(routing_key='compute.a'))
+        self.publisher.done(0, None)
+
+    def test_a_token_for_nobody(self):
+        self.publisher.publish = None
+        self.assertFalse(self.take_token('a', version_cap='1.1'))
+        self.assertRaises(exceptions.InvalidHost, self.take_token, '#')
 
     def test_together(self):
         one, two, three = map(delivery, '123')

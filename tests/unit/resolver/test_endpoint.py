@@ -100,6 +100,15 @@ class Liveness:
         self.told += hosts
 
 
+class Proofs:
+    def __init__(self):
+        self.asked, self.answer = [], True
+
+    def accepts(self, host, token):
+        self.asked.append((host, token))
+        return self.answer
+
+
 class EndpointTest(base.TestCase):
     def setUp(self):
         super().setUp()
@@ -289,13 +298,31 @@ class HostMapTest(EndpointTest):
     def setUp(self):
         super().setUp()
         self.map, self.presence, self.liveness = HostMap(), Presence(), Liveness()
-        self.endpoint = endpoint.HostMapEndpoint(self.map, self.presence, self.liveness)
+        self.proofs = Proofs()
+        self.endpoint = endpoint.HostMapEndpoint(self.map, self.presence, self.liveness, self.proofs)
 
     def test_hosts(self):
         for bad in ('#', '*', '', 'a b', 'x' * 256, 'h\xf6st', None, 3, []):
             self.refused(self.endpoint.assign, CONTEXT, SERVER, bad)
             self.refused(self.endpoint.report, CONTEXT, bad, [SERVER])
         self.assertEqual(([], [], []), (self.map.calls, self.presence.told, self.liveness.told))
+
+    def test_a_report_that_is_not_accepted_has_no_effect(self):
+        self.proofs.answer = False
+        for token in ({}, {'token': ''}, {'token': 'x' * 64}):
+            answer = self.endpoint.report(CONTEXT, 'a', [SERVER], **token)
+            self.assertIs(True, answer['proof_needed'])
+            self.assertIsInstance(answer['now'], float)
+        self.assertEqual(([], []), (self.map.calls, self.liveness.told))
+        self.assertEqual([('a', None), ('a', ''), ('a', 'x' * 64)], self.proofs.asked)
+        self.proofs.answer = True
+        self.assertNotIn('proof_needed', self.endpoint.report(CONTEXT, 'a', [SERVER], 'token'))
+        self.assertEqual(([('a', SERVER)], ['a']), (self.map.calls, self.liveness.told))
+
+    def test_a_token_that_cannot_be_one_is_refused(self):
+        for bad in (3, True, [], {}, 'x' * 65, 'a b', '\u0661', '\ud800'):
+            self.refused(self.endpoint.report, CONTEXT, 'a', [SERVER], bad)
+        self.assertEqual(([], [], []), (self.map.calls, self.liveness.told, self.proofs.asked))
 
     def test_what_other_workers_say(self):
         peers = endpoint.PeerEndpoint(self.presence, self.liveness)

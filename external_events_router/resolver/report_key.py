@@ -1,0 +1,59 @@
+"""The key of the tokens of reports, which all resolvers share: one row in the database.
+
+Who can read it can also change the host map in the database, so it gives away nothing more. It
+is not derived from ``[database] connection``: resolvers may have URLs, users and passwords of their
+own, and each change of a password would replace the key.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import models
+from external_events_router.db import session
+
+#: Bytes of a key, as many as the hash has.
+KEY_BYTES = 32
+
+#: Of the only row.
+_ID = 1
+
+
+class ReportKey:
+    """Reads the key. The first resolver that needs it makes it."""
+
+    def __init__(self, database: session.Database) -> None:
+        self._database = database
+
+    @session.retried
+    def read(self) -> bytes:
+        """Return the key; make it if there is none.
+
+        :raises DatabaseUnavailable: it cannot be read, or it is damaged
+        """
+        query = sa.select(models.ReportKey.key).where(models.ReportKey.id == _ID)
+        with self._database.reading() as connection:
+            key = connection.scalar(query)
+        if key is None:
+            row = {'id': _ID, 'key': secrets.token_hex(KEY_BYTES)}
+            table = models.Base.metadata.tables[models.ReportKey.__tablename__]
+            with self._database.writing() as connection:
+                self._database.insert_missing(connection, table, [row])
+            with self._database.reading() as connection:
+                key = connection.execute(query).scalar_one()
+        return _decoded(key)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b''
+    if len(key) != KEY_BYTES:
+        raise exceptions.DatabaseUnavailable(
+            reason='the row of the table report_keys is damaged; delete it, and a resolver makes another one'
+        )
+    return key
