@@ -18,7 +18,7 @@ from tests.faults import broker
 from tests.integration import deployment
 from tests.integration import services
 
-SERVER_A, SERVER_B, SERVER_C = (f'2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a0{number}' for number in '123')
+SERVER_A, SERVER_B, SERVER_C, SERVER_D = (f'2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a0{number}' for number in '1234')
 PASSWORD = 'p4ssw0rd'
 VIRTUAL_HOST = 'events of nova'
 
@@ -82,20 +82,19 @@ class Restricted(deployment.Deployment):
 
     def start(self):
         self.source = self.folder / 'servers.jsonl'
-        self.source.write_text(
-            ''.join(json.dumps({'server': each, 'hosts': ['host-a']}) + '\n' for each in (SERVER_A, SERVER_C))
-        )
+        servers = {SERVER_A: 'host-a', SERVER_B: 'host-b', SERVER_C: 'host-a', SERVER_D: 'host-b'}
+        lines = [json.dumps({'server': server, 'hosts': [host]}) for server, host in servers.items()]
+        self.source.write_text('\n'.join(lines))
+        source = {'agent__source': 'file', 'agent__source_file': self.source}
         self.configs = {
             'resolver': self.config,
             'api': self.write_config('api.conf', transport_url=self.node.url_of('api')),
-            'host-a': self.write_config(
-                'host-a.conf',
-                transport_url=self.node.url_of('agent-a'),
-                agent__source='file',
-                agent__source_file=self.source,
-            ),
+            'host-a': self.write_config('host-a.conf', transport_url=self.node.url_of('agent-a'), **source),
             'host-b': self.write_config(
-                'host-b.conf', transport_url=self.node.url_of('agent-b'), compute__fast_road='false'
+                'host-b.conf',
+                transport_url=self.node.url_of('agent-b'),
+                compute__fast_road='false',
+                **source,
             ),
             'operator': self.write_config('operator.conf', api__resolver='rpc'),
         }
@@ -140,12 +139,13 @@ class PermissionsTest(base.TestCase):
                 cls.node,
                 connection=database.url,
                 hosts=['host-a', 'host-b'],
-                hosts_of={SERVER_A: ['host-a'], SERVER_B: ['host-b'], SERVER_C: []},
+                hosts_of={SERVER_A: ['host-a'], SERVER_B: ['host-b'], SERVER_C: [], SERVER_D: []},
                 resolver__workers=2,
                 api__workers=1,
                 delivery__ack_timeout=2.0,
                 delivery__retry_interval=1.0,
                 agent__report_interval=1.0,
+                resolver__require_report_token='true',
             ),
         )
 
@@ -175,6 +175,9 @@ class PermissionsTest(base.TestCase):
             self.assertIn((host, server), [(e['host'], e['server_uuid']) for e in self.router.handled()])
         deployment.wait_until(
             lambda: self.router.hosts_on_map(SERVER_C) == ['host-a'], 'the report of host-a'
+        )
+        deployment.wait_until(
+            lambda: self.router.hosts_on_map(SERVER_D) == ['host-b'], 'the report of host-b'
         )
         self.redeliver('host-a', SERVER_A)
         self.redeliver('host-b', SERVER_B)
@@ -221,6 +224,39 @@ class PermissionsTest(base.TestCase):
                     (exceptions.BrokerUnavailable, exceptions.ResolverUnavailable), _in_time, call
                 )
         self.assertEqual(['host-b'], self.router.hosts_on_map(SERVER_B))
+
+    def test_an_agent_cannot_report_for_another_host(self):
+        deployment.wait_until(
+            lambda: self.router.hosts_on_map(SERVER_C) == ['host-a'], 'the report of host-a'
+        )
+        self.router.agents['host-b'].stop()
+        event = {'name': 'volume-extended', 'server_uuid': SERVER_B, 'tag': SERVER_C}
+        self.assertEqual((200, [200]), self.router.post(event))
+        before = self.responded('host-b')
+        transport, ctxt = self.transport('agent-a'), context.for_service()
+        api = rpcapi.HostMapAPI(transport)
+        # More than there are workers, with and without what an attacker may make up.
+        for token in ('', '9999999999.' + 'A' * 43, *[''] * 4):
+            answer = api.report(ctxt, 'host-b', [SERVER_A, SERVER_C], token)
+            self.assertTrue(answer.proof_needed)
+            self.assertTrue(api.report(ctxt, 'host-b', None, token).proof_needed)
+        old = rpcapi.HostMapAPI(transport, version_cap='1.1')
+        self.assertTrue(old.report(ctxt, 'host-b', [SERVER_A]).proof_needed)
+        other = {'name': 'network-changed', 'server_uuid': SERVER_A}
+        self.assertEqual((200, [200]), self.router.post(other))
+        self.assertEqual(before, self.responded('host-b'))
+        for server, host in ((SERVER_A, 'host-a'), (SERVER_B, 'host-b'), (SERVER_C, 'host-a')):
+            self.assertEqual([host], self.router.hosts_on_map(server))
+        # Its own agent finds tokens in its queue, and works.
+        self.router.agents['host-b'].start()
+        deployment.wait_until(
+            lambda: SERVER_C in [e['tag'] for e in self.router.handled() if e['host'] == 'host-b'],
+            'the held event of host-b',
+        )
+
+    def responded(self, host):
+        """How often workers have noted that a host responds again."""
+        return sum(process.text().count(f'Host {host} responds again') for process in self.router.processes)
 
     def test_what_is_refused_to_an_agent(self):
         own = 'compute.host-a'

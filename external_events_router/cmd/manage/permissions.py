@@ -76,7 +76,8 @@ def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
     write = [acks, reports, *queues]
     bind = list(queues)
     notes = [
-        'An agent may report for other hosts: RabbitMQ does not see the host of a report.',
+        'RabbitMQ does not see the host of a report: an agent may report for other hosts, unless the '
+        'resolvers have [resolver] require_report_token = true.',
         f'An agent may delete the exchange {names.reports}: oslo.messaging declares it before each report. '
         'The resolvers declare it again within 20 s.',
         _note_on_replies(names),
