@@ -79,7 +79,7 @@ class AgentAPI:
         """Cast to a host the token that its reports have to contain. Returns as :meth:`deliver`.
 
         :returns: False: agents do not know this message yet, and it was not sent
-        :raises HostUnreachable: as :meth:`deliver`, and the others there
+        :raises HostUnreachable: as :meth:`deliver`, which also lists the other errors
         """
         if not checks.is_host(host, self._longest_host):
             raise exceptions.InvalidHost(host=host)

@@ -27,7 +27,7 @@ LOG = log.getLogger(__name__)
 LIFETIME = 86400.0
 RENEW = LIFETIME / 4
 
-#: Seconds in which a worker sends a host one token at most, whoever reports for it. The queue of
+#: Seconds in which a worker sends a host at most one token, however many reports name it. The queue of
 #: a host that is away fills at this rate at most.
 PAUSE = 10.0
 
@@ -40,7 +40,7 @@ KEY_PAUSE = 10.0
 FIRST_MESSAGE = 300.0
 EVERY = 3600.0
 
-#: Hosts that are remembered for that message, and those that it names.
+#: Limits: hosts that are remembered for this message, hosts that the message names.
 MAX_HOSTS = 10_000
 EXAMPLES = 3
 
@@ -93,7 +93,7 @@ class Proofs:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param read_key: may raise ``DatabaseUnavailable``
-        :param sender: None: there are no agents of ours
+        :param sender: None: the hosts run nova-compute, which does not report
         :param required: a report without a valid token does not count
         """
         self._key = _Key(read_key, monotonic)
@@ -160,7 +160,7 @@ class _Key:
     def __init__(self, read: Callable[[], bytes], clock: Callable[[], float]) -> None:
         self._read = read
         self._clock = clock
-        # Of who reads it. Who finds it taken uses the key that is there.
+        # Held by the thread that reads the key. Other threads use the key of before meanwhile.
         self._lock = threading.Lock()
         self._key: bytes | None = None
         self._until = 0.0

@@ -1,6 +1,6 @@
 """The key of the tokens of reports, which all resolvers share: one row in the database.
 
-Who can read it can also change the host map in the database, so it gives away nothing more. It
+A program that can read it can also change the host map in the database. It
 is not derived from ``[database] connection``: resolvers may have URLs, users and passwords of their
 own, and each change of a password would replace the key.
 """
@@ -30,7 +30,7 @@ class ReportKey:
 
     @session.retried
     def read(self) -> bytes:
-        """Return the key; make it if there is none.
+        """Return the key; create it if the table is empty.
 
         :raises DatabaseUnavailable: it cannot be read, or it is damaged
         """

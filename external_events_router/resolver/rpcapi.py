@@ -314,7 +314,7 @@ class HostMapAPI:
 
         :param server_uuids: every server on the host; None: the host does not
             know, and the map stays as it is
-        :param token: the last one that a resolver has sent to the queue of the host; empty: none yet
+        :param token: the last token from the queue of the host; empty: no token has arrived yet
         :raises ResolverUnavailable: as :meth:`assign`, and the others there
         """
         servers = None if server_uuids is None else sorted(server_uuids)

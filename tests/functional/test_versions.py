@@ -75,7 +75,7 @@ class OldAgentEndpoint:
 
 
 class TokenVersionsTest(base.TestCase):
-    """Reports and tokens between agents and resolvers of this release and of the one before."""
+    """Reports and tokens between agents and resolvers of this release and of an earlier release."""
 
     HOSTS = ('host-a', 'host-b', 'host-c')
 

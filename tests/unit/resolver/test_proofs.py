@@ -1,4 +1,4 @@
-"""Tokens of reports: which are valid, who is sent one and how often, and what is logged."""
+"""Tokens of reports: their verification, the limit of their number, and the log messages about them."""
 
 import threading
 
