@@ -22,6 +22,7 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router.api import auth
 from external_events_router.cmd import front
+from external_events_router.cmd import memory
 from external_events_router.cmd import startup
 from external_events_router.process import failures
 
@@ -62,6 +63,7 @@ class Application:
                 guard = failures.Guard()
                 guard.install()
                 self._app = front.make_app(self._conf, unhealthy=lambda: guard.reason)
+                memory.freeze()
             return self._app
 
     def start_in_background(self) -> None:

@@ -44,6 +44,7 @@ from external_events_router.api import intake
 from external_events_router.api import router_client
 from external_events_router.cmd import certificates
 from external_events_router.cmd import front
+from external_events_router.cmd import memory
 from external_events_router.cmd import startup
 from external_events_router.cmd import tls
 from external_events_router.process import failures
@@ -123,14 +124,15 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
         conf = startup.load(PROG, argv)
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
-        memory = intake.Memory(conf.api.max_body_memory)
-        made = front.make_app(conf, memory=memory, unhealthy=lambda: guard.reason)
+        body_memory = intake.Memory(conf.api.max_body_memory)
+        made = front.make_app(conf, memory=body_memory, unhealthy=lambda: guard.reason)
     except exceptions.RouterError as exc:
         problem = str(exc)
     else:
-        connections.Watch.from_conf(conf, is_short=memory.is_short).start()
+        connections.Watch.from_conf(conf, is_short=body_memory.is_short).start()
         answers = connections.LastAnswers(made)
         signal.signal(LAST_ANSWERS, lambda _number, _frame: answers.begin())
+        memory.freeze()
         return answers
     LOG.error('%s', problem)
     raise SystemExit(1)

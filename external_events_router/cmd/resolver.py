@@ -17,6 +17,7 @@ from oslo_config import cfg
 
 from external_events_router import rpc
 from external_events_router.cmd import certificates
+from external_events_router.cmd import memory
 from external_events_router.cmd import startup
 from external_events_router.process import failures
 from external_events_router.resolver import host_map
@@ -40,6 +41,7 @@ class ResolverWorker(cotyledon.Service):
 
     def run(self) -> None:
         self._resolver.start()
+        memory.freeze()
 
     def terminate(self) -> None:
         self._resolver.stop()

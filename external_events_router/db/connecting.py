@@ -37,6 +37,10 @@ WRITES = 'external_events_writes'
 #: not is seen by the statement, which is sent again (see ``session.retried``).
 READER = {'isolation_level': 'AUTOCOMMIT', 'skip_autocommit_rollback': True, 'pool_pre_ping': False}
 
+#: Of an engine for writing: not a round trip more than the transaction has. All ways out
+#: of ``Database.writing`` end the transaction, so nothing is left to be rolled back.
+WRITER = {'pool_pre_ping': False, 'pool_reset_on_return': None}
+
 #: The database systems that the service knows.
 _BACKENDS = ('sqlite', 'postgresql', 'mysql')
 

@@ -105,8 +105,9 @@ class Database:
         """
         options = conf.database
         url = connecting.bounded(connection, parameters, read_timeout=read_timeout, option=option)
-        engine = _make_engine(options, url, read_timeout=read_timeout, option=option)
-        if engine.dialect.name == 'sqlite':
+        changed = {} if url.get_backend_name() == 'sqlite' else connecting.WRITER
+        engine = _make_engine(options, url, read_timeout=read_timeout, option=option, **changed)
+        if url.get_backend_name() == 'sqlite':
             return cls(engine)
         reader = _make_engine(options, url, read_timeout=read_timeout, option=option, **connecting.READER)
         return cls(engine, reader)
@@ -261,6 +262,18 @@ class Database:
         if self.dialect == 'postgresql':
             for table in tables:
                 connection.exec_driver_sql(f'ANALYZE {table.name}')
+
+    def warm(self, connections: int) -> None:
+        """Have connections for writing open in the pool: so many, but no more than the pool keeps.
+
+        For SQLite there are none, because it opens them at once.
+        """
+        pool = self._engine.pool
+        if self._reader is self._engine or not isinstance(pool, sa.QueuePool):
+            return
+        with contextlib.ExitStack() as stack:
+            for _ in range(min(connections, pool.size()) - pool.checkedout()):
+                stack.enter_context(self._engine.connect())
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -43,9 +43,11 @@ class LocalResolver:
         """Start the worker, in the background.
 
         NOTE: while the broker is away that takes until it is back. Batches are
-        routed all the same: what nobody acknowledges is held.
+        routed all the same: what nobody acknowledges is held. So this returns when
+        events can be held.
         """
         threading.Thread(target=self._start, name='start-resolver', daemon=True).start()
+        self._worker.wait_until_warm()
 
     def route(
         self,

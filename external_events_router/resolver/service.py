@@ -44,6 +44,9 @@ REPORT_THREADS = 8
 #: Seconds that ending a connection may take.
 STOP_TIMEOUT = 2.0
 
+#: Seconds that a start waits until events could be held; while the database is away they cannot.
+WARM_TIMEOUT = 5.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -233,9 +236,18 @@ class Resolver:
                 self._bindings.keep_bound(topic)
                 self._bindings.keep_bound(f'{topic}.{self._name.name}')
             self._bindings.start()
+        self.wait_until_warm()
         self._reports.start(override_pool_size=min(self._threads, REPORT_THREADS))
         self._requests.start(override_pool_size=self._threads)
         LOG.info('Resolver worker %s is ready', self._name.name)
+
+    def wait_until_warm(self) -> None:
+        """Wait until events could be held at once, or until that takes too long.
+
+        A broker that is lost while a worker starts has it hold events before it has a
+        connection to the database, and on a busy machine it takes a second to open one.
+        """
+        self._keeper.wait_until_warm(WARM_TIMEOUT)
 
     def route(
         self,

@@ -115,6 +115,9 @@ class Courier:
         self._delivered = trouble.Totals(LOG, logging.INFO, '%d held events were delivered')
         self._pool = pools.DaemonPool(THREADS, 'courier')
         self._places = threading.Semaphore(THREADS)
+        # NOTE: one transaction at a time, so that the writes of new events find the locks
+        # and the connections of the pool free: redelivery can wait, a sender cannot.
+        self._transaction = threading.Lock()
         # Guards the two below.
         self._woken = threading.Condition()
         self._news = False
@@ -210,8 +213,10 @@ class Courier:
 
     def _claim(self) -> _Batch:
         lease = self._ack_timeout + LEASE_MARGIN
-        began = time.monotonic()
-        return _Batch(self._store.claim(self._worker, limit=SERVERS, lease=lease), began, began + lease)
+        with self._transaction:
+            began = time.monotonic()
+            claims = self._store.claim(self._worker, limit=SERVERS, lease=lease)
+        return _Batch(claims, began, began + lease)
 
     def _attempt(self, batch: _Batch) -> None:
         try:
@@ -270,7 +275,9 @@ class Courier:
             attempt.settle(plan, answers, max_interval=self._max_interval, unconsumed=unconsumed)
             for plan in plans
         ]
-        if self._store.settle(self._worker, settlements):
+        with self._transaction:
+            due_again = self._store.settle(self._worker, settlements)
+        if due_again:
             self.wake()
         self._log(plans, settlements)
 

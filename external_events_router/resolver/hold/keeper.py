@@ -100,6 +100,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._known: frozenset[str] | None = None
         self._news: set[str] = set()
+        self._warm = threading.Event()
 
     def ask_busy(self, server_uuids: Collection[str]) -> coalesce.Question[host_map_base.Busy]:
         """Have it found out which servers have something held, and their free hosts; for :meth:`busy`."""
@@ -158,7 +159,7 @@ class Keeper:
         return None
 
     def learn(self) -> None:
-        """Learn by heart which servers have something held.
+        """Learn by heart which servers have something held, and have connections for writing open.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
@@ -169,6 +170,16 @@ class Keeper:
         known = self.store.servers(REMEMBERED)
         with self._lock:
             self._known = known
+        self.store.warm()
+        self._warm.set()
+
+    def wait_until_warm(self, timeout: float) -> bool:
+        """Wait until the first events could be held at once: :meth:`learn` has succeeded.
+
+        :param timeout: seconds
+        :returns: whether it has
+        """
+        return self._warm.wait(timeout)
 
     def close(self) -> None:
         """Let go of threads and connections."""

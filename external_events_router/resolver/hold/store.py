@@ -13,11 +13,13 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import json
 from typing import Any
 from typing import TypeVar
 from typing import cast
+import uuid
 
 import sqlalchemy as sa
 
@@ -40,8 +42,12 @@ _ended = cast(sa.Table, models.EndedEvent.__table__)
 
 #: Events of a server that one attempt takes, and events of all its servers;
 #: the others follow at once.
-MAX_EVENTS = 500
-MAX_CLAIMED = 2000
+MAX_EVENTS = 200
+MAX_CLAIMED = 500
+
+#: Connections for writing that are open before they are needed. On a busy machine it
+#: takes a second to open one, which is all the time that a write has.
+CONNECTIONS = 5
 
 #: Servers that are made due in one transaction: their rows are locked meanwhile, and a
 #: batch with an event for one of them waits.
@@ -53,8 +59,26 @@ class HoldStore:
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
+        self._compiled = False
         self._insert_server = database.insert_or_merge(_servers, merge_held)
         self._update_server = database.insert_or_merge(_servers, _replace)
+
+    @session.retried
+    def warm(self) -> None:
+        """Open connections and compile statements, so that the first events to be held do not wait for that.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        self._database.warm(CONNECTIONS)
+        if self._compiled:
+            return
+        # NOTE: SQLAlchemy compiles a statement when it is first executed, which takes as
+        # much processor time as twenty writes to the hold.
+        event = events.Event('network-changed', str(uuid.uuid4()))
+        request = base.Request([base.Item(event, 0.0, hosts=('-',))], {})
+        with contextlib.suppress(_RolledBack):
+            self.hold_all([request], retry_after=0.0, before_commit=_roll_back)
+        self._compiled = True
 
     def close(self) -> None:
         """Let go of connections."""
@@ -100,48 +124,91 @@ class HoldStore:
         items = [item for request in requests for item in request.items]
         with self._database.writing() as connection:
             now = self._database.now(connection)
-            # NOTE: before their events, so that the lock on a server's row
-            # gives these their order.
-            connection.execute(self._insert_server, _server_rows(items, due=now + retry_after))
-            self._database.insert_missing(connection, _hosts, _host_rows(items))
+            # NOTE: all rows are built before the first is locked, see claim.
+            servers, hosts = _server_rows(items, due=now + retry_after), _host_rows(items)
             rows = [
                 _new_event(item, context, now=now)
                 for request in requests
                 for context in [_kept(request.context)]
                 for item in request.items
             ]
+            # NOTE: servers before their events, so that the lock on a server's row
+            # gives these their order.
+            connection.execute(self._insert_server, servers)
+            self._database.insert_missing(connection, _hosts, hosts)
             self._database.insert_missing(connection, _held, rows)
             before_commit()
 
-    @session.retried
     def claim(self, worker: str, *, limit: int, lease: float) -> list[base.Claim]:
         """Take the servers that are due, and that no other worker has, for a time.
 
         :param limit: servers at most
         :param lease: seconds after which another worker may take over
-        :raises DatabaseUnavailable: nothing was taken
+        :raises DatabaseUnavailable: nothing was taken, or the leases will end
         """
-        with self._database.writing() as connection:
+        # NOTE: the servers' rows are locked only while they are marked as taken. A batch
+        # that holds an event for one of them waits for the lock, and to count and read the
+        # events takes seconds on a busy machine. Their order is right without a lock: an
+        # event that is committed later has a later number, because who holds events has
+        # the server's row locked from before their numbers are given until the commit.
+        now, due = self._due(limit)
+        taken = self._take(worker, due, now=now, until=now + lease) if due else {}
+        if not taken:
+            return []
+        of_server = self._events(taken, now=now)
+        return [base.Claim(server, taken[server], held) for server, held in of_server.items()]
+
+    @session.retried
+    def _due(self, limit: int) -> tuple[float, list[str]]:
+        """The time, and servers that are due then, with no more events together than one attempt takes."""
+        with self._database.reading() as connection:
             now = self._database.now(connection)
-            due = (
-                sa.select(_servers.c.server_uuid, _servers.c.attempts)
+            query = (
+                sa.select(_servers.c.server_uuid)
                 .where(_servers.c.next_attempt <= now, _servers.c.claimed_until <= now)
                 .order_by(_servers.c.next_attempt)
                 .limit(limit)
+            )
+            due = connection.scalars(query).all()
+            counts = self._counts(connection, due) if due else {}
+        chosen: list[str] = []
+        total = 0
+        for server in due:
+            total += min(counts.get(server, 0), MAX_EVENTS)
+            if chosen and total > MAX_CLAIMED:
+                break
+            chosen.append(server)
+        return now, chosen
+
+    @session.retried
+    def _take(
+        self, worker: str, server_uuids: Sequence[str], *, now: float, until: float
+    ) -> Mapping[str, int]:
+        """Mark servers as taken, but for those that others have taken or locked meanwhile.
+
+        :returns: server to the number of its attempts, in the order given
+        """
+        with self._database.writing() as connection:
+            still_due = (
+                sa.select(_servers.c.server_uuid, _servers.c.attempts)
+                .where(
+                    self._database.among(_servers.c.server_uuid, server_uuids),
+                    _servers.c.next_attempt <= now,
+                    _servers.c.claimed_until <= now,
+                )
+                .order_by(_servers.c.server_uuid)
                 .with_for_update(skip_locked=self._database.skips_locked(connection))
             )
-            attempts = {row.server_uuid: row.attempts for row in connection.execute(due)}
-            if not attempts:
-                return []
-            of_server = self._events(connection, list(attempts), now=now)
-            # NOTE: next_attempt is the lease's end too, so that who settles sees
-            # whether the server was made due meanwhile.
-            connection.execute(
-                sa.update(_servers)
-                .where(self._database.among(_servers.c.server_uuid, of_server))
-                .values(claimed_by=worker, claimed_until=now + lease, next_attempt=now + lease)
-            )
-        return [base.Claim(server, attempts[server], held) for server, held in of_server.items()]
+            attempts = {row.server_uuid: row.attempts for row in connection.execute(still_due)}
+            if attempts:
+                # NOTE: next_attempt is the lease's end too, so that who settles sees
+                # whether the server was made due meanwhile.
+                connection.execute(
+                    sa.update(_servers)
+                    .where(self._database.among(_servers.c.server_uuid, attempts))
+                    .values(claimed_by=worker, claimed_until=until, next_attempt=until)
+                )
+        return {server: attempts[server] for server in server_uuids if server in attempts}
 
     @session.retried
     def settle(self, worker: str, settlements: Sequence[base.Settlement]) -> int:
@@ -154,6 +221,7 @@ class HoldStore:
         """
         by_server = {settlement.server_uuid: settlement for settlement in settlements}
         with self._database.writing() as connection:
+            now = self._database.now(connection)
             still_mine = (
                 sa.select(_servers)
                 .where(
@@ -166,7 +234,6 @@ class HoldStore:
             if not claimed:
                 return 0
             mine = {server: by_server[server] for server in claimed}
-            now = self._database.now(connection)
             # NOTE: one statement for all servers wherever that can be: their rows are
             # locked until the end, and a batch that holds an event may wait for one.
             self._end(connection, claimed, mine, now=now)
@@ -237,38 +304,36 @@ class HoldStore:
             done = connection.execute(sa.delete(_ended).where(_ended.c.ended_at < before))
             return done.rowcount
 
-    def _events(
-        self, connection: sa.Connection, server_uuids: Sequence[str], *, now: float
-    ) -> Mapping[str, list[base.Held]]:
-        """The first events of as many of the servers as are not too many together."""
+    @session.retried
+    def _events(self, server_uuids: Collection[str], *, now: float) -> Mapping[str, list[base.Held]]:
+        """The first events of servers that this worker has taken."""
+        ordered = sa.select(_held).order_by(_held.c.seq)
+        with self._database.reading() as connection:
+            counts = self._counts(connection, server_uuids)
+            few = [server for server in server_uuids if counts.get(server, 0) <= MAX_EVENTS]
+            found = list(connection.execute(ordered.where(self._database.among(_held.c.server_uuid, few))))
+            for server in set(server_uuids) - set(few):
+                found += connection.execute(ordered.where(_held.c.server_uuid == server).limit(MAX_EVENTS))
+        of_server: dict[str, list[base.Held]] = {server: [] for server in server_uuids}
+        for row in found:
+            try:
+                held = _held_event(row, now=now)
+            except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage) as exc:
+                self._end_damaged(row, exc, now=now)
+            else:
+                of_server[row.server_uuid].append(held)
+        return of_server
+
+    def _counts(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, int]:
+        """How many events servers have; those with none are not among them."""
         query = (
             sa.select(_held.c.server_uuid, sa.func.count())
             .where(self._database.among(_held.c.server_uuid, server_uuids))
             .group_by(_held.c.server_uuid)
         )
-        counts: dict[str, int] = dict(connection.execute(query).all())
-        of_server: dict[str, list[base.Held]] = {}
-        total = 0
-        for uuid in server_uuids:
-            total += min(counts.get(uuid, 0), MAX_EVENTS)
-            if of_server and total > MAX_CLAIMED:
-                break
-            of_server[uuid] = []
-        few = [uuid for uuid in of_server if counts.get(uuid, 0) <= MAX_EVENTS]
-        ordered = sa.select(_held).order_by(_held.c.seq)
-        found = list(connection.execute(ordered.where(self._database.among(_held.c.server_uuid, few))))
-        for uuid in of_server.keys() - set(few):
-            found += connection.execute(ordered.where(_held.c.server_uuid == uuid).limit(MAX_EVENTS))
-        for row in found:
-            try:
-                held = _held_event(row, now=now)
-            except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage) as exc:
-                self._end_damaged(connection, row, exc, now=now)
-            else:
-                of_server[row.server_uuid].append(held)
-        return of_server
+        return dict(connection.execute(query).all())
 
-    def _end_damaged(self, connection: sa.Connection, row: Any, exc: Exception, *, now: float) -> None:
+    def _end_damaged(self, row: Any, exc: Exception, *, now: float) -> None:
         """End a row that nobody can deliver, so that the others of the claim go on."""
         reason = f'the row cannot be read: {checks.clean_text(str(exc))}'
         rejected.ALL.note('held event', 'it was answered 200 and ends undelivered', (row.event_id, reason))
@@ -284,8 +349,9 @@ class HoldStore:
             'held_at': row.held_at,
             'ended_at': now,
         }
-        connection.execute(sa.insert(_ended).values(ended))
-        connection.execute(sa.delete(_held).where(_held.c.seq == row.seq))
+        with self._database.writing() as connection:
+            if connection.execute(sa.delete(_held).where(_held.c.seq == row.seq)).rowcount:
+                connection.execute(sa.insert(_ended).values(ended))
 
     def _note_acknowledged(self, connection: sa.Connection, settlements: Collection[base.Settlement]) -> None:
         """Take out the events that have ended, and write down who has acknowledged of the others."""
@@ -393,6 +459,14 @@ class HoldStore:
         ]
         if rows:
             connection.execute(sa.insert(_ended), rows)
+
+
+class _RolledBack(Exception):
+    """Raised before a commit to roll back a transaction that is not to have an effect."""
+
+
+def _roll_back() -> None:
+    raise _RolledBack
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

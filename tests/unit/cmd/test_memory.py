@@ -45,5 +45,10 @@ class MemoryTest(base.TestCase):
         (count,) = self.run_python(COUNT_HEAPS, folder[0])
         self.assertLessEqual(int(count), 2)
 
+    def test_what_is_there_at_the_start_is_not_collected_again(self):
+        text = 'import gc; from external_events_router.cmd import memory; memory.freeze(); print(gc.get_freeze_count())'
+        (count,) = self.run_python(text)
+        self.assertGreater(int(count), 1000)
+
     def test_a_front_has_no_library_for_nothing(self):
         self.assertEqual(['sqlalchemy'], self.run_python(LOADED, 'eventlet', 'alembic', 'sqlalchemy'))

@@ -29,6 +29,9 @@ CONTEXT = {'request_id': 'req-1', 'global_request_id': 'req-2', 'auth_token': 's
 #: Seconds; longer than any test.
 LONG = 600.0
 
+#: Seconds after which a write that has not ended waits for a lock.
+LOCKED = 3.0
+
 
 def item(server, tag=None, *, hosts=('one',), ttl=300.0, reason='silent', acknowledged=(), event=None):
     return base.Item(
@@ -139,6 +142,13 @@ class StoreScenarios(StoreCase):
         self.assertEqual({A: [tag]}, self.tags(self.claim()))
         self.assertEqual('\N{SNOWMAN}' * models.REASON_LENGTH, self.held()[0].reason)
 
+    def test_warm_holds_nothing(self):
+        self.store.warm()
+        self.assertEqual([0, 0, 0], self.rows())
+        with databases.statements(self.database) as sent:
+            self.store.warm()
+        self.assertEqual([], sent)
+
     def test_lost_deadlock_or_connection_holds_once(self):
         insert, failures = self.database.insert_missing, []
 
@@ -174,6 +184,24 @@ class StoreScenarios(StoreCase):
 
 
 class ClaimScenarios(StoreCase):
+    def test_events_are_read_while_others_are_held(self):
+        """The servers' rows are not locked while the events are read, which may take seconds."""
+        self.hold(item(A, '1'))
+        read = self.store._events
+
+        def hold_and_read(*args, **kwargs):
+            thread = threading.Thread(target=self.hold, args=(item(A, '2'),), daemon=True)
+            thread.start()
+            thread.join(LOCKED)
+            ended.append(not thread.is_alive())
+            return read(*args, **kwargs)
+
+        ended = []
+        with mock.patch.object(self.store, '_events', hold_and_read):
+            claims = self.claim()
+        self.assertEqual([True], ended)
+        self.assertEqual({A: ['1', '2']}, self.tags(claims))
+
     def test_no_server_is_given_to_two(self):
         servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
         self.hold(*map(item, servers))

@@ -175,6 +175,9 @@ class Store:
         self.learned += 1
         return frozenset()
 
+    def warm(self):
+        pass
+
     def hold_all(self, requests, *, retry_after, before_commit):
         raise NotImplementedError
 
@@ -242,6 +245,27 @@ class SchedulerTest(base.TestCase):
         self.courier._flush_log(now=True)
         self.assertEqual(courier.ENDS_LOGGED, self.logs.output.count('was answered 200 and is expired'))
         self.assertEqual(1, self.logs.output.count('95 more events were answered 200'))
+
+    def test_transactions_do_not_overlap(self):
+        # Another one would hold locks that the write of a new event waits for.
+        running, most = [], []
+
+        def transaction(*args, **kwargs):
+            running.append(None)
+            most.append(len(running))
+            overlap.wait(0.05)
+            running.pop()
+            return [self.claim()] if kwargs else 0
+
+        overlap = threading.Event()
+        self.store.claim = self.store.settle = transaction
+        self.deliverer.open.set()
+        threads = [threading.Thread(target=self.courier.run_once) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(helpers.PATIENCE)
+        self.assertEqual([1] * 6, most)
 
     def claim(self):
         held = hold_base.Held(1, events.Event('network-changed', ONE), {}, 300.0, frozenset())

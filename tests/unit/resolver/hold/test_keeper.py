@@ -36,6 +36,9 @@ class Store:
         self.at_learning()
         return found
 
+    def warm(self):
+        self._answer()
+
     def hold_all(self, requests, *, retry_after, before_commit):
         self._answer()
         self.held.update(item.event.server_uuid for request in requests for item in request.items)
@@ -89,6 +92,14 @@ class KeeperTest(base.TestCase):
         self.store.at_learning = lambda: None
         self.store.away = True
         self.assertEqual({A: frozenset()}, self.busy(A))
+
+    def test_is_warm_when_it_has_learned_and_the_store_has_connections(self):
+        self.store.away = True
+        self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
+        self.assertFalse(self.keeper.wait_until_warm(0.0))
+        self.store.away = False
+        self.keeper.learn()
+        self.assertTrue(self.keeper.wait_until_warm(0.0))
 
     def test_before_it_knows_anything_every_server_may_have_something_held(self):
         self.store.away = True
