@@ -27,6 +27,14 @@ COUNT_HEAPS = """
     print(open(sys.argv[1]).read().count('<heap nr='))
 """
 
+#: Prints how many objects are exempt from garbage collection after a start.
+COUNT_FROZEN = """
+    import gc
+    from external_events_router.cmd import memory
+    memory.freeze()
+    print(gc.get_freeze_count())
+"""
+
 #: Prints which modules of its arguments a front has loaded before it is asked for anything.
 LOADED = """
     import sys
@@ -46,8 +54,7 @@ class MemoryTest(base.TestCase):
         self.assertLessEqual(int(count), 2)
 
     def test_what_is_there_at_the_start_is_not_collected_again(self):
-        text = 'import gc; from external_events_router.cmd import memory; memory.freeze(); print(gc.get_freeze_count())'
-        (count,) = self.run_python(text)
+        (count,) = self.run_python(COUNT_FROZEN)
         self.assertGreater(int(count), 1000)
 
     def test_a_front_has_no_library_for_nothing(self):
