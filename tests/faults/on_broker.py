@@ -73,7 +73,7 @@ def connections_closed(site, pace):
         pace.last(5, short=0)
 
 
-@catalogue.fault('broker-exchange-deleted', touches='broker', in_short=True, recovers=RESTORED)
+@catalogue.fault('broker-exchange-deleted', touches='broker', recovers=RESTORED)
 def exchange_deleted(site, pace):
     """The exchange of the service deleted, and with it all bindings."""
     with site.rabbit.channel() as channel:
@@ -91,7 +91,7 @@ def bindings_removed(site, pace):
                 channel.queue_unbind(queue, EXCHANGE, key)
 
 
-@catalogue.fault('broker-node-silent', touches='broker', in_short=True)
+@catalogue.fault('broker-node-silent', touches='broker')
 def node_silent(site, pace):
     """Agents started 10 times with two brokers in their URL, one of which stays silent."""
     # NOTE: the kernel completes connections to a listening socket, and no process reads from them.
