@@ -150,4 +150,20 @@ instance_actions = sa.Table(
     sa.Column('user_id', sa.String(255)),
     sa.Column('project_id', sa.String(255)),
     sa.Column('start_time', sa.DateTime),
+    sa.Column('finish_time', sa.DateTime),
+    sa.Column('message', sa.String(255)),
+)
+
+instance_actions_events = sa.Table(
+    'instance_actions_events',
+    cell,
+    sa.Column('deleted', sa.Integer),
+    sa.Column('id', sa.Integer, primary_key=True),
+    sa.Column('action_id', sa.ForeignKey('instance_actions.id')),
+    sa.Column('event', sa.String(255)),
+    sa.Column('start_time', sa.DateTime),
+    sa.Column('finish_time', sa.DateTime),
+    sa.Column('result', sa.String(255)),
+    sa.Column('host', sa.String(255)),
+    sa.Column('details', sa.Text),
 )
