@@ -68,6 +68,7 @@ ALLOWED = {
         'agent.rpcapi',
     ),
     'resolver.nova': (
+        'checks',
         'conf',
         'context',
         'events',
