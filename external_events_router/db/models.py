@@ -1,8 +1,8 @@
 """The tables of the service.
 
 Only their shape: who reads and writes them are the modules that own the data
-(``resolver.host_map.sql``, ``resolver.hold.store``, ``resolver.report_key``). What changes here
-needs a migration beside it.
+(``resolver.host_map.sql``, ``resolver.hold.store``, ``resolver.report_key``, ``journal``). What
+changes here needs a migration beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ HOST_LENGTH = 255
 #: Characters that are kept of the reason of a failed attempt, and of who claims.
 REASON_LENGTH = 255
 CLAIM_LENGTH = 320
+
+#: Characters of ids, names and texts in the journal.
+ID_LENGTH = 64
+NAME_LENGTH = 32
+TAG_LENGTH = 255
+DETAIL_LENGTH = 255
+WORKER_LENGTH = 320
 
 #: Hexadecimal digits of a key.
 KEY_LENGTH = 64
@@ -40,6 +47,15 @@ def _name(length: int) -> sa.String:
         sa.String(length)
         .with_variant(sa.String(length, collation='C'), 'postgresql')
         .with_variant(mysql.VARCHAR(length, charset='ascii', collation='ascii_bin'), 'mysql', 'mariadb')
+    )
+
+
+def _text(length: int) -> sa.String:
+    """A column type for any text that compares byte by byte on every database."""
+    return (
+        sa.String(length)
+        .with_variant(sa.String(length, collation='C'), 'postgresql')
+        .with_variant(mysql.VARCHAR(length, charset='utf8mb4', collation='utf8mb4_bin'), 'mysql', 'mariadb')
     )
 
 
@@ -204,3 +220,228 @@ class ReportKey(Base):
 
     id: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=False)
     key: orm.Mapped[str] = orm.mapped_column(_name(KEY_LENGTH))
+
+
+def _clustered(time_column: str) -> sa.PrimaryKeyConstraint:
+    return sa.PrimaryKeyConstraint(time_column, 'worker', 'seq')
+
+
+_INNODB = {'mysql_engine': 'InnoDB'}
+
+
+class JournalRequest(Base):
+    """A batch that was routed; see ``journal.records.RequestRow``.
+
+    Times in the tables of the journal are microseconds since the epoch by the clock of the
+    database. The primary keys begin with the time: new rows are added at the end, a period is
+    a range of the primary key, and retention deletes such ranges. A worker knows its rows by
+    the number of its incarnation and a sequence number, so no statement waits for a number
+    that the database assigns.
+
+    All other indexes except those with few values begin with the hour. Without it, new rows
+    would change pages all over an index: once the index is larger than the memory of the
+    database, each insert would have to read a page from the disk. A reader of several hours
+    reads the index once for each of them.
+
+    :ivar hour: ``received_at`` in hours
+    :ivar seq: the sequence number of its first event
+    """
+
+    __tablename__ = 'journal_requests'
+    __table_args__ = (
+        _clustered('received_at'),
+        sa.Index('ix_journal_requests_request_id', 'hour', 'request_id'),
+        sa.Index('ix_journal_requests_global_request_id', 'hour', 'global_request_id'),
+        sa.Index('ix_journal_requests_user_id', 'user_id', 'received_at'),
+        _INNODB,
+    )
+
+    received_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    hour: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    events: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    request_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    global_request_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    user_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    project_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    duration_ms: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+
+
+class JournalEvent(Base):
+    """An event that was routed; see ``journal.records.EventRow``.
+
+    :ivar host: the first host, null if there is none
+    :ivar hosts: all hosts, a JSON list; null if there are fewer than two
+    """
+
+    __tablename__ = 'journal_events'
+    __table_args__ = (
+        _clustered('received_at'),
+        sa.Index('ix_journal_events_server_uuid', 'hour', 'server_uuid', 'received_at'),
+        sa.Index('ix_journal_events_tag', 'hour', 'tag', 'received_at'),
+        sa.Index('ix_journal_events_event_id', 'hour', 'event_id'),
+        sa.Index('ix_journal_events_host', 'hour', 'host', 'received_at'),
+        sa.Index('ix_journal_events_reason', 'reason', 'received_at'),
+        _INNODB,
+    )
+
+    received_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    hour: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    event_id: orm.Mapped[str] = orm.mapped_column(_name(ID_LENGTH))
+    server_uuid: orm.Mapped[str] = orm.mapped_column(_name(_UUID_LENGTH))
+    name: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    tag: orm.Mapped[str | None] = orm.mapped_column(_text(TAG_LENGTH))
+    status: orm.Mapped[str] = orm.mapped_column(_name(16))
+    code: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
+    reason: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    detail: orm.Mapped[str | None] = orm.mapped_column(_text(DETAIL_LENGTH))
+    host: orm.Mapped[str | None] = orm.mapped_column(_name(HOST_LENGTH))
+    hosts: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    ack_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    waiter: orm.Mapped[int | None] = orm.mapped_column(sa.SmallInteger)
+    wait_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    handler: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    handler_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    replayed: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
+
+
+class JournalEventHost(Base):
+    """A further host of an event of several hosts: those after the first, to find it by any of them."""
+
+    __tablename__ = 'journal_event_hosts'
+    __table_args__ = (
+        sa.PrimaryKeyConstraint('received_at', 'worker', 'seq', 'host'),
+        sa.Index('ix_journal_event_hosts_host', 'hour', 'host', 'received_at'),
+        _INNODB,
+    )
+
+    received_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    host: orm.Mapped[str] = orm.mapped_column(_name(HOST_LENGTH))
+    hour: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+
+
+class JournalStep(Base):
+    """What happened to an event after its answer; see ``journal.records.StepRow``."""
+
+    __tablename__ = 'journal_steps'
+    __table_args__ = (
+        _clustered('at'),
+        sa.Index('ix_journal_steps_server_uuid', 'hour', 'server_uuid', 'at'),
+        sa.Index('ix_journal_steps_event_id', 'hour', 'event_id', 'at'),
+        sa.Index('ix_journal_steps_host', 'hour', 'host', 'at'),
+        sa.Index('ix_journal_steps_kind', 'kind', 'at'),
+        _INNODB,
+    )
+
+    at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    hour: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    event_id: orm.Mapped[str] = orm.mapped_column(_name(ID_LENGTH))
+    server_uuid: orm.Mapped[str] = orm.mapped_column(_name(_UUID_LENGTH))
+    kind: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    host: orm.Mapped[str | None] = orm.mapped_column(_name(HOST_LENGTH))
+    detail: orm.Mapped[str | None] = orm.mapped_column(_text(DETAIL_LENGTH))
+    attempt: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    actor: orm.Mapped[str | None] = orm.mapped_column(_text(WORKER_LENGTH))
+    waiter: orm.Mapped[int | None] = orm.mapped_column(sa.SmallInteger)
+    wait_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+    handler: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    handler_ms: orm.Mapped[int | None] = orm.mapped_column(sa.Integer)
+
+
+class JournalRefusal(Base):
+    """A request that was refused; see ``journal.records.RefusalRow``."""
+
+    __tablename__ = 'journal_refusals'
+    __table_args__ = (
+        _clustered('at'),
+        sa.Index('ix_journal_refusals_request_id', 'hour', 'request_id'),
+        sa.Index('ix_journal_refusals_global_request_id', 'hour', 'global_request_id'),
+        _INNODB,
+    )
+
+    at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    hour: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    status: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
+    reason: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    detail: orm.Mapped[str] = orm.mapped_column(_text(DETAIL_LENGTH))
+    user_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    user_name: orm.Mapped[str | None] = orm.mapped_column(_text(DETAIL_LENGTH))
+    project_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    address: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    request_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    global_request_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    suppressed: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    servers: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+    names: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
+
+
+class JournalWorker(Base):
+    """An incarnation of a worker; see ``journal.records.WorkerRow``."""
+
+    __tablename__ = 'journal_workers'
+    __table_args__ = (
+        sa.Index('ix_journal_workers_stopped_at', 'stopped_at'),
+        {'mysql_engine': 'InnoDB', 'sqlite_autoincrement': True},
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=True)
+    name: orm.Mapped[str] = orm.mapped_column(_name(WORKER_LENGTH))
+    service: orm.Mapped[str] = orm.mapped_column(_name(ID_LENGTH))
+    host: orm.Mapped[str] = orm.mapped_column(_name(HOST_LENGTH))
+    pid: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    record: orm.Mapped[str] = orm.mapped_column(_name(16))
+    started_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    last_seen_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    written_until: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    stopped_at: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    killed: orm.Mapped[int] = orm.mapped_column(sa.SmallInteger)
+    written_seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    written: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    dropped: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+
+
+class JournalGap(Base):
+    """A period for which records are missing; see ``journal.records.Gap``."""
+
+    __tablename__ = 'journal_gaps'
+    __table_args__ = (
+        sa.Index('ix_journal_gaps_to_at', 'to_at'),
+        {'mysql_engine': 'InnoDB', 'sqlite_autoincrement': True},
+    )
+
+    id: orm.Mapped[int] = orm.mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    reason: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    from_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    to_at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    from_seq: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    to_seq: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+    missing: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger)
+
+
+class JournalRetention(Base):
+    """What retention has deleted, and which worker deletes now: one row.
+
+    :ivar worker: the worker that deletes until ``leased_until``
+    :ivar deleted_until: rows of requests that arrived before this time have been deleted
+    :ivar balance: event rows written by workers without a row in ``journal_workers`` any more,
+        less the event rows that were deleted; negative while most workers have a row
+    """
+
+    __tablename__ = 'journal_retention'
+    __table_args__ = {'mysql_engine': 'InnoDB'}
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    worker: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    leased_until: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    deleted_until: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    balance: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)

@@ -37,6 +37,7 @@ ALLOWED = {
     'conf': ('conf',),
     'conf.opts': ('conf', 'rabbit_driver', 'rpc'),
     'db': ('conf', 'exceptions'),
+    'journal': ('checks', 'conf', 'context', 'db', 'events', 'exceptions', 'process', 'trouble'),
     'api': (
         'conf',
         'context',
