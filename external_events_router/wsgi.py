@@ -1,9 +1,9 @@
 """``application``, for uWSGI, gunicorn, mod_wsgi, or any other WSGI server.
 
-The configuration is read at import: from the files that the environment
-variable ``OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES`` names, separated by colons,
-or where it is not set from the usual places. The server's own command line is
-not looked at. For ``external-events-api`` see ``cmd.api``.
+The configuration is read during the import. The environment variable
+``OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES`` names the files, separated by colons. If it is not set, the
+files are in the usual places. The command line of the server is ignored. For ``external-events-api``
+see ``cmd.api``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ CONFIG_FILES = 'OS_EXTERNAL_EVENTS_ROUTER_CONFIG_FILES'
 
 
 class Application:
-    """Becomes the application when its process begins to serve.
+    """Builds the WSGI application in each process that serves requests.
 
-    A server that imports first and forks then must not share the transport's
-    connections and threads between its workers, so nothing starts in the process
-    that forks. Where it is not known whether a process serves, the application
-    starts with the first request: see :func:`start_with_process`.
+    A server may import this module first and fork then. Its workers must not share connections
+    and threads of the transport, so nothing starts in the process that forks. If this module cannot know
+    whether a process serves requests, the application starts with the first request: see
+    :func:`start_with_process`.
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-        # Guards the making of _app.
+        # Guards _app.
         self._lock = threading.Lock()
         self._app: auth.WSGIApp | None = None
 
@@ -54,9 +54,9 @@ class Application:
         return (self._app or self.start())(environ, start_response)
 
     def start(self) -> auth.WSGIApp:
-        """Start what runs beside the requests, redelivery among it, unless it has started.
+        """Start the application and its background threads, for example redelivery, unless they run.
 
-        :raises ConfigurationError: a value cannot be used
+        :raises ConfigurationError: a value is not valid
         """
         with self._lock:
             if self._app is None:
@@ -67,22 +67,22 @@ class Application:
             return self._app
 
     def start_in_background(self) -> None:
-        """The same on a thread, for a process that was forked a moment ago."""
+        """Call :meth:`start` on a thread, for a process that was just forked."""
         threading.Thread(target=self._try_to_start, name='start-application', daemon=True).start()
 
     def _try_to_start(self) -> None:
         try:
             self.start()
         except exceptions.RouterError as exc:
-            LOG.error('%s; each request is answered 500 until this is corrected', exc)
+            LOG.error('%s; all requests get 500 until this is corrected', exc)
 
 
 class UWSGIChunks:
-    """A body without a length under uWSGI, whose own ``wsgi.input`` is empty then.
+    """A body without a length under uWSGI, whose own ``wsgi.input`` is empty in this case.
 
-    uWSGI takes a chunk size that is no number for the end of the body.
+    uWSGI treats a chunk size that is not a number as the end of the body.
 
-    :param uwsgi: the server's module; reads the request of the current thread
+    :param uwsgi: module of the server; it reads the request of the current thread
     """
 
     def __init__(self, uwsgi: Any) -> None:
@@ -91,7 +91,7 @@ class UWSGIChunks:
         self._ended = False
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes, and none at the end.
+        """Return at most ``size`` bytes, and no bytes at the end.
 
         :raises OSError: the body ends early
         """
@@ -103,14 +103,14 @@ class UWSGIChunks:
 
 
 def start_with_process(app: Application) -> None:
-    """Have the application start with each process that serves it, if the server shows which processes do."""
+    """Start the application with each process that serves it, if the server shows which processes do."""
     if (uwsgi := sys.modules.get('uwsgi')) is not None:
         _start_under_uwsgi(app, uwsgi)
     elif 'gunicorn.arbiter' in sys.modules:
         if _is_imported_by('gunicorn.workers'):
             app.start_in_background()
         else:
-            # NOTE: --preload: the arbiter has imported us, and forks its workers.
+            # NOTE: --preload: the arbiter has imported this module, and forks its workers.
             os.register_at_fork(after_in_child=app.start_in_background)
     elif 'mod_wsgi' in sys.modules:
         app.start_in_background()
@@ -118,7 +118,7 @@ def start_with_process(app: Application) -> None:
 
 def _start_under_uwsgi(app: Application, uwsgi: Any) -> None:
     if uwsgi.worker_id() > 0:
-        # lazy-apps: each worker imports us after the fork.
+        # lazy-apps: each worker imports this module after the fork.
         app.start_in_background()
         return
     earlier = getattr(uwsgi, 'post_fork_hook', None)
@@ -126,7 +126,7 @@ def _start_under_uwsgi(app: Application, uwsgi: Any) -> None:
     def forked() -> None:
         if earlier is not None:
             earlier()
-        # NOTE: mules and spoolers have no number.
+        # NOTE: mules and spoolers have no worker number.
         if uwsgi.worker_id() > 0:
             app.start_in_background()
 
@@ -139,7 +139,7 @@ def _is_imported_by(package: str) -> bool:
 
 
 def arguments() -> list[str]:
-    """What ``--config-file`` would have said on a command line."""
+    """Return the command-line arguments that name the configuration files."""
     files = os.environ.get(CONFIG_FILES, '').split(os.pathsep)
     return [argument for file in files if file for argument in ('--config-file', file)]
 

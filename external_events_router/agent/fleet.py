@@ -86,7 +86,7 @@ class Fleet:
         """
         problem = self._configure_handlers(conf)
         if problem:
-            LOG.error('The handlers stay as they were: %s', problem)
+            LOG.error('Configuration not reloaded: %s; the previous handlers stay in effect', problem)
         else:
             LOG.info('Handlers: %s', ', '.join(conf.agent.handlers) or 'none')
 

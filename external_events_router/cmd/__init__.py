@@ -1,10 +1,10 @@
-"""The commands: each puts the rooms together in a process of its own."""
+"""The commands. Each builds the objects of its process from the configuration, and runs them."""
 
 import sys
 from typing import Any
 from typing import cast
 
-# NOTE: libraries below us import eventlet where it is installed, to see whether it
-# is in use, and a DNS library with it: 10 MiB for each of our processes, none of which
-# has green threads. To them it is not installed.
+# NOTE: some libraries import eventlet if it is installed, to check whether it is in use, and
+# eventlet imports a DNS library. This takes 10 MiB in each process of the service, which never
+# uses green threads. With this entry they treat it as not installed.
 cast(dict[str, Any], sys.modules).setdefault('eventlet', None)

@@ -1,6 +1,6 @@
-"""``external-events-agent``: the agents of one host or more, in one process.
+"""``external-events-agent``: the agents of one or more hosts in one process.
 
-SIGTERM and SIGINT drain and end; SIGHUP reads the configuration again.
+SIGTERM and SIGINT finish the current events and stop. SIGHUP reads the configuration again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ CLI_OPTS = (
         dest='agent_hosts',
         default=[],
         metavar='NAME',
-        help='A host that the agent stands for; may be given several times. Instead of ``[agent] hosts``.',
+        help='Host whose events the agent receives. This option may be repeated. Replaces ``[agent] hosts``.',
     ),
 )
 
 
 def run() -> int:
-    """Read the configuration, serve until a signal says stop."""
+    """Read the configuration, and serve until a signal stops the process."""
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
     came = signals.catch()
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
@@ -46,16 +46,16 @@ def run() -> int:
     rpc.check_broker(conf)
     certificates.warn(conf)
     fleet.start()
-    LOG.info('%d hosts on %s', len(fleet.agents), rpc.broker_address(conf))
+    LOG.info('Serving %d hosts through the broker %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)
     fleet.stop(conf.agent.stop_timeout)
-    # NOTE: the end of the process closes the transport. Its cleanup() waits up
-    # to 5 s for a thread that polls, and without a bound if the broker is away.
+    # NOTE: the end of the process closes the transport. cleanup() would wait up to 5 s for a thread
+    # that polls, and without limit if the broker is unavailable.
     return 1 if guard.reason else 0
 
 
 def hosts_of(conf: cfg.ConfigOpts) -> list[str]:
-    """The hosts to stand for: of the command line, of ``[agent] hosts``, or this machine."""
+    """Return the hosts of the command line, of ``[agent] hosts``, or this machine."""
     return list(conf.agent_hosts or conf.agent.hosts or [conf.host])
 
 
@@ -63,10 +63,10 @@ def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, came: signals.Signals
     while (number := came.get()) == signal.SIGHUP:
         LOG.info('SIGHUP: reading the configuration again')
         if problem := _read_again(conf):
-            LOG.error('The handlers stay as they were: %s', problem)
+            LOG.error('Configuration not reloaded: %s; the previous handlers stay in effect', problem)
         else:
             fleet.reload(conf)
-    LOG.info('%s: draining', signal.Signals(number).name)
+    LOG.info('%s received: finishing the current events, then stopping', signal.Signals(number).name)
 
 
 def _read_again(conf: cfg.ConfigOpts) -> str | None:

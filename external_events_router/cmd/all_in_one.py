@@ -1,8 +1,7 @@
-"""``external-events-all-in-one``: front, resolver and agents in one process.
+"""``external-events-all-in-one``: API, resolver and agents in one process.
 
-The embedded default: SQLite and the ``fake://`` transport, no token asked for,
-unless the configuration says otherwise. For trying it out and for tests; a
-cloud runs the three services.
+The defaults are SQLite, the ``fake://`` transport and no authentication; the configuration can
+change them. Use it for a first try and for tests. A cloud runs the three services separately.
 """
 
 from __future__ import annotations
@@ -54,18 +53,18 @@ CLI_OPTS = (
         dest='agent_hosts',
         default=[],
         metavar='NAME',
-        help='A host to stand for; may be given several times. Default: this machine.',
+        help='Host whose events the agent receives. This option may be repeated. Default: this machine.',
     ),
     cfg.StrOpt(
         'host-map',
         dest='host_map_file',
         metavar='FILE',
-        help='Servers and their hosts, JSON lines as ``external-events-manage host-map import`` takes them.',
+        help='File with servers and their hosts, see ``external-events-manage host-map import --help``.',
     ),
     cfg.BoolOpt(
         'demo',
         default=False,
-        help='Bring sample hosts and servers, post a sample batch, print its outcomes, and go on serving.',
+        help='Add example hosts and servers, post an example batch, print its outcomes, and keep serving.',
     ),
     cfg.BoolOpt(
         'allow-insecure-noauth',
@@ -74,16 +73,16 @@ CLI_OPTS = (
         'reaches the port can then send events to every server. Without this option the command '
         'refuses ``[api] auth_strategy = noauth`` unless ``[api] bind_host`` is a loopback address.',
     ),
-    cfg.BoolOpt('exit', default=False, help='With --demo: stop after the outcomes.'),
+    cfg.BoolOpt('exit', default=False, help='With --demo: stop after the outcomes are printed.'),
 )
 
-#: Seconds that stopping may take, for each of the parts.
+#: Maximum seconds for stopping each part.
 STOP_TIMEOUT = 10.0
 
 
 @contextlib.contextmanager
 def state_dir(*, keep: bool) -> Iterator[pathlib.Path]:
-    """The folder of the embedded database: the user's, or one that is gone afterwards."""
+    """Provide the folder of the embedded database: in the home of the user, or temporary."""
     if not keep:
         with tempfile.TemporaryDirectory(prefix='external-events-') as name:
             yield pathlib.Path(name)
@@ -98,7 +97,7 @@ def state_dir(*, keep: bool) -> Iterator[pathlib.Path]:
 
 
 def embed(conf: cfg.ConfigOpts, state: pathlib.Path) -> None:
-    """Where the configuration says nothing: no broker, no database server, no Keystone."""
+    """Set defaults that need no broker, no database server and no Keystone."""
     rpc.set_defaults()
     messaging.TransportURL.parse(conf, 'fake://')  # registers the option
     conf.set_default('transport_url', 'fake://')
@@ -125,7 +124,7 @@ def check_exposure(conf: cfg.ConfigOpts) -> None:
 
 @contextlib.contextmanager
 def running_resolver(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> Iterator[None]:
-    """A resolver worker, drained at the end of the block."""
+    """Run a resolver worker. At the end of the block it finishes its batches and stops."""
     resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
     resolver.start()
     try:
@@ -141,7 +140,7 @@ def running_agents(
     hosts: Sequence[str],
     handlers: agent_handlers.Handlers,
 ) -> Iterator[None]:
-    """The agents of some hosts, drained at the end of the block."""
+    """Run the agents of some hosts. At the end of the block they finish their events and stop."""
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts, handlers=handlers)
     fleet.start()
     try:
@@ -151,21 +150,21 @@ def running_agents(
 
 
 @contextlib.contextmanager
-def running_front(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
-    """The HTTP front on a thread, drained at the end of the block.
+def running_api(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
+    """Run the HTTP server of the API on a thread. At the end of the block it finishes its requests.
 
-    :returns: the URL it answers at
-    :raises ConfigurationError: the port cannot be had
+    :returns: URL of the API
+    :raises ConfigurationError: the server cannot listen on the port
     """
     server = embedded_server.make_server(conf, app, shutdown_timeout=int(STOP_TIMEOUT))
-    # NOTE: cheroot's timeout is for each read alone.
+    # NOTE: the timeout of cheroot applies to each read separately.
     watch = connections.Watch.from_conf(conf)
     try:
         server.prepare()
     except OSError as exc:
         raise exceptions.ConfigurationError(option='[api] bind_host, bind_port', reason=str(exc)) from exc
     stopped = threading.Event()
-    thread = essential.EssentialThread(server.serve, name='front', is_stopped=stopped.is_set)
+    thread = essential.EssentialThread(server.serve, name='api', is_stopped=stopped.is_set)
     thread.start()
     watch.start()
     host, port = server.bind_addr[:2]
@@ -187,10 +186,10 @@ def _is_v6(host: str) -> bool:
 
 
 def prepare_map(conf: cfg.ConfigOpts) -> None:
-    """Bring the embedded database up to date, and import what was asked for.
+    """Upgrade the embedded database, and import the servers of the demo and of ``--host-map``.
 
-    :raises ConfigurationError: the database cannot be reached
-    :raises BadLine: a line of the host map cannot be used
+    :raises ConfigurationError: the database is unavailable
+    :raises BadLine: a line of the host map is not valid
     """
     database = session.Database.from_conf(conf)
     try:
@@ -231,7 +230,7 @@ def _run() -> int:
         app = api_app.make_app(
             conf, rpcapi.ResolverAPI.from_conf(conf, transport), unhealthy=lambda: guard.reason
         )
-        url = stack.enter_context(running_front(conf, app))
+        url = stack.enter_context(running_api(conf, app))
         LOG.info('Serving %s for %s', url, ', '.join(hosts))
         if conf.demo:
             as_expected = demo.show(url)

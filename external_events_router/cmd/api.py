@@ -1,16 +1,16 @@
-"""``external-events-api``: the HTTP front on its bundled server, granian, in several processes.
+"""``external-events-api``: the HTTP API on its bundled server, granian, in several processes.
 
-It reads the configuration, proves that it can be used, and starts the workers;
-each of them reads it again and builds its own application. What the application
-does is in ``api``; for another WSGI server see ``external_events_router.wsgi``.
+The command reads the configuration, checks it, and starts the workers. Each worker reads the
+configuration again and builds its own application. The package ``api`` contains the application;
+for another WSGI server see ``external_events_router.wsgi``.
 
-SIGTERM and SIGINT finish what is in hand and stop. SIGHUP replaces the workers,
-one after the other, by some that have read the configuration anew; the address,
-the port and the numbers of workers and threads stay as they are until a restart.
+SIGTERM and SIGINT finish the current requests and stop. SIGHUP replaces the workers one after the
+other by workers that read the configuration again. A change of the address, the port, or the
+numbers of workers and threads needs a restart.
 
-All workers accept connections from one listening socket, which the parent holds: the
-kernel resets the connections that wait at a socket that is closed, as a socket of
-each worker's own would be when the worker is replaced.
+All workers accept connections from one listening socket, which the parent process keeps open. If
+each worker had its own socket, the kernel would reset the connections that wait at this socket when
+the worker is replaced.
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ LOG = log.getLogger(__name__)
 
 PROG = 'external-events-api'
 
-#: File descriptors of a worker that are no connections of clients.
+#: File descriptors of a worker that are not connections of clients.
 OTHER_FILES = 256
 
-#: Connections that wait in each worker's queue of the kernel, if it allows so many.
+#: Maximum number of connections that wait in the kernel's queue of each worker, if the kernel permits it.
 BACKLOG = 2048
 
-#: Seconds that a worker has to stop, beyond the longest that a request takes.
+#: Seconds that a worker has for stopping, in addition to the longest time of a request.
 STOP_MARGIN = 5.0
 
-#: Seconds that workers have to finish their requests when their parent was killed, and
-#: that a start waits for the port, which these workers still have.
+#: Seconds that workers have to finish their requests after their parent was killed, and seconds
+#: that a new process waits for the port, which these workers still use.
 END_GRACE = 4.0
 BIND_WAIT = END_GRACE + 1.0
 BIND_INTERVAL = 0.1
 
-#: Signal to a worker that is going to be replaced. A worker that is not ready for it
-#: ignores it, as the system does with this signal by default.
+#: Signal for a worker that will be replaced soon. A worker that does not handle it yet ignores it:
+#: this is the default action of this signal.
 LAST_ANSWERS = signal.SIGURG
 
-#: granian's messages go where all others go, in their form.
+#: Send the log messages of granian through the same handlers as all others.
 LOGGERS: dict[str, Any] = {
     'version': 1,
     'disable_existing_loggers': False,
@@ -87,18 +87,18 @@ LOGGERS: dict[str, Any] = {
 
 
 class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
-    """granian, but for a SIGHUP on a configuration that no worker could start with, and its sockets."""
+    """granian with two changes: SIGHUP keeps the workers if the configuration is not valid; one socket."""
 
     usable: Callable[[], bool]
 
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
-        """Replace the workers if the configuration can be used; else keep them."""
+        """Replace the workers if the configuration is valid; otherwise keep them."""
         if self.usable():
             super().signal_handler_reload(*args, **kwargs)
 
     def _init_shared_socket(self) -> None:
-        # NOTE: as granian does it on other systems than Linux, where each of its
-        # workers has a socket of its own.
+        # NOTE: this is the method of granian on systems other than Linux. On Linux each of its
+        # workers would have a separate socket.
         self._ssp = None
         self._shd = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()
         self._sfd = self._shd.get_fd()
@@ -109,8 +109,8 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
         self, workers: Sequence[int], spawn_target: Any, target_loader: Any, delay: float = 0
     ) -> None:
         for index in workers:
-            # NOTE: the delay is the time from the new worker's start to the old one's
-            # end; so long it closes its connections with its answers.
+            # NOTE: the delay is the time from the start of the new worker to the end of the old
+            # worker. During this time the old worker closes each connection with its next response.
             old = self.wrks[index]
             if delay and old.is_alive():
                 os.kill(old.inner.pid, LAST_ANSWERS)
@@ -118,7 +118,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
 
 
 def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
-    """The application of a worker process, which begins with nothing but the arguments."""
+    """Build the application of a worker process, which knows only the command-line arguments."""
     parent.end_with_parent(grace=END_GRACE)
     try:
         conf = startup.load(PROG, argv)
@@ -139,7 +139,7 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
 
 
 def usable(conf: cfg.ConfigOpts) -> bool:
-    """Whether the configuration, read anew, could start a worker; the log says why not."""
+    """Read the configuration again and return whether a worker can start with it; log the reason if not."""
     try:
         if not conf.reload_config_files():
             raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
@@ -155,10 +155,10 @@ def usable(conf: cfg.ConfigOpts) -> bool:
 
 
 def bind_address(host: str, port: int, *, wait: float = 0.0) -> str:
-    """The numeric address to listen on.
+    """Return the numeric address to listen on.
 
-    :param wait: seconds until a port that is in use must be free
-    :raises ConfigurationError: there is no such address here, or the port is in use
+    :param wait: seconds to wait for a port that is in use
+    :raises ConfigurationError: this machine does not have the address, or the port is in use
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -169,7 +169,7 @@ def bind_address(host: str, port: int, *, wait: float = 0.0) -> str:
     deadline = time.monotonic() + wait
     while (error := _listen_error((str(address[0]), port), family)) is not None:
         if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-            # NOTE: not the error's own text, which says the address once more.
+            # NOTE: the text of the error would repeat the address.
             problem = os.strerror(error.errno) if error.errno else str(error)
             raise exceptions.ConfigurationError(
                 option='[api] bind_host' if error.errno == errno.EADDRNOTAVAIL else '[api] bind_port',
@@ -181,7 +181,7 @@ def bind_address(host: str, port: int, *, wait: float = 0.0) -> str:
 
 def _listen_error(address: tuple[str, int], family: socket.AddressFamily) -> OSError | None:
     try:
-        # NOTE: granian's own sockets share the port, with strangers too.
+        # NOTE: granian shares the port with any other process, so test the port without sharing it.
         socket.create_server(address, family=family).close()
     except OSError as exc:
         return exc
@@ -189,9 +189,9 @@ def _listen_error(address: tuple[str, int], family: socket.AddressFamily) -> OSE
 
 
 def allow_files(count: int) -> None:
-    """Let each process open so many files: at its limit, a server accepts in a busy loop.
+    """Raise the limit of open files of each process: at its limit, a server accepts in a busy loop.
 
-    :raises ConfigurationError: the system does not allow as many
+    :raises ConfigurationError: the system does not permit this number
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard) and hard < count:
@@ -203,7 +203,7 @@ def allow_files(count: int) -> None:
 
 
 def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
-    """The server, with the workers and threads that ``[api]`` says."""
+    """Build the server, with the number of workers and threads in ``[api]``."""
     server = Server(
         'external_events_router.wsgi:application',
         address=address,
@@ -212,9 +212,9 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
         http=constants.HTTPModes.http1,
         websockets=False,
         workers=conf.api.workers,
-        # NOTE: granian reads a body on the thread that handles the request, and
-        # nothing ends that read; so there is one for each connection. How many
-        # requests are handled at a time is up to the intake.
+        # NOTE: granian reads a body on the thread that handles the request, and nothing limits the
+        # time of this read, so each connection needs a thread. The intake limits the number of
+        # requests that are handled at the same time.
         blocking_threads=conf.api.max_connections,
         backpressure=conf.api.max_connections,
         backlog=BACKLOG,
@@ -232,9 +232,9 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Serve until a signal says to stop.
+    """Serve until a signal stops the process.
 
-    :raises ConfigurationError: the configuration cannot be used
+    :raises ConfigurationError: the configuration is not valid
     """
     conf = startup.load(PROG, argv)
     address = bind_address(conf.api.bind_host, conf.api.bind_port, wait=BIND_WAIT)
@@ -245,8 +245,8 @@ def run(argv: Sequence[str]) -> int:
     front.check(conf)
     if auth.is_open(conf):
         LOG.warning('%s', auth.open_warning(conf))
-    # NOTE: not forked: a worker must begin with nothing of this process, and
-    # read the configuration as it is when it starts.
+    # NOTE: do not fork. A worker must not inherit state of this process, and must read the
+    # configuration as it is when the worker starts.
     multiprocessing.set_start_method('spawn', force=True)
     make_server(conf, address).serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
     return 0

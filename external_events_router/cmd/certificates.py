@@ -1,8 +1,8 @@
-"""Certificates and private keys that the configuration names, checked when a command starts.
+"""Checks at start of a command the certificates and private keys that the configuration names.
 
-What makes a file unusable is an error of the library that uses it. Here are the conditions that no library
-reports: a private key that everybody may read, a certificate that expires soon, and one of X.509 version 1,
-which many TLS libraries refuse.
+The library that uses a file reports an unusable file. This module reports conditions that no library
+reports: a private key that every user can read, a certificate that expires soon, and a certificate of X.509
+version 1, which many TLS libraries refuse.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from oslo_log import log
 
 LOG = log.getLogger(__name__)
 
-#: A certificate that expires within this time is logged.
+#: A WARNING is logged for a certificate that expires within this time.
 SOON = datetime.timedelta(days=30)
 
-#: Certificates in a file, beyond which it is a trust store that others maintain.
+#: A file with more certificates is a trust store, which is maintained by the operating system.
 FEW = 10
 
 CERTIFICATE, KEY, AUTHORITY = 'certificate', 'private key', 'certificate of an authority'
 
-#: Option to what its file holds, for each group.
+#: For each group, options and the content of their files.
 OPTIONS = {
     'api': {'tls_cert_file': CERTIFICATE, 'tls_key_file': KEY, 'tls_client_ca_file': AUTHORITY},
     'oslo_messaging_rabbit': {'ssl_cert_file': CERTIFICATE, 'ssl_key_file': KEY, 'ssl_ca_file': AUTHORITY},
@@ -44,7 +44,7 @@ URLS = (
     ('nova', 'database_connection'),
 )
 
-#: Parameter of such a URL to what its file holds: of libpq, and of PyMySQL.
+#: Parameters of such a URL, and the content of their files. The names are of libpq and of PyMySQL.
 PARAMETERS = {
     'sslcert': CERTIFICATE,
     'sslkey': KEY,
@@ -56,13 +56,13 @@ PARAMETERS = {
 
 _PEM = re.compile(rb'-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----', re.DOTALL)
 
-#: Tags of ASN.1, as X.509 uses them.
+#: Tags of ASN.1 that X.509 uses.
 _VERSION, _UTC_TIME = 0xA0, 0x17
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is checked of a certificate.
+    """The checked properties of a certificate.
 
     :ivar version: 1 or 3
     :ivar expires: with a time zone
@@ -76,7 +76,7 @@ class Certificate:
 class File:
     """A file that an option names.
 
-    :ivar option: with its group, for messages
+    :ivar option: with its group, for log messages
     :ivar kind: :data:`CERTIFICATE`, :data:`KEY` or :data:`AUTHORITY`
     """
 
@@ -86,14 +86,14 @@ class File:
 
 
 def warn(conf: cfg.ConfigOpts) -> None:
-    """Log a WARNING for each condition of the files that the configuration names."""
+    """Log a WARNING for each problem of the files that the configuration names."""
     for file in files_of(conf):
         for text in problems(file):
             LOG.warning('%s', text)
 
 
 def files_of(conf: cfg.ConfigOpts) -> Iterator[File]:
-    """The files that the options which this process has registered name."""
+    """Return the files that options of this process name; options that are not registered are ignored."""
     for group, options in OPTIONS.items():
         for name, kind in options.items():
             if path := _value(conf, group, name):
@@ -113,16 +113,16 @@ def _value(conf: cfg.ConfigOpts, group: str, name: str) -> str:
     try:
         return str(conf[group][name] or '')
     except (cfg.Error, KeyError, ValueError):
-        # NOTE: nobody in this process uses it, or it is refused elsewhere.
+        # NOTE: this process does not use the option, or another check refuses its value.
         return ''
 
 
 def problems(file: File, *, now: datetime.datetime | None = None) -> Iterator[str]:
-    """What an operator should know of a file, as sentences.
+    """Return the problems of a file, as sentences for an operator.
 
-    A file that cannot be read has none: who uses it reports that.
+    A file that cannot be read has no problems here: the library that uses it reports the error.
 
-    :param now: the present time; None: that of the system
+    :param now: the present time; None: the time of the system
     """
     now = now or datetime.datetime.now(datetime.UTC)
     try:
@@ -130,7 +130,7 @@ def problems(file: File, *, now: datetime.datetime | None = None) -> Iterator[st
             yield from _problems_of_key(file)
         else:
             certificates = read(file.path)
-            # NOTE: of the hundred authorities of a system some always expire, and nobody needs them.
+            # NOTE: among the hundred authorities in a trust store, some have always expired and are unused.
             for certificate in certificates if len(certificates) <= FEW else ():
                 yield from _problems_of_certificate(file, certificate, now)
     except (OSError, ValueError, IndexError):
@@ -142,7 +142,7 @@ def _problems_of_key(file: File) -> Iterator[str]:
     if mode & stat.S_IROTH:
         yield (
             f'The private key {file.path} of {file.option} can be read by every user of this machine (mode '
-            f'{mode:04o}), who can then pretend to be this service: chmod o-rwx {file.path}'
+            f'{mode:04o}). Such a user can impersonate this service. Run: chmod o-rwx {file.path}'
         )
 
 
@@ -152,20 +152,20 @@ def _problems_of_certificate(file: File, certificate: Certificate, now: datetime
         when = f'expires in {left.days} days' if left > datetime.timedelta() else 'has expired'
         yield (
             f'A {file.kind} in {file.path} of {file.option} {when} ({certificate.expires:%Y-%m-%d %H:%M} '
-            'UTC), and connections fail after that: replace the file.'
+            'UTC). Connections fail after this time. Replace the file.'
         )
     if certificate.version < 3 and file.kind == CERTIFICATE:
         yield (
             f'The certificate in {file.path} of {file.option} is of X.509 version {certificate.version}, '
-            'which many TLS libraries refuse: issue one of version 3.'
+            'which many TLS libraries refuse. Issue a certificate of version 3.'
         )
 
 
 def read(path: str) -> list[Certificate]:
-    """The certificates of a PEM file, in their order.
+    """Return the certificates of a PEM file, in their order.
 
     :raises OSError: the file cannot be read
-    :raises ValueError: it holds what is no certificate
+    :raises ValueError: it contains a block that is not a certificate
     """
     with open(path, 'rb') as file:
         blocks = _PEM.findall(file.read())
@@ -173,13 +173,13 @@ def read(path: str) -> list[Certificate]:
 
 
 def _parse(der: bytes) -> Certificate:
-    """Read version and validity, the layout of which RFC 5280, section 4.1 defines."""
+    """Read version and validity. RFC 5280, section 4.1 defines the layout."""
     outer = _element(der, 0)
     fields = list(_children(der, _element(der, outer[1])))
     version = 1
     if fields[0][0] == _VERSION:
         version = 1 + der[fields.pop(0)[2] - 1]
-    # NOTE: serial number, algorithm, issuer, validity.
+    # NOTE: the fields are serial number, algorithm, issuer, validity.
     tag, start, end = list(_children(der, fields[3]))[1]
     text = der[start:end].decode('ascii')
     layout = '%y%m%d%H%M%SZ' if tag == _UTC_TIME else '%Y%m%d%H%M%SZ'
@@ -195,7 +195,7 @@ def _children(der: bytes, parent: tuple[int, int, int]) -> Iterator[tuple[int, i
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """The tag of an element of DER, and where its content begins and ends."""
+    """Return the tag of a DER element, and the start and end of its content."""
     tag, length, start = der[at], der[at + 1], at + 2
     if length & 0x80:
         size = length & 0x7F

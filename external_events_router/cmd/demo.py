@@ -1,4 +1,4 @@
-"""The sample of ``--demo``: hosts, servers, and a batch with each kind of outcome."""
+"""The example of ``--demo``: hosts, servers, and a batch with an event for each kind of outcome."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 
-#: Hosts whose agents run. ``host-silent`` is in the map too, and has none.
+#: Hosts with a running agent. ``host-silent`` is also in the host map, but has no agent.
 HOSTS = ('host-a', 'host-b')
 
 UNKNOWN_PORT = 'port-unknown-to-the-host'
 
-#: Seconds that the sample batch may take; one of its hosts never answers.
+#: Maximum seconds for the example batch; one of its hosts never responds.
 POST_TIMEOUT = 30
 
 
@@ -39,7 +39,7 @@ HOSTS_OF = {
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """An event to post, what should become of it, and why."""
+    """An event to post, its expected code, and the reason for the code."""
 
     name: str
     server: str
@@ -48,46 +48,46 @@ class Sample:
     why: str
 
     def to_json(self) -> dict[str, str]:
-        """As it stands in a request."""
+        """Return the event as it appears in a request."""
         event = {'name': self.name, 'server_uuid': self.server}
         return event if self.tag is None else {**event, 'tag': self.tag}
 
 
 SAMPLES = (
-    Sample('network-vif-plugged', ON_A, 'port-1', 200, 'host-a acknowledged it'),
-    Sample('network-changed', MIGRATING, None, 200, 'migrating: host-a and host-b acknowledged it'),
-    Sample('volume-extended', ON_A, None, 400, 'its tag, the volume, is missing'),
-    Sample('network-changed', UNKNOWN, None, 404, 'no such server'),
-    Sample('network-vif-plugged', ON_NO_HOST, 'port-2', 422, 'the server is on no host'),
-    Sample('network-vif-plugged', ON_A, UNKNOWN_PORT, 500, 'the handler on host-a refused it'),
-    Sample('network-vif-unplugged', ON_SILENT, 'port-3', 200, 'held until host-silent is there'),
+    Sample('network-vif-plugged', ON_A, 'port-1', 200, 'host-a acknowledged the event'),
+    Sample('network-changed', MIGRATING, None, 200, 'migrating: host-a and host-b acknowledged the event'),
+    Sample('volume-extended', ON_A, None, 400, 'the tag (the volume id) is missing'),
+    Sample('network-changed', UNKNOWN, None, 404, 'the server is unknown'),
+    Sample('network-vif-plugged', ON_NO_HOST, 'port-2', 422, 'the server has no host'),
+    Sample('network-vif-plugged', ON_A, UNKNOWN_PORT, 500, 'the handler on host-a refused the event'),
+    Sample('network-vif-unplugged', ON_SILENT, 'port-3', 200, 'held until host-silent responds'),
 )
 
 
 def host_map_lines() -> Iterator[bytes]:
-    """The sample servers, as lines of a host map file."""
+    """Return the example servers as lines of a host map file."""
     for server, hosts in HOSTS_OF.items():
         yield json.dumps({'server': server, 'hosts': hosts}).encode()
 
 
 def refuse_the_unknown_port(ctxt: context.RequestContext, event: events.Event) -> None:
-    """A handler that knows one port less than it is told of.
+    """Refuse events for one port that the host does not know; this is an event handler.
 
-    :raises Refused: for that port
+    :raises Refused: the tag is this port
     """
     if event.tag == UNKNOWN_PORT:
         raise exceptions.Refused(reason='no such port on this host')
 
 
 def show(url: str) -> bool:
-    """Post the sample batch, print its outcomes and how to post another.
+    """Post the example batch, print its outcomes, and print a command that posts another event.
 
-    :param url: where the front answers
-    :returns: whether every outcome was the expected one
+    :param url: address of the API
+    :returns: whether every outcome was as expected
     """
     endpoint = f'{url}/v2.1/os-server-external-events'
     answered = _post(endpoint, [sample.to_json() for sample in SAMPLES])
-    table = prettytable.PrettyTable(['Event', 'Server', 'Tag', 'Hosts', 'Code', 'Status', 'Because'])
+    table = prettytable.PrettyTable(['Event', 'Server', 'Tag', 'Hosts', 'Code', 'Status', 'Reason'])
     table.align = 'l'
     as_expected = True
     for sample, outcome in zip(SAMPLES, answered, strict=True):
@@ -101,11 +101,11 @@ def show(url: str) -> bool:
                 ', '.join(HOSTS_OF.get(sample.server, ())),
                 outcome['code'],
                 outcome['status'],
-                sample.why if expected else f'NOT AS EXPECTED, which was {sample.code}: {sample.why}',
+                sample.why if expected else f'UNEXPECTED CODE, expected {sample.code}: {sample.why}',
             ]
         )
     print(table)
-    print(f'\nPost one more:\n\n{_curl(endpoint)}\n', flush=True)
+    print(f'\nTo post another event, run:\n\n{_curl(endpoint)}\n', flush=True)
     return as_expected
 
 
@@ -115,7 +115,7 @@ def _headers() -> dict[str, str]:
 
 
 def _post(endpoint: str, batch: list[dict[str, str]]) -> list[dict[str, Any]]:
-    request = urllib.request.Request(  # noqa: S310 - our own front, over HTTP
+    request = urllib.request.Request(  # noqa: S310 - the API of this process, over HTTP
         endpoint, data=json.dumps({'events': batch}).encode(), headers=_headers()
     )
     with urllib.request.urlopen(request, timeout=POST_TIMEOUT) as response:  # noqa: S310

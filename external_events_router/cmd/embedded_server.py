@@ -1,8 +1,8 @@
-"""The HTTP server of ``external-events-all-in-one``: cheroot, but strict about what a request is.
+"""The HTTP server of ``external-events-all-in-one``: cheroot with strict rules for requests.
 
-cheroot takes lengths and chunk sizes as Python's ``int`` does, ends a body at a chunk of zero
-bytes whatever follows, keeps the last of several headers of the same name, and has spellings
-with an underscore for the same header.
+cheroot parses lengths and chunk sizes with Python's ``int``, ends a body at a chunk of zero bytes
+without checking the bytes after it, keeps only the last of several headers with the same name, and
+accepts names with an underscore for the same header.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from oslo_config import cfg
 
 from external_events_router.api import auth
 
-#: Bytes of a chunk's head, and of all trailers together.
+#: Bytes of the head of a chunk, and of all trailers together.
 MAX_CHUNK_HEAD = 4096
 MAX_TRAILERS = 8192
 
-#: Bytes of a chunk that are read at a time.
+#: Maximum bytes of a chunk that are read at a time.
 MAX_PART = 64 * 1024
 
-#: The server's own limit of the headers, as a multiple of ``[api] max_header_bytes``: up to
-#: it the application answers, in the form of the API.
+#: Limit of this server for the headers, as a multiple of ``[api] max_header_bytes``: below it, the
+#: application answers in the format of the API.
 HEADER_MARGIN = 2
 
 _NAME = re.compile(rb"[!#$%&'*+.^`|~0-9A-Za-z_-]+")
@@ -34,7 +34,7 @@ _LENGTH = re.compile(rb'[0-9]{1,18}')
 
 
 class _Headers(server.HeaderReader):
-    """Reads header lines; drops names with underscores, joins headers of the same name."""
+    """Reads header lines, ignores names with underscores, and joins headers with the same name."""
 
     def __call__(self, rfile: Any, hdict: dict[bytes, bytes] | None = None) -> dict[bytes, bytes]:
         headers = {} if hdict is None else hdict
@@ -52,11 +52,11 @@ class _Headers(server.HeaderReader):
 
 
 class _Chunks(server.ChunkedRFile):
-    """A body in chunks that ends with its last chunk and its trailers, or is an error."""
+    """A body in chunks. It ends with its last chunk and its trailers; anything else is an error."""
 
     def __init__(self, rfile: Any) -> None:
         super().__init__(rfile, 0)
-        # Bytes of the chunk that were not read yet.
+        # Bytes of the chunk that are not read yet.
         self._left = 0
 
     def _fetch(self) -> None:
@@ -92,7 +92,7 @@ class _Request(server.HTTPRequest):
     header_reader = _Headers()
 
     def read_request_headers(self) -> bool:
-        """Read the headers, and refuse two meanings of where the body ends."""
+        """Read the headers, and refuse a request whose end of the body is ambiguous."""
         if not super().read_request_headers():  # type: ignore[no-untyped-call,unused-ignore]
             return False
         length = self.inheaders.get(b'Content-Length')
@@ -109,7 +109,7 @@ class _Request(server.HTTPRequest):
         if not self.chunked_read:
             super().respond()
             return
-        # NOTE: what follows a body that is broken is no request.
+        # NOTE: bytes after a malformed body must not be read as the next request.
         self.close_connection = True
         self.rfile = _Chunks(self.conn.rfile)
         self.server.gateway(self).respond()
@@ -126,7 +126,7 @@ class _Connection(server.HTTPConnection):
 
 
 def make_server(conf: cfg.ConfigOpts, app: auth.WSGIApp, *, shutdown_timeout: int) -> wsgi.Server:
-    """The server of the configuration's address.
+    """Build the server for the address in the configuration.
 
     :param shutdown_timeout: seconds
     """

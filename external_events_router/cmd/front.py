@@ -1,6 +1,6 @@
-"""The front with its resolver: over the broker, or in the same process, as ``[api] resolver`` says.
+"""Builds the WSGI application of the API and its resolver: in the same process, or called over the broker.
 
-Every server of the front (``cmd.api``, ``wsgi``) gets its application here.
+``[api] resolver`` selects this. All servers of the API (``cmd.api``, ``wsgi``) use this module.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def make_app(
     memory: intake.Memory | None = None,
     unhealthy: Callable[[], str | None] = lambda: None,
 ) -> auth.WSGIApp:
-    """The application of this process; after the fork, where there is one.
+    """Build the application of this process. Call it after the fork, if the server forks.
 
-    :param memory: for the bodies of requests, in place of the application's own
-    :param unhealthy: why this process should be replaced, for ``/healthcheck``; None: it should not
-    :raises ConfigurationError: a value cannot be used
+    :param memory: memory for the bodies of requests; None: a new one for this application
+    :param unhealthy: returns for ``/healthcheck`` why this process should be replaced; None: it is healthy
+    :raises ConfigurationError: a value is not valid
     """
     transport = rpc.get_transport(conf)
     if conf.api.resolver == 'rpc':
@@ -46,17 +46,17 @@ def make_app(
     resolver = local.LocalResolver(worker, stop_timeout=conf.delivery.ack_timeout + local.STOP_MARGIN)
     made = app.make_app(conf, resolver, memory=memory, unhealthy=unhealthy)
     resolver.start()
-    # NOTE: a child of multiprocessing, as granian's workers are, ends without
-    # what atexit has; any other process without what multiprocessing has.
+    # NOTE: a child process of multiprocessing, as the workers of granian, does not run the
+    # functions of atexit at its end. Other processes do not run those of multiprocessing.
     util.Finalize(None, resolver.stop, exitpriority=10)
     atexit.register(resolver.stop)
     return made
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Insist, before any worker is started, that one could be.
+    """Check the configuration before a worker is started.
 
-    :raises ConfigurationError: naming the option to look at
+    :raises ConfigurationError: with the name of the option that is not valid
     """
     app.make_app(conf, rpcapi.ResolverAPI.from_conf(conf, rpc.get_transport(conf)))
     if conf.api.resolver == 'local':

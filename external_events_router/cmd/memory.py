@@ -1,4 +1,4 @@
-"""What a process with many threads takes of the machine's memory, and what its care takes of the time."""
+"""Settings that reduce the memory of a process with many threads, and the time of garbage collection."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import contextlib
 import ctypes
 import gc
 
-#: glibc's number of the parameter that bounds its heaps.
+#: Number of the glibc parameter that limits the number of its heaps.
 _M_ARENA_MAX = -8
 
-#: Heaps that the threads of a process share; by default eight for each core. Each keeps
-#: what its threads once needed, and Python's lock lets hardly two allocate at a time.
+#: Heaps that the threads of a process share. The default is eight per core. A heap keeps the memory
+#: that its threads once needed, and with Python's lock rarely two threads allocate at the same time.
 ARENAS = 2
 
 
 def share_heaps() -> None:
-    """Have threads share a few heaps; without effect on a C library that has no such bound."""
+    """Let threads share a few heaps. Has no effect with a C library other than glibc."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def freeze() -> None:
-    """Exempt what is there from garbage collection: call it once, when a process has started.
+    """Exempt all present objects from garbage collection. Call it once, when a process has started.
 
-    NOTE: else a full collection looks at all modules, which takes 0.1 s of processor time
-    with all threads stopped, and more than a second on a busy machine.
+    NOTE: otherwise a full collection visits all modules. This takes 0.1 s of processor time with
+    all threads stopped, and more than a second on a busy machine.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
-"""Text that a terminal can show: every other character is written as a visible escape.
+"""Escapes characters that a terminal cannot show.
 
-Tags, host names and reasons come from other services. A control character in
-one of them moves the cursor or clears the screen, and a mark of direction makes
-a line look like another one. It decides nothing about what is printed.
+Tags, host names and reasons come from other services. A control character in them can move the
+cursor or clear the screen, and a direction mark can make a line look like another line. This module
+does not decide which text is printed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TextIO
 def escape(text: str) -> str:
     """Return a text on one line, in which every character is visible.
 
-    :returns: the text, with ``\\n``, ``\\x1b``, ``\\u202e`` and so on in place of
-        characters that are not printable (``str.isprintable``)
+    :returns: the text; characters that are not printable (``str.isprintable``) are replaced by escapes
+        such as ``\\n``, ``\\x1b``, ``\\u202e``
     """
     if text.isprintable():
         return text
@@ -27,10 +27,10 @@ def _visible(char: str) -> str:
 
 
 class Stream(io.TextIOBase):
-    """A text stream that escapes what is written to it; lines stay lines."""
+    """A text stream that escapes the characters of each written line."""
 
     def __init__(self, inner: TextIO) -> None:
-        """:param inner: where the text goes to"""
+        """:param inner: the stream to write to"""
         self.inner = inner
 
     @property
@@ -47,11 +47,11 @@ class Stream(io.TextIOBase):
         return self.inner.fileno()
 
     def writable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def write(self, text: str, /) -> int:
-        """Write a text; a character that the encoding does not have is escaped, too."""
+        """Write a text. A character that the encoding does not contain is escaped, too."""
         safe = '\n'.join(map(escape, text.split('\n')))
         if self.inner.encoding:
             safe = safe.encode(self.inner.encoding, 'backslashreplace').decode(self.inner.encoding)

@@ -1,7 +1,7 @@
 """``external-events-resolver``: resolver workers under a supervisor.
 
-SIGTERM drains, SIGHUP rereads the configuration: each worker finishes what it
-has in hand and is replaced by one with the new values.
+SIGTERM finishes the current batches and stops. SIGHUP reads the configuration again: each worker
+finishes its current batches and is replaced by a worker with the new values.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from external_events_router.resolver import service
 
 
 class ResolverWorker(cotyledon.Service):
-    """A worker process; it connects after the fork."""
+    """A worker process. It connects to broker and database after the fork."""
 
     name = 'resolver'
 
     def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
         super().__init__(worker_id)
-        # NOTE: after a SIGHUP the supervisor has read new values, but its log
-        # still is as it was.
+        # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
         startup.set_up_log(conf)
         failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
         transport = rpc.get_transport(conf)

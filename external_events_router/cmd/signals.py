@@ -1,4 +1,4 @@
-"""Waiting for signals in a process of one, which has no supervisor to do it."""
+"""Waiting for signals in a service that has only one process and no supervisor."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import signal
 import socket
 import types
 
-#: The signals that a service answers to.
+#: Signals that a service handles.
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
-    """The signals that came, in their order."""
+    """Returns received signals in their order."""
 
     def __init__(self, reader: socket.socket, writer: socket.socket) -> None:
         self._reader = reader
-        # Open for as long as signals are written into it.
+        # Must stay open while the interpreter writes signals into it.
         self._writer = writer
 
     def get(self) -> int:
-        """Wait for the next one of :data:`HANDLED`."""
+        """Wait for the next signal of :data:`HANDLED`."""
         while (number := self._reader.recv(1)[0]) not in HANDLED:
             pass
         return number
 
 
 def catch() -> Signals:
-    """Catch every signal of :data:`HANDLED` that comes from now on; main thread only."""
-    # NOTE: not a queue that a handler puts them into. Handlers run between two
-    # steps of the main thread; a signal that comes when it is about to block,
-    # or that another thread takes, wakes nobody (seen: one SIGTERM of some
-    # hundred). What the interpreter writes into a socket waits to be read.
+    """Catch the signals of :data:`HANDLED` from now on. Call it on the main thread only."""
+    # NOTE: a queue that a signal handler fills is not enough. Handlers run between two steps of the
+    # main thread. A signal that arrives just before the main thread blocks, or on another thread,
+    # does not wake it (observed: one SIGTERM in some hundred was lost). A byte that the interpreter
+    # writes into a socket stays there until it is read.
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -40,4 +40,4 @@ def catch() -> Signals:
 
 
 def _written(number: int, frame: types.FrameType | None) -> None:
-    """Does nothing: a signal must have a handler to be written."""
+    """Do nothing: the interpreter writes only signals that have a handler."""

@@ -1,4 +1,4 @@
-"""What every command does first: read the configuration, set up the log, or say in one line why not."""
+"""First steps of every command: read and check the configuration, set up logging, report errors."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from external_events_router.cmd import printable
 from external_events_router.conf import database
 from external_events_router.conf import opts
 
-#: Names the configuration file, ``external-events-router.conf``, and its
+#: Determines the name of the configuration file, ``external-events-router.conf``, and of its
 #: folders: ``~/.external-events-router``, ``~``, ``/etc/external-events-router``, ``/etc``.
 PROJECT = 'external-events-router'
 
-#: Errors of a value with a "$" in it that is not followed by the name of an option.
+#: Errors for a value with a "$" that is not followed by the name of an option.
 _SUBSTITUTION = (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError)
 
 
 def version() -> str:
-    """The installed release."""
+    """Return the version of the installed release."""
     return importlib.metadata.version(PROJECT)
 
 
 def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
-    """Read the command line and the configuration, and set up the log.
+    """Read the command line and the configuration, and set up logging.
 
-    :param prog: the command's name, for its usage text and log
-    :param argv: the arguments; None: those of this process
-    :param cli_opts: options of this command only
-    :returns: ``cfg.CONF``, with every option of the service registered
-    :raises ConfigurationError: a value or a file cannot be used
+    :param prog: name of the command, for its usage text and log
+    :param argv: arguments; None: the arguments of this process
+    :param cli_opts: options only of this command
+    :returns: ``cfg.CONF``, with all options of the service registered
+    :raises ConfigurationError: a value or a file is not valid
     """
     conf = cfg.CONF
     opts.set_library_defaults()
@@ -69,7 +69,7 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
 
 
 def set_up_log(conf: cfg.ConfigOpts) -> None:
-    """Log as the configuration says; again, in a process that was forked after it was read anew."""
+    """Set up logging from the configuration. A forked process calls it again after a reload."""
     try:
         log.setup(conf, PROJECT, version())
     except OSError as exc:
@@ -88,11 +88,11 @@ def set_up_log(conf: cfg.ConfigOpts) -> None:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Read every value once, so that a bad one is found now and not under load.
+    """Read every value once, so that an error is found at start and not under load.
 
-    :raises ConfigurationError: naming the first option whose value is bad
+    :raises ConfigurationError: with the name of the first option whose value is not valid
     """
-    # NOTE: registers the option, with our exchange.
+    # NOTE: registers the option, with the default exchange of this service.
     rpc.set_defaults()
     messaging.TransportURL.parse(conf, 'fake://')
     _read(conf, 'DEFAULT', 'transport_url')
@@ -110,15 +110,15 @@ def _read(conf: cfg.ConfigOpts, group: str, name: str) -> None:
 
 
 def reason_of(exc: Exception) -> str:
-    """What is wrong with a value, for an error; without the value where it may be a secret."""
+    """Return the reason why a value is not valid, without the value if it may be a secret."""
     if isinstance(exc, _SUBSTITUTION):
-        # NOTE: the error's own text has what follows the character, of a password say.
+        # NOTE: the text of the error contains the characters after the "$", for example of a password.
         return 'a "$" refers to an option that does not exist; write "$$" for the character'
     return str(exc)
 
 
 def entry_point(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Make a console script of a ``main``: its errors become one line and status 1."""
+    """Wrap a ``main`` for a console script: print its errors as one line and return status 1."""
 
     @functools.wraps(main)
     def run() -> int:

@@ -1,6 +1,6 @@
-"""TLS to the clients of the front: what ``[api] tls_*`` says, proved and in granian's words.
+"""TLS for the clients of the API: checks the options ``[api] tls_*`` and converts them for granian.
 
-TLS to the broker, the database and Keystone is the business of their libraries.
+TLS to the broker, the database and Keystone is the responsibility of their libraries.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from external_events_router.cmd import certificates
 
 
 def server_options(conf: cfg.ConfigOpts) -> dict[str, Any]:
-    """What granian has to be told; nothing where the front speaks plain HTTP.
+    """Return the TLS arguments of granian; none if the API uses plain HTTP.
 
-    :raises ConfigurationError: naming the file that is missing or cannot be used
+    :raises ConfigurationError: with the option whose file is missing or not valid
     """
     options = conf.api
     if not (options.tls_cert_file or options.tls_key_file):
         if options.tls_client_ca_file:
-            raise _problem('tls_client_ca_file', 'is set, but not tls_cert_file and tls_key_file')
+            raise _problem('tls_client_ca_file', 'requires tls_cert_file and tls_key_file, which are not set')
         return {}
     for name in ('tls_cert_file', 'tls_key_file'):
         if not options[name]:
-            raise _problem(name, 'is not set, but its counterpart is')
+            other = {'tls_cert_file': 'tls_key_file', 'tls_key_file': 'tls_cert_file'}[name]
+            raise _problem(name, f'is not set, but {other} is set; set both for HTTPS, or neither')
     _prove(options)
     return {
         'ssl_cert': pathlib.Path(options.tls_cert_file),
@@ -45,8 +46,8 @@ def _prove(options: Any) -> None:
         if options[name]:
             _prove_readable(name, options[name])
     try:
-        # NOTE: without a password OpenSSL would ask for it on the terminal. There
-        # is no option for one: granian 2.8 reads no encrypted key.
+        # NOTE: without a password, OpenSSL would ask for it on the terminal. An option for the
+        # password would not help: granian 2.8 does not read encrypted keys.
         context.load_cert_chain(options.tls_cert_file, options.tls_key_file, password='')
     except (OSError, ValueError) as exc:
         raise _problem(
@@ -62,7 +63,7 @@ def _prove(options: Any) -> None:
 
 
 def _prove_version(name: str, file: str) -> None:
-    """Granian reads certificates of X.509 version 3 only, and ends without a message at another."""
+    """Check the X.509 version: granian reads only version 3, and ends without a message at another."""
     try:
         found = certificates.read(file) if file else []
     except (OSError, ValueError, IndexError) as exc:

@@ -1,8 +1,8 @@
-"""Configuration: a module per option group, each with its options and nothing else.
+"""Configuration: one module per option group, which contains only the options of the group.
 
-:func:`register_all` registers what every service shares. The ``ConfigOpts`` is
-always an argument; ``cmd`` hands down ``cfg.CONF`` itself, because
-oslo.messaging registers some of its options there and nowhere else.
+:func:`register_all` registers the options that all services share. The ``ConfigOpts`` object is
+always an argument. The commands in ``cmd`` pass ``cfg.CONF`` itself, because oslo.messaging
+registers some of its options only there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ GROUPS = (
 
 
 def register_all(conf: cfg.ConfigOpts) -> None:
-    """Register the options of every group of ours; may be called again."""
+    """Register the options of all groups of this package. It may be called repeatedly."""
     for group in GROUPS:
         group.register_opts(conf)

@@ -11,8 +11,8 @@ OPTS: list[cfg.Opt] = [
         'hosts',
         default=[],
         help="""
-Hosts that the agent stands for, where ``--host`` is not given. Empty: the one
-of ``[DEFAULT] host``.
+Hosts whose events the agent receives, if ``--host`` is not given. Empty: the host
+``[DEFAULT] host``.
 """,
     ),
     cfg.ListOpt(
@@ -20,26 +20,27 @@ of ``[DEFAULT] host``.
         default=['log'],
         mutable=True,
         help="""
-Handlers of every event, in the order in which they are called, up to the first
-that does not handle it: ``log`` writes a line, ``exec`` runs a command (see
-``[exec]``), others are entry points in ``external_events_router.agent.handlers``.
+Handlers that are called for each event, in this order. If a handler does not handle
+the event, the agent does not call the handlers after it. ``log`` writes a log message,
+``exec`` runs a command (see ``[exec]``). Other values are names of entry points in
+``external_events_router.agent.handlers``.
 """,
     ),
     cfg.StrOpt(
         'source',
         default='none',
         help="""
-Where the agent learns which servers are on its host, an entry point in
-``external_events_router.agent.sources``: ``none`` (it does not know, reports
-none and takes every event as its own), ``file`` (see ``source_file``).
+Source of the list of servers on the host: the name of an entry point in
+``external_events_router.agent.sources``. ``none``: the agent does not know the servers
+of the host, reports none, and accepts every event. ``file``: see ``source_file``.
 """,
     ),
     cfg.StrOpt(
         'source_file',
         help="""
-JSON lines of the ``file`` source, as ``external-events-manage host-map export``
-writes them; the lines that name this host are its servers. Read again when it
-changes.
+File for ``source = file``, with one JSON object per line, in the format of
+``external-events-manage host-map export``. The lines that contain this host name its
+servers. The agent reads the file again when it changes.
 """,
     ),
     cfg.FloatOpt(
@@ -47,8 +48,8 @@ changes.
         default=60.0,
         min=0.1,
         help="""
-Seconds between two reports of the host's servers to the resolver. A change that
-the source tells is reported at once.
+Seconds between two reports of the servers of the host to the resolver. If the source
+detects a change, the agent reports it immediately.
 """,
     ),
     cfg.IntOpt(
@@ -57,29 +58,29 @@ the source tells is reported at once.
         min=1,
         max=4096,
         help="""
-Servers whose events one agent process handles at the same time. Events of one
-server are always handled one after the other.
+Number of servers whose events one agent process handles at the same time. Events of
+the same server are always handled one after the other.
 """,
     ),
     cfg.IntOpt(
         'remembered_events',
         default=100000,
         min=1,
-        help='Events that are remembered, so that one sent twice is handled once.',
+        help='Number of handled events that the agent remembers, so that it does not handle them twice.',
     ),
     cfg.FloatOpt(
         'remembered_seconds',
         default=900.0,
         min=1.0,
-        help='Seconds for which a handled event is remembered.',
+        help='Seconds for which the agent remembers a handled event.',
     ),
     cfg.FloatOpt(
         'stop_timeout',
         default=30.0,
         min=0.0,
         help="""
-Seconds that a stopping agent gives to the events it has in hand. Those that are
-not handled then are not acknowledged. Related: ``[exec] timeout``.
+Seconds that a stopping agent waits for the events that it is handling. Events that are
+not handled in this time are not acknowledged. Related: ``[exec] timeout``.
 """,
     ),
 ]

@@ -1,16 +1,16 @@
-"""``[api]``: the HTTP front."""
+"""``[api]``: the HTTP API."""
 
 from __future__ import annotations
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup('api', title='The HTTP front')
+GROUP = cfg.OptGroup('api', title='The HTTP API')
 
 OPTS: list[cfg.Opt] = [
     cfg.HostAddressOpt(
         'bind_host',
         default='127.0.0.1',
-        help='Address to listen on. ``0.0.0.0`` or ``::`` for every interface.',
+        help='Address to listen on. ``0.0.0.0`` or ``::`` for all interfaces.',
     ),
     cfg.PortOpt('bind_port', default=8790, help='TCP port to listen on.'),
     cfg.IntOpt(
@@ -18,7 +18,7 @@ OPTS: list[cfg.Opt] = [
         default=2,
         min=1,
         max=256,
-        help='Worker processes of ``external-events-api``. One per core that the front may use.',
+        help='Number of worker processes of ``external-events-api``. Use one per core that the API may use.',
     ),
     cfg.IntOpt(
         'threads',
@@ -26,9 +26,9 @@ OPTS: list[cfg.Opt] = [
         min=1,
         max=1024,
         help="""
-Requests that one worker process handles at the same time. A request waits for
-its hosts' acknowledgements, up to ``[delivery] ack_timeout``; requests beyond
-this number are taken in, and wait.
+Number of requests that one worker process handles at the same time. A request waits
+for the acknowledgements of its hosts, up to ``[delivery] ack_timeout``. The worker
+accepts further requests, and they wait for a free thread.
 """,
     ),
     cfg.StrOpt(
@@ -37,30 +37,30 @@ this number are taken in, and wait.
         choices=[
             (
                 'local',
-                'A resolver worker in each process of the front: fewer messages per batch, and events '
-                'are held also while the broker is away. Needs ``[database] connection`` here too.',
+                'A resolver worker in each API process. It needs fewer messages per batch, and holds events '
+                'also while the broker is unavailable. The API needs ``[database] connection``.',
             ),
             (
                 'rpc',
-                'The workers of ``external-events-resolver``, called over the broker: for a front that '
-                'must not reach the database. While the broker is away it answers 503.',
+                'The workers of ``external-events-resolver``, called through the broker. Use it if the API '
+                'must not have access to the database. While the broker is unavailable, the API answers 503.',
             ),
         ],
-        help='What routes the batches that the front accepts.',
+        help='Resolver that routes the batches of the API.',
     ),
     cfg.StrOpt(
         'auth_strategy',
         default='keystone',
         choices=[
-            ('keystone', 'Tokens are validated by keystonemiddleware, see ``[keystone_authtoken]``.'),
+            ('keystone', 'keystonemiddleware validates tokens, see ``[keystone_authtoken]``.'),
             (
                 'noauth',
-                'Every caller is the service role. For tests and for closed networks only: each start logs '
-                'a WARNING, and ``external-events-all-in-one`` refuses it on an address other than loopback '
-                'unless ``--allow-insecure-noauth`` is given.',
+                'Every client has the role service. Only for tests and isolated networks. Each start logs '
+                'a WARNING. ``external-events-all-in-one`` accepts this value on an address other than '
+                'loopback only with ``--allow-insecure-noauth``.',
             ),
         ],
-        help='How callers are authenticated.',
+        help='Method of authentication of clients.',
     ),
     cfg.IntOpt(
         'token_cache_size',
@@ -68,31 +68,31 @@ this number are taken in, and wait.
         min=1,
         max=1000000,
         help="""
-Tokens that each worker process of the front remembers as valid, so that Keystone
-is not asked about them with every request; beyond it the one that was not used
-for longest is forgotten. Each takes about a kilobyte. How long they are
-remembered is ``[keystone_authtoken] token_cache_time``, in seconds: a token that
-is revoked meanwhile is accepted until then, one that expires is not. Not used
-where ``[keystone_authtoken] memcached_servers`` is set.
+Number of valid tokens that each API worker process caches, so that it does not validate
+each token in Keystone for each request. If the cache is full, the least recently used
+token is removed. A token takes about 1 KB. A token stays in the cache for
+``[keystone_authtoken] token_cache_time`` seconds: a token that is revoked in this time is
+still accepted, an expired token is not. The cache is not used if
+``[keystone_authtoken] memcached_servers`` is set.
 """,
     ),
     cfg.StrOpt(
         'tls_cert_file',
         help="""
-File with the certificate of the front in PEM, and after it those of the
-authorities between it and the root. With it, and ``tls_key_file``, the front
-speaks HTTPS and no HTTP.
+PEM file with the certificate of the API, followed by the certificates of the
+intermediate authorities. If this option and ``tls_key_file`` are set, the API accepts
+HTTPS only.
 """,
     ),
     cfg.StrOpt(
         'tls_key_file',
-        help='File with the private key of ``tls_cert_file`` in PEM, not encrypted.',
+        help='PEM file with the private key of ``tls_cert_file``, not encrypted.',
     ),
     cfg.StrOpt(
         'tls_client_ca_file',
         help="""
-File with certificates of authorities in PEM. Only clients with a certificate of
-one of them may connect. The token is asked for all the same.
+PEM file with certificates of authorities. Only clients with a certificate of one of
+these authorities can connect. The API requires a token in addition.
 """,
     ),
     cfg.StrOpt(
@@ -100,26 +100,26 @@ one of them may connect. The token is asked for all the same.
         default='1.2',
         choices=[
             ('1.2', 'TLS 1.2 or 1.3.'),
-            ('1.3', 'TLS 1.3 alone. Every OpenSSL since 1.1.1 has it.'),
+            ('1.3', 'Only TLS 1.3. OpenSSL 1.1.1 and later support it.'),
         ],
-        help='The oldest version of TLS that the front speaks.',
+        help='Oldest version of TLS that the API accepts.',
     ),
     cfg.IntOpt(
         'none_found_status',
         default=404,
         choices=[
-            (404, 'itemNotFound for the whole request, as the API reference says.'),
-            (207, 'A code per event, as Nova releases do since the fix of bug 1855752.'),
+            (404, 'itemNotFound for the whole request, as in the API reference.'),
+            (207, 'A code per event, as in Nova releases with the fix of bug 1855752.'),
         ],
-        help='Status of the answer when no event of a batch names a known server.',
+        help='Status of the response if no event of a batch is for a known server.',
     ),
     cfg.IntOpt(
         'max_events',
         default=10000,
         min=1,
         help="""
-Events that one request may carry; a larger one is answered 413. Related:
-``[oslo_middleware] max_request_body_size``, which bounds the bytes.
+Maximum number of events in one request. A larger request gets 413. Related:
+``[oslo_middleware] max_request_body_size``, the maximum number of bytes.
 """,
     ),
     cfg.IntOpt(
@@ -128,9 +128,9 @@ Events that one request may carry; a larger one is answered 413. Related:
         min=1,
         max=255,
         help="""
-Characters that the tag of an event may have; an event with a longer one makes
-the request 400. Nova's bound is the default and the most; a port's or a volume's
-id, which is what the services send, has 36.
+Maximum number of characters in the tag of an event. A request with a longer tag gets
+400. The default is the limit of Nova. The services send the ids of ports and volumes,
+which have 36 characters.
 """,
     ),
     cfg.IntOpt(
@@ -139,11 +139,11 @@ id, which is what the services send, has 36.
         min=16,
         max=16384,
         help="""
-Connections that one worker process has at the same time; more wait in the
-kernel's queue. Each may take a thread while its request comes in, and one file
-descriptor. Where nine tenths are taken, those that say nothing for a second are
-closed, and those whose request takes longer than that to come in. Raise it where
-more senders than that keep connections open.
+Maximum number of open connections of one worker process. Further connections wait in
+the queue of the kernel. Each connection can use a thread while its request arrives, and
+one file descriptor. If nine tenths of the connections are in use, the worker closes
+connections that are idle for 1 s and connections whose request does not arrive
+completely within 1 s. Increase it if more senders keep connections open.
 """,
     ),
     cfg.IntOpt(
@@ -151,7 +151,7 @@ more senders than that keep connections open.
         default=65536,
         min=8192,
         max=1048576,
-        help='Bytes that the headers of a request may have; more are answered 431.',
+        help='Maximum number of bytes in the headers of a request. A request with larger headers gets 431.',
     ),
     cfg.IntOpt(
         'max_body_memory',
@@ -159,9 +159,10 @@ more senders than that keep connections open.
         min=8388608,
         max=1099511627776,
         help="""
-Bytes of memory that the request bodies of one worker process may take together,
-beyond 16 KiB of each, until they are handled. A body that finds none free for
-5 seconds is answered 503. Related: ``[oslo_middleware] max_request_body_size``.
+Maximum number of bytes that all request bodies of one worker process use together, not
+counting the first 16 KiB of each body, until the requests are handled. A body that gets
+no memory within 5 s is answered with 503. Related:
+``[oslo_middleware] max_request_body_size``.
 """,
     ),
     cfg.FloatOpt(
@@ -170,9 +171,9 @@ beyond 16 KiB of each, until they are handled. A body that finds none free for
         min=1.0,
         max=3600.0,
         help="""
-Seconds that a connection may be without a request, which the headers of a
-request may take too: counted from its beginning, or its last answer, until they
-are there. Then it is closed.
+Seconds after which a connection without a request is closed. The time starts when the
+connection opens or when its last response was sent, and ends when the headers of the
+next request are complete.
 """,
     ),
     cfg.FloatOpt(
@@ -181,12 +182,12 @@ are there. Then it is closed.
         min=1.0,
         max=3600.0,
         help="""
-Seconds that a request may take to come in, headers and body, from its first
-byte; and that an answer may wait for a client that does not take it. Then the
-connection is closed. Not to the second: while a request waits for its thread or
-its hosts nothing more of it is awaited, and the bound is longer by what that may
-take, three times ``[delivery] ack_timeout`` and three seconds. Where connections
-are short it is shorter, ``[delivery] ack_timeout`` and two seconds.
+Seconds after which a connection is closed if its request (headers and body) is not
+complete, or if the client does not read the response. The service cannot distinguish an
+incomplete request from a request that waits for a thread or for its hosts. Therefore an
+unanswered request is closed after this time plus three times (``[delivery] ack_timeout``
++ 1 s). If nine tenths of ``max_connections`` are in use, it is closed after ``[delivery]
+ack_timeout`` + 2 s.
 """,
     ),
 ]

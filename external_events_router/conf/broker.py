@@ -11,11 +11,11 @@ OPTS: list[cfg.Opt] = [
         'verify_tls',
         default=True,
         help="""
-Verify the certificate of the broker and the host name in it, where
-``[oslo_messaging_rabbit] ssl`` is true: with ``ssl_ca_file``, or with the
-system's trust store where that is not set. Set it to false only for tests: then
-whoever is on the way to the broker can read and change all messages, and each
-start logs a WARNING.
+Verify the certificate of the broker and the host name in it, if
+``[oslo_messaging_rabbit] ssl`` is true. The trusted authorities are in ``ssl_ca_file``,
+or in the trust store of the system if that option is not set. Set it to false only for
+tests: an attacker between the service and the broker could then read and change all
+messages. Each start logs a WARNING in this case.
 """,
     ),
 ]

@@ -1,4 +1,4 @@
-"""``[compute]``: how compute hosts are addressed."""
+"""``[compute]``: messages to compute hosts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ OPTS: list[cfg.Opt] = [
         'driver',
         default='agent',
         choices=[
-            ('agent', 'Our agent runs on the hosts.'),
-            ('nova', 'nova-compute runs on the hosts; needs ``[host_map] backend = nova``, see ``[nova]``.'),
+            ('agent', 'The agent of this project.'),
+            ('nova', 'nova-compute. Needs ``[host_map] backend = nova``, see ``[nova]``.'),
         ],
-        help='What runs on the compute hosts, and so how they are spoken to.',
+        help='Software on the compute hosts that receives the events.',
     ),
     cfg.StrOpt(
         'topic',
@@ -22,30 +22,30 @@ OPTS: list[cfg.Opt] = [
         regex='[0-9A-Za-z._-]+$',
         max_length=100,
         help="""
-Topic that agents listen on, each as the server named after its host. The
-resolver and the agents of a cloud need the same value. ``<topic>.<host>`` has at
-most 255 bytes, so a longer topic allows shorter host names: 247 characters with
-the default.
+Topic of the messages to agents. The server name in a target is the name of the host. The
+resolver and the agents of a cloud need the same value. ``<topic>.<host>`` can have up to
+255 bytes, so a longer topic permits only shorter host names: 247 characters with the
+default.
 """,
     ),
     cfg.BoolOpt(
         'fast_road',
         default=True,
         help="""
-Over RabbitMQ, send casts and acknowledgements on connections of our own, many at
-a time, instead of one after the other by oslo.messaging. What travels is the
-same, so services that differ in this work together. Other transports, and a few
-options of the RabbitMQ driver (message compression, mirrored queues, FIPS mode),
-know only the plain road, whatever this says.
+With RabbitMQ, send casts and acknowledgements over connections of this service (direct
+AMQP), many at a time. If false, oslo.messaging sends one after the other. The messages
+are the same, so services with different values work together. The service always uses
+oslo.messaging for other transports, and with these options of the RabbitMQ driver:
+message compression, mirrored queues, FIPS mode.
 """,
     ),
     cfg.BoolOpt(
         'coalesce',
         default=True,
         help="""
-On the fast road, what comes up for a host while a message to it is on its way
-goes together in the next one. A host with nothing on its way is sent to at
-once, either way.
+With direct AMQP, combine casts: casts for a host that are requested while a message to
+this host is being sent go together in the next message. A cast to a host without such a
+message is always sent immediately.
 """,
     ),
 ]

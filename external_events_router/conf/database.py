@@ -1,8 +1,8 @@
-"""``[database]``: oslo.db's options, with defaults of ours.
+"""``[database]``: the options of oslo.db, with other defaults.
 
-oslo.db lists them itself for the sample file, so :func:`list_opts` does not.
-Not used are those for a second, read-only database, and ``max_retries``: a
-service that cannot reach its database at start says so at once and ends.
+oslo.db lists its options for the sample file itself, so :func:`list_opts` returns none.
+The service does not use the options for a second, read-only database, nor ``max_retries``: a
+service that cannot reach its database at start logs an error and ends.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from oslo_db import options
 
 GROUP = 'database'
 
-#: Seconds that a thread waits for a connection of the pool.
+#: Seconds that a thread waits for a connection from the pool.
 POOL_TIMEOUT = 5
 
-#: Connections that a worker keeps. What is opened beyond them is closed again after its
-#: one transaction, and opening one takes ten times what a transaction does.
+#: Connections that the pool of a worker keeps. Connections beyond this number are closed after
+#: one transaction, and opening a connection takes ten times as long as a transaction.
 POOL_SIZE = 20
 
 
 def set_defaults() -> None:
-    """Our defaults for oslo.db's options."""
+    """Set the defaults of this service for options of oslo.db."""
     cfg.set_defaults(options.database_opts, pool_timeout=POOL_TIMEOUT, max_pool_size=POOL_SIZE)
 
 
@@ -34,5 +34,5 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
 
 def library_opts() -> list[tuple[str, list[cfg.Opt]]]:
-    """The options as :func:`list_opts` would have them, were they ours."""
+    """Return the options of oslo.db in the format of :func:`list_opts`."""
     return [(GROUP, options.database_opts)]

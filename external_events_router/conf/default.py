@@ -12,9 +12,9 @@ OPTS: list[cfg.Opt] = [
         default=socket.gethostname(),
         sample_default='<the name of this machine>',
         help="""
-Name of this machine. A resolver worker is addressed by it, so it must differ
-between machines. An agent stands for the host of this name where no host is
-given on its command line or in ``[agent] hosts``.
+Name of this machine. It is part of the address of a resolver worker, so it must be
+unique. It is also the host whose events an agent receives if neither the command line
+of the agent nor ``[agent] hosts`` names a host.
 """,
     ),
 ]

@@ -1,4 +1,4 @@
-"""``[delivery]``: what is promised of an event."""
+"""``[delivery]``: timeouts, lifetimes and retries of events."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ OPTS: list[cfg.Opt] = [
         min=0.05,
         max=60.0,
         help="""
-Seconds that a batch waits for the acknowledgements of its hosts. Neutron keeps
-one request in flight per process and Ironic posts inside a power change, so an
-answer should not take longer than a few seconds. An event that is not
-acknowledged by then is held, answered 200, and delivered later.
+Seconds that a batch waits for the acknowledgements of its hosts. Neutron sends one
+request at a time per process, and Ironic sends events during a power change, so a
+response should not take longer than a few seconds. An event that is not acknowledged
+in this time is held, gets 200, and is delivered later.
 """,
     ),
     cfg.FloatOpt(
@@ -24,17 +24,17 @@ acknowledged by then is held, answered 200, and delivered later.
         default=300.0,
         min=1.0,
         help="""
-Seconds for which an event is worth anything. One that is held is tried again and
-again for that long; after it, it is dropped with a warning and kept for
-inspection, see ``keep_expired``. A compute host waits for most events for 300 s.
+Seconds during which an event is useful. A held event is retried for this time. Then it
+expires with a WARNING, and stays in the database for ``keep_expired``. nova-compute
+waits for most events for 300 s.
 """,
     ),
     cfg.DictOpt(
         'event_ttls',
         default={},
         help="""
-Seconds for events of some names, in place of ``event_ttl``, for example
-``volume-extended:3600,network-changed:60``.
+Values that replace ``event_ttl`` for events with some names, for example
+``volume-extended:3600,network-changed:60``. Unit: seconds.
 """,
     ),
     cfg.FloatOpt(
@@ -42,8 +42,8 @@ Seconds for events of some names, in place of ``event_ttl``, for example
         default=0.0,
         min=0.0,
         help="""
-Seconds to hold an event for a server that is known but on no host yet, instead
-of answering 422. 0: answer 422, as the API reference says.
+Seconds to hold an event for a server that is known but has no host yet. 0: do not hold
+it and return the code 422, as in the API reference.
 """,
     ),
     cfg.FloatOpt(
@@ -51,9 +51,9 @@ of answering 422. 0: answer 422, as the API reference says.
         default=10.0,
         min=0.5,
         help="""
-Seconds between two attempts for a held event at most. The first come after half
-a second, and each later one after twice the time; a host that gives a sign of
-life is tried at once.
+Maximum number of seconds between two attempts to deliver a held event. The first
+interval is 0.5 s, and each interval is twice as long as the previous interval. If a host
+responds again, its events are retried immediately.
 """,
     ),
     cfg.FloatOpt(
@@ -61,8 +61,8 @@ life is tried at once.
         default=86400.0,
         min=0.0,
         help="""
-Seconds for which events that were held and not delivered are kept for
-``external-events-manage held list``.
+Seconds for which ended events of the hold stay in the database, so that
+``external-events-manage held list`` shows them.
 """,
     ),
     cfg.FloatOpt(
@@ -71,8 +71,9 @@ Seconds for which events that were held and not delivered are kept for
         min=0.05,
         max=5.0,
         help="""
-Seconds that a batch waits for the answer to whether its servers have something
-held, within its ``ack_timeout``. After it, a worker goes by what it knew a second ago.
+Seconds that a batch waits for the query whether its servers have held events. The time
+is part of ``ack_timeout``. If the query takes longer, the worker uses its information
+from at most one second ago.
 """,
     ),
 ]

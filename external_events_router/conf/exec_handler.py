@@ -6,7 +6,7 @@ from oslo_config import cfg
 
 GROUP = cfg.OptGroup('exec', title='The exec handler of the agent')
 
-#: Variables of the agent's environment that a command gets.
+#: Default of ``environment``.
 ENVIRONMENT = ('PATH', 'HOME', 'USER', 'LOGNAME', 'SHELL', 'LANG', 'LC_ALL', 'LC_CTYPE', 'TZ', 'TMPDIR')
 
 OPTS: list[cfg.Opt] = [
@@ -14,9 +14,10 @@ OPTS: list[cfg.Opt] = [
         'command',
         mutable=True,
         help="""
-Command to run for an event, split as a shell splits words, run without a shell.
-It gets the event as one JSON object on its standard input. Exit status 0: handled;
-3: the server is not on this host; any other: refused for good.
+Command to run for an event. It is split into words as in a shell, and runs without a
+shell. It receives the event as one JSON object on its standard input. Exit status 0: the
+event is handled. 3: the server is not on this host. Other: the event failed and is not
+retried.
 """,
     ),
     cfg.FloatOpt(
@@ -25,8 +26,8 @@ It gets the event as one JSON object on its standard input. Exit status 0: handl
         mutable=True,
         min=0.1,
         help="""
-Seconds after which the command and its children are killed and the event is
-refused.
+Seconds after which the agent kills the command and its child processes. The event has
+failed then.
 """,
     ),
     cfg.ListOpt(
@@ -34,9 +35,9 @@ refused.
         default=list(ENVIRONMENT),
         mutable=True,
         help="""
-Names of the variables of the agent's environment that the command gets, where they
-are set; it gets no others, so that no password of the agent's own (``OS_...``) does.
-Add the names that the command needs.
+Names of the environment variables of the agent that the command receives, if they are
+set. It receives no other variables, so that it does not receive passwords of the agent
+(``OS_...``). Add the names that the command needs.
 """,
     ),
 ]

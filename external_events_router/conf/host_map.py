@@ -11,9 +11,9 @@ OPTS: list[cfg.Opt] = [
         'backend',
         default='sql',
         help="""
-Name of the host map, an entry point in ``external_events_router.host_map``.
-``sql`` is the service's own, in the database of ``[database] connection``.
-``nova`` are the databases of a Nova that is there already, see ``[nova]``.
+Host map: the name of an entry point in ``external_events_router.host_map``. ``sql``: the
+tables of this service in ``[database] connection``. ``nova``: the databases of an
+existing Nova, see ``[nova]``.
 """,
     ),
     cfg.FloatOpt(
@@ -22,10 +22,10 @@ Name of the host map, an entry point in ``external_events_router.host_map``.
         min=0.01,
         max=60.0,
         help="""
-Seconds that one look-up of a batch may take. After it, events go to the hosts
-that were last seen for their servers, and the others are answered 503. Where all
-servers of the batch were seen before, a third of it. Keep it below
-``[delivery] ack_timeout``.
+Maximum number of seconds that a batch waits for the hosts of its servers. If the look-up
+takes longer, the worker uses the last known hosts of servers, and events for servers
+without a known host get 503. If all servers of the batch have a known host, the worker
+waits only a third of this time. Keep it below ``[delivery] ack_timeout``.
 """,
     ),
     cfg.IntOpt(
@@ -33,8 +33,9 @@ servers of the batch were seen before, a third of it. Keep it below
         default=100000,
         min=0,
         help="""
-Servers whose hosts a resolver worker remembers for when the database is away,
-the most recently used ones. About 400 bytes each.
+Number of servers whose last known hosts a resolver worker remembers, for use while the
+database is unavailable. The worker keeps the most recently used servers. A server takes
+about 400 bytes.
 """,
     ),
 ]

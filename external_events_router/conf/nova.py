@@ -6,7 +6,7 @@ from oslo_config import cfg
 
 GROUP = cfg.OptGroup('nova', title='In front of Nova')
 
-#: ``compute_rpc`` where the services of each cell decide.
+#: Value of ``compute_rpc`` that selects the version by the services of each cell.
 AUTO = 'auto'
 
 OPTS: list[cfg.Opt] = [
@@ -14,55 +14,54 @@ OPTS: list[cfg.Opt] = [
         'api_connection',
         secret=True,
         help="""
-URL of Nova's API database, as ``[api_database] connection`` in its ``nova.conf``.
-It is read only: ``cell_mappings``, ``instance_mappings`` and ``host_mappings``.
-How connections are pooled says ``[database]``.
+URL of the API database of Nova: the value of ``[api_database] connection`` in
+``nova.conf``. The service only reads ``cell_mappings``, ``instance_mappings`` and
+``host_mappings``. ``[database]`` contains the options for the connection pool.
 """,
     ),
     cfg.StrOpt(
         'database_connection',
         secret=True,
         help="""
-What ``[database] connection`` is in the ``nova.conf`` of nova-api: the value that
-the database connection of a cell mapping refers to where it is a template, for
-example ``{scheme}://{username}:{password}@{hostname}/nova_cell1``.
+Value of ``[database] connection`` in the ``nova.conf`` of nova-api. It replaces the
+variables in the database connection of a cell mapping that is a template, for example
+``{scheme}://{username}:{password}@{hostname}/nova_cell1``.
 """,
     ),
     cfg.StrOpt(
         'transport_url',
         secret=True,
         help="""
-What ``[DEFAULT] transport_url`` is in the ``nova.conf`` of nova-api: the value that
-the transport URL of a cell mapping refers to where it is a template.
+Value of ``[DEFAULT] transport_url`` in the ``nova.conf`` of nova-api. It replaces the
+variables in the transport URL of a cell mapping that is a template.
 """,
     ),
     cfg.StrOpt(
         'control_exchange',
         default='nova',
-        help='Exchange of the computes, as ``[DEFAULT] control_exchange`` in their ``nova.conf``.',
+        help='Exchange of nova-compute: the value of ``[DEFAULT] control_exchange`` in its ``nova.conf``.',
     ),
     cfg.DictOpt(
         'messaging_options',
         default={},
         help="""
-Options of ``[oslo_messaging_rabbit]`` that hold for the brokers of the cells in
-place of those that hold for our own, for example
-``rabbit_quorum_queue:true,amqp_durable_queues:true``. How queues and exchanges are
-declared has to be as in the ``nova.conf`` of the computes. What the transport URL
-of a cell mapping says itself comes first.
+Options for the brokers of the cells that replace options of ``[oslo_messaging_rabbit]``
+in this file, for example ``rabbit_quorum_queue:true,amqp_durable_queues:true``. Options
+that declare queues and exchanges must be the same as in the ``nova.conf`` of
+nova-compute. Parameters in the transport URL of a cell mapping take precedence.
 """,
     ),
     cfg.StrOpt(
         'acknowledge',
         default='broker',
         choices=[
-            ('broker', "The cell's broker has confirmed that the event is in the host's queue."),
+            ('broker', 'The broker of the cell has confirmed that the event is in the queue of the host.'),
             ('reply', 'nova-compute has replied that it has handled the event.'),
         ],
         help="""
-What makes an event delivered. With ``reply`` an event that nova-compute fails to
-handle is answered 500, and one that it does not handle in time is held; each cast
-that waits for a reply takes one of ``threads_per_cell``.
+Condition for the code 200. With ``reply``, an event that nova-compute fails to handle
+gets 500, and an event that it does not handle in time is held. Each cast that waits for
+a reply uses one of ``threads_per_cell`` threads.
 """,
     ),
     cfg.FloatOpt(
@@ -71,9 +70,9 @@ that waits for a reply takes one of ``threads_per_cell``.
         min=1.0,
         max=3600.0,
         help="""
-Seconds after which, with ``acknowledge = reply``, a cast without a reply is sent
-again, as long as the event is held. A batch waits no longer than ``[delivery]
-ack_timeout``; a reply that comes later than that counts too.
+Seconds after which a cast without a reply is sent again while the event is held, if
+``acknowledge = reply``. A batch still waits only for ``[delivery] ack_timeout``. A later
+reply also ends the hold.
 """,
     ),
     cfg.StrOpt(
@@ -81,10 +80,10 @@ ack_timeout``; a reply that comes later than that counts too.
         default=AUTO,
         regex=r'^(auto|[56]\.\d+)$',
         help="""
-Version of the compute RPC API to speak, for example ``6.4``, as ``[upgrade_levels]
-compute`` in ``nova.conf`` would pin it. From 6.5 on casts go to the topic that
-computes serve until the end of a graceful shutdown. ``auto``: in each cell what
-its oldest nova-compute understands, looked at once a minute.
+Version of the compute RPC API, for example ``6.4``, in the format of
+``[upgrade_levels] compute`` in ``nova.conf``. From 6.5, casts go to the topic that
+nova-compute serves until the end of a graceful shutdown. ``auto``: the version of the
+oldest nova-compute in each cell, which the worker checks once per minute.
 """,
     ),
     cfg.IntOpt(
@@ -93,9 +92,9 @@ its oldest nova-compute understands, looked at once a minute.
         min=1,
         max=4096,
         help="""
-Casts to the computes of one cell that may be on their way at the same time, per
-worker; each takes a thread while it is. A cell whose broker is slow or away keeps
-no more than these, and none of another cell.
+Maximum number of casts to nova-compute of one cell at the same time, per worker. Each
+cast uses a thread. A slow or unavailable broker of a cell blocks only threads of this
+cell.
 """,
     ),
 ]

@@ -1,4 +1,4 @@
-"""What oslo-config-generator asks for: our options, and our defaults for others'."""
+"""Functions for oslo-config-generator: the options of this package, and defaults for other libraries."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from external_events_router import rabbit_driver
 from external_events_router import rpc
 from external_events_router.conf import database
 
-#: Bytes. As many events as ``[api] max_events`` allows by default, each with a uuid as
-#: its tag, have up to 1.7 MB. Nova's 114,688 bytes drop Neutron's larger batches whole.
+#: Bytes. The default ``[api] max_events``, with a uuid as the tag of each event, has up to 1.7 MB.
+#: With the limit of Nova, 114,688 bytes, whole larger batches of Neutron would be lost.
 MAX_REQUEST_BODY_SIZE = 2 * 1024 * 1024
 
-#: Chatty libraries, quietened as their own services do it.
+#: Log levels for libraries that log a lot, as in the services of these libraries.
 LOG_LEVELS = (
     'alembic=WARNING',
     'amqp=WARNING',
@@ -30,12 +30,12 @@ LOG_LEVELS = (
 
 
 def list_opts() -> Iterable[tuple[str, list[cfg.Opt]]]:
-    """Every option group of the service, in the order of the sample file."""
+    """Return all option groups of the service, in the order of the sample file."""
     return list(itertools.chain.from_iterable(group.list_opts() for group in router_conf.GROUPS))
 
 
 def set_library_defaults() -> None:
-    """Defaults of ours for options that belong to libraries."""
+    """Set the defaults of this service for options of libraries."""
     rpc.set_defaults()
     rabbit_driver.set_defaults()
     database.set_defaults()

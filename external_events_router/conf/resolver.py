@@ -1,4 +1,4 @@
-"""``[resolver]``: the service that finds hosts, casts and gathers acknowledgements."""
+"""``[resolver]``: the service that finds hosts, casts events, and collects acknowledgements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPTS: list[cfg.Opt] = [
         default=2,
         min=1,
         max=256,
-        help='Worker processes of ``external-events-resolver``. One per core that it may use.',
+        help='Number of worker processes of ``external-events-resolver``. Use one per core that it may use.',
     ),
     cfg.IntOpt(
         'threads',
@@ -20,8 +20,8 @@ OPTS: list[cfg.Opt] = [
         min=1,
         max=4096,
         help="""
-Batches that one worker process routes at the same time. Each waits for its
-hosts, up to ``[delivery] ack_timeout``.
+Number of batches that one worker process routes at the same time. Each batch waits for
+its hosts, up to ``[delivery] ack_timeout``.
 """,
     ),
     cfg.IntOpt(
@@ -30,8 +30,8 @@ hosts, up to ``[delivery] ack_timeout``.
         min=1,
         max=256,
         help="""
-Threads per worker process that cast to hosts. One is enough for ordinary load;
-the others are there for when the broker is slow to confirm. Related:
+Number of threads per worker process that cast to hosts. One thread is enough for normal
+load. More threads are useful while the broker is slow to confirm messages. Related:
 ``[DEFAULT] rpc_conn_pool_size``, which should not be smaller.
 """,
     ),
@@ -39,12 +39,12 @@ the others are there for when the broker is slow to confirm. Related:
         'require_report_token',
         default=False,
         help="""
-Refuse the reports of a host that have no valid token: they neither change the
-host map nor count as a sign of life. Only the agent of a host can read the token
-from the queue of the host, so the password of one agent cannot be used to report
-for another host. Set it when no agent of an earlier release runs; until then,
-resolvers log once in an hour how many hosts report without a token. Related:
-``[upgrade_levels] host_map``, ``[upgrade_levels] agent``.
+Refuse reports of hosts without a valid token: such a report neither changes the host map
+nor shows that the host responds. Only the agent of a host can read the token from the
+queue of the host, so an agent with only its own password cannot report for another host.
+Set it when all agents run this release. Until then, resolvers log once per hour how many
+hosts report without a token. Related: ``[upgrade_levels] host_map``, ``[upgrade_levels]
+agent``.
 """,
     ),
 ]

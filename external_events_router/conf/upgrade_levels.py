@@ -1,14 +1,14 @@
-"""``[upgrade_levels]``: version caps for the time of a rolling upgrade."""
+"""``[upgrade_levels]``: maximum RPC versions during a rolling upgrade."""
 
 from __future__ import annotations
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup('upgrade_levels', title='Version caps for RPC clients')
+GROUP = cfg.OptGroup('upgrade_levels', title='Maximum RPC versions')
 
 _HELP = """
 Highest version of the {what} RPC API to send, for example ``1.0``, while some
-of its servers still run an older release. Unset: the newest.{more}
+servers of this API run an older release. Not set: the newest version.{more}
 """
 
 _ACKS_MORE = """ Since 1.3, agents publish

@@ -1,4 +1,1 @@
-"""What every process of the service has in common; it knows no service.
-
-The standard library only.
-"""
+"""Parts that all processes share. Modules of this package import only the standard library."""

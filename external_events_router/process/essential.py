@@ -1,7 +1,7 @@
-"""Threads without which a process is of no use.
+"""Threads without which a process cannot work.
 
-A thread that ends with an exception is noticed by ``failures``. A function that returns too early raises
-nothing: :class:`EssentialThread` raises for it, so that both have the same effect.
+``failures`` detects a thread that ends with an exception. A function that returns too early raises
+nothing, so :class:`EssentialThread` raises an exception for it. Both cases then have the same effect.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import threading
 
 
 class UnexpectedEnd(RuntimeError):
-    """A thread has ended without a stop."""
+    """A thread has ended although it was not stopped."""
 
 
 class EssentialThread(threading.Thread):
     """A daemon thread whose end is a failure, unless it was stopped."""
 
     def __init__(self, target: Callable[[], object], *, name: str, is_stopped: Callable[[], bool]) -> None:
-        """:param target: runs until the stop
-        :param is_stopped: whether it may have ended; called on this thread, after the target
+        """:param target: runs until it is stopped
+        :param is_stopped: whether the thread was stopped; called on this thread after the target returned
         """
         super().__init__(target=target, name=name, daemon=True)
         self._is_stopped = is_stopped
@@ -27,7 +27,7 @@ class EssentialThread(threading.Thread):
     def run(self) -> None:
         """Run the target.
 
-        :raises UnexpectedEnd: it has ended without a stop; ``threading.excepthook`` is called with it
+        :raises UnexpectedEnd: the target returned, but it was not stopped; calls ``threading.excepthook``
         """
         try:
             super().run()

@@ -1,8 +1,8 @@
-"""Threads that end with an exception: one ERROR in the log, and an unhealthy process from then on.
+"""Handles threads that end with an exception: logs one ERROR and marks the process as unhealthy.
 
-No thread of the service is meant to raise: jobs keep their errors in a future, and
-loops catch theirs. If a thread raises, its work stops, and
-the process has to be replaced.
+No thread of the service should raise an exception: jobs store their errors in a future, and loops
+catch theirs. If a thread raises nevertheless, its work has stopped, and the process has to be
+replaced.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import traceback
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds from the failure to the end of the process. Until then it does what it
-#: still can; and where each start fails the same way, starts have this distance.
+#: Seconds from the failure to the end of the process. Until then the other threads continue. If each
+#: start fails in the same way, this is also the minimum time between two starts.
 PAUSE = 10.0
 
 
 class Guard:
-    """What a process knows of its threads that failed. Thread-safe.
+    """Records failed threads of a process. Thread-safe.
 
-    :ivar reason: the first failure, without the error's text, which may hold a
-        password; None: no thread has failed
+    :ivar reason: the first failure, without the text of the error, which may contain a password;
+        None: no thread has failed
     """
 
     def __init__(self, end: Callable[[], object] | None = None, *, pause: float = PAUSE) -> None:
-        """:param end: ends the process, so that its parent or the system replaces it; None: it goes on
-        :param pause: seconds until it is called
+        """:param end: ends the process, so that its parent or the system replaces it; None: do not end it
+        :param pause: seconds until ``end`` is called
         """
         self.reason: str | None = None
         self._end = end
@@ -38,11 +38,11 @@ class Guard:
         self._lock = threading.Lock()
 
     def install(self) -> None:
-        """Watch every thread of this process from now on."""
+        """Handle failures of all threads of this process from now on."""
         threading.excepthook = self.failed
 
     def failed(self, args: threading.ExceptHookArgs) -> None:
-        """A thread has ended with an exception; see ``threading.excepthook``."""
+        """Handle a thread that has ended with an exception; see ``threading.excepthook``."""
         if issubclass(args.exc_type, SystemExit):
             return
         name = args.thread.name if args.thread else 'unknown'
@@ -64,7 +64,7 @@ class Guard:
 
 
 def _place(args: threading.ExceptHookArgs) -> str:
-    """Where the exception was raised, for the log."""
+    """Return where the exception was raised, for the log message."""
     frames = traceback.extract_tb(args.exc_traceback)
     if not frames:
         return ''

@@ -1,9 +1,9 @@
-"""Worker processes that end with the process that started them, also where SIGKILL ended it.
+"""Ends worker processes when the process that started them has ended, also if SIGKILL ended it.
 
-For workers of ``multiprocessing``, whose parent holds one end of a pipe for each of
-them. The end of the pipe is seen however the parent ended, and however early: so
-there is no moment at which it could be missed, as with ``PR_SET_PDEATHSIG``, which in
-addition goes by the thread that has started the worker.
+For workers of ``multiprocessing``. The parent holds one end of a pipe for each worker. The worker
+detects that this end is closed, for whatever reason and at whatever time the parent ended. With
+``PR_SET_PDEATHSIG`` a parent that ends very early would be missed; in addition, that signal depends on the
+thread that started the worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 def end_with_parent(*, grace: float) -> None:
     """Send this process SIGTERM when its parent has ended; without effect if it has no parent.
 
-    :param grace: seconds until the process is ended at once, if it is still there
+    :param grace: seconds from SIGTERM until the process ends in any case
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

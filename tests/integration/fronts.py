@@ -64,7 +64,7 @@ def main(server, port):
         made.serve(target_loader=functools.partial(load, port), wrap_loader=False)
         return
     with contextlib.ExitStack() as stack:
-        stack.enter_context(all_in_one.running_front(conf, make_app(conf)))
+        stack.enter_context(all_in_one.running_api(conf, make_app(conf)))
         threading.Event().wait()
 
 

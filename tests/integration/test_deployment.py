@@ -220,7 +220,7 @@ class SignalsTest(DeployedTest):
         command = [deployment.BIN / 'external-events-agent', '--config-file', self.router.config]
         command += ['--host', 'host-exec']
         agent = self.useFixture(deployment.Process('exec', command, self.router.folder))
-        agent.wait_for('1 hosts on')
+        agent.wait_for('Serving 1 hosts')
         answer = self.router.post(event(ON_EXEC), event(ON_EXEC_TOO, tag='refuse-me'))
         self.assertEqual((207, [200, 500]), answer)
         self.assertEqual(0, agent.stop(), agent.text()[-2000:])

@@ -1,7 +1,7 @@
-"""``external-events-manage``: the operator's command for what is in the database.
+"""``external-events-manage``: the command with which an operator reads and changes the database.
 
-A module per group of commands beside this one, and ``app`` for what they
-share. It works on the database itself and connects to no broker and no service.
+This package has one module per group of commands; ``app`` contains the parts that they share. The
+command connects to the database, but not to the broker or to a service.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from external_events_router.cmd.manage import db
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
 
-#: A command as it is typed, and its class.
+#: The words of a command, and its class.
 COMMANDS = {**broker.COMMANDS, **db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command.
 
-    :param argv: the arguments after the program's name
-    :returns: the exit status
+    :param argv: arguments after the name of the program
+    :returns: exit status
     """
-    # NOTE: argparse and cliff repeat arguments in their errors, as they are.
+    # NOTE: the errors of argparse and cliff repeat arguments without escaping them.
     out, err = (cast(TextIO, printable.Stream(stream)) for stream in (sys.stdout, sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         return app.ManageApp(COMMANDS, stdout=out, stderr=err).run(list(argv))

@@ -1,6 +1,6 @@
-"""What all groups of commands share: options before the command, configuration, database, errors.
+"""Shared parts of all commands: global options, configuration, database, error messages.
 
-It knows no command; ``__init__`` brings them together.
+This module knows no command. ``__init__`` lists them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from external_events_router.resolver.host_map import sql
 
 NAME = 'external-events-manage'
 
-#: Seconds. An operator's statement may go over a million servers, or change their table.
+#: Seconds. A statement of an operator may read a million servers, or change their table.
 READ_TIMEOUT = 3600.0
 
 
 class ManageApp(app.App):
-    """The command line, with its configuration and database once a command runs."""
+    """The application object of cliff. It has a configuration when a command runs, and opens the database."""
 
     NAME = NAME
     LOG = logging.getLogger(f'{__name__}.errors')
@@ -46,7 +46,7 @@ class ManageApp(app.App):
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
     ) -> None:
-        """:param stdout: in place of the standard output; the same for ``stderr``"""
+        """:param stdout: replaces the standard output; ``stderr`` likewise"""
         manager = commandmanager.CommandManager('external_events_router.manage')
         for name, factory in commands.items():
             manager.add_command(name, factory)
@@ -63,7 +63,7 @@ class ManageApp(app.App):
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: dict[str, Any] | None = None
     ) -> argparse.ArgumentParser:
-        """Add the options that say where the configuration is."""
+        """Add the options for configuration files."""
         parser = super().build_option_parser(description, version, {'prog': NAME, **(argparse_kwargs or {})})
         for option, metavar in (('--config-file', 'PATH'), ('--config-dir', 'DIR')):
             parser.add_argument(
@@ -71,12 +71,12 @@ class ManageApp(app.App):
                 metavar=metavar,
                 action='append',
                 default=[],
-                help='Where to read the configuration; may be repeated.',
+                help='Configuration file or folder to read. This option may be repeated.',
             )
         return parser
 
     def configure_logging(self) -> None:
-        """Errors of a command go to the terminal as one line each; the log is oslo.log's."""
+        """Write the error of a command to the terminal as one line; oslo.log handles other messages."""
         handler = logging.StreamHandler(self.stderr)
         handler.setFormatter(_OneLine(f'{NAME}: %(message)s'))
         self.LOG.handlers = [handler]
@@ -85,29 +85,29 @@ class ManageApp(app.App):
     def initialize_app(self, argv: list[str]) -> None:
         """Read the configuration.
 
-        :raises ConfigurationError: a value or a file cannot be used
+        :raises ConfigurationError: a value or a file is not valid
         """
         options = self.options
         arguments = [f'--config-file={path}' for path in options.config_file]
         arguments += [f'--config-dir={path}' for path in options.config_dir]
         arguments += ['--log-file', options.log_file] if options.log_file else []
         arguments += ['--debug'] if options.debug or options.verbose_level > 1 else []
-        # NOTE: oslo.log would write to the standard output, into the answer.
+        # NOTE: oslo.log would write to the standard output, between the results.
         log.register_options(cfg.CONF)
         cfg.CONF.set_default('use_stderr', True)
         self._conf = startup.load(NAME, arguments)
         if not self._conf.debug:
-            # NOTE: the terminal is for the command's answer. What oslo.db has
-            # to say of an error, with a traceback, the error's one line says too.
+            # NOTE: the terminal is for the result of the command. oslo.db logs an error with a
+            # traceback, but the message of the command already describes the error.
             logging.getLogger().setLevel(logging.WARNING)
             logging.getLogger('oslo_db').setLevel(logging.CRITICAL)
 
     def interact(self) -> None:
-        """Without a command there is nothing to do but to say which there are."""
+        """Print the help if no command is given."""
         self.parser.print_help(self.stderr)
 
     def clean_up(self, cmd: command.Command, result: int, err: BaseException | None) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._closing.close()
 
     @property
@@ -117,9 +117,9 @@ class ManageApp(app.App):
         return self._conf
 
     def open_database(self) -> session.Database:
-        """The database of the configuration, closed when the command has ended.
+        """Open the database of the configuration. It is closed when the command ends.
 
-        :raises ConfigurationError: it cannot be used
+        :raises ConfigurationError: the database cannot be used
         """
         database = session.Database.from_conf(self.conf, read_timeout=READ_TIMEOUT)
         self._closing.callback(database.close)
@@ -127,7 +127,7 @@ class ManageApp(app.App):
 
 
 class ShowOne(show.ShowOne):
-    """A command that shows one thing, in any of cliff's forms or as CSV."""
+    """A command that shows one object, in any format of cliff or as CSV."""
 
     @property
     def formatter_namespace(self) -> str:
@@ -135,7 +135,7 @@ class ShowOne(show.ShowOne):
 
 
 class Lister(lister.Lister):
-    """A command that lists things, in the order it has them in, in any of cliff's forms or as CSV."""
+    """A command that lists objects in its own order, in any format of cliff or as CSV."""
 
     @property
     def formatter_namespace(self) -> str:
@@ -147,18 +147,18 @@ class Lister(lister.Lister):
 
 
 def configuration(cmd: command.Command) -> cfg.ConfigOpts:
-    """The configuration for a command."""
+    """Return the configuration for a command."""
     return cast(ManageApp, cmd.app).conf
 
 
 def open_host_map(cmd: command.Command) -> sql.SqlHostMap:
-    """The host map in the database of the configuration, for a command; see :func:`open_database`."""
+    """Open the host map in the configured database, for a command; see :func:`open_database`."""
     longest_host = checks.longest_host(cast(ManageApp, cmd.app).conf.compute.topic)
     return sql.SqlHostMap(open_database(cmd), longest_host=longest_host)
 
 
 def open_database(cmd: command.Command) -> session.Database:
-    """The database for a command; see :meth:`ManageApp.open_database`."""
+    """Open the database for a command; see :meth:`ManageApp.open_database`."""
     return cast(ManageApp, cmd.app).open_database()
 
 

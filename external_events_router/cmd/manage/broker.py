@@ -20,33 +20,34 @@ ROLES = ('agent', 'api', 'operator', 'resolver')
 class PrintPermissions(command.Command):
     """Print the rabbitmqctl commands that give a user the least permissions for a role.
 
-    The names of exchanges, queues and topics are those of the configuration: run it with
-    the configuration of the service that is to use the user. It changes nothing and
-    connects to nothing. Lines that begin with # state permissions that are broader than
-    the role.
+    Use the configuration of the service that will use this user: it contains the names of
+    exchanges, queues and topics. The command changes nothing and connects to nothing. Lines
+    that begin with # describe permissions that are broader than the role.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('--role', choices=ROLES, required=True, help='What the user is for.')
+        parser.add_argument('--role', choices=ROLES, required=True, help='Role of the user.')
         parser.add_argument(
             '--host',
             metavar='NAME',
             action='append',
             default=[],
-            help='A host of the agent, for the role agent; may be repeated.',
+            help='Host of the agent, for the role agent only. This option may be repeated.',
         )
         parser.add_argument(
             '--user',
             metavar='NAME',
-            help='The name of the user. Default: external-events-ROLE, for an agent with -HOST.',
+            help='Name of the user. Default: external-events-ROLE, for an agent with -HOST.',
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         role, hosts = parsed_args.role, parsed_args.host
         if bool(hosts) != (role == 'agent'):
-            raise exceptions.RouterError('--host is needed for the role agent, and for no other role')
+            raise exceptions.RouterError(
+                '--host is required for the role agent; other roles do not accept it'
+            )
         conf = app.configuration(self)
         virtual_host, names = _names(conf)
         granted = _granted(conf, role, hosts, names)
@@ -56,7 +57,7 @@ class PrintPermissions(command.Command):
 
 
 def script(user: str, virtual_host: str, granted: permissions.Permissions) -> list[str]:
-    """Return lines for a shell: comments, then commands."""
+    """Return lines for a shell: first comments, then commands."""
     in_virtual_host = ['-p', virtual_host]
     commands = [
         ['add_user', user],
@@ -83,7 +84,7 @@ def _granted(
 
 
 def _names(conf: cfg.ConfigOpts) -> tuple[str, permissions.Names]:
-    """The virtual host, and what the permissions depend on.
+    """Return the virtual host, and the names on which the permissions depend.
 
     :raises ConfigurationError: the transport is not RabbitMQ
     """
@@ -91,7 +92,8 @@ def _names(conf: cfg.ConfigOpts) -> tuple[str, permissions.Names]:
     rabbit = rpc.get_rabbit(conf)
     if rabbit is None:
         raise exceptions.ConfigurationError(
-            option='[DEFAULT] transport_url', reason='is not that of a RabbitMQ, which has users of its own'
+            option='[DEFAULT] transport_url',
+            reason='is not a RabbitMQ URL; users and permissions exist only on RabbitMQ',
         )
     section = conf.oslo_messaging_rabbit
     reply_queue = permissions.RANDOM_REPLY_QUEUE

@@ -1,8 +1,8 @@
-"""CSV: a line of names, then a line of values for each thing; several values in one cell as for people.
+"""CSV: one line with column names, then one line per object. A cell with several values is one string.
 
-cliff itself has CSV for lists only, and in a cell of several values Python's form. A
-spreadsheet runs a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula; an
-apostrophe before it prevents this.
+cliff supports CSV only for lists, and writes a cell with several values as a Python list. A
+spreadsheet runs a cell that begins with ``=``, ``+``, ``-`` or ``@`` as a formula; an apostrophe
+before it prevents this.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from cliff.formatters import base
 
 from external_events_router.cmd.manage import formats
 
-#: How a formula of a spreadsheet begins.
+#: First characters of a formula in a spreadsheet.
 _FORMULA = ('=', '+', '-', '@')
 
 
 class CsvFormatter(base.ListFormatter, base.SingleFormatter):
-    """``-f csv``."""
+    """The format ``-f csv``."""
 
     def add_argument_group(self, parser: argparse.ArgumentParser) -> None:
-        """There is nothing to choose."""
+        """Add nothing: the format has no options."""
 
     def emit_list(
         self,
@@ -35,7 +35,7 @@ class CsvFormatter(base.ListFormatter, base.SingleFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print the lines."""
+        """Print a line for each object."""
         writer = csv.writer(stdout, lineterminator='\n')
         writer.writerow(column_names)
         for row in data:
@@ -48,7 +48,7 @@ class CsvFormatter(base.ListFormatter, base.SingleFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print the two lines."""
+        """Print the line of names and the line of values."""
         self.emit_list(column_names, [data], stdout, parsed_args)
 
 

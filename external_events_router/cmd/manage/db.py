@@ -1,4 +1,4 @@
-"""``db``: the schema of the database."""
+"""``db``: commands for the schema of the database."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from external_events_router.db import migration
 
 
 class Upgrade(command.Command):
-    """Bring the schema of the database to the newest version.
+    """Upgrade the schema of the database to the newest version.
 
-    An existing schema keeps its data. Run it before services of a new release
-    are started; it does nothing where there is nothing to do.
+    Existing data stays in the database. Run this command before you start services of a new
+    release. If the schema is already the newest, the command changes nothing.
     """
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -22,7 +22,7 @@ class Upgrade(command.Command):
 
 
 class Version(app.ShowOne):
-    """Show the version of the schema, and the newest that this release knows."""
+    """Show the current version of the schema, and the newest version in this release."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
         return ('current', 'newest'), (migration.current(app.open_database(self)), migration.head())

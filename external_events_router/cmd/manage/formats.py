@@ -1,8 +1,8 @@
-"""The table, value and shell formats of cliff, safe for terminals and shells.
+"""The formats table, value and shell of cliff, safe for terminals and shells.
 
-cliff writes values as they are. These formatters write each character that is
-not printable as a visible escape, and quote values for the shell. cliff's JSON
-and YAML escape such characters themselves.
+cliff writes values unchanged. These formatters replace each character that is not printable by
+a visible escape, and quote values for the shell. The JSON and YAML formats of cliff escape such
+characters themselves.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from cliff.formatters import value
 
 from external_events_router.cmd import printable
 
-#: What a shell does not accept in the name of a variable.
+#: Characters that are not permitted in the name of a shell variable.
 _NOT_IN_NAMES = re.compile('[^a-z0-9_]')
 
 
 def for_people(cell: object) -> object:
-    """Return a cell as it stands in a table: several values on one line; numbers stay numbers."""
+    """Return a cell for a table: several values on one line; numbers stay numbers."""
     if isinstance(cell, columns.FormattableColumn):
         cell = cell.human_readable()
     return printable.escape(cell) if isinstance(cell, str) else cell
 
 
 def for_programs(cell: object) -> str:
-    """Return a cell as a text: several values in Python's form."""
+    """Return a cell as a string: several values as a Python list."""
     if isinstance(cell, columns.FormattableColumn):
         cell = cell.machine_readable()
     return printable.escape(str(cell))
 
 
 class TableFormatter(table.TableFormatter):
-    """``-f table``."""
+    """The format ``-f table``."""
 
     def emit_list(
         self,
@@ -52,7 +52,7 @@ class TableFormatter(table.TableFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print a table, a row for each thing."""
+        """Print a table with a row for each object."""
         super().emit_list(column_names, _rows(data, for_people), stdout, parsed_args)
 
     def emit_one(
@@ -62,12 +62,12 @@ class TableFormatter(table.TableFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print a table, a row for each field."""
+        """Print a table with a row for each field."""
         super().emit_one(column_names, [for_people(cell) for cell in data], stdout, parsed_args)
 
 
 class ValueFormatter(value.ValueFormatter):
-    """``-f value``."""
+    """The format ``-f value``."""
 
     def emit_list(
         self,
@@ -76,7 +76,7 @@ class ValueFormatter(value.ValueFormatter):
         stdout: TextIO,
         parsed_args: argparse.Namespace,
     ) -> None:
-        """Print a line for each thing."""
+        """Print a line for each object."""
         super().emit_list(column_names, _rows(data, for_programs), stdout, parsed_args)
 
     def emit_one(
@@ -91,7 +91,7 @@ class ValueFormatter(value.ValueFormatter):
 
 
 class ShellFormatter(shell.ShellFormatter):
-    """``-f shell``: assignments for ``eval``."""
+    """The format ``-f shell``: assignments for ``eval``."""
 
     def emit_one(
         self,

@@ -1,4 +1,8 @@
-"""``held``: the events that were answered 200 and not yet acknowledged, and those that ended without it."""
+"""``held``: commands for events that were answered 200 before a host acknowledged them.
+
+These events are held until a host acknowledges them. The commands also show events that ended
+without an acknowledgement.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from external_events_router.resolver.host_map import base as host_map_base
 
 Shown = tuple[tuple[str, ...], tuple[object, ...]]
 
-#: Events that a list shows if nobody says otherwise.
+#: Default maximum number of listed events.
 LIMIT = 1000
 
 _SHORT = ('event', 'state', 'name', 'server', 'hosts', 'until')
@@ -30,10 +34,10 @@ _LONG = (*_SHORT, 'tag', 'status', 'request', 'attempts', 'held_at', 'reason')
 
 
 class List(app.Lister):
-    """List events of the hold: those held, in their order, then those that ended.
+    """List events of the hold: first held events in their order, then ended events.
 
-    "until" is the deadline of a held event, and else when it ended; times are
-    UTC by the database's clock.
+    The column "until" is the deadline of a held event, or the time when an event ended. Times
+    are UTC, from the clock of the database.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -44,9 +48,9 @@ class List(app.Lister):
             metavar='NUMBER',
             type=_natural,
             default=LIMIT,
-            help=f'Events to list at most; 0: all there are. Default: {LIMIT}.',
+            help=f'Maximum number of events to list; 0: no limit. Default: {LIMIT}.',
         )
-        parser.add_argument('--long', action='store_true', help='Show all that is known of each event.')
+        parser.add_argument('--long', action='store_true', help='Show all columns.')
         return parser
 
     def take_action(
@@ -62,13 +66,13 @@ class List(app.Lister):
         for record in itertools.islice(found, limit or None):
             yield _row(record, columns)
         if limit and next(found, None) is not None:
-            self.app.stderr.write(f'There are more than {limit}; see --limit.\n')
+            self.app.stderr.write(f'There are more than {limit} events; use --limit to list more.\n')
 
 
 class Count(app.Lister):
-    """Count events of the hold, by how they stand and what they are called.
+    """Count events of the hold by state and name.
 
-    Those that ended are there, and counted, for ``[delivery] keep_expired``.
+    Ended events are counted until they are deleted after ``[delivery] keep_expired``.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -85,27 +89,27 @@ class Count(app.Lister):
 
 
 class Show(app.ShowOne):
-    """Show an event of the hold."""
+    """Show one event of the hold."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('event', metavar='EVENT', help='The id of the event.')
+        parser.add_argument('event', metavar='EVENT', help='Event id.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         event_id = parsed_args.event
         found = list(_hold(self).records(inspection.Selection(event_ids=frozenset({event_id}))))
         inspection.insist(found, {event_id})
-        # One that was sent again may be held and have ended before.
+        # An event that was sent again can have several records: one held, and others ended.
         record = found[0] if found[0].state is base.State.HELD else found[-1]
         return _LONG, _row(record, _LONG)
 
 
 class Retry(app.ShowOne):
-    """Have held events tried now: all, or those of a host, of a server, or named.
+    """Retry held events now: all events, events of a host or server, or events by id.
 
-    An event that is named and has ended is held again, behind what its server
-    has held, for its ordinary time or that of --ttl.
+    If you give the id of an ended event, it is held again, after the held events of its server.
+    --ttl sets the time for which it is held.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -115,14 +119,14 @@ class Retry(app.ShowOne):
             '--ttl',
             metavar='SECONDS',
             type=_seconds,
-            help='For how long to hold events again that had ended. Default: as [delivery] says.',
+            help='Seconds to hold ended events again. Default: [delivery] event_ttl and event_ttls.',
         )
-        parser.add_argument('events', metavar='EVENT', nargs='*', help='The id of an event.')
+        parser.add_argument('events', metavar='EVENT', nargs='*', help='Event id.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         if parsed_args.ttl is not None and not parsed_args.events:
-            raise exceptions.RouterError('--ttl is for events that are named')
+            raise exceptions.RouterError('--ttl requires event ids')
         hold = _hold(self)
         selection = _selection(parsed_args)
         put_back = 0
@@ -139,17 +143,16 @@ class Retry(app.ShowOne):
 
 
 class Drop(app.ShowOne):
-    """Forget events for good, held or ended: those named, or all that meet the filters.
+    """Delete events of the hold, held or ended: events by id, or all events that match the filters.
 
-    A held event that is dropped is not delivered any more, although its sender
-    was told 200.
+    A deleted held event is not delivered, although its sender got the code 200.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_filters(parser, state=True)
-        parser.add_argument('--yes', action='store_true', help='Needed where no event is named.')
-        parser.add_argument('events', metavar='EVENT', nargs='*', help='The id of an event.')
+        parser.add_argument('--yes', action='store_true', help='Required if no event id is given.')
+        parser.add_argument('events', metavar='EVENT', nargs='*', help='Event id.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
@@ -158,7 +161,7 @@ class Drop(app.ShowOne):
         if parsed_args.events:
             inspection.insist(hold.records(selection), parsed_args.events)
         elif not parsed_args.yes:
-            raise exceptions.RouterError('to drop events that are not named takes --yes')
+            raise exceptions.RouterError('nothing was deleted: without event ids, use --yes to confirm')
         return ('dropped',), (hold.drop(selection),)
 
 
@@ -172,7 +175,7 @@ COMMANDS: dict[str, type[command.Command]] = {
 
 
 class _Ttl:
-    """How long an event that is put back is held."""
+    """Returns the seconds for which an ended event is held again."""
 
     def __init__(self, lifetimes: keeper.Lifetimes, seconds: float | None) -> None:
         self._lifetimes = lifetimes
@@ -189,11 +192,13 @@ def _hold(cmd: command.Command) -> inspection.Inspection:
 
 
 def _add_filters(parser: argparse.ArgumentParser, *, state: bool = False) -> None:
-    parser.add_argument('--host', metavar='HOST', help='Only events that wait, or waited, for this host.')
-    parser.add_argument('--server', metavar='SERVER', help='Only events of the server with this uuid.')
+    parser.add_argument(
+        '--host', metavar='HOST', help='Only events for this host that it has not acknowledged.'
+    )
+    parser.add_argument('--server', metavar='SERVER', help='Only events for the server with this uuid.')
     if state:
         states = [str(one) for one in base.State]
-        parser.add_argument('--state', choices=states, help='Only events that stand so.')
+        parser.add_argument('--state', choices=states, help='Only events in this state.')
 
 
 def _selection(parsed_args: argparse.Namespace) -> inspection.Selection:
@@ -233,12 +238,12 @@ def _utc(seconds: float) -> str:
 def _natural(text: str) -> int:
     number = int(text)
     if number < 0:
-        raise argparse.ArgumentTypeError(f'{text} is less than 0')
+        raise argparse.ArgumentTypeError(f'{text} is less than 0; use 0 for no limit')
     return number
 
 
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is no number of seconds')
+        raise argparse.ArgumentTypeError(f'{text} is not a positive number of seconds')
     return number

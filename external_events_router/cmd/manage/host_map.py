@@ -1,4 +1,4 @@
-"""``host-map``: on which hosts servers are."""
+"""``host-map``: commands for the map from servers to hosts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ Shown = tuple[tuple[str, ...], tuple[object, ...]]
 
 
 class HostsColumn(columns.FormattableColumn[list[str]]):
-    """Host names: a list for programs, one line for people."""
+    """A column of host names: a list for programs, one line for people."""
 
     def human_readable(self) -> str:
         return ', '.join(self._value)
 
 
 class Import(app.ShowOne):
-    """Set the hosts of the servers that a file names; all other servers stay as they are.
+    """Set the hosts of the servers in a file. Servers that are not in the file do not change.
 
-    The file is JSON lines: {"server": "<uuid>", "hosts": ["host-a"]}. A server
-    without hosts is known but on none, one with two is migrating. The file is
-    checked as a whole first: a bad line is named, and changes nothing.
+    The file has one JSON object per line: {"server": "<uuid>", "hosts": ["host-a"]}. A server
+    with an empty list is known but has no host. A server with two hosts is migrating. The
+    command checks the whole file first. If a line is not valid, it prints the number of the line and changes
+    nothing.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('file', metavar='FILE', help='The file to read; - is the standard input.')
+        parser.add_argument('file', metavar='FILE', help='File to read; - reads the standard input.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
@@ -50,7 +51,7 @@ class Import(app.ShowOne):
 
 
 class Export(command.Command):
-    """Print the whole map, in the form that import reads."""
+    """Print the whole map, in the format of ``import``."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         for entry in _host_map(self).export():
@@ -58,11 +59,11 @@ class Export(command.Command):
 
 
 class _OfServer(app.ShowOne):
-    """A command about one server, whose hosts it shows in the end."""
+    """A command for one server. It shows the hosts of the server at the end."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('server', metavar='SERVER', help='The uuid of the server.')
+        parser.add_argument('server', metavar='SERVER', help='Server uuid.')
         return parser
 
     def shown(self, host_map: sql.SqlHostMap, server: str) -> Shown:
@@ -78,16 +79,16 @@ class Show(_OfServer):
 
 
 class _OfServerAndHost(_OfServer):
-    """A command about one server and one host."""
+    """A command for one server and one host."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('host', metavar='HOST', help='The name of the host, as its agent has it.')
+        parser.add_argument('host', metavar='HOST', help='Host name, as its agent has it (--host).')
         return parser
 
 
 class Assign(_OfServerAndHost):
-    """Put a server on a host, beside those it is on already; an unknown server becomes known."""
+    """Add a host to the hosts of a server. An unknown server becomes known."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         host_map = _host_map(self)
@@ -96,7 +97,7 @@ class Assign(_OfServerAndHost):
 
 
 class Unassign(_OfServerAndHost):
-    """Take a server from a host; it stays known."""
+    """Remove a host from the hosts of a server. The server stays known."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         host_map = _host_map(self)
@@ -105,11 +106,11 @@ class Unassign(_OfServerAndHost):
 
 
 class Forget(command.Command):
-    """Make a server unknown; its events are answered 404 from then on."""
+    """Delete a server from the map. Its events get the code 404 from then on."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('server', metavar='SERVER', help='The uuid of the server.')
+        parser.add_argument('server', metavar='SERVER', help='Server uuid.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -142,5 +143,5 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 
 
 def _size(file: BinaryIO) -> int | None:
-    # Nothing to expect of a pipe.
+    # A pipe has no size.
     return os.fstat(file.fileno()).st_size or None

@@ -1,9 +1,9 @@
-"""The least permissions of RabbitMQ for each role of the service, as regular expressions.
+"""Regular expressions for the least permissions on RabbitMQ for each role of the service.
 
-RabbitMQ checks, for the names of exchanges and queues: ``configure`` to declare or
-delete, ``write`` to publish to an exchange and to bind a queue, ``read`` to consume
-and to bind to an exchange. For topic exchanges it also checks routing keys. The module
-``amqp`` and the RabbitMQ driver of oslo.messaging 18 determine the names.
+RabbitMQ checks the names of exchanges and queues: ``configure`` to declare or delete, ``write``
+to publish to an exchange and to bind a queue, ``read`` to consume and to bind to an exchange. For
+topic exchanges it also checks routing keys. The module ``amqp`` and the RabbitMQ driver of
+oslo.messaging 18 determine the names.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import re
 
 from external_events_router.resolver import rpcapi
 
-#: The name by which RabbitMQ checks a publish to the default exchange, which reaches any queue.
+#: RabbitMQ checks this name for a publish to the default exchange, which reaches any queue.
 DEFAULT_EXCHANGE = r'amq\.default'
 
-#: A queue for replies of oslo.messaging, if ``use_queue_manager`` is off.
+#: Queue for replies of oslo.messaging, if ``use_queue_manager`` is off.
 RANDOM_REPLY_QUEUE = 'reply_[0-9a-f]{32}'
 
 _NOTHING = '^$'
@@ -27,7 +27,7 @@ _NOTHING = '^$'
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """The configuration, as far as permissions depend on it.
+    """Configuration values on which permissions depend.
 
     :ivar exchange: ``[DEFAULT] control_exchange``
     :ivar compute_topic: ``[compute] topic``
@@ -53,10 +53,10 @@ class Names:
 
 @dataclasses.dataclass(frozen=True)
 class Permissions:
-    """What one user may do; each string is a whole regular expression.
+    """Permissions of one user. Each string is a complete regular expression.
 
-    :ivar topics: exchange to the routing keys that the user may publish with and bind
-    :ivar notes: permissions that are broader than the role, and why
+    :ivar topics: for each exchange, the routing keys that the user may publish and bind
+    :ivar notes: permissions that are broader than the role, with the reason
     """
 
     configure: str
@@ -67,7 +67,7 @@ class Permissions:
 
 
 def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
-    """Permissions of an agent process that serves some hosts."""
+    """Return the permissions of an agent process that serves some hosts."""
     topic, hosts = literal(names.compute_topic), list(hosts)
     queues = [rf'{topic}\.{literal(host)}' for host in hosts]
     exchange, acks, reports = map(literal, (names.exchange, names.acks, names.reports))
@@ -78,8 +78,8 @@ def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
     notes = [
         'RabbitMQ does not see the host of a report: an agent may report for other hosts, unless the '
         'resolvers have [resolver] require_report_token = true.',
-        f'An agent may delete the exchange {names.reports}: oslo.messaging declares it before each report. '
-        'The resolvers declare it again within 20 s.',
+        f'An agent may delete the exchange {names.reports}, because oslo.messaging declares it before each '
+        'report. The resolvers declare it again within 20 s.',
         _note_on_replies(names),
     ]
     if not names.direct:
@@ -91,7 +91,7 @@ def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
         notes.append(
             'Without direct AMQP, oslo.messaging declares the exchange of all topics, so this user may '
             f'delete {names.exchange} and declare it with another type, which does not check routing '
-            'keys. Use [compute] fast_road = true where agents must not be trusted.'
+            'keys. Set [compute] fast_road = true if you do not trust all agents.'
         )
     topics = {
         names.exchange: (_NOTHING, _any_of(bind)),
@@ -102,7 +102,7 @@ def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
 
 
 def of_resolver(names: Names) -> Permissions:
-    """Permissions of a resolver, and of an API whose processes have a resolver each."""
+    """Return the permissions of a resolver, and of an API with a resolver in each process."""
     exchange, acks, reports = map(literal, (names.exchange, names.acks, names.reports))
     own = f'({"|".join((rpcapi.TOPIC, rpcapi.REPORT_TOPIC, rpcapi.ACK_TOPIC))})'
     queues = [rf'{own}(\..+)?', f'{own}_fanout(_.+)?']
@@ -120,13 +120,14 @@ def of_resolver(names: Names) -> Permissions:
         read=_any_of([exchange, acks, reports, *queues]),
         topics=topics,
         notes=[
-            'A resolver may publish to each queue of the virtual host: replies go over the default exchange.'
+            'A resolver may publish to each queue of the virtual host, because replies use the default '
+            'exchange.'
         ],
     )
 
 
 def of_caller(names: Names) -> Permissions:
-    """Permissions of an API without a resolver of its own, and of an operator who uses the RPC interface."""
+    """Return the permissions of an API without its own resolver, and of an operator who uses RPC."""
     exchange = literal(names.exchange)
     return Permissions(
         configure=_any_of([exchange, names.reply_queue]),
@@ -144,7 +145,7 @@ def of_caller(names: Names) -> Permissions:
 
 
 def literal(name: str) -> str:
-    """Return a regular expression that matches a name and nothing else."""
+    """Return a regular expression that matches only this name."""
     return re.sub(r'([^\w-])', r'\\\1', name)
 
 
@@ -154,6 +155,6 @@ def _any_of(parts: Iterable[str]) -> str:
 
 def _note_on_replies(names: Names) -> str:
     return (
-        f'This user may read each queue for replies that {names.reply_queue} matches: their names are '
-        'made by oslo.messaging. Only a user who knows the name of a queue can read it.'
+        f'This user may read each queue for replies that matches {names.reply_queue}, because '
+        'oslo.messaging chooses the names. Only a user who knows the name of a queue can read it.'
     )

@@ -1,4 +1,4 @@
-"""How far an import has come, on the standard error: a bar for people, lines for logs."""
+"""Progress of an import on the standard error: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich import progress
 
 from external_events_router.cmd import printable
 
-#: Lines of a file, or servers, from one line of the plain form to the next.
+#: Lines of the file, or servers, between two lines of progress.
 STEP = 100_000
 
 
 class Report(Protocol):
-    """Told how far an import is."""
+    """Receives the progress of an import."""
 
     def counting(self, source: Iterable[bytes]) -> Iterable[bytes]:
-        """The source as it is; what passes is counted."""
+        """Return the lines unchanged, and count them while they are read."""
         ...
 
     def __call__(self, step: str, done: int, total: int | None) -> None:
@@ -33,7 +33,7 @@ class Report(Protocol):
 def shown(stream: TextIO, *, size: int | None) -> Iterator[Report]:
     """Show the progress of one import.
 
-    :param size: bytes of the file, where that is known
+    :param size: bytes of the file, if known
     """
     if not stream.isatty():
         yield Lines(stream)
@@ -44,14 +44,14 @@ def shown(stream: TextIO, *, size: int | None) -> Iterator[Report]:
         progress.TextColumn('{task.fields[done]}'),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        # NOTE: a bar moves the cursor, and shows nothing but numbers.
+        # NOTE: a bar moves the cursor, so its output must not be escaped. It contains only numbers.
         console=console.Console(file=stream.inner if isinstance(stream, printable.Stream) else stream),
     ) as bars:
         yield Bars(bars, size=size)
 
 
 class Lines:
-    """A line now and then."""
+    """Writes a line after every :data:`STEP` lines or servers."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -69,7 +69,7 @@ class Lines:
 
 
 class Bars:
-    """A bar for each step; that of reading goes by bytes, because nobody knows the lines."""
+    """Shows a bar for each step. The bar for reading uses bytes, because the number of lines is unknown."""
 
     def __init__(self, bars: progress.Progress, *, size: int | None) -> None:
         self._bars = bars

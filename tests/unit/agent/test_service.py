@@ -194,7 +194,7 @@ class TestFleet(AgentTestCase):
         made = self._fleet('a', 'b')
         self.resolver.conf.set_override('handlers', ['exec'], 'agent')
         made.reload(self.resolver.conf)
-        self.assertIn('The handlers stay as they were: [exec] command', self.logs.output)
+        self.assertIn('Configuration not reloaded: [exec] command', self.logs.output)
         self.resolver.conf.set_override('command', 'sh -c "exit 3"', 'exec')
         made.reload(self.resolver.conf)
         event = helpers.event()

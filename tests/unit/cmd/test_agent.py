@@ -48,36 +48,42 @@ class TestAgentCommand(base.TestCase):
 
     def test_hosts_of_the_command_line(self):
         process = self._start('--host', 'a', '--host', 'b')
-        self._wait_for_log('Agent of host a started', 'Agent of host b started', '2 hosts on fake://')
+        self._wait_for_log(
+            'Agent of host a started', 'Agent of host b started', 'Serving 2 hosts through the broker fake://'
+        )
         self._end(process, signal.SIGTERM)
-        self._wait_for_log('SIGTERM: draining', 'Agent of host a stopped', 'Agent of host b stopped')
+        self._wait_for_log(
+            'SIGTERM received: finishing the current events',
+            'Agent of host a stopped',
+            'Agent of host b stopped',
+        )
 
     def test_host_of_the_configuration(self):
         self._configure('[agent]\nhosts = c,d\n')
         process = self._start()
-        self._wait_for_log('Agent of host c started', 'Agent of host d started', '2 hosts on')
+        self._wait_for_log('Agent of host c started', 'Agent of host d started', 'Serving 2 hosts')
         self._end(process, signal.SIGINT)
 
     def test_host_is_the_machine(self):
         process = self._start()
-        self._wait_for_log('Agent of host machine started', '1 hosts on')
+        self._wait_for_log('Agent of host machine started', 'Serving 1 hosts')
         self._end(process, signal.SIGTERM)
 
     def test_reload(self):
         process = self._start()
-        self._wait_for_log('1 hosts on')
+        self._wait_for_log('Serving 1 hosts')
         self._configure('[agent]\nhandlers = exec, log\n')
         process.send_signal(signal.SIGHUP)
-        self._wait_for_log('The handlers stay as they were: [exec] command: the exec handler needs a command')
+        self._wait_for_log('Configuration not reloaded: [exec] command: the exec handler needs a command')
         self._configure('[exec]\ncommand = cat\ntimeout = long\n[agent]\nhandlers = exec\n')
         process.send_signal(signal.SIGHUP)
-        self._wait_for_log('The handlers stay as they were: [exec] timeout: ')
+        self._wait_for_log('Configuration not reloaded: [exec] timeout: ')
         self._configure('debug = true\n[agent]\nhandlers = exec, log\n[exec]\ncommand = cat\n')
         process.send_signal(signal.SIGHUP)
         self._wait_for_log('Handlers: exec, log', 'Option DEFAULT.debug changed')
         self._configure('[agent\n')
         process.send_signal(signal.SIGHUP)
-        self._wait_for_log('The handlers stay as they were: Failed to parse')
+        self._wait_for_log('Configuration not reloaded: Failed to parse')
         self._end(process, signal.SIGTERM)
 
     def test_does_not_start(self):

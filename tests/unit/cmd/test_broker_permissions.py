@@ -72,7 +72,7 @@ class CommandTest(test_manage.ManageTestCase):
         for answer in self.manage(
             'broker permissions --role agent', 'broker permissions --role resolver --host a'
         ):
-            self.assertIn('--host is needed for the role agent', self.refused(answer))
+            self.assertIn('--host is required for the role agent', self.refused(answer))
         self.config.write_text('[DEFAULT]\ntransport_url = fake://\n')
         (fake,) = self.manage('broker permissions --role resolver')
         self.assertIn('transport_url', self.refused(fake))

@@ -75,7 +75,7 @@ class TestHeld(test_manage.ManageTestCase):
             [['event', 'hosts'], [self.a0, 'host-a, host-b'], [self.a1, 'host-a, host-b']],
             list(csv.reader(io.StringIO(some[1]))),
         )
-        self.assertEqual('There are more than 2; see --limit.\n', some[2])
+        self.assertEqual('There are more than 2 events; use --limit to list more.\n', some[2])
         self.assertEqual(([self.a0, self.a1, self.a2], ''), (of_a[1].split(), of_a[2]))
         self.assertIn(f'| {self.b} | expired |', table[1])
         self.assertEqual([0, '[]', ''], [none[0], none[1].strip(), none[2]])
@@ -108,7 +108,7 @@ class TestHeld(test_manage.ManageTestCase):
         )
         self.assertEqual({'due': 1, 'put_back': 0}, json.loads(by_host[1]))
         self.assertEqual([A, B], self.due())
-        self.assertIn('named', self.refused(ttl))
+        self.assertIn('--ttl requires event ids', self.refused(ttl))
         self.assertIn('nonsense', self.refused(unknown))
         (every,) = self.manage('held retry -f value')
         self.assertEqual('2\n0\n', every[1])
