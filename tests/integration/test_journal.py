@@ -1,0 +1,13 @@
+"""The journal on PostgreSQL and on MariaDB."""
+
+from tests.integration import services
+from tests.integration import test_databases
+from tests.unit.journal import scenarios
+
+
+class TestPostgreSQLReads(scenarios.ReadScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestMySQLReads(scenarios.ReadScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.MySQL
