@@ -8,6 +8,7 @@
   is logged once; ``driver_log`` has the driver's own messages.
 * With several nodes, the name in the certificate is compared with the node of the connection. The driver
   keeps the name of the first node.
+* A message that arrives has a bounded size, also after decompression (``amqp.bounded_message``).
 
 They replace two classes of ``oslo_messaging._drivers.impl_rabbit``, so they apply to all its transports in
 this process. What they need of these classes is tested on real nodes.
@@ -16,12 +17,14 @@ this process. What they need of these classes is tested on real nodes.
 from __future__ import annotations
 
 import copy
+import functools
 import ssl
 import threading
 from typing import Any
 from urllib import parse
 
 from amqp import exceptions as amqp_exceptions
+from kombu import compression
 from oslo_config import cfg
 from oslo_log import log
 from oslo_messaging._drivers import amqp as driver_options
@@ -30,6 +33,7 @@ from oslo_messaging._drivers import impl_rabbit
 
 from external_events_router import exceptions
 from external_events_router.amqp import availability
+from external_events_router.amqp import bounded_message
 
 LOG = log.getLogger(__name__)
 
@@ -171,7 +175,17 @@ class Connection(impl_rabbit.Connection):
     def _set_current_channel(self, new_channel: Any) -> None:
         super()._set_current_channel(new_channel)
         if new_channel is not None:
+            new_channel.Message = functools.partial(
+                bounded_message.BoundedMessage, trusted=self._own_compression()
+            )
             self._availability.connected(self)
+
+    def _own_compression(self) -> str | None:
+        """How messages with this compression say it, where it is configured."""
+        try:
+            return str(compression.get_encoder(self.kombu_compression)[1])  # type: ignore[no-untyped-call]
+        except KeyError:
+            return None
 
     def _on_connection_blocked(self, reason: str) -> None:  # type: ignore[override,unused-ignore]
         self._availability.alarm.add(self, reason)

@@ -1,8 +1,11 @@
 """Invalid messages on a real RabbitMQ: they leave no traceback, and valid ones are processed beside them."""
 
+import bz2
 import json
+import resource
 import time
 import uuid
+import zlib
 
 import amqp
 from oslo_config import cfg
@@ -19,6 +22,9 @@ from tests import base
 from tests.integration import services
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
+
+#: Bytes of spaces in a stream of bzip2, and streams in a body.
+STREAM, STREAMS = 50_000_000, 10
 
 
 def bodies():
@@ -82,15 +88,17 @@ class InvalidMessagesTest(base.TestCase):
         self.broker = rpc.get_broker(cfg.CONF)
         rejected.ALL.reset()
 
-    def publish(self, body):
+    def publish(self, body, **headers):
         connection = self.broker.connect(name='test')
         try:
-            message = amqp.Message(body, content_type='application/json', content_encoding='utf-8')
+            message = amqp.Message(
+                body, content_type='application/json', content_encoding='utf-8', application_headers=headers
+            )
             connection.channel().basic_publish(message, self.broker.exchange, f'{self.topic}.a')
         finally:
             connection.close()
 
-    def deliver(self, delivery_id):
+    def deliver(self, delivery_id, *, compress=bytes, **headers):
         event = events.Event('network-changed', SERVER).to_dict()
         arguments = {
             'delivery_id': delivery_id,
@@ -98,7 +106,7 @@ class InvalidMessagesTest(base.TestCase):
             'deadline': time.time() + 60,
             'events': [event],
         }
-        self.publish(envelope.encode(envelope.Call('deliver', '1.0', arguments, {})))
+        self.publish(compress(envelope.encode(envelope.Call('deliver', '1.0', arguments, {}))), **headers)
 
     def check(self):
         self.deliver('first')
@@ -126,6 +134,21 @@ class InvalidMessagesTest(base.TestCase):
         ear.start()
         self.addCleanup(ear.stop, 30)
         self.check()
+        self.check_compression()
+
+    def check_compression(self):
+        """kombu decompresses what has this header; a body of 810 bytes must not become 500 MB."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.publish(bz2.compress(b' ' * STREAM) * STREAMS, compression='application/x-bz2')
+        for compression in ('application/x-bz2', 'application/x-gzip', 'application/no-such', 7):
+            self.publish(b'nonsense', compression=compression)
+        self.deliver('third', compress=zlib.compress, compression='application/x-gzip')
+        end = time.monotonic() + 30
+        while 'third' not in self.receiver.received and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertEqual(['first', 'second', 'third'], self.receiver.received)
+        self.assertLess(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, 200_000)
+        self.assertNotIn('Traceback', self.logs.output)
 
     def delete_queue(self):
         connection = self.broker.connect(name='test')

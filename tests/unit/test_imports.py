@@ -32,7 +32,7 @@ ALLOWED = {
     'context': ('ids',),
     'amqp': ('checks', 'exceptions', 'ids', 'process', 'rejected', 'settling', 'trouble'),
     'driver_log': ('rejected', 'amqp.availability'),
-    'rabbit_driver': ('exceptions', 'amqp.availability'),
+    'rabbit_driver': ('exceptions', 'amqp.availability', 'amqp.bounded_message'),
     'rpc': ('amqp', 'checks', 'context', 'driver_log', 'exceptions', 'rabbit_driver', 'rejected'),
     'conf': ('conf',),
     'conf.opts': ('conf', 'rabbit_driver', 'rpc'),

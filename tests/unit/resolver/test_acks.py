@@ -82,6 +82,11 @@ class CollectorTest(base.TestCase):
         with self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('2.0'))
             self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
+            # Nor with the id of a delivery that was sent to the other host.
+            self.collector.acknowledge('delivery-2', handled('2.0'), sender='a')
+            self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
+            self.collector.acknowledge('delivery-2', handled('2.0'), sender='b')
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['b', '2.0'].verdict)
 
     def test_unknown_late_and_repeated_acknowledgements_are_dropped(self):
         with self.collector.expect({'a': delivery(1)}):

@@ -1,5 +1,7 @@
 import time
 
+import fixtures
+
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
@@ -9,6 +11,8 @@ from external_events_router.resolver import dispatch
 from tests import base
 
 SERVER = '11111111-1111-4111-8111-111111111111'
+
+HANDLED = events.Verdict.HANDLED
 
 
 class Hosts:
@@ -67,6 +71,17 @@ class DelivererTest(base.TestCase):
         )
         self.assertEqual({('a', '1'): handled, ('a', '2'): refused, ('b', '1'): handled}, answers)
         self.assertEqual((['a', 'b'], {}), (sorted(self.answered), self.silent))
+
+    def test_ids_come_from_the_generator_of_the_system(self):
+        """An acknowledgement is accepted because of the id of its delivery, so nobody may guess it."""
+        given = [f'{number:032x}' for number in range(256)]
+        random = bytes.fromhex(''.join(given))
+        self.useFixture(fixtures.MonkeyPatch('os.urandom', lambda size: random[:size]))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.ids._unused', []))
+        self.deliver({'a': ['1'], 'b': ['1']}, a={'1': HANDLED}, b={'1': HANDLED})
+        made = [sent.id for sent in self.hosts.delivered.values()]
+        self.assertEqual(2, len(set(made)))
+        self.assertLessEqual(set(made), set(given))
 
     def test_half_an_answer_is_a_sign_of_life(self):
         answers = self.deliver({'a': ['1', '2']}, seconds=0.05, a={'2': events.Verdict.HANDLED})
