@@ -143,16 +143,19 @@ class Retry(app.ShowOne):
 
 
 class Drop(app.ShowOne):
-    """Delete events of the hold, held or ended: events by id, or all events that match the filters.
+    """Forget events for good, held or ended: those named, or all that meet the filters.
 
-    A deleted held event is not delivered, although its sender got the code 200.
+    The router makes no further attempt to deliver a dropped event, although its sender
+    received 200. A copy may be in the queue of a host that waited for the event, or in an
+    attempt that runs: "may_be_handled_by" lists these hosts, and "until" is the time after
+    which their agents handle no copy. nova-compute knows no such time.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_filters(parser, state=True)
-        parser.add_argument('--yes', action='store_true', help='Required if no event id is given.')
-        parser.add_argument('events', metavar='EVENT', nargs='*', help='Event id.')
+        parser.add_argument('--yes', action='store_true', help='Needed where no event is named.')
+        parser.add_argument('events', metavar='EVENT', nargs='*', help='The id of an event.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
@@ -161,8 +164,15 @@ class Drop(app.ShowOne):
         if parsed_args.events:
             inspection.insist(hold.records(selection), parsed_args.events)
         elif not parsed_args.yes:
-            raise exceptions.RouterError('nothing was deleted: without event ids, use --yes to confirm')
-        return ('dropped',), (hold.drop(selection),)
+            raise exceptions.RouterError('to drop events that are not named takes --yes')
+        conf = app.configuration(self)
+        dropped = hold.drop(selection, grace=conf.delivery.ack_timeout)
+        ends = dropped.until is not None and conf.compute.driver != 'nova'
+        return ('dropped', 'may_be_handled_by', 'until'), (
+            dropped.events,
+            host_map.HostsColumn(sorted(dropped.hosts)),
+            _utc(dropped.until) if ends and dropped.until is not None else None,
+        )
 
 
 COMMANDS: dict[str, type[command.Command]] = {

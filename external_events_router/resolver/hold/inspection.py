@@ -49,6 +49,26 @@ class Selection:
     server_uuid: str | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropped:
+    """What a drop did.
+
+    :ivar events: how many events were dropped
+    :ivar hosts: the hosts that waited for them: a copy of an event may be in the queue of such a
+        host, or in an attempt that runs, and the agent handles it
+    :ivar until: seconds since the epoch by the database's clock after which no agent handles a
+        copy; None: there are no such hosts
+    """
+
+    events: int = 0
+    hosts: frozenset[str] = frozenset()
+    until: float | None = None
+
+    def __add__(self, other: Dropped) -> Dropped:
+        ends = [each.until for each in (self, other) if each.until is not None]
+        return Dropped(self.events + other.events, self.hosts | other.hosts, max(ends, default=None))
+
+
 class Inspection:
     """Reads and changes the hold. Memory does not grow with it."""
 
@@ -101,18 +121,24 @@ class Inspection:
         """
         return sum(self._put_back([record.seq for record in page], ttl) for page in _paged(ended))
 
-    def drop(self, selection: Selection) -> int:
-        """Forget events, held or ended, for good: they will not be delivered.
+    def drop(self, selection: Selection, *, grace: float = 0.0) -> Dropped:
+        """Forget events, held or ended, for good: no further attempt is made to deliver them.
 
-        :returns: how many
+        :param grace: seconds that an attempt may extend the deadline of an event
         :raises DatabaseUnavailable: not all are forgotten
         """
-        dropped = 0
+        dropped = Dropped()
         for page in _paged(self.records(selection)):
-            held = [record.seq for record in page if record.state is base.State.HELD]
+            held = [record for record in page if record.state is base.State.HELD]
             ended = [record.seq for record in page if record.state is not base.State.HELD]
-            dropped += self._drop_held(held) + self._drop_ended(ended)
+            dropped += self._drop_held_records(held, grace=grace)
+            dropped += Dropped(self._drop_ended(ended))
         return dropped
+
+    def _drop_held_records(self, held: Sequence[base.Record], *, grace: float) -> Dropped:
+        hosts: frozenset[str] = frozenset().union(*(record.hosts for record in held))
+        until = max((record.until + grace for record in held), default=None) if hosts else None
+        return Dropped(self._drop_held([record.seq for record in held]), hosts, until)
 
     def _pages(
         self, read: Callable[[Selection, int], list[base.Record]], selection: Selection

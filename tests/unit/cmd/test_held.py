@@ -130,8 +130,10 @@ class TestHeld(test_manage.ManageTestCase):
             'held drop --host host-a --yes -f json',
             'held list -f value -c event',
         )
-        self.assertEqual({'dropped': 1}, json.loads(one[1]))
+        dropped = json.loads(one[1])
+        self.assertEqual((1, ['host-a', 'host-b']), (dropped['dropped'], dropped['may_be_handled_by']))
+        self.assertRegex(dropped['until'], r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$')
         self.assertIn('--yes', self.refused(unsure))
         self.assertIn('nonsense', self.refused(unknown))
-        self.assertEqual({'dropped': 2}, json.loads(rest[1]))
+        self.assertEqual(2, json.loads(rest[1])['dropped'])
         self.assertEqual([self.b], listed[1].split())

@@ -591,18 +591,25 @@ class InspectionScenarios(StoreCase):
 
     def test_drop(self):
         self.end(B)
-        self.assertEqual(
-            1, self.inspection.drop(inspection.Selection(server_uuid=B, event_ids=self.ids(B)[:1]))
-        )
-        self.assertEqual(2, self.inspection.drop(inspection.Selection(state=base.State.EXPIRED)))
-        self.assertEqual(1, self.inspection.drop(inspection.Selection(event_ids=self.ids(A)[:1])))
+        self.assertEqual(1, self.drop(server_uuid=B, event_ids=self.ids(B)[:1]))
+        self.assertEqual(2, self.drop(state=base.State.EXPIRED))
+        self.assertEqual(1, self.drop(event_ids=self.ids(A)[:1]))
         self.assertEqual([2, 3, 3], self.rows())
-        self.assertEqual(2, self.inspection.drop(inspection.Selection(host='one')))
+        self.assertEqual(2, self.drop(host='one'))
         self.assertEqual([(C, None, 'held')], self.chosen())
         self.assertEqual([1, 2, 1], self.rows())
 
+    def test_drop_names_the_hosts_that_may_have_a_copy(self):
+        self.end(B)
+        nobody = self.inspection.drop(inspection.Selection(state=base.State.EXPIRED))
+        self.assertEqual((frozenset(), None), (nobody.hosts, nobody.until))
+        waiting = list(self.inspection.records(inspection.Selection(server_uuid=A)))
+        dropped = self.inspection.drop(inspection.Selection(server_uuid=A), grace=2.0)
+        self.assertEqual(frozenset(waiting[0].hosts), dropped.hosts)
+        self.assertEqual(max(record.until for record in waiting) + 2.0, dropped.until)
+
     def drop(self, **kwargs):
-        return self.inspection.drop(inspection.Selection(**kwargs))
+        return self.inspection.drop(inspection.Selection(**kwargs)).events
 
     def ids(self, server):
         records = self.inspection.records(inspection.Selection(server_uuid=server))
