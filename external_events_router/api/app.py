@@ -1,9 +1,9 @@
-"""The WSGI application: its pipeline and its route table.
+"""The WSGI application: its pipeline of filters and its route table.
 
-    request ids -> last catch -> intake -> [token ->] routes
+    request ids -> catch all errors -> intake -> [token ->] routes
 
-Handlers and filters are elsewhere; this is where one sees in which order they
-work, and at which path. It starts no server (see ``cmd.api`` and ``wsgi``).
+This module defines the order of filters and the paths of handlers, which are in other modules. It
+starts no server (see ``cmd.api`` and ``wsgi``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOG = log.getLogger(__name__)
 
 RESOURCE = 'os-server-external-events'
 
-#: First part of the path, and whether it is the one without microversions.
+#: First part of the path, and whether this endpoint has no microversions.
 _ENDPOINTS = (('v2', True), ('v2.1', False))
 
 
@@ -49,13 +49,13 @@ def make_app(
     memory: intake.Memory | None = None,
     unhealthy: Callable[[], str | None] = lambda: None,
 ) -> auth.WSGIApp:
-    """The application.
+    """Build the application.
 
     :param resolver_api: routes the batches
-    :param authenticate: in place of the filter that ``[api] auth_strategy`` names
-    :param memory: for the bodies, in place of the application's own
-    :param unhealthy: why ``/healthcheck`` has to answer 503; None: it answers 200
-    :raises ConfigurationError: a value cannot be used
+    :param authenticate: replaces the filter of ``[api] auth_strategy``
+    :param memory: memory for request bodies; None: a new one for this application
+    :param unhealthy: returns why ``/healthcheck`` has to answer 503; None: it answers 200
+    :raises ConfigurationError: a value is not valid
     """
     conf.register_opts(sizelimit.OPTS, group='oslo_middleware')
     conf.register_opts(http_proxy_to_wsgi.OPTS, group='oslo_middleware')
@@ -86,7 +86,7 @@ def make_app(
 
 
 def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max_bytes: int) -> auth.WSGIApp:
-    """The route table alone: it takes the caller's identity from the environment."""
+    """Build the route table. It reads the identity of the caller from the WSGI environment."""
     client = router_client.RouterClient(
         resolver_api, ack_timeout=conf.delivery.ack_timeout, threads=conf.api.threads
     )
@@ -107,7 +107,7 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
         routes.add_route(f'/{endpoint}/{{project_id:project}}/{RESOURCE}', resource)
     routes.add_route(middleware.OPENAPI, openapi.Served())
     routes.add_sink(_elsewhere, '/')
-    # NOTE: after the other, which would hide them.
+    # NOTE: add these after the sink for "/": falcon tries the last added sink first.
     for endpoint, legacy in _ENDPOINTS:
         document = versions.Document(endpoint, microversioned=not legacy)
         routes.add_sink(document, re.compile(f'/{re.escape(endpoint)}$'))
@@ -120,7 +120,7 @@ def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max
 
 
 class Health:
-    """``/healthcheck``: oslo.middleware's, unless this process has failed."""
+    """``/healthcheck`` of oslo.middleware, with 503 if this process has failed."""
 
     def __init__(self, app: auth.WSGIApp, unhealthy: Callable[[], str | None]) -> None:
         self._app = app
@@ -137,7 +137,7 @@ class Health:
 
 
 class ProjectConverter(falcon.routing.BaseConverter):
-    """What may stand for a project id in a path; anything else is another path."""
+    """Matches project ids in a path. A path with any other text does not match the route."""
 
     _FORM = re.compile('[0-9a-f-]+')
 
@@ -165,12 +165,12 @@ def _render_fault(
 def _render_unrouted(
     req: falcon.Request, resp: falcon.Response, _error: falcon.HTTPError, params: dict[str, Any]
 ) -> None:
-    # NOTE: falcon raises these itself, for a method that a path does not have.
+    # NOTE: falcon itself raises these errors, for a method that a path does not support.
     _render_fault(req, resp, faults.not_found(), params)
 
 
 def _render_surprise(
     req: falcon.Request, resp: falcon.Response, _error: Exception, params: dict[str, Any]
 ) -> None:
-    LOG.exception('unexpected error')
+    LOG.exception('Unexpected error while handling a request; answering 500')
     _render_fault(req, resp, faults.Fault(500, faults.UNEXPECTED), params)

@@ -1,8 +1,7 @@
-"""Who the caller is: WSGI filters that put a validated identity into the environment.
+"""WSGI filters that put the validated identity of the caller into the environment.
 
-``keystone`` validates tokens by keystonemiddleware, ``noauth`` takes everybody
-for the service. What the caller may do is not decided here (see ``policies``),
-nor what is remembered of a token (see ``token_cache``).
+``keystone`` validates tokens with keystonemiddleware. ``noauth`` gives every caller the role service.
+``policies`` decides about permissions, and ``token_cache`` caches validated tokens.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ Filter = Callable[[WSGIApp], WSGIApp]
 
 GROUP = 'keystone_authtoken'
 
-#: Where the middleware looks for our token cache; the key of the environment
-#: that its ``cache`` option would name.
+#: Key of the WSGI environment where the middleware finds the token cache of this service; its
+#: option ``cache`` names the key.
 CACHE_KEY = 'external_events_router.token_cache'
 
-#: Seconds for one attempt to ask Keystone, and attempts after the first. The
-#: middleware's own defaults are no bound and 3.
+#: Maximum seconds of one request to Keystone, and number of retries. The defaults of the
+#: middleware are no limit and 3.
 CONNECT_TIMEOUT = 3
 MAX_RETRIES = 1
 
-#: Characters of a token; a longer one is invalid. Fernet and JWS tokens have a few
-#: hundred. Keystone's web server answers 400 or 431 to a longer header, with HTML.
+#: Maximum characters of a token; a longer token is not valid. Fernet and JWS tokens have a few
+#: hundred. The web server of Keystone answers 400 or 431 with HTML to a longer header.
 MAX_TOKEN_LENGTH = 8192
 
 #: The characters of a token: printable ASCII without spaces.
 _TOKEN = re.compile('[!-~]+')
 
-#: The caller of every request under ``noauth``, but for the project of a path.
+#: The caller of every request with ``noauth``. The path can replace the project.
 NOAUTH_IDENTITY = {
     'HTTP_X_IDENTITY_STATUS': 'Confirmed',
     'HTTP_X_USER_ID': 'noauth',
@@ -59,7 +58,7 @@ NOAUTH_IDENTITY = {
     'HTTP_X_ROLES': 'service',
 }
 
-#: Beginnings of headers by which a request could claim to be somebody; auth_token drops them too.
+#: Prefixes of headers that claim an identity. auth_token removes them too.
 _CLAIMS = (
     'HTTP_X_AUTH_TOKEN',
     'HTTP_X_USER',
@@ -76,21 +75,21 @@ _PROJECT = re.compile('/v2(?:[.]1)?/([0-9a-f-]+)/')
 
 
 def from_conf(conf: cfg.ConfigOpts) -> Filter:
-    """The filter that ``[api] auth_strategy`` names.
+    """Return the filter for ``[api] auth_strategy``.
 
-    :raises ConfigurationError: ``keystone`` lacks what it needs to ask Keystone
+    :raises ConfigurationError: an option that ``keystone`` needs is missing
     """
     if conf.api.auth_strategy == 'noauth':
         LOG.warning(
-            '[api] auth_strategy is noauth: EVERY CALLER IS THE SERVICE ROLE, and nobody is asked for a '
-            'token. Whoever reaches this port can send events to any server.'
+            '[api] auth_strategy is noauth: every client has the role service, without a token. Any client '
+            'that reaches the port can send events to every server. Use keystone in production.'
         )
         return noauth
     return keystone(conf)
 
 
 def noauth(app: WSGIApp) -> WSGIApp:
-    """Take every caller for the service role, in the project that the path names."""
+    """Give every caller the role service, in the project of the path."""
 
     def authenticate(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         for key in [key for key in environ if key.startswith(_CLAIMS)]:
@@ -104,12 +103,12 @@ def noauth(app: WSGIApp) -> WSGIApp:
 
 
 def is_open(conf: cfg.ConfigOpts) -> bool:
-    """Whether clients on other machines could reach the port without a token."""
+    """Return whether clients on other machines could reach the port without a token."""
     return conf.api.auth_strategy == 'noauth' and not is_loopback(conf.api.bind_host)
 
 
 def open_warning(conf: cfg.ConfigOpts) -> str:
-    """What the log says at each start where :func:`is_open` holds."""
+    """Return the WARNING that is logged at each start if :func:`is_open` returns True."""
     return (
         f'[api] auth_strategy is noauth and [api] bind_host is {conf.api.bind_host}, which is not a loopback '
         'address: any client that reaches the port can send events to every server. Use keystone, or bind '
@@ -118,31 +117,31 @@ def open_warning(conf: cfg.ConfigOpts) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether all addresses of a host name or an address are addresses of this machine only."""
+    """Return whether all addresses of a host name or address are loopback addresses."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return False
-    # NOTE: without the zone of an IPv6 address, which Python 3.11's ip_address takes too.
+    # NOTE: these addresses have no IPv6 zone, which ip_address of Python 3.11 would accept.
     return all(ipaddress.ip_address(str(address[4][0])).is_loopback for address in found)
 
 
 def keystone(conf: cfg.ConfigOpts) -> Filter:
-    """Have tokens validated by keystonemiddleware, as ``[keystone_authtoken]`` says.
+    """Validate tokens with keystonemiddleware, as configured in ``[keystone_authtoken]``.
 
-    :raises ConfigurationError: the section does not say how to ask Keystone
+    :raises ConfigurationError: the section lacks an option for access to Keystone
     """
     set_middleware_defaults()
-    # NOTE: without a plug-in the middleware starts, and then fails at every
-    # request, those without a token too.
+    # NOTE: without an auth plug-in the middleware starts, but then every request fails, also
+    # requests without a token.
     _check_plugin(conf)
 
     for group, options in auth_token.list_opts():
         conf.register_opts(options, group=group)
     overrides = {'cache': CACHE_KEY}
     if conf[GROUP].service_type:
-        # NOTE: by then, an application credential's access rules are held
-        # against the catalog of its token.
+        # NOTE: with this option, the access rules of an application credential are compared with
+        # the catalog of its token.
         overrides['include_service_catalog'] = 'true'
 
     def wrap(app: WSGIApp) -> WSGIApp:
@@ -155,49 +154,51 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
 
 
 def set_middleware_defaults() -> None:
-    """Our defaults for the middleware: bounds, and no catalogs."""
+    """Set the defaults of this service for the middleware: time limits, and no catalogs."""
     for _, options in auth_token.AUTH_TOKEN_OPTS:
         cfg.set_defaults(
             options,
             http_connect_timeout=CONNECT_TIMEOUT,
             http_request_max_retries=MAX_RETRIES,
-            # NOTE: nothing here reads it, and with that of a cloud a cached
-            # token costs 0.5 ms in place of 0.17, and 20 kB in place of 0.5.
+            # NOTE: this service does not read the catalog. With the catalog of a cloud, a cached
+            # token takes 0.5 ms instead of 0.17, and 20 kB instead of 0.5.
             include_service_catalog=False,
         )
 
 
 def set_library_defaults() -> None:
-    """As ``conf.opts``, and those of the middleware, which the other services do not load."""
+    """Set the defaults of ``conf.opts`` and of the middleware, which other services do not load."""
     opts.set_library_defaults()
     set_middleware_defaults()
 
 
 class Tokens(auth_token.AuthProtocol):
-    """keystonemiddleware, but for a Keystone that does not answer.
+    """keystonemiddleware with one change: an unavailable Keystone always results in 503 in the API's format.
 
-    That is 503 in the API's form, whichever way it fails: the middleware's own
-    way makes a 500 of a timeout or a certificate that cannot be verified.
+    The middleware itself answers 500 if a request to Keystone times out or its certificate cannot
+    be verified.
     """
 
     def fetch_token(self, token: str, **kwargs: Any) -> Any:
-        """What Keystone says of a token, from the cache if it is there.
+        """Return the data of a token, from the cache or from Keystone.
 
-        :raises InvalidToken: it cannot be a token, and Keystone was not asked; or Keystone said so
-        :raises webob.exc.HTTPServiceUnavailable: Keystone could not be asked
+        :raises InvalidToken: the token is malformed, or Keystone does not accept it
+        :raises webob.exc.HTTPServiceUnavailable: Keystone is unavailable
         """
         if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
-            # NOTE: user and service tokens both come here; the middleware answers 401.
+            # NOTE: called for user and service tokens; the middleware answers 401.
             raise ksm_exceptions.InvalidToken('malformed token')
         try:
             return super().fetch_token(token, **kwargs)
         except ksa_exceptions.ClientException as exc:
-            LOG.error('Keystone could not be asked: %s', type(exc).__name__)
-            LOG.debug('because of', exc_info=True)
+            LOG.error(
+                'Keystone is unavailable (%s); requests with uncached tokens get 503', type(exc).__name__
+            )
+            LOG.debug('The request to Keystone failed', exc_info=True)
         except webob.exc.HTTPServiceUnavailable:
-            # NOTE: the middleware has logged why.
+            # NOTE: the middleware has logged the reason.
             pass
-        fault = faults.Fault(503, 'The token cannot be validated now: Keystone does not answer.')
+        fault = faults.Fault(503, 'The token cannot be validated: Keystone is unavailable. Try again later.')
         raise webob.exc.HTTPServiceUnavailable(body=fault.body(), content_type=faults.CONTENT_TYPE)
 
 
@@ -218,5 +219,5 @@ def _check_plugin(conf: cfg.ConfigOpts) -> None:
     if plugin is None:
         raise exceptions.ConfigurationError(
             option=f'[{GROUP}] auth_type',
-            reason='not set, but [api] auth_strategy = keystone needs it to validate tokens',
+            reason='is not set, but [api] auth_strategy = keystone needs it to validate tokens',
         )

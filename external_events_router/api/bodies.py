@@ -1,6 +1,6 @@
-"""Bodies of requests: bytes, and the JSON document that they are.
+"""Bodies of requests: reading the bytes, and parsing them as JSON.
 
-How they come in is up to the intake; what a document may hold is said in ``schemas``.
+The intake has received them before; ``schemas`` checks the document.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _CHUNK = 64 * 1024
 
 
 def read(environ: Mapping[str, Any], max_bytes: int) -> bytes:
-    """The body of a request, whether or not it says its length.
+    """Return the body of a request, with or without Content-Length.
 
-    :raises Fault: 413 if it is longer than allowed, 400 if it ends too early
+    :raises Fault: 413 if it is longer than permitted, 400 if it ends too early
     """
     declared = environ.get('CONTENT_LENGTH')
     if not declared and not environ.get('wsgi.input_terminated'):
@@ -40,9 +40,9 @@ def read(environ: Mapping[str, Any], max_bytes: int) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """The JSON document of a body; None if there is no body.
+    """Return the JSON document of a body; None if the body is empty.
 
-    :raises Fault: 400 that says where the document is malformed
+    :raises Fault: 400 with the position of the error
     """
     if not body:
         return None

@@ -1,10 +1,11 @@
-"""Bodies in chunks, on a server that says nothing of a broken one.
+"""Chunked bodies, on a server that hides errors in them (granian).
 
-granian ends a body at a chunk that is malformed or missing as it does at the last chunk, if the
-body is read in parts; read in one call, such a body is empty. That call takes any amount of
-memory. So while it runs, the sockets of this process that could be the one of the request are
-watched, and reading from one that has received too much is ended. The kernel counts the bytes:
-see ``connections``. The watch costs a thread for each body in chunks; no sender has any.
+If the body is read in parts, granian treats a malformed or missing chunk as the last chunk. If the
+body is read in one call, granian returns an empty body for such a body, but this call uses an
+unlimited amount of memory. So during the call a thread watches all sockets of this process that
+could belong to the request, and shuts down reading from a socket that has received too much. The
+kernel counts the bytes: see ``connections``. This costs a thread for each chunked body. No known
+sender uses chunked bodies.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import sys
 import threading
 from typing import Any
 
-#: Seconds between two looks. A sender of 1 GB/s sends 5 MB in between.
+#: Seconds between two checks. In this time a sender of 1 GB/s sends 5 MB.
 INTERVAL = 0.005
 
-#: Bytes on the wire for each byte of the largest body that is allowed: chunks have heads.
+#: Permitted bytes on the wire per byte of the maximum body, because chunks have heads.
 WIRE_FACTOR = 2
 
-#: Bytes of chunk heads that a small body may have in any case.
+#: Bytes for chunk heads that are permitted in addition, for small bodies.
 WIRE_SPARE = 64 * 1024
 
 # Members of the kernel's struct tcp_info, by their offsets.
@@ -34,24 +35,24 @@ _COUNTS = struct.Struct('=120xQQ')
 
 
 def is_silent(environ: dict[str, Any]) -> bool:
-    """Whether the server of a request hides the errors of a body in chunks."""
+    """Return whether the server of a request hides errors of chunked bodies."""
     return environ.get('SERVER_SOFTWARE') == 'Granian'
 
 
 def can_watch() -> bool:
-    """Whether this system tells the bytes that a socket has received."""
+    """Return whether this system reports the number of bytes that a socket has received."""
     return sys.platform == 'linux'
 
 
 class Watch:
-    """Bounds what is received while a body is read in one call.
+    """Limits the received bytes while a body is read in one call.
 
-    :ivar exceeded: whether a connection has received too much
+    :ivar exceeded: a connection has received too many bytes
     """
 
     def __init__(self, port: int, max_bytes: int) -> None:
-        """:param port: of the server
-        :param max_bytes: bytes that a body may have
+        """:param port: port of the server
+        :param max_bytes: maximum bytes of a body
         """
         self.exceeded = False
         self._port = port
@@ -60,9 +61,9 @@ class Watch:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Watch during the block."""
+        """Watch the sockets during the block."""
         with contextlib.ExitStack() as stack:
-            # Socket to the bytes that were acknowledged, and received, when it was last answered.
+            # For each socket, the acknowledged and the received bytes after its last response.
             counted = {
                 stack.enter_context(sock): _counts(sock) for sock in _open_sockets() if self._asks(sock)
             }
@@ -75,7 +76,7 @@ class Watch:
                 thread.join()
 
     def _asks(self, sock: socket.socket) -> bool:
-        """Whether a socket is a connection of the server whose request is not answered."""
+        """Return whether a socket is a connection of the server with an unanswered request."""
         try:
             sock.getpeername()
             if sock.getsockname()[1] == self._port:
@@ -94,7 +95,7 @@ class Watch:
                 with contextlib.suppress(OSError, struct.error):
                     acked_now, received_now = _counts(sock)
                     if acked_now != acked:
-                        # It was another request, which has its answer.
+                        # Another request on this connection was answered. Start counting again.
                         counted[sock] = acked_now, received_now
                     elif received_now - received > self._most:
                         self.exceeded = True
@@ -109,7 +110,7 @@ def _counts(sock: socket.socket) -> tuple[int, int]:
 
 
 def _open_sockets() -> Iterator[socket.socket]:
-    """Copies of the sockets of this process."""
+    """Return copies of the sockets of this process."""
     for entry in os.listdir('/proc/self/fd'):
         with contextlib.suppress(OSError):
             if os.readlink(f'/proc/self/fd/{entry}').startswith('socket:'):

@@ -1,16 +1,16 @@
-"""The connections of a front's process, seen from below: none outlives its bounds.
+"""Closes connections of an API process that are idle, incomplete or blocked for too long.
 
-HTTP servers bound the time that headers take, and leave a body that trickles in
-or an answer that nobody takes alone, for ever. What the kernel counts per socket
-tells the three states of a connection, and how long each lasts:
+HTTP servers limit the time for headers. They do not limit the time for a body that arrives slowly, or for a
+response that the client does not read. The counters of the kernel for each socket show the state of
+a connection, and its duration:
 
-* idle: the last bytes went out, or none came yet;
-* asking: bytes came in, and nothing has gone out since;
-* stuck: bytes wait to go out, and next to none of them does.
+* idle: the last bytes were sent, or none have arrived yet;
+* asking: bytes have arrived, and none were sent since then;
+* stuck: bytes wait to be sent, and almost none of them are sent.
 
-The watch closes those that are in their state for too long, and has less
-patience where places are short, so that who is quick finds one. It knows no
-HTTP, and works on Linux only, where ``/proc`` shows a process its sockets.
+The watch closes connections that are in a state for too long. If most connections are in use, the
+limits are shorter, so that fast clients can connect. It does not parse HTTP. It works only on
+Linux, where ``/proc`` shows the sockets of a process.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 INTERVAL = 1.0
 
-#: Seconds between two lines of the log that say what was closed.
+#: Seconds between two log messages with the number of closed connections.
 LOG_INTERVAL = 10.0
 
-#: Part of the places above which they are short.
+#: Part of the maximum number of connections above which the shorter limits apply.
 SHORT = 0.9
 
-#: Seconds that a connection may be idle, or a request come in, where places are short.
+#: Seconds for an idle connection, and for the arrival of a request, with the shorter limits.
 WHEN_SHORT = 1.0
 
-#: How many times as long as a request's handling takes it may wait for it, and be handled.
+#: Permitted time of a request, as a multiple of the time for handling it: it may have to wait first.
 QUEUEING = 3
 
-#: Bytes per second below which an answer is not being taken.
+#: Bytes per second below which the client does not read a response.
 LEAST_RATE = 16 * 1024
 
 _FOLDER = '/proc/self/fd'
 
-# Members of the kernel's struct tcp_info, by their offsets.
+# Members of struct tcp_info of the kernel, by their offsets.
 _TCP_INFO_SIZE = 152
 _AGES = struct.Struct('=44xI4xI')
 _COUNTS = struct.Struct('=120xQQ8xI')
@@ -65,14 +65,14 @@ _COUNTS = struct.Struct('=120xQQ8xI')
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """Seconds that a connection may be in a state.
+    """Maximum seconds of a connection in a state.
 
     :ivar idle: without a request
-    :ivar idle_when_short: the same where places are short
-    :ivar asking: from the first bytes of a request to its answer
-    :ivar asking_when_short: the same where places are short
-    :ivar sending_when_short: the same for one that is still coming in
-    :ivar stuck: with an answer that is not taken
+    :ivar idle_when_short: the same while connections are short
+    :ivar asking: from the first bytes of a request to its response
+    :ivar asking_when_short: the same while connections are short
+    :ivar sending_when_short: the same for a request that is still arriving
+    :ivar stuck: with a response that the client does not read
     """
 
     idle: float
@@ -85,7 +85,7 @@ class Patience:
 
 @dataclasses.dataclass(slots=True)
 class _Seen:
-    """A connection as it was at the last look."""
+    """The counters of a connection at the last check."""
 
     acked: int
     received: int
@@ -96,9 +96,9 @@ class _Seen:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _State:
-    """Seconds that a connection is in a state; 0 for those that it is not in.
+    """Seconds that a connection is in each state; 0 for the other states.
 
-    :ivar sending: more of the request came since the last look
+    :ivar sending: more of the request has arrived since the last check
     """
 
     idle: float
@@ -108,10 +108,10 @@ class _State:
 
 
 class Watch:
-    """Looks at every connection to a port, and closes those that exhaust its patience.
+    """Checks all connections of a port, and closes connections that exceed a limit.
 
-    :param places: connections that the process may have
-    :param is_short: whether something else than places is short too
+    :param places: maximum number of connections of the process
+    :param is_short: returns whether another resource is short, for example memory
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class Watch:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, *, is_short: Callable[[], bool] = lambda: False) -> Watch:
-        """The watch that ``[api]`` says."""
+        """Build the watch for the options in ``[api]``."""
         handling = conf.delivery.ack_timeout + router_client.GRACE
         patience = Patience(
-            # NOTE: the server's own bound comes first, where it has one.
+            # NOTE: the limit of the server itself applies first, if it has one.
             idle=conf.api.idle_timeout + INTERVAL,
             idle_when_short=WHEN_SHORT,
             asking=conf.api.request_timeout + QUEUEING * handling,
@@ -148,12 +148,12 @@ class Watch:
         return cls(conf.api.bind_port, patience, places=conf.api.max_connections, is_short=is_short)
 
     def start(self) -> None:
-        """Look from now on, on a thread that keeps no process from its end."""
+        """Check the connections from now on, on a daemon thread."""
         if sys.platform == 'linux':
             essential.EssentialThread(self._run, name='connections', is_stopped=self._stopped.is_set).start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -161,13 +161,13 @@ class Watch:
             try:
                 self.look(time.monotonic())
             except Exception:
-                LOG.exception('the connections could not be looked at')
+                LOG.exception('Could not check the connections; trying again in %.0f s', INTERVAL)
 
     def look(self, now: float) -> int:
-        """Look once.
+        """Check all connections once.
 
         :param now: an instant of ``time.monotonic``
-        :returns: how many connections were closed
+        :returns: number of closed connections
         """
         ours: dict[str, tuple[int, _State]] = {}
         names = dict(_sockets())
@@ -201,13 +201,13 @@ class Watch:
         slow = unsent and taken <= LEAST_RATE * (now - seen.at)
         seen.at = now
         seen.stuck_since = (seen.stuck_since or now) if slow else None
-        # NOTE: ages are in ticks of the kernel. Where both are equal, what came
-        # may have been answered at once, or be the next request.
+        # NOTE: ages are in ticks of the kernel. If both are equal, the received bytes may have been
+        # answered immediately, or may be the next request.
         asking = received > 0 and received_ago <= sent_ago
         if not asking:
             seen.asking_since = None
         elif taken or seen.asking_since is None:
-            # What was taken since the last look answered an earlier request.
+            # Bytes that were acknowledged since the last check answered an earlier request.
             seen.asking_since = now - received_ago / 1000
         return _State(
             idle=0.0 if asking or unsent else min(sent_ago, received_ago) / 1000,
@@ -230,8 +230,8 @@ class Watch:
         patience = self._patience
         if not short:
             return state.idle > patience.idle or state.asking > patience.asking
-        # NOTE: a request of which more still comes is not one that waits for its
-        # hosts, which it might take longer for.
+        # NOTE: a request that is still arriving does not wait for its hosts yet, so it has the
+        # shorter limit.
         asking = patience.sending_when_short if state.sending else patience.asking_when_short
         return state.idle > patience.idle_when_short or state.asking > asking
 
@@ -239,7 +239,8 @@ class Watch:
         self._closed += closed
         if self._closed and now - self._told >= LOG_INTERVAL:
             LOG.warning(
-                'closed %d connections that were silent or slow for too long; %d are open, %d are possible',
+                'Closed %d connections that were idle or slow for too long; %d of at most %d are open. If '
+                'senders were affected, increase [api] max_connections',
                 self._closed,
                 open_before - closed,
                 self._places,
@@ -248,11 +249,11 @@ class Watch:
 
 
 class LastAnswers:
-    """An application whose answers close their connections once the process is going to end.
+    """A WSGI application whose responses close their connections shortly before the process ends.
 
-    A server that ends closes idle connections, and a client that sends a request in
-    this moment sees a broken connection in place of an answer. So an answer some
-    time before asks each client to open another connection.
+    A server that ends closes idle connections. A client that sends a request at this moment gets a
+    connection error instead of a response. So for some time before the end, each response asks the
+    client to open a new connection.
     """
 
     def __init__(self, app: auth.WSGIApp) -> None:
@@ -260,7 +261,7 @@ class LastAnswers:
         self._ending = False
 
     def begin(self) -> None:
-        """Close the connection with each answer from now on."""
+        """Close the connection after each response from now on."""
         self._ending = True
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -274,7 +275,7 @@ class LastAnswers:
 
 
 def _sockets() -> Iterator[tuple[str, int]]:
-    """The sockets of this process: a name that no other has, and a descriptor."""
+    """Return the sockets of this process: a unique name, and a descriptor."""
     for entry in os.listdir(_FOLDER):
         with contextlib.suppress(OSError):
             target = os.readlink(f'{_FOLDER}/{entry}')
@@ -284,10 +285,10 @@ def _sockets() -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def _opened(name: str, fd: int) -> Iterator[socket.socket | None]:
-    """The socket behind a descriptor, or None if it is another's by now.
+    """Yield the socket of a descriptor, or None if the descriptor belongs to another socket now.
 
-    A copy of the descriptor is looked at, because the server may close its own
-    at any time, and the number would be the next one's.
+    The server may close its socket at any time, and the kernel reuses the number. So a copy of the
+    descriptor is used.
     """
     copy = None
     try:
@@ -305,9 +306,9 @@ def _opened(name: str, fd: int) -> Iterator[socket.socket | None]:
 
 
 def _close(name: str, fd: int, *, at_once: bool) -> bool:
-    """Have the server see the end of a connection.
+    """Close a connection, so that the server sees its end.
 
-    :param at_once: drop what waits to be sent, of which the kernel would keep trying to be rid
+    :param at_once: discard the bytes that wait to be sent; otherwise the kernel would continue to send them
     """
     with _opened(name, fd) as sock:
         if sock is None:

@@ -1,8 +1,8 @@
-"""Errors of the HTTP API, in the form that OpenStack's clients read.
+"""Errors of the HTTP API, in the format that clients of OpenStack read.
 
-``{"badRequest": {"code": 400, "message": "..."}}``: the name says the kind, so
-that a client need not know every status. The outcomes of single events are not
-errors of the API: they are in an ordinary answer.
+``{"badRequest": {"code": 400, "message": "..."}}``: the name is the kind of error, so that a client
+does not need to know every status. Outcomes of single events are not errors of the API: they are
+part of a normal response.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import http
 import json
 
-#: Names of faults by status, as compute clients know them.
+#: Names of faults by status, as in Nova.
 NAMES = {
     400: 'badRequest',
     401: 'unauthorized',
@@ -24,7 +24,7 @@ NAMES = {
     503: 'serviceUnavailable',
 }
 
-#: The name where the table has none.
+#: Name for any other status.
 DEFAULT_NAME = 'computeFault'
 
 CONTENT_TYPE = 'application/json; charset=UTF-8'
@@ -33,10 +33,10 @@ UNEXPECTED = 'The server could not handle the request because of an unexpected e
 
 
 class Fault(Exception):
-    """The whole request is answered with an error.
+    """Exception: the whole request is answered with an error.
 
     :ivar status: HTTP status
-    :ivar message: for the sender: which field or header, its value, what is allowed
+    :ivar message: text for the sender, with the field or header, its value, and the permitted values
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -45,19 +45,19 @@ class Fault(Exception):
         self.message = message
 
     def body(self) -> bytes:
-        """The JSON document."""
+        """Return the JSON document."""
         name = NAMES.get(self.status, DEFAULT_NAME)
         return json.dumps({name: {'code': self.status, 'message': self.message}}).encode()
 
     def status_line(self) -> str:
-        """As WSGI wants it: number and phrase."""
+        """Return number and phrase, in the format of WSGI."""
         return f'{self.status} {http.HTTPStatus(self.status).phrase}'
 
     def headers(self, body: bytes) -> Iterable[tuple[str, str]]:
-        """The headers that go with the document."""
+        """Return the headers for the document."""
         return [('Content-Type', CONTENT_TYPE), ('Content-Length', str(len(body)))]
 
 
 def not_found() -> Fault:
-    """No such path, or not with this method (compute answers 404 to both)."""
+    """Return the fault for an unknown path or method (Nova answers 404 in both cases)."""
     return Fault(404, 'The resource could not be found.')

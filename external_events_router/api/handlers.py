@@ -1,7 +1,7 @@
-"""The one resource: a batch of events comes in, a code for each goes out.
+"""The handler of the resource: it receives a batch of events and returns a code for each event.
 
-Parse, validate, make one call, render. What a body may hold is said in
-``schemas``, what becomes of an event in the resolver.
+The handler parses and validates a request, calls the resolver once, and builds the response.
+``schemas`` defines valid bodies, and the resolver decides the codes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
 
-# NOTE: not oslo.log's, which makes a dict more of each line that says nothing else.
+# NOTE: not the logger of oslo.log, which builds one more dict for each message.
 LOG = logging.getLogger(__name__)
 
 
 class ServerExternalEvents:
-    """``os-server-external-events`` of one endpoint.
+    """The resource ``os-server-external-events`` of one endpoint.
 
-    :param max_events: events that one request may carry
-    :param max_bytes: bytes that its body may have
-    :param max_tag_length: characters that a tag may have, no more than the schema allows
-    :param none_found_status: the answer's status if no event names a known server
+    :param max_events: maximum number of events in a request
+    :param max_bytes: maximum bytes of a body
+    :param max_tag_length: maximum characters of a tag; at most the limit of the schema
+    :param none_found_status: status of the response if no event is for a known server
     :param legacy: the endpoint is ``/v2``: no microversions, unknown members are ignored
     """
 
@@ -60,16 +60,16 @@ class ServerExternalEvents:
         self._legacy = legacy
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, project_id: str | None = None) -> None:
-        """Answer a batch: 200 if every event is, else 207, with a code per event.
+        """Answer a batch with a code per event: status 200 if all codes are 200, otherwise 207.
 
-        :raises Fault: the request as a whole cannot be served; nothing was delivered
+        :raises Fault: the whole request is refused; no event was delivered
         """
         started = time.monotonic()
         ctxt = _caller(req.env)
         version = events.MIN_MICROVERSION if self._legacy else versions.negotiate(req, resp)
         media.check(req.env)
         _check_project(ctxt, project_id)
-        # NOTE: before the body is parsed, which costs far more than the rule.
+        # NOTE: before the body is parsed, because parsing takes much longer than the policy check.
         policies.authorize(self._enforcer, ctxt)
         document = bodies.parse(bodies.read(req.env, self._max_bytes))
         submitted = self._validated(document, version)
@@ -104,14 +104,14 @@ class ServerExternalEvents:
     ) -> None:
         codes = {outcome.code for outcome in outcomes}
         if codes == {events.Code.NO_SUCH_SERVER} and self._none_found_status == 404:
-            raise faults.Fault(404, 'No event of the request names a known server.')
+            raise faults.Fault(404, 'No event of the request is for a known server.')
         answers = [_answer(event, outcome.code) for event, outcome in zip(submitted, outcomes, strict=True)]
         resp.status = falcon.HTTP_200 if codes == {events.Code.DELIVERED} else falcon.HTTP_207
         resp.data = orjson.dumps({'events': answers})
 
 
 class ProjectRoot:
-    """The root of a project below an endpoint: the document of the endpoint's own root."""
+    """The root of a project below an endpoint: the version document, as at the root of the endpoint."""
 
     def __init__(self, document: versions.Document) -> None:
         self._document = document
@@ -122,8 +122,8 @@ class ProjectRoot:
 
 
 def _caller(environ: dict[str, Any]) -> context.RequestContext:
-    # NOTE: not the tokens: the context goes over the broker, and who receives
-    # it needs to know who asked, not to act as them.
+    # NOTE: without the tokens: the context is sent over the broker. Its receivers need to know the
+    # caller, but must not act in the name of the caller.
     return context.RequestContext.from_environ(environ, auth_token=None, service_token=None)
 
 
@@ -137,7 +137,7 @@ def _check_project(ctxt: context.RequestContext, project_id: str | None) -> None
 
 
 def _tag_problem(submitted: Sequence[Mapping[str, str]], max_length: int) -> str | None:
-    """Names the tag that is too long here, or no text: half a surrogate pair cannot be sent on."""
+    """Describe the first tag that is too long or contains half a surrogate pair, which cannot be sent."""
     for i, event in enumerate(submitted):
         tag = event.get('tag', '')
         if len(tag) > max_length:
@@ -146,26 +146,26 @@ def _tag_problem(submitted: Sequence[Mapping[str, str]], max_length: int) -> str
                 f'at most {max_length} are allowed here'
             )
         if not tag.isascii() and any('\ud800' <= char <= '\udfff' for char in tag):
-            return f'events[{i}].tag is {tag[:60]!a}, which holds half a surrogate pair'
+            return f'events[{i}].tag is {tag[:60]!a}, which contains half a surrogate pair'
     return None
 
 
 def _event(submission: Mapping[str, str]) -> events.Event:
     server_uuid = events.canonical_uuid(submission['server_uuid'])
-    assert server_uuid is not None  # noqa: S101 - the schema's format has seen to it
+    assert server_uuid is not None  # noqa: S101 - the format in the schema guarantees it
     return events.Event(
         name=submission['name'],
         server_uuid=server_uuid,
         tag=submission.get('tag'),
         status=submission.get('status', events.DEFAULT_STATUS),
-        # It is identified with all of its batch.
+        # The ids of all events of the batch are set together later.
         id='',
     )
 
 
 def _answer(submission: Mapping[str, str], code: events.Code) -> dict[str, Any]:
-    # NOTE: the status says what became of the event here, not what it told:
-    # one sent as failed is answered completed once it is delivered.
+    # NOTE: this status is the result of the delivery, not the status of the event: an event that
+    # was sent as failed is answered completed after delivery.
     answer: dict[str, Any] = {
         member: submission[member] for member in ('name', 'server_uuid', 'tag') if member in submission
     }
@@ -185,7 +185,7 @@ def _log_outcomes(outcomes: Sequence[events.Outcome], elapsed: float) -> None:
     if LOG.isEnabledFor(logging.DEBUG):
         for outcome in outcomes:
             event = outcome.event
-            # NOTE: %a, so that no control character of a tag reaches the log.
+            # NOTE: %a escapes control characters of a tag.
             LOG.debug(
                 'event %s: %s of %s, tag %a, status %s: %d, %a',
                 *(event.id, event.name, event.server_uuid, event.tag, event.status),

@@ -1,10 +1,9 @@
-"""Takes requests in whole before they are handled, so that a slow sender holds up nobody but itself.
+"""Receives whole requests before they are handled, so that a slow sender delays only itself.
 
-Plain WSGI. A body is read on the server's thread, of which there may be as many
-as connections; only then does the request get one of the few places where
-requests are handled. What bodies take of the memory together has a bound. How
-long a body may take has its bound elsewhere (see ``connections``), for no WSGI
-server can be told to stop reading.
+Plain WSGI. A body is read on a thread of the server, of which there can be as many as connections.
+After that the request waits for one of the few places in which requests are handled. The memory of
+all bodies together is limited. ``connections`` limits the time for a body, because no WSGI server
+has an interface to stop reading.
 """
 
 from __future__ import annotations
@@ -27,50 +26,50 @@ LOG = log.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 
-#: Bytes of a body that are read though nobody wants them.
+#: Bytes of a refused body that are read and discarded.
 DRAINED = 8 * 1024 * 1024
 
-#: Bytes of each body that are not counted: what nearly all have, however short
-#: memory is.
+#: First bytes of each body, which are not counted. Nearly all bodies are shorter, so these requests
+#: are handled also while there is no memory for larger bodies.
 FREE = 16 * 1024
 
-#: Seconds that a body waits for memory, or for its turn.
+#: Seconds that a body waits for memory, and that a chunked body waits for its turn.
 PATIENCE = 5.0
 
-#: Bodies without a length that are read at a time. No sender of ours has them; in
-#: chunks of a byte they cost a server a hundred times what others do.
+#: Chunked bodies that are read at the same time. No known sender uses them. With chunks of one
+#: byte, they take a hundred times the processor time of other bodies.
 CHUNKED = 2
 
-#: How long such a body is not read, as a multiple of the time that its last part took.
+#: Pause between two parts of a chunked body, as a multiple of the time for the last part.
 PAUSE = 3
 
-#: Seconds that it is not read at most, and bytes of a part.
+#: Maximum seconds of this pause, and bytes of a part.
 LONGEST_PAUSE = 0.02
 PART = 1024
 
-#: Seconds between two such bodies, if they are read in one call.
+#: Maximum seconds between two chunked bodies that are read in one call.
 LONGEST_REST = 1.0
 
 _CHUNK = 64 * 1024
 
 
 def refuse(fault: faults.Fault, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with a fault."""
+    """Answer a request with a fault."""
     body = fault.body()
     start_response(fault.status_line(), list(fault.headers(body)))
     return [body]
 
 
 def too_large(max_bytes: int) -> faults.Fault:
-    """The fault of a body over the limit."""
+    """Return the fault for a body that is longer than the limit."""
     return faults.Fault(413, f'The request body is too large: at most {max_bytes} bytes are allowed.')
 
 
 class Memory:
     """A number of bytes that requests share. Thread-safe.
 
-    :param size: bytes that may be taken at a time
-    :param patience: seconds that one waits until there are enough
+    :param size: number of bytes
+    :param patience: maximum seconds to wait for free bytes
     """
 
     def __init__(self, size: int, *, patience: float = PATIENCE) -> None:
@@ -81,7 +80,7 @@ class Memory:
         self._changed = threading.Condition()
 
     def take(self, size: int) -> bool:
-        """Take some, if they come free in time."""
+        """Wait for bytes and take them; return False if they are not free in time."""
         with self._changed:
             self._waiting += 1
             try:
@@ -93,26 +92,25 @@ class Memory:
             return True
 
     def give_back(self, size: int) -> None:
-        """Let others have them."""
+        """Return bytes."""
         with self._changed:
             self._left += size
             self._changed.notify_all()
 
     def is_short(self) -> bool:
-        """Whether anybody waits."""
+        """Return whether a request waits for memory."""
         return self._waiting > 0
 
 
 class Intake:
-    """Reads the body, refuses one that is too long, and lets so many requests through at a time.
+    """Reads the body, refuses a body that is too long, and limits the number of handled requests.
 
-    A body is read to its end though it is refused, up to :data:`DRAINED` bytes:
-    servers end the connection under a sender whose body they have not read, and
-    it would see that in place of the answer.
+    A refused body is read to its end, up to :data:`DRAINED` bytes: otherwise servers reset the
+    connection while the sender still sends, and the sender would see the reset instead of the response.
 
-    :param max_bytes: bytes that a body may have
-    :param max_header_bytes: bytes that the headers may have
-    :param places: as many as requests may be handled at the same time
+    :param max_bytes: maximum bytes of a body
+    :param max_header_bytes: maximum bytes of the headers
+    :param places: semaphore with the number of requests that are handled at the same time
     """
 
     def __init__(
@@ -152,7 +150,7 @@ class Intake:
 
     def _read_chunked(self, body: _Body, environ: dict[str, Any]) -> None:
         if not self._chunked.acquire(timeout=PATIENCE):
-            raise faults.Fault(503, 'Too many requests without a Content-Length are under way. Try again.')
+            raise faults.Fault(503, 'Too many requests without Content-Length at the same time. Try again.')
         try:
             if not chunked.is_silent(environ):
                 body.read(_length(environ), paced=True)
@@ -165,7 +163,7 @@ class Intake:
 
 
 def _length(environ: dict[str, Any]) -> int:
-    """Bytes that a body says it has, or may have if it does not say."""
+    """Return the length of a body, or the maximum length that is read if it is unknown."""
     declared = request_head.content_length(environ)
     if declared is None:
         return DRAINED if environ.get('wsgi.input_terminated') else 0
@@ -173,7 +171,7 @@ def _length(environ: dict[str, Any]) -> int:
 
 
 class _Body:
-    """As much of a body as may be handled, and a byte more, which says that it is too long."""
+    """The part of a body that may be handled, and one more byte if the body is too long."""
 
     def __init__(self, stream: Any, max_bytes: int, memory: Memory) -> None:
         self.kept = bytearray()
@@ -183,9 +181,9 @@ class _Body:
         self._taken = 0
 
     def read(self, left: int, *, paced: bool = False) -> None:
-        """Read what is left, unless it is more than anybody reads.
+        """Read the remaining bytes, unless there are more than :data:`DRAINED`.
 
-        :param paced: leave time between the parts for others
+        :param paced: pause between the parts, so that other requests can run
         """
         part = PART if paced else _CHUNK
         began = time.monotonic()
@@ -197,14 +195,14 @@ class _Body:
                 began = time.monotonic()
 
     def read_whole(self, watch: chunked.Watch) -> None:
-        """Read a body in chunks in one call, which tells a broken one from a whole one.
+        """Read a chunked body in one call, which detects a malformed body.
 
-        :raises Fault: 413 if it is too long, 400 if it is broken, or empty
+        :raises Fault: 413 if it is too long, 400 if it is malformed or empty
         """
         began = time.monotonic()
         with watch.running():
             body = self._part(None)
-        # NOTE: leave time for others before the next one.
+        # NOTE: let other requests run before the next one.
         time.sleep(min(PAUSE * (time.monotonic() - began), LONGEST_REST))
         if watch.exceeded or len(body) >= self._most:
             raise too_large(self._most - 1)
@@ -217,19 +215,23 @@ class _Body:
     def _part(self, size: int | None) -> bytes:
         try:
             read: bytes = self._stream.read() if size is None else self._stream.read(size)
-        except Exception as exc:  # whatever a server raises at chunks that it cannot read
+        except Exception as exc:  # servers raise various exceptions for malformed chunks
             raise faults.Fault(400, 'The request body could not be read.') from exc
         return read
 
     def _keep(self, chunk: bytes) -> None:
         counted = max(0, len(self.kept) + len(chunk) - max(FREE, len(self.kept)))
         if counted and not self._memory.take(counted):
-            LOG.warning('no memory for a request body after %.0f s', PATIENCE)
-            raise faults.Fault(503, 'Too many large requests are under way. Try again.')
+            LOG.warning(
+                'No memory for a request body for %.0f s; answering 503, its events are lost. Increase [api] '
+                'max_body_memory if this occurs often',
+                PATIENCE,
+            )
+            raise faults.Fault(503, 'Too many large requests at the same time. Try again.')
         self._taken += counted
         self.kept += chunk
 
     def forget(self) -> None:
-        """Give the memory back."""
+        """Return the memory of the body."""
         self._memory.give_back(self._taken)
         self._taken = 0

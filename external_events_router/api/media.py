@@ -1,7 +1,6 @@
-"""Media types: what a request says that its body is, and as what it wants the answer.
+"""Media types: the type of the request body, and the accepted types of the response.
 
-JSON in every case, under one of two names. The character set is never asked
-for: JSON is UTF-8.
+The format is always JSON, with one of two names. Character sets are ignored: JSON is UTF-8.
 """
 
 from __future__ import annotations
@@ -14,44 +13,44 @@ from external_events_router.api import faults
 JSON = 'application/json'
 VENDOR = 'application/vnd.openstack.compute+json'
 
-#: In which an answer may be wanted; the first where all are equal.
+#: Types of a response. The first is used if the request prefers neither.
 OFFERED = (JSON, VENDOR)
 
-#: What a body may be said to be; ``text/plain`` is what some clients call JSON,
-#: and nothing at all is taken for JSON too.
+#: Accepted types of a body. Some clients send JSON as ``text/plain``, and a missing type is also
+#: treated as JSON.
 TAKEN = ('', JSON, VENDOR, 'text/plain')
 
 
 def check(environ: Mapping[str, Any]) -> None:
-    """Let a request pass whose body is said to be JSON.
+    """Check that the type of the body is a name of JSON.
 
-    :raises Fault: 415 that names the type
+    :raises Fault: 415 with the type
     """
     name = (environ.get('CONTENT_TYPE') or '').split(';', 1)[0]
     if name not in TAKEN:
         allowed = ', '.join(filter(None, TAKEN))
-        raise faults.Fault(415, f'Unsupported Content-Type {name[:60]!a}: it must be one of {allowed}.')
+        raise faults.Fault(415, f'Unsupported Content-Type {name[:60]!a}: use one of {allowed}.')
 
 
 def wanted(environ: Mapping[str, Any]) -> str:
-    """The name of :data:`OFFERED` under which the answer is wanted most."""
+    """Return the type of :data:`OFFERED` that the request prefers."""
     return _best(environ)[0]
 
 
 def version(environ: Mapping[str, Any]) -> str | None:
-    """The endpoint's version that a media type asks for, as in ``...+json;version=2.1``."""
+    """Return the version of the endpoint in a media type, as in ``...+json;version=2.1``."""
     _, parameters = _parsed(environ.get('CONTENT_TYPE') or '')
     return parameters.get('version') or _best(environ)[1].get('version')
 
 
 def _best(environ: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
-    """Of the answers that are offered, the one of highest quality, and the parameters of its mask."""
+    """Return the offered type with the highest quality, and the parameters of the matching mask."""
     ranked = []
     for mask, parameters in map(_parsed, environ.get('HTTP_ACCEPT', '').split(',')):
         quality = _quality(parameters)
         for position, name in enumerate(OFFERED):
             if quality is not None and mask in (name, 'application/*', '*/*'):
-                # A mask that is more exact counts for more than the order of the offers.
+                # An exact mask takes precedence over the order of OFFERED.
                 ranked.append((quality, -mask.count('*'), -position, name, parameters))
     if not ranked:
         return JSON, {}

@@ -1,8 +1,7 @@
-"""What surrounds the handlers: request ids, the last catch, and which way a path goes.
+"""Filters around the handlers: request ids, the last error handler, and dispatch by path.
 
-Plain WSGI, an object each. oslo.middleware has the like for ids and limits, on
-webob, which reads and rebuilds every request anew in each layer, and answers
-errors in a form of its own.
+Plain WSGI, one object each. oslo.middleware has similar filters for ids and limits. They use webob,
+which parses and rebuilds every request in each layer, and they answer errors in another format.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ LOG = log.getLogger(__name__)
 
 StartResponse = Callable[..., Any]
 
-#: Names of the response headers that carry our id of the request.
+#: Response headers that contain the id that this service gives the request.
 ID_HEADERS = ('x-openstack-request-id', 'x-compute-request-id')
 
-#: Where the API describes itself.
+#: Path of the OpenAPI document.
 OPENAPI = '/v2.1/openapi.json'
 
 _GLOBAL_ID = re.compile(request_id.ID_FORMAT)
@@ -36,7 +35,7 @@ _SLASHES = re.compile('//+')
 
 
 class RequestIds:
-    """Gives the request an id, takes over the sender's, and has the log print both."""
+    """Gives the request an id, accepts the id of the sender, and puts both into log messages."""
 
     def __init__(self, app: auth.WSGIApp) -> None:
         self._app = app
@@ -47,8 +46,8 @@ class RequestIds:
         environ[request_id.ENV_REQUEST_ID] = own
         if _GLOBAL_ID.fullmatch(theirs):
             environ[request_id.GLOBAL_REQ_ID] = theirs
-        # NOTE: making a context also makes it the thread's own, for the log
-        # lines until the caller is known; it replaces that of the last request.
+        # NOTE: creating a context stores it for this thread and replaces the context of the previous
+        # request. Log messages use it until the caller is known.
         context.RequestContext(request_id=own, global_request_id=environ.get(request_id.GLOBAL_REQ_ID))
 
         def respond(status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
@@ -58,7 +57,7 @@ class RequestIds:
 
 
 class CatchAll:
-    """Turns a surprise into a 500 of the API's form, and logs it."""
+    """Logs an unexpected error and answers 500 in the API's format."""
 
     def __init__(self, app: auth.WSGIApp) -> None:
         self._app = app
@@ -67,16 +66,16 @@ class CatchAll:
         try:
             return self._app(environ, start_response)
         except Exception:
-            LOG.exception('unexpected error')
+            LOG.exception('Unexpected error while handling a request; answering 500')
             return intake.refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
 
 
 class Fork:
-    """Sends a request on by its path.
+    """Passes a request to an application by its path.
 
-    :param api: what lies below ``/v2`` and ``/v2.1``, and needs a token
-    :param documents: the endpoints' roots and the API's description, which need none
-    :param elsewhere: every other path but ``/healthcheck``
+    :param api: paths below ``/v2`` and ``/v2.1``, which need a token
+    :param documents: roots of the endpoints and the OpenAPI document, which need no token
+    :param elsewhere: every other path except ``/healthcheck``
     """
 
     def __init__(
@@ -117,6 +116,6 @@ class Fork:
 
 
 def _nothing(_environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """What an OPTIONS is answered, with a token or without: it may be sent, that is all."""
+    """Answer an OPTIONS request with an empty 200, with or without a token."""
     start_response('200 OK', [('Content-Length', '0')])
     return []

@@ -1,9 +1,8 @@
-"""The API described by itself: an OpenAPI 3.1 document, made of the table of events and the schemas.
+"""The OpenAPI 3.1 document of the API, built from the table of events and the schemas.
 
-It describes what the handlers do and is not what they do it by: requests are
-judged by ``schemas``, at the microversion that they ask for. The document is of
-the newest microversion; from which one on an event's name is admitted stands
-beside the name.
+The document describes the handlers; they do not use it. ``schemas`` validates requests at the
+microversion of the request. The document describes the newest microversion, and each event name
+has the first microversion that accepts it.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ from external_events_router.api import versions
 Schema = dict[str, Any]
 
 _BATCH = 'os-server-external-events'
-#: When a status is the answer to the whole request.
+#: Meaning of a status for the whole request.
 _FAULTS = {
-    400: 'The body is no JSON or not of this form, the microversion is none, or the project in the path '
-    "is not the caller's. The message names the field, its value and what is allowed.",
-    403: 'The policy does not let the caller send events.',
-    404: 'No event names a known server (where the operator has not chosen a 207 for it).',
+    400: 'The body is not JSON or not valid, the microversion is malformed, or the project in the path is '
+    'not the project of the caller. The message names the field, its value and the permitted values.',
+    403: 'The policy does not permit the caller to send events.',
+    404: 'No event is for a known server (unless the operator has configured 207 for this case).',
     406: 'The microversion is not supported.',
     413: 'The body has too many bytes, or too many events.',
-    415: 'The body is said to be something else than JSON.',
-    500: 'The service has an error of its own; its log says which.',
-    503: 'The token has to be validated and Keystone does not answer, or memory for the body is short.',
+    415: 'The Content-Type of the body is not JSON.',
+    500: 'The service has an internal error; the reason is in its log.',
+    503: 'Keystone is unavailable, so the token cannot be validated, or there is no memory for the body.',
 }
 
 
 def document(base_url: str = '/') -> Schema:
-    """The document.
+    """Return the document.
 
-    :param base_url: where the service is, as its caller sees it
+    :param base_url: URL of the service, as the caller sees it
     """
     return {
         'openapi': '3.1.1',
         'info': {
             'title': 'Server external events',
             'version': versions.text(events.MAX_MICROVERSION),
-            'summary': 'What happened to servers, told to the hosts they are on.',
+            'summary': 'Events of servers, sent to the hosts of these servers.',
             'license': {'name': 'Apache License 2.0', 'identifier': 'Apache-2.0'},
         },
         'servers': [{'url': base_url}],
@@ -61,7 +60,7 @@ def document(base_url: str = '/') -> Schema:
                     'type': 'apiKey',
                     'in': 'header',
                     'name': 'X-Auth-Token',
-                    'description': 'A token of Keystone.',
+                    'description': 'A Keystone token.',
                 }
             },
         },
@@ -69,7 +68,7 @@ def document(base_url: str = '/') -> Schema:
 
 
 class Served:
-    """The document, as a resource; needs no token."""
+    """The resource that returns the document. It needs no token."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = media.JSON
@@ -112,7 +111,7 @@ def _send(operation_id: str, *parameters: str, legacy: bool = False) -> Schema:
         'requestBody': {'required': True, 'content': _content('legacyBatch' if legacy else 'batch')},
         'responses': {
             '200': _answer('Every event was delivered.', legacy=legacy),
-            '207': _answer('Not every event was delivered; each says what became of it.', legacy=legacy),
+            '207': _answer('Not every event was delivered; each event has a code.', legacy=legacy),
             **{str(status): _ref('responses', str(status)) for status in sorted([*statuses, 401])},
         },
     }
@@ -141,13 +140,15 @@ def _schemas() -> Schema:
 
 
 def _annotated(schema: Schema) -> Schema:
-    """A request's schema with what else the table knows of each name."""
+    """Add to the schema of a request the properties of each event name."""
     members = schema['properties']['events']['items']['properties']
     names = members['name'].pop('enum')
     members['name']['oneOf'] = [_named(events.EVENT_TYPES[name]) for name in names]
     members['status']['default'] = events.DEFAULT_STATUS
-    members['server_uuid']['description'] = 'Case, dashes, braces and urn:uuid: make no other server of it.'
-    members['tag']['description'] = 'What it happened to: a port, a volume, an accelerator request.'
+    members['server_uuid']['description'] = (
+        'Upper or lower case, with or without dashes, braces and urn:uuid: the server is the same.'
+    )
+    members['tag']['description'] = 'The object of the event: a port, a volume, an accelerator request.'
     return _without_dialect(schema)
 
 
@@ -157,12 +158,12 @@ def _named(kind: events.EventType) -> Schema:
     if kind.tags:
         told.append(f'The tag must be one of {", ".join(kind.tags)}.')
     elif kind.tag_required:
-        told.append('Needs a tag.')
+        told.append('Requires a tag.')
     return {'const': kind.name, 'description': ' '.join(told), 'x-openstack': {'min-ver': first}}
 
 
 def _without_dialect(schema: Schema) -> Schema:
-    # NOTE: the dialect of OpenAPI 3.1 is the very one that $schema names.
+    # NOTE: $schema names the dialect that OpenAPI 3.1 uses by default.
     return {key: value for key, value in schema.items() if key != '$schema'}
 
 
@@ -176,7 +177,7 @@ def _unauthorized() -> Schema:
     text = {'type': 'string'}
     inner = _object(code={'const': 401}, title=text, message=text)
     return {
-        'description': 'There is no token, or it is not valid.',
+        'description': 'The token is missing or not valid.',
         'content': {media.JSON: {'schema': _object(error=inner)}},
     }
 
@@ -192,20 +193,21 @@ def _object(**members: Schema) -> Schema:
 
 def _parameters() -> Schema:
     first, last = versions.text(events.MIN_MICROVERSION), versions.text(events.MAX_MICROVERSION)
-    told = f'{first} to {last}, or latest; {first} where nothing is said.'
+    told = f'{first} to {last}, or latest; the default is {first}.'
     return {
         'project': {
             'name': 'project_id',
             'in': 'path',
             'required': True,
-            'description': "The caller's own project.",
+            'description': 'The project of the caller.',
             'schema': {'type': 'string', 'pattern': '^[0-9a-f-]+$'},
         },
         'version': _header_parameter(versions.HEADER, f'The microversion, after the word compute: {told}'),
         'legacyVersion': _header_parameter(versions.LEGACY_HEADER, f'The same without the word: {told}'),
         'requestId': _header_parameter(
             'X-OpenStack-Request-ID',
-            "The sender's own id of the request. A batch sent again under the same id does nothing twice.",
+            "The sender's id of the request. If a batch is sent again with the same id, each event is "
+            'handled only once.',
         ),
     }
 
@@ -216,8 +218,8 @@ def _header_parameter(name: str, description: str) -> Schema:
 
 def _headers() -> Schema:
     told = {
-        'x-openstack-request-id': "This service's id of the request.",
-        'x-compute-request-id': 'The same.',
+        'x-openstack-request-id': 'The id that this service gives the request.',
+        'x-compute-request-id': 'The same id.',
         versions.HEADER: 'The microversion that was used, after the word compute.',
         versions.LEGACY_HEADER: 'The microversion that was used.',
     }

@@ -1,7 +1,7 @@
-"""Who may do what: oslo.policy's rules and their enforcement.
+"""Permissions: the rules of oslo.policy and their enforcement.
 
-The rules' defaults are here; an operator overrides them in ``[oslo_policy]
-policy_file``. Who the caller is, is settled before (see ``auth``).
+This module contains the defaults of the rules; an operator changes them in ``[oslo_policy]
+policy_file``. The caller was authenticated before (see ``auth``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from external_events_router.api import faults
 
 LOG = log.getLogger(__name__)
 
-#: The rule's name is the compute service's, so that its policy files serve.
+#: The name of Nova's rule, so that policy files of Nova can be used.
 CREATE = 'os_compute_api:os-server-external-events:create'
 
 RULES = [
@@ -40,19 +40,18 @@ RULES = [
 ]
 
 
-#: Seconds between two looks at the operator's file. oslo.policy would look at each
-#: request, first in the folders where it may be, and be busy with it for longer than
-#: with the rule.
+#: Seconds between two checks of the operator's file for changes. oslo.policy would check it for each
+#: request, first in all folders where it may be, which takes longer than the rule itself.
 LOOK_INTERVAL = 1.0
 
 
-#: The rule that allows no token.
+#: The rule that permits no token.
 DENY_ALL = '!'
 
-#: Callers that are known to be allowed at a time.
+#: Maximum number of permitted callers that are cached.
 REMEMBERED = 1000
 
-#: All that a rule can ask of a caller, as oslo.context has it for oslo.policy.
+#: Attributes of a caller that a rule can use, as oslo.context passes them to oslo.policy.
 _ATTRIBUTES = operator.attrgetter(
     'user_id',
     'user_domain_id',
@@ -69,21 +68,21 @@ _ATTRIBUTES = operator.attrgetter(
 
 
 class Enforcer(policy.Enforcer):
-    """oslo.policy's, which sees a change of the operator's file within :data:`LOOK_INTERVAL`.
+    """The enforcer of oslo.policy. It applies changes of the operator's file within :data:`LOOK_INTERVAL`.
 
-    Until the next look it also knows whom it has allowed: a few services send all
-    events, and the check of a rule takes as long as that of a whole request's body.
+    Until the next check it also caches permitted callers: a few services send all events, and
+    checking a rule takes as long as validating the whole body of a request.
     """
 
     _next_look = 0.0
     _allowed: set[Hashable] = set()
-    # The fault of the policy files that was logged last.
+    # The error of the policy files that was logged last.
     _problem: str | None = None
 
     def allows(self, ctxt: context.RequestContext) -> bool:
-        """Whether a caller may send events."""
+        """Return whether a caller may send events."""
         self.load_rules()
-        # NOTE: this very set, also where the rules are read anew meanwhile.
+        # NOTE: keep this set, also if another thread reads the rules again and replaces it meanwhile.
         allowed = self._allowed
         caller = (*_ATTRIBUTES(ctxt), *ctxt.roles, None, *ctxt.service_roles)
         if caller in allowed:
@@ -96,15 +95,15 @@ class Enforcer(policy.Enforcer):
         return True
 
     def load_rules(self, force_reload: bool = False) -> None:
-        """Read changed files, at most once per interval; files with a fault change nothing.
+        """Read changed files, at most once per interval. Files with an error change nothing.
 
-        Files are checked as a whole before oslo.policy, which would have forgotten the
-        previous rules, reads the first of them.
+        All files are checked before oslo.policy reads the first of them, because it would then
+        have deleted the previous rules.
         """
         now = time.monotonic()
         if not force_reload and now < self._next_look:
             return
-        # NOTE: before the look, so that other threads do not look too.
+        # NOTE: set this before checking the files, so that other threads do not check them too.
         self._next_look = now + LOOK_INTERVAL
         self._allowed = set()
         try:
@@ -127,9 +126,9 @@ class Enforcer(policy.Enforcer):
 
 
 def check_files(enforcer: policy.Enforcer) -> None:
-    """Insist that the operator's files can be used.
+    """Check that the operator's files can be used.
 
-    :raises ValueError: naming the file and its fault
+    :raises ValueError: with the file and its error
     """
     options = enforcer.conf.oslo_policy
     for path in _files(enforcer.conf, options.policy_file, options.policy_dirs):
@@ -165,8 +164,8 @@ def _check_rule(path: pathlib.Path, name: object, rule: object) -> None:
     if not isinstance(name, str):
         raise ValueError(f'{path}: the rule name {name!r} is not a string; write it in quotes')
     if not isinstance(rule, str):
-        # NOTE: oslo.policy also takes its old form, lists of lists, of which an empty
-        # one allows every token.
+        # NOTE: oslo.policy also accepts its old format, lists of lists. An empty list in it permits
+        # every token.
         raise ValueError(f'{path}: the rule {name!r} is not a string; write it in quotes')
     if not rule.strip():
         raise ValueError(
@@ -178,8 +177,8 @@ def _check_rule(path: pathlib.Path, name: object, rule: object) -> None:
 
 
 def _parsed(rule: str) -> str:
-    # NOTE: oslo.policy replaces a rule that it cannot parse by one that denies all tokens,
-    # and logs a traceback.
+    # NOTE: oslo.policy replaces a rule that it cannot parse by a rule that denies all tokens, and
+    # logs a traceback.
     parser = logging.getLogger('oslo_policy._parser')
     parser.disabled = True
     try:
@@ -189,14 +188,14 @@ def _parsed(rule: str) -> str:
 
 
 def list_rules() -> Iterable[policy.DocumentedRuleDefault]:
-    """The rules, for the sample and documentation generators of oslo.policy."""
+    """Return the rules, for the sample and documentation generators of oslo.policy."""
     return RULES
 
 
 def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
-    """An enforcer of the rules, with the operator's overrides.
+    """Build an enforcer with the rules of the operator.
 
-    :raises ConfigurationError: the file with the overrides cannot be read
+    :raises ConfigurationError: a file of the operator cannot be used
     """
     opts.set_defaults(conf)
     enforcer = Enforcer(conf)
@@ -209,8 +208,8 @@ def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
 
 
 def get_enforcer() -> Enforcer:
-    """The enforcer for the tools of oslo.policy, which hand over no configuration."""
-    # NOTE: the tools' own options are not ours to read.
+    """Build an enforcer for the tools of oslo.policy, which pass no configuration."""
+    # NOTE: keep only the options of this service; the others belong to the tool.
     argv = [arg for i, arg in enumerate(sys.argv[1:], 1) if _ours(arg, sys.argv[i - 1])]
     cfg.CONF(argv, project='external-events-router')
     return make_enforcer(cfg.CONF)
@@ -222,11 +221,16 @@ def _ours(arg: str, before: str) -> bool:
 
 
 def authorize(enforcer: Enforcer, ctxt: context.RequestContext) -> None:
-    """Let a caller who may send events pass.
+    """Check that a caller may send events.
 
-    :raises Fault: 403 that names the rule; the log names the caller's roles
+    :raises Fault: 403 with the name of the rule; the roles of the caller are logged
     """
     allowed = enforcer.allows(ctxt)
     if not allowed:
-        LOG.warning('user %r with roles %r is not allowed %s', ctxt.user_id, ctxt.roles, CREATE)
+        LOG.warning(
+            'User %r with roles %r is not permitted %s; answering 403, the events are lost',
+            ctxt.user_id,
+            ctxt.roles,
+            CREATE,
+        )
         raise faults.Fault(403, f"Policy doesn't allow {CREATE} to be performed.")

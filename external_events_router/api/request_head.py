@@ -1,8 +1,9 @@
-"""What the head of a request must not say, whichever server has parsed it.
+"""Refuses requests whose head is ambiguous, for every HTTP server.
 
-Servers differ in what they take: two lengths, a length beside ``Transfer-Encoding``, codings
-that nobody decodes, headers beyond the limit. Where two servers on the way of a request read
-it differently, a client can hide one request in another one. So all of these are refused.
+Servers differ in the requests that they accept: two lengths, a length together with
+``Transfer-Encoding``, codings that they do not decode, too large headers. If two servers on the
+path of a request interpret it differently, a client can hide one request in another (request
+smuggling). So all such requests are refused.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import Any
 
 from external_events_router.api import faults
 
-#: Bytes of a header line beside its name and its value.
+#: Bytes of a header line in addition to its name and its value.
 _AROUND = len(': \r\n')
 
-#: Digits of a length; more than any length has that is meant.
+#: Maximum significant digits of a length; every valid length has fewer.
 MAX_DIGITS = 18
 
 
 def check(environ: Mapping[str, Any], max_header_bytes: int) -> None:
-    """Let a request pass whose head has one meaning.
+    """Check that the head of a request is unambiguous.
 
-    :param max_header_bytes: bytes of all header lines together
-    :raises Fault: 400, 431 or 501, which names the header
+    :param max_header_bytes: maximum bytes of all header lines together
+    :raises Fault: 400, 431 or 501, with the name of the header
     """
     if _header_bytes(environ) > max_header_bytes:
         raise faults.Fault(
@@ -33,20 +34,20 @@ def check(environ: Mapping[str, Any], max_header_bytes: int) -> None:
     if coding is not None:
         _check_coding(coding, environ.get('CONTENT_LENGTH'))
     if ',' in environ.get('HTTP_HOST', ''):
-        raise faults.Fault(400, 'A request must not have more than one Host.')
+        raise faults.Fault(400, 'A request must have only one Host header.')
 
 
 def content_length(environ: Mapping[str, Any]) -> int | None:
-    """The declared length of a body, or None without a declaration.
+    """Return the declared length of a body, or None if there is no Content-Length.
 
-    :raises Fault: 400 if it is no number
+    :raises Fault: 400 if it is not a number
     """
     text = environ.get('CONTENT_LENGTH')
     if not text:
         return None
     if not (text.isascii() and text.isdigit()):
         raise faults.Fault(400, 'Content-Length must be a number.')
-    # NOTE: int() refuses thousands of digits.
+    # NOTE: int() refuses strings of thousands of digits.
     return int(text[-MAX_DIGITS:]) if len(text.lstrip('0')) <= MAX_DIGITS else 10**MAX_DIGITS
 
 

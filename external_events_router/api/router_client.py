@@ -1,10 +1,10 @@
-"""The front's one call to the resolver, bounded in time whatever happens.
+"""The call from the API to the resolver, with a time limit for every case.
 
-A call on a broker that is away or in alarm can block without a bound, so it is
-made on a thread of a pool and waited for until the deadline; a resolver in this
-process has bounds of its own, and is called as it is. What could not be routed
-comes back as outcomes, never as an error: the handler has nothing to decide. It
-does not know HTTP.
+A call over a broker that is unavailable or in alarm can block without limit. So the call runs on
+a thread of a pool, and the request waits for it only until the deadline. A resolver in this process
+limits its time itself, and is called directly. If a batch cannot be routed, the result is a code
+for each event and never an exception, so the handler needs no error handling. This module does not
+depend on HTTP.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from external_events_router import pools
 
 LOG = log.getLogger(__name__)
 
-#: Seconds that a request may take beyond ``[delivery] ack_timeout``.
+#: Maximum seconds of a request in addition to ``[delivery] ack_timeout``.
 GRACE = 1.0
 
-#: Seconds beyond its ack timeout that a call waits for its answer: until then the
-#: resolver holds what was not acknowledged.
+#: Seconds that a call waits for its response in addition to its ack timeout. In this time the
+#: resolver holds the events that were not acknowledged.
 CALL_MARGIN = 0.95
 
-#: Seconds before the request's end at which the call's own timeout comes first,
-#: because it knows better what went wrong.
+#: Seconds by which the timeout of the call itself ends before the deadline of the request, because
+#: its exception describes the reason more precisely.
 ANSWER_MARGIN = 0.05
 
-#: Seconds that must be left for a second call: to hold the events takes most of them.
-#: And the least ack timeout of that call, where no more than these are left.
+#: Minimum seconds for a second call, most of which are needed to hold the events; and the minimum
+#: ack timeout of this call.
 MIN_RETRY_TIME = 0.4
 MIN_RETRY_ACK_TIMEOUT = 0.05
 
@@ -44,9 +44,9 @@ Outcomes = list[events.Outcome]
 
 
 class Router(Protocol):
-    """What routes a batch: ``ResolverAPI``, ``LocalResolver`` of the resolver, or a test's own.
+    """Routes a batch: ``ResolverAPI``, ``LocalResolver`` of the resolver, or a fake in tests.
 
-    :cvar bounded: whether a call ends in time, whatever is broken
+    :cvar bounded: a call always ends in time
     """
 
     bounded: bool
@@ -64,10 +64,10 @@ class Router(Protocol):
 
 
 class RouterClient:
-    """Routes batches, and turns every trouble on the way into outcomes. Thread-safe.
+    """Routes batches, and converts all errors into codes of events. Thread-safe.
 
     :param ack_timeout: seconds that a batch waits for its hosts
-    :param threads: calls that may be on their way at the same time
+    :param threads: maximum number of calls at the same time
     """
 
     def __init__(self, router: Router, *, ack_timeout: float, threads: int) -> None:
@@ -76,21 +76,23 @@ class RouterClient:
         self._pool = pools.DaemonPool(threads, 'route')
 
     def route(self, ctxt: context.RequestContext, batch: Sequence[events.Event]) -> Outcomes:
-        """Have a batch delivered, within the ack timeout and :data:`GRACE`.
+        """Deliver a batch within the ack timeout and :data:`GRACE`.
 
-        :returns: an outcome per event, in their order; 503 for each where the
-            resolver could not be asked
+        :returns: an outcome per event, in the order of the events; code 503 for all if no resolver
+            answered
         """
         try:
             return self._route(ctxt, batch, time.monotonic() + self._ack_timeout + GRACE)
         except exceptions.RouterError as exc:
             reason = str(exc)
         except Exception as exc:
-            # NOTE: an overall error would lose the codes of the whole batch to
-            # its sender, so that even a fault of ours ends as outcomes here.
-            LOG.exception('unexpected error while routing')
+            # NOTE: with an error for the whole request, the sender would lose the codes of the batch,
+            # so an unexpected error also becomes a code per event.
+            LOG.exception('Unexpected error while routing a batch')
             reason = f'unexpected {type(exc).__name__}'
-        LOG.error('%d events not routed: %s', len(batch), reason)
+        LOG.error(
+            'Could not route %d events; answering 503 for each, and they are lost: %s', len(batch), reason
+        )
         return [events.Outcome(event, events.Code.UNDELIVERED, reason) for event in batch]
 
     def _route(
@@ -103,12 +105,12 @@ class RouterClient:
         left = deadline - time.monotonic()
         if left < MIN_RETRY_TIME:
             raise failure
-        # NOTE: a resolver that died is noticed after 2 s, so there is often no time to
-        # wait for hosts any more: then the call is there to hold the events.
+        # NOTE: a failed resolver is detected after 2 s, so often no time is left for waiting for hosts.
+        # Then the second call only holds the events.
         ack_timeout = max(MIN_RETRY_ACK_TIMEOUT, min(left - GRACE, self._ack_timeout))
-        # NOTE: the events keep their ids, so that one which the first call did
-        # deliver is not handled twice.
-        LOG.warning('%s; calling again', failure)
+        # NOTE: the events keep their ids, so that an event that the first call did deliver is not
+        # handled twice.
+        LOG.warning('%s; sending the batch to another resolver', failure)
         return self._attempt(ctxt, batch, ack_timeout=ack_timeout, deadline=deadline)
 
     def _attempt(
@@ -120,7 +122,7 @@ class RouterClient:
         deadline: float,
     ) -> Outcomes:
         def call() -> Outcomes:
-            # NOTE: the log finds the request ids by thread.
+            # NOTE: the log reads the request ids from thread-local data.
             ctxt.update_store()
             left = deadline - time.monotonic() - ANSWER_MARGIN
             return self._router.route(
@@ -136,7 +138,7 @@ class RouterClient:
         return outcomes
 
     def _within(self, call: Callable[[], Outcomes], deadline: float) -> Outcomes:
-        """Make a call on a thread that is left behind where it hangs."""
+        """Make a call on a thread of the pool. If the call hangs, its thread is abandoned."""
         future = self._pool.submit(call)
         try:
             return future.result(timeout=max(deadline - time.monotonic(), 0.0))

@@ -1,12 +1,11 @@
-"""Tokens that Keystone has vouched for, remembered in this process.
+"""Cache in this process for tokens that Keystone has validated.
 
-keystonemiddleware keeps them in memcached; where there is none, in dictionaries
-that grow without a bound, one per thread. This takes their place: it looks to
-the middleware like a memcached client, and is bounded in entries and in time.
+keystonemiddleware caches tokens in memcached; without memcached, in dictionaries per thread that grow
+without limit. This class replaces the dictionaries: it has the interface of a memcached client, and
+limits the number and the age of entries.
 
-It holds no token. The middleware makes each key from a digest of one, and the
-value is what Keystone said of it; whether that has expired meanwhile is for the
-middleware to see.
+It does not contain tokens: the middleware computes each key from a digest of the token, and the value is
+Keystone's answer. The middleware also checks whether the token has expired.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ import time as clocks
 
 
 class TokenCache:
-    """The least recently used entry goes first. Thread-safe.
+    """A cache that removes the least recently used entry when it is full. Thread-safe.
 
-    :param size: entries that are kept
-    :param clock: seconds
+    :param size: maximum number of entries
+    :param clock: returns seconds
     """
 
     def __init__(self, size: int, *, clock: Callable[[], float] = clocks.monotonic) -> None:
         self._size = size
         self._clock = clock
-        # Guards _entries: key to value and the instant at which it ends.
+        # Guards _entries: key to the value and the instant at which it expires.
         self._lock = threading.Lock()
         self._entries: collections.OrderedDict[str, tuple[bytes, float]] = collections.OrderedDict()
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key, unless its time is over."""
+        """Return the value of a key, unless it has expired."""
         with self._lock:
             value, until = self._entries.get(key, (None, 0.0))
             if value is None:
@@ -44,10 +43,10 @@ class TokenCache:
             return value
 
     def set(self, key: str, value: bytes, time: int = 0) -> None:
-        """Keep a value.
+        """Store a value.
 
-        :param time: seconds, ``[keystone_authtoken] token_cache_time``; as there,
-            0 is without end, and what is negative is not kept
+        :param time: seconds, ``[keystone_authtoken] token_cache_time``; 0: without expiry; negative: do
+            not store the value, as in this option
         """
         if time < 0:
             return
@@ -59,7 +58,7 @@ class TokenCache:
                 self._entries.popitem(last=False)
 
     def __bool__(self) -> bool:
-        # NOTE: the middleware takes what is false for none at all.
+        # NOTE: the middleware treats a false object as no cache.
         return True
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
-"""Microversions: the documents that announce them, and the one a request asks for.
+"""Microversions: the version documents, and the microversion of a request.
 
-The documents are those of the compute service, because clients look for it. What
-a microversion changes in a request is said in ``schemas``, not here.
+The documents are those of the compute service, because clients look for this service. ``schemas``
+defines what a microversion changes in a request.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ LEGACY_HEADER = 'X-OpenStack-Nova-API-Version'
 _HEADER_KEY = f'HTTP_{HEADER.upper().replace("-", "_")}'
 _LEGACY_HEADER_KEY = f'HTTP_{LEGACY_HEADER.upper().replace("-", "_")}'
 
-#: As many digits as anybody could mean; int() refuses thousands of them.
+#: Limits the number of digits; int() refuses strings of thousands of digits.
 _VERSION = re.compile(r'([1-9][0-9]{0,99})\.(0|[1-9][0-9]{0,99})')
 
-#: Methods whose body is read, though no document depends on it.
+#: Methods whose body is read and checked, although no document depends on it.
 _WITH_BODY = ('POST', 'PUT')
 
-#: What a path in a link may hold unescaped.
+#: Characters that are not escaped in the path of a link.
 _PATH_SAFE = "/~!$&'()*+,;=:@"
 
 
 def text(version: events.Microversion) -> str:
-    """A microversion as it is written."""
+    """Return a microversion as text."""
     return f'{version[0]}.{version[1]}'
 
 
 def negotiate(req: falcon.Request, resp: falcon.Response) -> events.Microversion:
-    """The microversion that a request asks for; the answer's headers say so.
+    """Return the microversion of a request, and set it in the headers of the response.
 
-    :raises Fault: 400 if it is none, 406 if it is not supported
+    :raises Fault: 400 if it is malformed, 406 if it is not supported
     """
     version = _requested(req.env)
     resp.set_header(HEADER, f'{SERVICE_TYPE} {text(version)}')
@@ -68,7 +68,7 @@ def _requested(environ: dict[str, Any]) -> events.Microversion:
     return _read(header, legacy)
 
 
-# NOTE: a few senders ask for a few versions; what is none is not kept.
+# NOTE: a few senders use a few versions; errors are not cached.
 @functools.lru_cache(maxsize=100)
 def _read(header: str | None, legacy: str | None) -> events.Microversion:
     given = {HEADER: header, LEGACY_HEADER: legacy}
@@ -85,7 +85,7 @@ def _read(header: str | None, legacy: str | None) -> events.Microversion:
     return int(match[1]), int(match[2])
 
 
-#: What the documents say of each endpoint; the keys are the endpoints' paths.
+#: Contents of the version documents by endpoint; the keys are the paths of the endpoints.
 _ENDPOINTS: dict[str, dict[str, str]] = {
     'v2': {
         'id': 'v2.0',
@@ -117,12 +117,12 @@ def _media_type(endpoint: str) -> dict[str, str]:
 
 
 def document_schema() -> dict[str, Any]:
-    """The JSON Schema of the document at an endpoint's root."""
+    """Return the JSON Schema of the document at the root of an endpoint."""
     return {'type': 'object', 'properties': {'version': _about_schema()}, 'required': ['version']}
 
 
 def list_schema() -> dict[str, Any]:
-    """The JSON Schema of the document at ``/``."""
+    """Return the JSON Schema of the document at ``/``."""
     about = {'type': 'array', 'minItems': len(_ENDPOINTS), 'items': _about_schema()}
     return {'type': 'object', 'properties': {'versions': about}, 'required': ['versions']}
 
@@ -152,7 +152,7 @@ def _check_query(environ: dict[str, Any]) -> None:
 
 
 def list_endpoints(req: falcon.Request, resp: falcon.Response) -> None:
-    """The document at ``/``."""
+    """Answer with the document at ``/``."""
     documents = [
         {**about, 'links': [_self_link(req.prefix, endpoint)]} for endpoint, about in _ENDPOINTS.items()
     ]
@@ -160,9 +160,9 @@ def list_endpoints(req: falcon.Request, resp: falcon.Response) -> None:
 
 
 def offer_choices(req: falcon.Request, resp: falcon.Response) -> None:
-    """The document at a path that belongs to no endpoint: where it might have meant to go."""
+    """Answer a path without an endpoint with links to the same path below each endpoint."""
     resp.status = falcon.HTTP_300
-    # NOTE: WSGI has the path's bytes as the characters of the same numbers.
+    # NOTE: WSGI decodes the bytes of the path as latin-1.
     path = parse.quote(req.env['PATH_INFO'].encode('latin-1').lstrip(b'/'), _PATH_SAFE)
     choices = [
         {
@@ -177,7 +177,7 @@ def offer_choices(req: falcon.Request, resp: falcon.Response) -> None:
 
 
 class Document:
-    """The document at an endpoint's root, whatever the method; needs no token."""
+    """The document at the root of an endpoint, for all methods. It needs no token."""
 
     def __init__(self, endpoint: str, *, microversioned: bool) -> None:
         self._endpoint = endpoint

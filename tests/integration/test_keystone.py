@@ -156,7 +156,7 @@ class KeystoneTest(base.TestCase):
             self.assert_forbidden(self.post(self.token_of(session)))
         log = self.router.api.text()
         for roles in ("['reader']", "'member'", "'manager'"):
-            self.assertRegex(log, f"user '[0-9a-f]{{32}}' with roles .*{roles}.* is not allowed {RULE}")
+            self.assertRegex(log, f"User '[0-9a-f]{{32}}' with roles .*{roles}.* is not permitted {RULE}")
 
     def test_a_token_that_is_not_for_a_project(self):
         identity = self.identity.client

@@ -71,7 +71,7 @@ class NoAuthTest(base.TestCase):
     def test_the_log_says_so_loudly(self) -> None:
         auth.from_conf(client.make_conf(api__auth_strategy='noauth'))
         self.assertIn('WARNING', self.logs.output)
-        self.assertIn('EVERY CALLER IS THE SERVICE ROLE', self.logs.output)
+        self.assertIn('every client has the role service', self.logs.output)
 
 
 class KeystoneTest(base.TestCase):

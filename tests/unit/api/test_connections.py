@@ -177,7 +177,7 @@ class WatchTest(base.TestCase):
             self.connect()
         self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(3, self.watch(places=3).look(self.began))
-        self.assertEqual(1, self.logs.output.count('closed 3 connections'))
+        self.assertEqual(1, self.logs.output.count('Closed 3 connections'))
 
 
 class LastAnswersTest(base.TestCase):

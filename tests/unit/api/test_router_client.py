@@ -103,7 +103,7 @@ class RouterClientTest(base.TestCase):
         script = Script(failing(exceptions.ResolverUnavailable(reason='died')), delivered)
         self.assertEqual(DELIVERED, self.route(self.client(script)))
         self.assertEqual([BATCH, BATCH], [batch for batch, _, _ in script.calls])
-        self.assertIn('died; calling again', self.logs.output)
+        self.assertIn('died; sending the batch to another resolver', self.logs.output)
 
     def test_the_second_call_gets_what_time_is_left(self) -> None:
         def die_late() -> Any:
