@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
+import datetime
 import enum
 
 from external_events_router.journal import reasons
@@ -174,6 +175,12 @@ def handled(handling: records.Handling | None) -> str:
         return text
     took = '' if handling.handler_ms is None else f' for {handling.handler_ms} ms'
     return f'{text}, handler {handling.handler} ran{took}'
+
+
+def utc(microseconds: int) -> str:
+    """A time as ISO 8601 in UTC, with milliseconds."""
+    at = datetime.datetime.fromtimestamp(microseconds / records.SECOND, datetime.UTC)
+    return f'{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z'
 
 
 def _of_event(event: records.EventRow) -> Iterator[Entry]:

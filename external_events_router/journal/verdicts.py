@@ -138,8 +138,8 @@ def _without_events(history: timeline.History, site: next_steps.Site) -> Finding
         )
     others = _others(history)
     sentence = (
-        f'No sender posted {what} for server {history.server_uuid} in this period: the records of all '
-        f'workers are complete.{others}'
+        f'No sender posted {what} for server {history.server_uuid} between {timeline.utc(history.since)} and '
+        f'{timeline.utc(history.until)}: the records of all workers are complete.{others}'
     )
     return Finding(Verdict.NEVER_POSTED, sentence, next_steps.look_at_sender(history, site))
 

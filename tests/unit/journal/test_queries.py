@@ -1,0 +1,111 @@
+"""All records of one server in one period, from a reader that keeps them in lists."""
+
+from external_events_router.journal import queries
+from tests import base
+from tests.unit.journal import histories as h
+
+OTHER = '00000002-0000-4000-8000-000000000000'
+
+
+class Reader:
+    """Rows in lists, read as ``reads.Reader`` reads them."""
+
+    def __init__(self, *, events=(), steps=(), refusals=(), now=h.START + 600_000_000):
+        self._events = events
+        self._steps = steps
+        self._refusals = refusals
+        self._now = now
+
+    def now(self):
+        return self._now
+
+    def events(self, selection, period, *, limit):
+        chosen = [row for row in self._events if row.server_uuid == selection.server_uuid]
+        return self._read(chosen, period, limit, lambda row: row.received_at)
+
+    def steps(self, selection, period, *, limit):
+        chosen = [row for row in self._steps if row.server_uuid == selection.server_uuid]
+        return self._read(chosen, period, limit, lambda row: row.at)
+
+    def refusals(self, period, *, request_id=None, limit):
+        return self._read(self._refusals, period, limit, lambda row: row.at)
+
+    def _read(self, rows, period, limit, time):
+        chosen = [row for row in rows if period.since <= time(row) <= period.until]
+        return sorted(chosen, key=time, reverse=period.newest_first)[:limit]
+
+
+class QueriesTest(base.TestCase):
+    def read(self, *, gaps=(), since=0, until=100, port=None, name=None, **rows):
+        question = queries.Question(h.SERVER, h.at(since), h.at(until), port, name)
+        asked = []
+
+        def incomplete(start, end):
+            asked.append((start, end))
+            return gaps
+
+        found = queries.history(Reader(**rows), incomplete, question)
+        self.assertEqual([(h.at(since), h.at(until))], asked)
+        return found
+
+    def test_events_of_the_period_in_their_order(self):
+        events = [h.event(seconds) for seconds in (120, 20, 10)]
+        found = self.read(events=[*events, h.event(15, server_uuid=OTHER)])
+        self.assertEqual([h.at(10), h.at(20)], [event.received_at for event in found.events])
+        self.assertEqual((), found.others)
+
+    def test_events_that_were_not_asked_for_are_the_others(self):
+        events = [h.event(1), h.event(2, tag='port-2'), h.event(3, name='network-changed')]
+        found = self.read(events=events, port=h.PORT, name='network-vif-plugged')
+        self.assertEqual(
+            ([h.at(1)], [h.at(2), h.at(3)]),
+            (
+                [event.received_at for event in found.events],
+                [event.received_at for event in found.others],
+            ),
+        )
+
+    def test_steps_after_the_period_belong_to_its_events(self):
+        steps = [h.step(300, 'expired'), h.step(20, 'delivered', event_id='event-2')]
+        found = self.read(events=[h.event(10, 'held_no_queue')], steps=steps)
+        self.assertEqual(['expired'], [step.kind for step in found.steps])
+
+    def test_refusals_that_name_the_server(self):
+        refusals = [
+            h.refusal('bad_request', 400, 1, servers=(h.SERVER,)),
+            h.refusal('bad_request', 400, 2, servers=(OTHER,)),
+            h.refusal('not_authenticated', 401, 3),
+        ]
+        self.assertEqual([400], [refusal.status for refusal in self.read(refusals=refusals).refusals])
+
+    def test_refusals_of_unread_requests_are_those_of_a_server_without_events(self):
+        refusals = [h.refusal('not_authenticated', 401, second) for second in range(20)]
+        refusals += [h.refusal('bad_request', 400, 30), h.refusal('not_permitted', 403, 31, servers=(OTHER,))]
+        found = self.read(refusals=refusals).refusals
+        self.assertEqual(
+            [h.at(second) for second in range(20 - queries.MAX_UNNAMED, 20)], [each.at for each in found]
+        )
+        self.assertEqual((), self.read(refusals=refusals, events=[h.event(5)]).refusals)
+
+    def test_refusal_of_events_of_another_name_does_not_count(self):
+        refusals = [h.refusal('bad_request', 400, 1, servers=(h.SERVER,), names=('network-changed',))]
+        self.assertEqual((), self.read(refusals=refusals, name='volume-extended').refusals)
+
+    def test_period_ends_where_all_workers_have_written(self):
+        gaps = [h.gap('not_written_yet', 98, 100), h.gap('not_written_yet', 99, 100), h.gap('killed', 5, 6)]
+        found = self.read(gaps=gaps, events=[h.event(99.5)])
+        self.assertEqual(h.at(98), found.until)
+        self.assertEqual(['killed'], [gap.reason for gap in found.gaps])
+        # What has been written is shown nevertheless.
+        self.assertEqual(1, len(found.events))
+
+    def test_worker_that_has_not_written_for_long_is_a_gap(self):
+        gaps = [h.gap('not_written_yet', 80, 100)]
+        found = self.read(gaps=gaps)
+        self.assertEqual((h.at(100), 1), (found.until, len(found.gaps)))
+
+    def test_too_many_events(self):
+        events = [h.event(second / 10, seq=second) for second in range(queries.MAX_EVENTS + 10)]
+        found = self.read(events=events)
+        self.assertEqual((queries.MAX_EVENTS, 11), (len(found.events), found.events[0].seq + 1))
+        self.assertEqual(1, len(found.warnings))
