@@ -230,6 +230,7 @@ class Acker:
                 self._timer.cancel()
             if self._waiting:
                 LOG.warning('%d results were not acknowledged before the end', self._waiting)
+        self._dropped.flush(now=True)
 
     def _cast(self, worker: _Worker) -> None:
         """Cast what is loaded, and what gathers meanwhile."""

@@ -151,6 +151,7 @@ class Reporter:
         with self._wake:
             self._stopping = True
             self._wake.notify()
+        self._refusals.flush(now=True)
 
     def _serve(self) -> None:
         while (entry := self._next()) is not None:

@@ -104,6 +104,7 @@ class Shared:
         self.reporter.stop()
         self.pool.stop(timeout)
         self.acker.stop(max(0.0, until - time.monotonic()))
+        self.messages.flush(now=True)
         if self._publisher is not None and self._consumer is not None:
             self._consumer.stop(STOP_TIMEOUT)
         if self._bindings is not None:

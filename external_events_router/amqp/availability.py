@@ -29,9 +29,9 @@ REMINDER = 60.0
 STABLE = 5.0
 
 _UNAVAILABLE = (
-    'RabbitMQ at %s is unavailable%s: %s. Until it is available, resolvers hold events and agents neither '
-    'receive events nor send acknowledgements. Connections are tried again every few seconds; check the '
-    'node with "rabbitmqctl status", and the network'
+    'RabbitMQ at %s is unavailable%s: %s. Until it is available, resolvers hold events, an API with [api] '
+    'resolver = rpc answers 503, and agents neither receive events nor send acknowledgements. Connections '
+    'are tried again every few seconds; check the node with "rabbitmqctl status", and the network'
 )
 _ALARM = (
     'RabbitMQ at %s accepts no messages%s: %s. Until it does, resolvers hold events and agents keep '

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 from concurrent import futures
+import logging
 import time
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import pools
+from external_events_router import trouble
+from external_events_router.amqp import availability
 
 LOG = log.getLogger(__name__)
 
@@ -74,6 +77,9 @@ class RouterClient:
         self._router = router
         self._ack_timeout = ack_timeout
         self._pool = pools.DaemonPool(threads, 'route')
+        # NOTE: while the broker or all resolvers are unavailable, every batch fails.
+        self._repeated = trouble.Trouble(LOG)
+        self._not_routed = trouble.Trouble(LOG)
 
     def route(self, ctxt: context.RequestContext, batch: Sequence[events.Event]) -> Outcomes:
         """Deliver a batch within the ack timeout and :data:`GRACE`.
@@ -81,23 +87,31 @@ class RouterClient:
         :returns: an outcome per event, in the order of the events; code 503 for all if no resolver
             answered
         """
+        began = time.monotonic()
         try:
-            return self._route(ctxt, batch, time.monotonic() + self._ack_timeout + GRACE)
+            outcomes = self._route(ctxt, batch, began + self._ack_timeout + GRACE)
         except exceptions.RouterError as exc:
+            self._not_routed.occurred(
+                _level(exc, began),
+                'Could not route %d events; answering 503 for each, and they are lost: %s',
+                len(batch),
+                exc,
+            )
             reason = str(exc)
         except Exception as exc:
             # NOTE: with an error for the whole request, the sender would lose the codes of the batch,
             # so an unexpected error also becomes a code per event.
-            LOG.exception('Unexpected error while routing a batch')
+            LOG.exception('Unexpected error while routing %d events; answering 503 for each', len(batch))
             reason = f'unexpected {type(exc).__name__}'
-        LOG.error(
-            'Could not route %d events; answering 503 for each, and they are lost: %s', len(batch), reason
-        )
+        else:
+            self._not_routed.over('Events are routed again')
+            return outcomes
         return [events.Outcome(event, events.Code.UNDELIVERED, reason) for event in batch]
 
     def _route(
         self, ctxt: context.RequestContext, batch: Sequence[events.Event], deadline: float
     ) -> Outcomes:
+        began = time.monotonic()
         try:
             return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
         except exceptions.ResolverUnavailable as exc:
@@ -110,7 +124,7 @@ class RouterClient:
         ack_timeout = max(MIN_RETRY_ACK_TIMEOUT, min(left - GRACE, self._ack_timeout))
         # NOTE: the events keep their ids, so that an event that the first call did deliver is not
         # handled twice.
-        LOG.warning('%s; sending the batch to another resolver', failure)
+        self._repeated.occurred(_level(failure, began), '%s; sending the batch to another resolver', failure)
         return self._attempt(ctxt, batch, ack_timeout=ack_timeout, deadline=deadline)
 
     def _attempt(
@@ -147,3 +161,13 @@ class RouterClient:
                 raise
             future.cancel()
             raise exceptions.ResolverUnavailable(reason='the call did not end in time') from exc
+
+
+def _level(error: exceptions.RouterError, began: float) -> int:
+    """Of the message about a call that failed; the connections log an unavailable broker themselves.
+
+    :param began: the instant of ``time.monotonic()`` before the call
+    """
+    if isinstance(error, (exceptions.BrokerUnavailable, exceptions.ResolverUnavailable)):
+        return availability.level(began)
+    return logging.ERROR

@@ -109,6 +109,10 @@ class Router:
             LOG, lines=BATCHES_LOGGED, rest='%d more batches had events that were held or not delivered'
         )
 
+    def close(self) -> None:
+        """Write the message that is left; after the last batch."""
+        self._not_ordinary.flush(now=True)
+
     def route(
         self,
         ctxt: context.RequestContext,

@@ -276,6 +276,7 @@ class Resolver:
         self._courier.stop()
         self._requests.wait()
         self._reports.wait()
+        self._router.close()
         if self._forwarding is not None:
             self._forwarding.stop(STOP_TIMEOUT)
         self._liveness.stop()

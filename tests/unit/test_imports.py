@@ -47,6 +47,8 @@ ALLOWED = {
         'process',
         'rpc',
         'schemas',
+        'trouble',
+        'amqp.availability',
         'resolver.rpcapi',
     ),
     'resolver': (

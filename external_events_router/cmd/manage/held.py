@@ -29,15 +29,16 @@ Shown = tuple[tuple[str, ...], tuple[object, ...]]
 #: Default maximum number of listed events.
 LIMIT = 1000
 
-_SHORT = ('event', 'state', 'name', 'server', 'hosts', 'until')
+_SHORT = ('event', 'state', 'name', 'server', 'hosts', 'acknowledged', 'until')
 _LONG = (*_SHORT, 'tag', 'status', 'request', 'attempts', 'held_at', 'reason')
 
 
 class List(app.Lister):
     """List events of the hold: first held events in their order, then ended events.
 
-    The column "until" is the deadline of a held event, or the time when an event ended. Times
-    are UTC, from the clock of the database.
+    The column "hosts" contains the hosts that the server of an event waits for, and "acknowledged"
+    the hosts that have acknowledged a held event. "until" is the deadline of a held event, or the
+    time when an event ended. Times are UTC, from the clock of the database.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -109,7 +110,7 @@ class Retry(app.ShowOne):
     """Retry held events now: all events, events of a host or server, or events by id.
 
     If you give the id of an ended event, it is held again, after the held events of its server.
-    --ttl sets the time for which it is held.
+    --ttl sets the time for which it is held. An event whose row cannot be read is not held again.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -135,6 +136,11 @@ class Retry(app.ShowOne):
             inspection.insist(found, parsed_args.events)
             ended = [record for record in found if record.state is not base.State.HELD]
             put_back = hold.put_back(ended, ttl=self._ttl(parsed_args.ttl))
+            if put_back < len(ended):
+                self.app.stderr.write(
+                    f'{len(ended) - put_back} events were not held again, because their rows cannot be read '
+                    'or another command changed them; see "held list --state damaged".\n'
+                )
         return ('due', 'put_back'), (hold.make_due(selection), put_back)
 
     def _ttl(self, seconds: float | None) -> _Ttl:
@@ -230,6 +236,7 @@ def _row(record: base.Record, columns: tuple[str, ...]) -> tuple[object, ...]:
         'name': event.name,
         'server': event.server_uuid,
         'hosts': host_map.HostsColumn(list(record.hosts)),
+        'acknowledged': host_map.HostsColumn(list(record.acknowledged)),
         'until': _utc(record.until),
         'tag': event.tag,
         'status': event.status,

@@ -115,6 +115,7 @@ class Record:
 
     :ivar seq: its number within its state
     :ivar hosts: the hosts it waits or waited for
+    :ivar acknowledged: the hosts that have acknowledged it, of a held event
     :ivar attempts: how often its server was tried
     :ivar held_at: seconds since the epoch, by the database's clock; likewise ``until``
     :ivar until: its deadline if it is held, else when it ended
@@ -129,3 +130,4 @@ class Record:
     reason: str
     held_at: float
     until: float
+    acknowledged: tuple[str, ...] = ()

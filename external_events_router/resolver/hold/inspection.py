@@ -113,7 +113,7 @@ class Inspection:
         """Hold events again that have ended, in their order, behind what their servers have held.
 
         All hosts of the server are asked again; those that remember the event
-        do nothing twice.
+        do nothing twice. An event whose row cannot be read stays as it is.
 
         :param ttl: seconds that an event is worth something, from now
         :returns: how many
@@ -165,7 +165,13 @@ class Inspection:
             rows = connection.execute(query).all()
             waits_for = self._hosts_of(connection, {row.server_uuid for row in rows})
         return [
-            _record(row, base.State.HELD, waits_for.get(row.server_uuid, ()), until=row.deadline)
+            _record(
+                row,
+                base.State.HELD,
+                waits_for.get(row.server_uuid, ()),
+                until=row.deadline,
+                acknowledged=sorted(store.hosts_among(row.acknowledged)),
+            )
             for row in rows
         ]
 
@@ -180,7 +186,8 @@ class Inspection:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [
-            _record(row, base.State(row.state), json.loads(row.hosts), until=row.ended_at) for row in rows
+            _record(row, base.State(row.state), sorted(models.host_set(row.hosts)), until=row.ended_at)
+            for row in rows
         ]
 
     @session.retried
@@ -200,7 +207,7 @@ class Inspection:
     def _put_back(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> int:
         query = sa.select(_ended).where(_ended.c.seq.in_(seqs)).order_by(_ended.c.seq).with_for_update()
         with self._database.writing() as connection:
-            rows = connection.execute(query).all()
+            rows = [row for row in connection.execute(query) if _is_readable(row)]
             if not rows:
                 return 0
             now = self._database.now(connection)
@@ -209,7 +216,7 @@ class Inspection:
                 self._insert_server,
                 [store.new_server(uuid, reasons[uuid], due=now) for uuid in sorted(reasons)],
             )
-            pairs = {(row.server_uuid, host) for row in rows for host in json.loads(row.hosts)}
+            pairs = {(row.server_uuid, host) for row in rows for host in models.host_set(row.hosts)}
             hosts = [{'server_uuid': uuid, 'host': host} for uuid, host in sorted(pairs)]
             self._database.insert_missing(connection, _hosts, hosts)
             self._database.insert_missing(connection, _held, [_again(row, now, ttl) for row in rows])
@@ -281,6 +288,14 @@ def _paged(items: Iterable[Any]) -> Iterator[list[Any]]:
         yield page
 
 
+def _is_readable(row: Any) -> bool:
+    try:
+        events.Event.from_dict(json.loads(row.event))
+    except store.DAMAGED:
+        return False
+    return True
+
+
 def _again(row: Any, now: float, ttl: Callable[[events.Event], float]) -> dict[str, Any]:
     event = events.Event.from_dict(json.loads(row.event))
     return {
@@ -294,7 +309,9 @@ def _again(row: Any, now: float, ttl: Callable[[events.Event], float]) -> dict[s
     }
 
 
-def _record(row: Any, state: base.State, hosts: Sequence[str], *, until: float) -> base.Record:
+def _record(
+    row: Any, state: base.State, hosts: Sequence[str], *, until: float, acknowledged: Sequence[str] = ()
+) -> base.Record:
     kept: dict[str, Any] = store.loaded(row.context, dict, {})
     return base.Record(
         seq=row.seq,
@@ -306,4 +323,5 @@ def _record(row: Any, state: base.State, hosts: Sequence[str], *, until: float) 
         reason=row.reason,
         held_at=row.held_at,
         until=until,
+        acknowledged=tuple(acknowledged),
     )

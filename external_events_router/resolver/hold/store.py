@@ -45,6 +45,9 @@ _ended = cast(sa.Table, models.EndedEvent.__table__)
 MAX_EVENTS = 200
 MAX_CLAIMED = 500
 
+#: Errors when the event of a row is read, if the row is damaged.
+DAMAGED = (ValueError, TypeError, RecursionError, exceptions.MalformedMessage)
+
 #: Connections for writing that are open before they are needed. On a busy machine it
 #: takes a second to open one, which is all the time that a write has.
 CONNECTIONS = 5
@@ -318,7 +321,7 @@ class HoldStore:
         for row in found:
             try:
                 held = _held_event(row, now=now)
-            except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage) as exc:
+            except DAMAGED as exc:
                 self._end_damaged(row, exc, now=now)
             else:
                 of_server[row.server_uuid].append(held)
@@ -603,7 +606,7 @@ def event_of(row: Any) -> events.Event:
     """The event of a row for an operator, who sees damaged ones, too."""
     try:
         return events.Event.from_dict(json.loads(row.event))
-    except (ValueError, TypeError, RecursionError, exceptions.MalformedMessage):
+    except DAMAGED:
         return events.Event('unreadable', row.server_uuid, id=row.event_id)
 
 

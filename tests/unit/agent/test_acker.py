@@ -165,6 +165,17 @@ class TestAcker(base.TestCase):
         acker.stop(0.01)
         self.assertIn('1 results were not acknowledged before the end', self.logs.output)
 
+    def test_stop_logs_how_many_deliveries_had_no_message(self):
+        acker = self._acker(max_results=1)
+        self.acks.open.clear()
+        self._send(acker, helpers.receipt('d'), result('a'))
+        self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
+        for number in range(ackers.MESSAGES + 4):
+            self._send(acker, helpers.receipt(str(number)), result(str(number)))
+        self.assertNotIn('more deliveries', self.logs.output)
+        acker.stop(0.01)
+        self.assertIn('The results of 3 more deliveries are not acknowledged', self.logs.output)
+
 
 class TestWithoutThread(base.TestCase):
     """Over a client that does not wait."""

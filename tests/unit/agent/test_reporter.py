@@ -211,3 +211,14 @@ class TestTokens(ReporterCase):
         self.assertEqual(['b'], [host for host, _servers in self.client.reports])
         self.assertEqual(1, self.logs.output.count('The reports of host a are refused'))
         self.assertNotIn('cannot be reported', self.logs.output)
+
+    def test_stop_logs_a_refusal_that_was_not_logged_yet(self):
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.trouble.GATHER', 1e6))
+        self.client.required = 'token'
+        made = self._reporter()
+        made.add('a', Source('s'))
+        helpers.wait_until(lambda: self.client.tokens.count(('a', '')) > 5)
+        self.assertNotIn('are refused', self.logs.output)
+        made.stop()
+        self.assertIn('The reports of host a are refused', self.logs.output)

@@ -4,6 +4,7 @@ import time
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.agent import dispatcher
 from external_events_router.agent import fleet
 from external_events_router.agent import handlers
 from external_events_router.agent import rpcapi
@@ -125,6 +126,16 @@ class TestAgent(AgentTestCase):
         agent.stop(0.5)
         self.assertLess(time.monotonic() - before, helpers.PATIENCE / 2)
         self.assertIn('Host a: 1 events were still in hand at the end', self.logs.output)
+
+    def test_stop_logs_how_many_events_had_no_message(self):
+        agent = service.Agent(self.resolver.transport, 'a')
+        agent.start()
+        batch = [helpers.event() for _ in range(dispatcher.MESSAGES + 30)]
+        self._deliver('a', *batch)
+        self._wait_for_acks(*batch)
+        self.assertNotIn('more events', self.logs.output)
+        agent.stop(helpers.PATIENCE)
+        self.assertRegex(self.logs.output, '3[01] more events were not handled, or nothing waited')
 
     def test_stop_wakes_waiters(self):
         agent = service.Agent(self.resolver.transport, 'a')

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import logging
 import threading
 import time
 from typing import Any
+from unittest import mock
 
 from oslo_context import context as oslo_context
 
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.amqp import availability
 from external_events_router.api import router_client
 from tests import base
 
@@ -228,3 +231,48 @@ class RouterClientTest(base.TestCase):
         ctxt = context.RequestContext()
         self.client(Script(look)).route(ctxt, BATCH)
         self.assertEqual([ctxt], seen)
+
+    def test_an_unavailable_broker_or_resolver_is_one_warning(self) -> None:
+        for error, repeated in (
+            (exceptions.BrokerUnavailable(reason='away'), 0),
+            (exceptions.ResolverUnavailable(reason='away'), 1),
+        ):
+            client = self.client(Script(*[failing(error)] * 20, delivered))
+            logged = self.logged_levels(lambda client=client: [self.route(client) for _ in range(10)])
+            self.assertEqual([logging.WARNING] * (repeated + 1), logged)
+            self.assertEqual(DELIVERED, self.route(self.client(Script(delivered))))
+
+    def test_a_lost_broker_that_its_connections_have_logged_is_not_logged_again(self) -> None:
+        client = self.client(Script(*[failing(exceptions.BrokerUnavailable(reason='away'))] * 3))
+        lost = mock.patch.object(availability, 'any_lost', autospec=True, return_value=True)
+        with lost:
+            logged = self.logged_levels(lambda: [self.route(client) for _ in range(3)])
+        self.assertEqual([logging.DEBUG], logged)
+
+    def test_the_log_says_when_events_are_routed_again(self) -> None:
+        client = self.client(Script(failing(exceptions.BrokerUnavailable(reason='away')), delivered))
+        self.route(client)
+        self.assertIn(
+            'Could not route 2 events; answering 503 for each, and they are lost: the message',
+            self.logs.output,
+        )
+        self.route(client)
+        self.assertIn('Events are routed again', self.logs.output)
+
+    def test_other_errors_of_the_resolver_are_errors_at_intervals(self) -> None:
+        client = self.client(Script(*[failing(exceptions.MalformedMessage(what='x', value=None))] * 5))
+        logged = self.logged_levels(lambda: [self.route(client) for _ in range(5)])
+        self.assertEqual([logging.ERROR], logged)
+
+    def logged_levels(self, call: Callable[[], object]) -> list[int]:
+        """The levels of the messages that the client logs during a call."""
+        levels: list[int] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: levels.append(record.levelno)  # type: ignore[method-assign]
+        logger = router_client.LOG.logger
+        logger.addHandler(handler)
+        try:
+            call()
+        finally:
+            logger.removeHandler(handler)
+        return levels

@@ -4,7 +4,10 @@ import csv
 import io
 import json
 
+import sqlalchemy as sa
+
 from external_events_router.db import migration
+from external_events_router.db import models
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import store
 from tests.unit.cmd import test_manage
@@ -121,6 +124,29 @@ class TestHeld(test_manage.ManageTestCase):
         (claim,) = self.store.claim('worker', limit=9, lease=9.0)
         self.assertAlmostEqual(4000, claim.events[0].remaining, delta=100)
         self.assertEqual(self.items[3].event, claim.events[0].event)
+
+    def test_retry_of_a_damaged_event_beside_another(self):
+        self.expire()
+        with self.database.writing() as connection:
+            ended = models.EndedEvent.__table__
+            row = dict(connection.execute(sa.select(ended)).one()._mapping)
+            damaged = {**row, 'seq': row['seq'] + 1, 'event_id': 'damaged', 'event': '{', 'state': 'damaged'}
+            connection.execute(sa.insert(ended).values(damaged))
+        (again,) = self.manage(f'held retry damaged {self.b} -f json')
+        self.assertEqual((0, {'due': 1, 'put_back': 1}), (again[0], json.loads(again[1])))
+        self.assertIn('1 events were not held again', again[2])
+        (listed,) = self.manage('held list --state damaged -f value -c event')
+        self.assertEqual(['damaged'], listed[1].split())
+
+    def test_hosts_that_have_acknowledged(self):
+        held = scenarios.item(B, hosts=['host-b'], acknowledged=['host-a'])
+        self.store.hold([held], scenarios.CONTEXT, retry_after=60.0)
+        listed, shown = self.manage(
+            f'held list --server {B} -f value -c event -c hosts -c acknowledged',
+            f'held show {held.event.id} -f json',
+        )
+        self.assertIn(f"{held.event.id} ['host-b'] ['host-a']", listed[1].splitlines())
+        self.assertEqual(['host-a'], json.loads(shown[1])['acknowledged'])
 
     def test_drop(self):
         one, unsure, unknown, rest, listed = self.manage(

@@ -126,6 +126,18 @@ class RecordsTest(RouteCase):
         self.assertEqual([{ONE: 0}, {ONE: 1}], given)
 
 
+class MessagesTest(RouteCase):
+    def test_the_end_logs_how_many_batches_had_no_message(self):
+        breakers = breaker.Breakers()
+        deliverer = delivery.AgentDeliverer(None, acks.Collector(), reply_to='worker')
+        made = router.Router(Map({}), deliverer, self.hold, breakers, pace.Pace(16))
+        for _ in range(router.BATCHES_LOGGED + 3):
+            made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
+        self.assertNotIn('more batches', self.logs.output)
+        made.close()
+        self.assertIn('3 more batches had events that were held or not delivered', self.logs.output)
+
+
 class RouterTest(RouteCase):
     def test_one_outcome_per_event_in_the_order_given(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.REFUSED)

@@ -646,6 +646,24 @@ class InspectionScenarios(StoreCase):
         self.assertEqual(1, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
         self.assertEqual([(C, None, 'held')], self.chosen(server_uuid=C))
 
+    def test_put_back_leaves_rows_that_cannot_be_read(self):
+        self.end(B)
+        with self.database.writing() as connection:
+            ended = models.EndedEvent.__table__
+            seqs = connection.scalars(sa.select(ended.c.seq).order_by(ended.c.seq)).all()
+            connection.execute(sa.update(ended).where(ended.c.seq == seqs[1]).values(event='{'))
+            connection.execute(sa.update(ended).where(ended.c.seq == seqs[2]).values(hosts='{'))
+        self.assertEqual(2, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
+        self.assertEqual([(B, '0', 'held'), (B, '2', 'held')], self.chosen(server_uuid=B)[:2])
+        (left,) = self.ended()
+        self.assertEqual((seqs[1], 'unreadable', ('two',)), (left.seq, left.event.name, left.hosts))
+
+    def test_hosts_that_have_acknowledged(self):
+        self.hold(item(D, 'both', hosts=['two'], acknowledged=['three', 'one']))
+        (record,) = self.held(server_uuid=D)
+        self.assertEqual((('one', 'three'), ('two',)), (record.acknowledged, record.hosts))
+        self.assertEqual({()}, {record.acknowledged for record in self.held(server_uuid=A)})
+
     def test_make_due(self):
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(host='two')))
         self.assertEqual([B], [claim.server_uuid for claim in self.claim()])
