@@ -15,11 +15,11 @@ import pathlib
 import sys
 import threading
 
-from external_events_router import rpc
 from external_events_router.agent import Fleet
 from external_events_router.agent import Handlers
-from external_events_router.cmd import signals
-from external_events_router.cmd import startup
+from external_events_router.messaging import rpc
+from external_events_router.process import signals
+from external_events_router.process import startup
 
 #: Seconds between two looks at the count.
 INTERVAL = 0.2

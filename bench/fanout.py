@@ -13,10 +13,10 @@ from oslo_messaging import conffixture
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import rpc
 from external_events_router.agent import rpcapi
-from external_events_router.amqp import publisher
-from external_events_router.resolver import outbox
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import publisher
+from external_events_router.resolver.drivers.agent import coalescing_sender
 from tests.integration import services
 
 TOPIC = 'bench-fanout'
@@ -114,7 +114,7 @@ class _Ours:
         self._left = len(self._deliveries)
         self._all_confirmed.clear()
         until = time.monotonic() + TIMEOUT
-        with outbox.Outbox(self).cast(
+        with coalescing_sender.CoalescingSender(self).cast(
             context.for_service(), self._deliveries, on_failure=self._fail, until=until
         ):
             if not self._all_confirmed.wait(TIMEOUT) or self._problems:

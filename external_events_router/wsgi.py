@@ -21,10 +21,10 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router.api import auth
-from external_events_router.cmd import front
-from external_events_router.cmd import memory
-from external_events_router.cmd import startup
+from external_events_router.process import api_application
 from external_events_router.process import failures
+from external_events_router.process import memory
+from external_events_router.process import startup
 
 LOG = log.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Application:
             if self._app is None:
                 guard = failures.Guard()
                 guard.install()
-                self._app = front.make_app(self._conf, unhealthy=lambda: guard.reason)
+                self._app = api_application.make_app(self._conf, unhealthy=lambda: guard.reason)
                 memory.freeze()
             return self._app
 

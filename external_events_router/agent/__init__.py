@@ -21,8 +21,8 @@ from external_events_router.agent.fleet import Fleet
 from external_events_router.agent.handlers import ANY
 from external_events_router.agent.handlers import Handler
 from external_events_router.agent.handlers import Handlers
+from external_events_router.agent.runtime import AgentRuntime
 from external_events_router.agent.service import Agent
-from external_events_router.agent.shared import Shared
 from external_events_router.agent.sources import FileSource
 from external_events_router.agent.sources import NoSource
 from external_events_router.agent.sources import Source
@@ -37,6 +37,7 @@ from external_events_router.exceptions import WaitTimeout
 __all__ = [
     'ANY',
     'Agent',
+    'AgentRuntime',
     'AgentStopped',
     'Event',
     'Expected',
@@ -47,7 +48,6 @@ __all__ = [
     'NoSource',
     'NotHere',
     'Refused',
-    'Shared',
     'Source',
     'Verdict',
     'WaitTimeout',

@@ -21,9 +21,9 @@ from typing import Protocol
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.agent import clock
-from external_events_router.agent import ordering
+from external_events_router.concurrency import keyed_pool
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class OnThread:
 
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
-        self._pool = ordering.OrderedPool(1, name='acks')
+        self._pool = keyed_pool.KeyedPool(1, name='acks')
 
     def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
         """See :class:`AckClient`."""
@@ -173,7 +173,7 @@ class Acker:
         self._client = client
         self._clock = resolver_clock
         self._max_results = max_results
-        self._dropped = trouble.Bounded(
+        self._dropped = throttled_log.Bounded(
             LOG, lines=MESSAGES, rest='The results of %d more deliveries are not acknowledged'
         )
         self._numbers = itertools.count()

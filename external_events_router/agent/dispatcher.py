@@ -18,14 +18,14 @@ import time
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.agent import acker
 from external_events_router.agent import clock
+from external_events_router.agent import deduplicator
 from external_events_router.agent import handlers
-from external_events_router.agent import ordering
-from external_events_router.agent import seen
 from external_events_router.agent import sources
 from external_events_router.agent import waiters
+from external_events_router.concurrency import keyed_pool
 
 LOG = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class Dispatcher:
         self,
         host: str,
         *,
-        pool: ordering.OrderedPool,
+        pool: keyed_pool.KeyedPool,
         results: acker.Acker,
         resolver_clock: clock.ResolverClock,
         waiting: waiters.Waiters,
         handling: handlers.Handlers,
         source: sources.Source,
-        memory: seen.Seen,
-        messages: trouble.Bounded | None = None,
+        memory: deduplicator.Deduplicator,
+        messages: throttled_log.Bounded | None = None,
     ) -> None:
         """:param messages: bounds those about single events, of all hosts of the process"""
         self._host = host
@@ -234,7 +234,7 @@ class _Tally:
     """
 
     def __init__(
-        self, delivery: events.Delivery, ended: Callable[[_Tally], None], messages: trouble.Bounded
+        self, delivery: events.Delivery, ended: Callable[[_Tally], None], messages: throttled_log.Bounded
     ) -> None:
         """:param ended: called when all events have come to their end
         :param messages: bounds those about deliveries that were not simply handled
@@ -285,8 +285,8 @@ class _Tally:
         )
 
 
-def bounded_messages() -> trouble.Bounded:
+def bounded_messages() -> throttled_log.Bounded:
     """The bound of the messages about single events: many hosts in a process may have the same cause."""
-    return trouble.Bounded(
+    return throttled_log.Bounded(
         LOG, lines=MESSAGES, rest='%d more events were not handled, or nothing waited for them'
     )

@@ -18,8 +18,8 @@ from external_events_router import context
 from external_events_router import events as router_events
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router import rpc
 from external_events_router.agent import rpcapi
+from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi as resolver_rpcapi
 
 #: Seconds from now, by this machine's clock, to the latest deadline that a delivery may have.

@@ -19,8 +19,8 @@ import oslo_messaging
 
 from external_events_router import exceptions
 from external_events_router.agent import handlers as agent_handlers
+from external_events_router.agent import runtime as agent_runtime
 from external_events_router.agent import service
-from external_events_router.agent import shared as agent_shared
 from external_events_router.agent import sources
 
 LOG = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ class Fleet:
         self,
         agents: Sequence[service.Agent],
         *,
-        shared: agent_shared.Shared,
+        shared: agent_runtime.AgentRuntime,
         handlers: agent_handlers.Handlers,
         source: sources.Source,
     ) -> None:
         """Take the parts together; the agents were made with the other three."""
         self.agents = tuple(agents)
-        self._shared = shared
+        self._runtime = shared
         self._handlers = handlers
         self._source = source
         self._stopped = threading.Event()
@@ -65,7 +65,7 @@ class Fleet:
         """
         handlers = handlers or agent_handlers.Handlers(agent_handlers.load(conf))
         source = source or sources.load(conf, hosts)
-        shared = agent_shared.Shared.from_conf(conf, transport)
+        shared = agent_runtime.AgentRuntime.from_conf(conf, transport)
         agents = [
             service.Agent.from_conf(conf, transport, host, handlers=handlers, source=source, shared=shared)
             for host in dict.fromkeys(hosts)
@@ -74,7 +74,7 @@ class Fleet:
 
     def start(self) -> None:
         """Start all; see :meth:`Agent.start`."""
-        self._shared.start()
+        self._runtime.start()
         with concurrent.futures.ThreadPoolExecutor(STARTERS, 'start') as starters:
             list(starters.map(service.Agent.start, self.agents))
 
@@ -98,7 +98,7 @@ class Fleet:
         until = time.monotonic() + timeout
         self._source.close()
         _in_parallel([functools.partial(agent.stop, timeout) for agent in self.agents], until)
-        self._shared.stop(max(0.0, until - time.monotonic()))
+        self._runtime.stop(max(0.0, until - time.monotonic()))
         self._handlers.close()
         self._stopped.set()
 

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import oslo_messaging
 
-from external_events_router import rpc
 from external_events_router.agent import endpoint
-from external_events_router.amqp import consumer
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import consumer
 
 #: Seconds in which the broker lets a host hear its casts, or will later.
 LISTEN_TIMEOUT = 5.0

@@ -21,10 +21,10 @@ from typing import Protocol
 
 from external_events_router import context
 from external_events_router import exceptions
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.agent import clock
 from external_events_router.agent import sources
-from external_events_router.amqp import availability
+from external_events_router.messaging.amqp import availability
 from external_events_router.process import essential
 from external_events_router.resolver import rpcapi
 
@@ -102,7 +102,7 @@ class Reporter:
         self._failures = 0
         self._logged = False
         self._stopping = False
-        self._refusals = trouble.Summary(
+        self._refusals = throttled_log.Summary(
             LOG,
             logging.WARNING,
             one='The reports of host %s are refused, because it has no valid token: ' + _REMEDY,

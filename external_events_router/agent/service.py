@@ -21,10 +21,10 @@ from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.agent import deduplicator
 from external_events_router.agent import dispatcher
 from external_events_router.agent import handlers as agent_handlers
-from external_events_router.agent import seen
-from external_events_router.agent import shared as agent_shared
+from external_events_router.agent import runtime as agent_runtime
 from external_events_router.agent import sources
 from external_events_router.agent import waiters
 
@@ -42,7 +42,7 @@ class Agent:
         topic: str = 'compute',
         handlers: agent_handlers.Handlers | None = None,
         source: sources.Source | None = None,
-        shared: agent_shared.Shared | None = None,
+        shared: agent_runtime.AgentRuntime | None = None,
         remembered_events: int = 100_000,
         remembered_seconds: float = 900.0,
     ) -> None:
@@ -68,22 +68,24 @@ class Agent:
             )
         self.host = host
         self._owns_shared = shared is None
-        self._shared = shared or agent_shared.Shared(transport)
+        self._runtime = shared or agent_runtime.AgentRuntime(transport)
         self._handlers = handlers or agent_handlers.Handlers()
         self._source = source or sources.NoSource()
         self._waiters = waiters.Waiters()
         self._dispatcher = dispatcher.Dispatcher(
             host,
-            pool=self._shared.pool,
-            results=self._shared.acker,
-            resolver_clock=self._shared.clock,
+            pool=self._runtime.pool,
+            results=self._runtime.acker,
+            resolver_clock=self._runtime.clock,
             waiting=self._waiters,
             handling=self._handlers,
             source=self._source,
-            messages=self._shared.messages,
-            memory=seen.Seen(remembered_events=remembered_events, remembered_seconds=remembered_seconds),
+            messages=self._runtime.messages,
+            memory=deduplicator.Deduplicator(
+                remembered_events=remembered_events, remembered_seconds=remembered_seconds
+            ),
         )
-        self._ear = self._shared.ear(topic, host, self)
+        self._ear = self._runtime.ear(topic, host, self)
         self._stopped = threading.Event()
 
     @classmethod
@@ -95,7 +97,7 @@ class Agent:
         *,
         handlers: agent_handlers.Handlers | None = None,
         source: sources.Source | None = None,
-        shared: agent_shared.Shared | None = None,
+        shared: agent_runtime.AgentRuntime | None = None,
     ) -> Agent:
         """The agent that the configuration asks for.
 
@@ -103,7 +105,7 @@ class Agent:
         :param source: in place of that of ``[agent] source``
         :raises ConfigurationError: a handler or the source cannot be made
         """
-        own = agent_shared.Shared.from_conf(conf, transport) if shared is None else shared
+        own = agent_runtime.AgentRuntime.from_conf(conf, transport) if shared is None else shared
         agent = cls(
             transport,
             host,
@@ -143,7 +145,7 @@ class Agent:
 
     def take_token(self, token: str) -> None:
         """Take the token for the reports of this host; for the endpoint."""
-        self._shared.reporter.take_token(self.host, token)
+        self._runtime.reporter.take_token(self.host, token)
 
     def start(self) -> None:
         """Listen, and report the host.
@@ -152,10 +154,10 @@ class Agent:
         beforehand), but not for the resolver.
         """
         if self._owns_shared:
-            self._shared.start()
+            self._runtime.start()
         self._ear.start()
-        self._source.watch(functools.partial(self._shared.reporter.changed, self.host))
-        self._shared.reporter.add(self.host, self._source)
+        self._source.watch(functools.partial(self._runtime.reporter.changed, self.host))
+        self._runtime.reporter.add(self.host, self._source)
         LOG.info('Agent of host %s started', self.host)
 
     def stop(self, timeout: float = 30.0) -> None:
@@ -167,7 +169,7 @@ class Agent:
         :param timeout: seconds
         """
         until = time.monotonic() + timeout
-        self._shared.reporter.remove(self.host)
+        self._runtime.reporter.remove(self.host)
         if not self._ear.stop(timeout):
             LOG.warning('Host %s: the listener did not end in %s s', self.host, timeout)
         self._waiters.stop()
@@ -176,10 +178,10 @@ class Agent:
             LOG.warning('Host %s: %d events were still in hand at the end', self.host, left)
         if self._owns_shared:
             self._source.close()
-            self._shared.stop(_left(until))
+            self._runtime.stop(_left(until))
             self._handlers.close()
         else:
-            self._shared.acker.flush(_left(until))
+            self._runtime.acker.flush(_left(until))
         LOG.info('Agent of host %s stopped', self.host)
         self._stopped.set()
 

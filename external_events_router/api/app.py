@@ -26,10 +26,10 @@ from oslo_middleware import sizelimit
 from external_events_router.api import auth
 from external_events_router.api import faults
 from external_events_router.api import handlers
-from external_events_router.api import intake
 from external_events_router.api import middleware
 from external_events_router.api import openapi
 from external_events_router.api import policies
+from external_events_router.api import request_buffer
 from external_events_router.api import router_client
 from external_events_router.api import versions
 
@@ -46,7 +46,7 @@ def make_app(
     resolver_api: router_client.Router,
     *,
     authenticate: auth.Filter | None = None,
-    memory: intake.Memory | None = None,
+    memory: request_buffer.Memory | None = None,
     unhealthy: Callable[[], str | None] = lambda: None,
 ) -> auth.WSGIApp:
     """Build the application.
@@ -67,14 +67,14 @@ def make_app(
         return middleware.RequestIds(middleware.CatchAll(app))
 
     taken_in = functools.partial(
-        intake.Intake,
+        request_buffer.RequestBuffer,
         max_bytes=max_bytes,
         max_header_bytes=conf.api.max_header_bytes,
-        memory=memory or intake.Memory(conf.api.max_body_memory),
+        memory=memory or request_buffer.Memory(conf.api.max_body_memory),
         places=threading.Semaphore(conf.api.threads),
     )
 
-    app: auth.WSGIApp = middleware.Fork(
+    app: auth.WSGIApp = middleware.PathDispatch(
         api=pipeline(taken_in(tokens(routes))),
         documents=pipeline(taken_in(routes)),
         healthcheck=Health(healthcheck.Healthcheck(None, conf), unhealthy),

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from external_events_router.api import faults
-from external_events_router.api import intake
+from external_events_router.api import request_buffer
 
 _CHUNK = 64 * 1024
 
@@ -33,7 +33,7 @@ def read(environ: Mapping[str, Any], max_bytes: int) -> bytes:
         raise faults.Fault(400, 'The request body could not be read.') from exc
     body = b''.join(chunks)
     if len(body) > max_bytes:
-        raise intake.too_large(max_bytes)
+        raise request_buffer.too_large(max_bytes)
     if declared and left:
         raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
     return body

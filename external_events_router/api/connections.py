@@ -64,7 +64,7 @@ _COUNTS = struct.Struct('=120xQQ8xI')
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Maximum seconds of a connection in a state.
 
     :ivar idle: without a request
@@ -107,7 +107,7 @@ class _State:
     sending: bool
 
 
-class Watch:
+class ConnectionReaper:
     """Checks all connections of a port, and closes connections that exceed a limit.
 
     :param places: maximum number of connections of the process
@@ -117,7 +117,7 @@ class Watch:
     def __init__(
         self,
         port: int,
-        patience: Patience,
+        patience: Timeouts,
         *,
         places: int,
         is_short: Callable[[], bool] = lambda: False,
@@ -133,10 +133,12 @@ class Watch:
         self._told = 0.0
 
     @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts, *, is_short: Callable[[], bool] = lambda: False) -> Watch:
+    def from_conf(
+        cls, conf: cfg.ConfigOpts, *, is_short: Callable[[], bool] = lambda: False
+    ) -> ConnectionReaper:
         """Build the watch for the options in ``[api]``."""
         handling = conf.delivery.ack_timeout + router_client.GRACE
-        patience = Patience(
+        patience = Timeouts(
             # NOTE: the limit of the server itself applies first, if it has one.
             idle=conf.api.idle_timeout + INTERVAL,
             idle_when_short=WHEN_SHORT,

@@ -17,8 +17,8 @@ from oslo_middleware import request_id
 from external_events_router import context
 from external_events_router.api import auth
 from external_events_router.api import faults
-from external_events_router.api import intake
 from external_events_router.api import media
+from external_events_router.api import request_buffer
 
 LOG = log.getLogger(__name__)
 
@@ -67,10 +67,10 @@ class CatchAll:
             return self._app(environ, start_response)
         except Exception:
             LOG.exception('Unexpected error while handling a request; answering 500')
-            return intake.refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
+            return request_buffer.refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
 
 
-class Fork:
+class PathDispatch:
     """Passes a request to an application by its path.
 
     :param api: paths below ``/v2`` and ``/v2.1``, which need a token

@@ -21,9 +21,9 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import pools
-from external_events_router import trouble
-from external_events_router.amqp import availability
+from external_events_router import throttled_log
+from external_events_router.concurrency import bounded_pool
+from external_events_router.messaging.amqp import availability
 
 LOG = log.getLogger(__name__)
 
@@ -47,7 +47,7 @@ Outcomes = list[events.Outcome]
 
 
 class Router(Protocol):
-    """Routes a batch: ``ResolverAPI``, ``LocalResolver`` of the resolver, or a fake in tests.
+    """Routes a batch: ``ResolverAPI``, ``EmbeddedResolver`` of the resolver, or a fake in tests.
 
     :cvar bounded: a call always ends in time
     """
@@ -76,10 +76,10 @@ class RouterClient:
     def __init__(self, router: Router, *, ack_timeout: float, threads: int) -> None:
         self._router = router
         self._ack_timeout = ack_timeout
-        self._pool = pools.DaemonPool(threads, 'route')
+        self._pool = bounded_pool.BoundedPool(threads, 'route')
         # NOTE: while the broker or all resolvers are unavailable, every batch fails.
-        self._repeated = trouble.Trouble(LOG)
-        self._not_routed = trouble.Trouble(LOG)
+        self._repeated = throttled_log.ThrottledLog(LOG)
+        self._not_routed = throttled_log.ThrottledLog(LOG)
 
     def route(self, ctxt: context.RequestContext, batch: Sequence[events.Event]) -> Outcomes:
         """Deliver a batch within the ack timeout and :data:`GRACE`.

@@ -18,8 +18,8 @@ import microversion_parse
 from external_events_router import events
 from external_events_router.api import bodies
 from external_events_router.api import faults
-from external_events_router.api import intake
 from external_events_router.api import media
+from external_events_router.api import request_buffer
 
 SERVICE_TYPE = 'compute'
 HEADER = 'OpenStack-API-Version'
@@ -137,7 +137,7 @@ def _about_schema() -> dict[str, Any]:
 def _answer(req: falcon.Request, resp: falcon.Response, document: dict[str, Any]) -> None:
     media.check(req.env)
     if req.method in _WITH_BODY:
-        bodies.parse(bodies.read(req.env, intake.DRAINED))
+        bodies.parse(bodies.read(req.env, request_buffer.DRAINED))
     _check_query(req.env)
     resp.content_type = media.wanted(req.env)
     resp.data = json.dumps(document).encode()

@@ -13,12 +13,12 @@ import signal
 from oslo_config import cfg
 
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
-from external_events_router.cmd import certificates
-from external_events_router.cmd import signals
-from external_events_router.cmd import startup
+from external_events_router.messaging import rpc
+from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import signals
+from external_events_router.process import startup
 
 LOG = logging.getLogger(__name__)
 

@@ -23,21 +23,21 @@ import oslo_messaging as messaging
 
 from external_events_router import checks
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.api import app as api_app
 from external_events_router.api import auth
 from external_events_router.api import connections
-from external_events_router.cmd import certificates
+from external_events_router.api import embedded_server
 from external_events_router.cmd import demo
-from external_events_router.cmd import embedded_server
-from external_events_router.cmd import signals
-from external_events_router.cmd import startup
 from external_events_router.db import migration
 from external_events_router.db import session
+from external_events_router.messaging import rpc
+from external_events_router.process import certificates
 from external_events_router.process import essential
 from external_events_router.process import failures
+from external_events_router.process import signals
+from external_events_router.process import startup
 from external_events_router.resolver import host_map
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
@@ -158,7 +158,7 @@ def running_api(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
     """
     server = embedded_server.make_server(conf, app, shutdown_timeout=int(STOP_TIMEOUT))
     # NOTE: the timeout of cheroot applies to each read separately.
-    watch = connections.Watch.from_conf(conf)
+    watch = connections.ConnectionReaper.from_conf(conf)
     try:
         server.prepare()
     except OSError as exc:

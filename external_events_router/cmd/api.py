@@ -37,18 +37,18 @@ from oslo_config import cfg
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.api import auth
 from external_events_router.api import connections
-from external_events_router.api import intake
+from external_events_router.api import request_buffer
 from external_events_router.api import router_client
-from external_events_router.cmd import certificates
-from external_events_router.cmd import front
-from external_events_router.cmd import memory
-from external_events_router.cmd import startup
-from external_events_router.cmd import tls
+from external_events_router.messaging import rpc
+from external_events_router.process import api_application
+from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import memory
 from external_events_router.process import parent
+from external_events_router.process import startup
+from external_events_router.process import tls
 
 LOG = log.getLogger(__name__)
 
@@ -124,12 +124,12 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
         conf = startup.load(PROG, argv)
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
-        body_memory = intake.Memory(conf.api.max_body_memory)
-        made = front.make_app(conf, memory=body_memory, unhealthy=lambda: guard.reason)
+        body_memory = request_buffer.Memory(conf.api.max_body_memory)
+        made = api_application.make_app(conf, memory=body_memory, unhealthy=lambda: guard.reason)
     except exceptions.RouterError as exc:
         problem = str(exc)
     else:
-        connections.Watch.from_conf(conf, is_short=body_memory.is_short).start()
+        connections.ConnectionReaper.from_conf(conf, is_short=body_memory.is_short).start()
         answers = connections.LastAnswers(made)
         signal.signal(LAST_ANSWERS, lambda _number, _frame: answers.begin())
         memory.freeze()
@@ -144,7 +144,7 @@ def usable(conf: cfg.ConfigOpts) -> bool:
         if not conf.reload_config_files():
             raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
         startup.check(conf)
-        front.check(conf)
+        api_application.check(conf)
         tls.server_options(conf)
     except exceptions.RouterError as exc:
         problem = str(exc)
@@ -242,7 +242,7 @@ def run(argv: Sequence[str]) -> int:
     tls.server_options(conf)
     rpc.check_broker(conf)
     certificates.warn(conf)
-    front.check(conf)
+    api_application.check(conf)
     if auth.is_open(conf):
         LOG.warning('%s', auth.open_warning(conf))
     # NOTE: do not fork. A worker must not inherit state of this process, and must read the

@@ -15,11 +15,11 @@ from cotyledon import oslo_config_glue
 from cotyledon import types
 from oslo_config import cfg
 
-from external_events_router import rpc
-from external_events_router.cmd import certificates
-from external_events_router.cmd import memory
-from external_events_router.cmd import startup
+from external_events_router.messaging import rpc
+from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import memory
+from external_events_router.process import startup
 from external_events_router.resolver import host_map
 from external_events_router.resolver import service
 

@@ -10,9 +10,9 @@ from oslo_log import log
 from oslo_middleware import sizelimit
 
 from external_events_router import conf as router_conf
-from external_events_router import rabbit_driver
-from external_events_router import rpc
 from external_events_router.conf import database
+from external_events_router.messaging import rabbit_driver
+from external_events_router.messaging import rpc
 
 #: Bytes. The default ``[api] max_events``, with a uuid as the tag of each event, has up to 1.7 MB.
 #: With the limit of Nova, 114,688 bytes, whole larger batches of Neutron would be lost.

@@ -1,1 +1,1 @@
-"""Parts that all processes share. Modules of this package import only the standard library."""
+"""What all daemons share: start-up, signals, logging, TLS, memory, and threads that must not end."""

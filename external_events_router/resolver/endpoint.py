@@ -18,13 +18,13 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router import rpc
-from external_events_router.resolver import acks
-from external_events_router.resolver import presence
+from external_events_router.messaging import rpc
 from external_events_router.resolver import proofs
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
+from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import liveness
+from external_events_router.resolver.health import recovery
 from external_events_router.resolver.host_map import base
 
 #: Seconds beyond its ``ack_timeout`` that a batch may take at most, whatever its sender asks for.
@@ -111,12 +111,12 @@ class ReportEndpoint:
     def __init__(
         self,
         host_map: base.WritableHostMap,
-        hosts: presence.Presence,
+        hosts: recovery.HostRecovery,
         host_liveness: liveness.HostLiveness,
         report_proofs: proofs.Proofs,
     ) -> None:
         self._host_map = host_map
-        self._presence = hosts
+        self._recovery = hosts
         self._liveness = host_liveness
         self._proofs = report_proofs
 
@@ -136,7 +136,7 @@ class ReportEndpoint:
         servers = None if server_uuids is None else _server_uuids(server_uuids)
         self._liveness.appeared(host)
         if servers is not None:
-            self._presence.placed(self._host_map.report(host, servers).gained)
+            self._recovery.placed(self._host_map.report(host, servers).gained)
         return {'now': time.time()}
 
 
@@ -147,7 +147,7 @@ class HostMapEndpoint(ReportEndpoint):
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
         server_uuid = base.server_uuid(server_uuid)
         self._host_map.assign(server_uuid, base.host_name(host, longest=checks.MAX_HOST))
-        self._presence.placed([server_uuid])
+        self._recovery.placed([server_uuid])
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
@@ -163,17 +163,17 @@ class PeerEndpoint:
 
     target = messaging.Target(namespace=rpcapi.PEER_NAMESPACE, version=rpcapi.PeerAPI.VERSION)
 
-    def __init__(self, hosts: presence.Presence, host_liveness: liveness.HostLiveness) -> None:
-        self._presence = hosts
+    def __init__(self, hosts: recovery.HostRecovery, host_liveness: liveness.HostLiveness) -> None:
+        self._recovery = hosts
         self._liveness = host_liveness
 
     @rpc.exposed()
     def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
-        self._presence.heard_of(_hosts([host]))
+        self._recovery.heard_of(_hosts([host]))
 
     @rpc.exposed()
     def hosts_are_back(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> None:
-        self._presence.heard_of(_hosts(hosts))
+        self._recovery.heard_of(_hosts(hosts))
 
     @rpc.exposed()
     def hosts_are_silent(

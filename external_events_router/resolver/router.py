@@ -19,13 +19,13 @@ from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import trouble
-from external_events_router.resolver import breaker
-from external_events_router.resolver import delivery
-from external_events_router.resolver import pace
+from external_events_router import throttled_log
 from external_events_router.resolver import plan
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import base as hold_base
-from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
@@ -96,16 +96,16 @@ class Router:
         self,
         host_map: Map,
         deliverer: delivery.Deliverer,
-        hold: keeper.Keeper,
-        breakers: breaker.Breakers,
-        hosts_pace: pace.Pace,
+        hold: hold.Hold,
+        breakers: circuit_breaker.CircuitBreakers,
+        slow_hosts: slow_host_limiter.SlowHostLimiter,
     ) -> None:
-        self._pace = hosts_pace
+        self._slow_hosts = slow_hosts
         self._host_map = host_map
         self._deliverer = deliverer
         self._hold = hold
         self._breakers = breakers
-        self._not_ordinary = trouble.Bounded(
+        self._not_ordinary = throttled_log.Bounded(
             LOG, lines=BATCHES_LOGGED, rest='%d more batches had events that were held or not delivered'
         )
 
@@ -185,7 +185,7 @@ class Router:
                 # moment would be held for as long as that goes on.
                 if len(behind) == len(positions):
                     asked.discard(host)
-        for host in asked - self._breakers.admit(self._pace.admit(frozenset(asked))):
+        for host in asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked))):
             for position in first.by_host[host]:
                 unasked.setdefault((host, position), NOT_WAITED_FOR)
         return unasked

@@ -25,10 +25,10 @@ import oslo_messaging as messaging
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router import settling
-from external_events_router.amqp import envelope
-from external_events_router.amqp import publisher
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import publisher
 
 LOG = logging.getLogger(__name__)
 

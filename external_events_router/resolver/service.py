@@ -15,24 +15,24 @@ from external_events_router import checks
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
-from external_events_router.amqp import consumer
-from external_events_router.amqp import forwarding
 from external_events_router.db import session
-from external_events_router.resolver import breaker
-from external_events_router.resolver import drivers
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import host_map
-from external_events_router.resolver import pace
-from external_events_router.resolver import presence
 from external_events_router.resolver import proofs
 from external_events_router.resolver import report_key
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
+from external_events_router.resolver.drivers import factory
+from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
-from external_events_router.resolver.hold import courier
-from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.health import recovery
+from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import hold
+from external_events_router.resolver.hold import redelivery
 from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
 
@@ -58,7 +58,7 @@ class Settings:
     """
 
     host: str
-    lifetimes: keeper.Lifetimes = dataclasses.field(default_factory=keeper.Lifetimes)
+    lifetimes: hold.Lifetimes = dataclasses.field(default_factory=hold.Lifetimes)
     threads: int = 64
     batches: int = 64
     publishers: int = 16
@@ -84,7 +84,7 @@ class Settings:
             )
         return cls(
             host=conf.host,
-            lifetimes=keeper.Lifetimes.from_conf(conf),
+            lifetimes=hold.Lifetimes.from_conf(conf),
             threads=conf.resolver.threads,
             batches=conf.resolver.threads,
             publishers=conf.resolver.publishers,
@@ -105,7 +105,7 @@ def check(conf: cfg.ConfigOpts) -> None:
     from external_events_router.db import migration
 
     Settings.from_conf(conf)
-    drivers.check(conf)
+    factory.check(conf)
     host_map.check(conf)
     held = session.Database.from_conf(conf)
     try:
@@ -123,7 +123,7 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
-        driver: drivers.Driver,
+        driver: factory.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
         read_report_key: Callable[[], bytes],
@@ -140,27 +140,32 @@ class Resolver:
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
         self._driver = driver
-        breakers, hosts_pace = breaker.Breakers(), pace.Pace(settings.batches)
-        self._keeper = keeper.Keeper(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
-        self._presence = presence.Presence(breakers, held, wake=lambda: self._courier.wake(), peers=peers)
-        signs = drivers.Signs(
-            answered=self._presence.answered,
+        breakers, slow_hosts = (
+            circuit_breaker.CircuitBreakers(),
+            slow_host_limiter.SlowHostLimiter(settings.batches),
+        )
+        self._hold = hold.Hold(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
+        self._recovery = recovery.HostRecovery(
+            breakers, held, wake=lambda: self._redelivery.wake(), peers=peers
+        )
+        observer = factory.HostObserver(
+            answered=self._recovery.answered,
             silent=lambda reasons: self._liveness.silent(reasons),
             late=lambda host: self._liveness.appeared(host),
             heard=self._heard,
-            pace=hosts_pace,
+            pace=slow_hosts,
         )
-        deliverer = driver.deliverer(self._name.name, signs)
-        self._pace = hosts_pace
+        deliverer = driver.deliverer(self._name.name, observer)
+        self._slow_hosts = slow_hosts
         self._liveness = liveness.HostLiveness(
             breakers,
-            self._presence,
+            self._recovery,
             rounds=driver.rounds,
             queues=driver.queues,
             ack_timeout=settings.ack_timeout,
         )
-        self._courier = courier.Courier(
-            self._keeper,
+        self._redelivery = redelivery.RedeliveryWorker(
+            self._hold,
             host_map,
             deliverer,
             breakers,
@@ -171,22 +176,22 @@ class Resolver:
             max_interval=settings.retry_interval,
             keep_ended=settings.keep_expired,
         )
-        self._router = router.Router(host_map, deliverer, self._keeper, breakers, hosts_pace)
+        self._router = router.Router(host_map, deliverer, self._hold, breakers, slow_hosts)
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
                 endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout),
-                endpoint.HostMapEndpoint(host_map, self._presence, self._liveness, report_proofs),
-                endpoint.PeerEndpoint(self._presence, self._liveness),
+                endpoint.HostMapEndpoint(host_map, self._recovery, self._liveness, report_proofs),
+                endpoint.PeerEndpoint(self._recovery, self._liveness),
             ],
         )
         # NOTE: a server of its own, whose threads are the only ones that agents can occupy.
         self._reports = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self._name.name),
-            [endpoint.ReportEndpoint(host_map, self._presence, self._liveness, report_proofs)],
+            [endpoint.ReportEndpoint(host_map, self._recovery, self._liveness, report_proofs)],
         )
         self._forwarding = agent_forwarding
 
@@ -211,7 +216,7 @@ class Resolver:
             transport,
             host_map,
             store.HoldStore(database),
-            driver=drivers.from_conf(conf, transport),
+            driver=factory.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
             read_report_key=report_key.ReportKey(database).read,
@@ -225,7 +230,7 @@ class Resolver:
         Blocks for as long as the broker is away; ``rpc.check_broker`` tells that beforehand.
         """
         # NOTE: these first, because they need no broker, and the others wait for one.
-        self._courier.start()
+        self._redelivery.start()
         self._liveness.start()
         self._host_map.warm()
         if self._forwarding is not None:
@@ -247,7 +252,7 @@ class Resolver:
         A broker that is lost while a worker starts has it hold events before it has a
         connection to the database, and on a busy machine it takes a second to open one.
         """
-        self._keeper.wait_until_warm(WARM_TIMEOUT)
+        self._hold.wait_until_warm(WARM_TIMEOUT)
 
     def route(
         self,
@@ -262,7 +267,7 @@ class Resolver:
 
     def _heard(self, host: str, began: float) -> None:
         self._liveness.heard(host)
-        self._pace.answered(host, began)
+        self._slow_hosts.answered(host, began)
 
     def stop(self) -> None:
         """Take no more requests, finish those in hand, close.
@@ -273,7 +278,7 @@ class Resolver:
         self._reports.stop()
         if self._bindings is not None:
             self._bindings.stop(STOP_TIMEOUT)
-        self._courier.stop()
+        self._redelivery.stop()
         self._requests.wait()
         self._reports.wait()
         self._router.close()
@@ -281,8 +286,8 @@ class Resolver:
             self._forwarding.stop(STOP_TIMEOUT)
         self._liveness.stop()
         self._driver.stop()
-        self._presence.close()
-        self._keeper.close()
+        self._recovery.close()
+        self._hold.close()
         self._host_map.close()
         self._name.release()
         LOG.info('Resolver worker %s has stopped', self._name.name)

@@ -1,7 +1,7 @@
 """The faults by name: what each touches, and for how long it lasts in either form.
 
 What a fault does is in ``on_broker``, ``on_processes``, ``on_database`` and
-``on_network``; each is a function of a ``site`` and a :class:`Pace`, and returns
+``on_network``; each is a function of a ``site`` and a :class:`SlowHostLimiter`, and returns
 once what it broke is put back. What comes of it is looked at in ``run``.
 """
 

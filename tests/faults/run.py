@@ -111,7 +111,7 @@ class Runner:
     def __init__(self, site, pace, report):
         """:param report: called with each row when it is done"""
         self._site = site
-        self._pace = pace
+        self._slow_hosts = pace
         self._report = report
         self.rows = []
 
@@ -172,13 +172,13 @@ class Runner:
 
     def _together(self, faults):
         if len(faults) == 1:
-            faults[0].act(self._site, self._pace)
+            faults[0].act(self._site, self._slow_hosts)
             return
         problems = []
 
         def act(fault):
             try:
-                fault.act(self._site, self._pace)
+                fault.act(self._site, self._slow_hosts)
             except Exception:
                 problems.append(traceback.format_exc())
 

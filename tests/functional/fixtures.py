@@ -24,13 +24,13 @@ import oslo_messaging
 
 from external_events_router import conf as router_conf
 from external_events_router import events
-from external_events_router import rpc
 from external_events_router.agent import fleet
 from external_events_router.agent import handlers
 from external_events_router.api import app
 from external_events_router.conf import opts
 from external_events_router.db import migration
 from external_events_router.db import session
+from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import service
 from external_events_router.resolver.hold import base

@@ -8,8 +8,8 @@ import oslo_messaging as messaging
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import rpc
 from external_events_router.agent import rpcapi as agent_rpcapi
+from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 from tests import base
 from tests.functional import fixtures

@@ -26,12 +26,12 @@ import sys
 import threading
 import time
 
-from external_events_router import rpc
 from external_events_router.agent import Agent
 from external_events_router.agent import Handlers
 from external_events_router.agent import Shared
-from external_events_router.cmd import signals
-from external_events_router.cmd import startup
+from external_events_router.messaging import rpc
+from external_events_router.process import signals
+from external_events_router.process import startup
 
 #: Agents that are started at the same time.
 STARTERS = 32

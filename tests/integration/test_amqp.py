@@ -11,11 +11,11 @@ from oslo_messaging import conffixture
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
-from external_events_router.amqp import consumer
-from external_events_router.amqp import envelope
-from external_events_router.amqp import publisher
-from external_events_router.resolver import acks
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import publisher
+from external_events_router.resolver.drivers.agent import acks
 from tests import base
 from tests.integration import services
 

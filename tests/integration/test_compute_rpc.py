@@ -7,10 +7,10 @@ from oslo_messaging import conffixture
 
 from external_events_router import conf as router_conf
 from external_events_router import exceptions
-from external_events_router import rpc
-from external_events_router.resolver.nova import cells
-from external_events_router.resolver.nova import rpcapi
-from external_events_router.resolver.nova import versions
+from external_events_router.messaging import rpc
+from external_events_router.resolver.drivers.nova import cells
+from external_events_router.resolver.drivers.nova import rpcapi
+from external_events_router.resolver.drivers.nova import versions
 from tests import base
 from tests.integration import services
 

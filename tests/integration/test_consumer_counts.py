@@ -6,8 +6,8 @@ import fixtures
 from oslo_config import cfg
 from oslo_messaging import conffixture
 
-from external_events_router import rpc
-from external_events_router.amqp import queues
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import queues
 from tests import base
 from tests.integration import deployment
 from tests.integration import services
@@ -43,7 +43,7 @@ class ConsumerCountsTest(base.TestCase):
         self.owner.collect()
 
     def test_consumers_of_many_queues(self):
-        self.useFixture(fixtures.MonkeyPatch('external_events_router.amqp.queues.RATE', 1e9))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.messaging.amqp.queues.RATE', 1e9))
         self.channel.basic_consume(self.names[7])
         counts = self.counts.count(self.names, timeout=PATIENCE)
         self.assertEqual(set(self.names), set(counts))

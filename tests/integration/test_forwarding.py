@@ -10,9 +10,9 @@ from oslo_messaging import conffixture
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import rpc
-from external_events_router.amqp import forwarding
-from external_events_router.amqp import publisher
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import forwarding
+from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import rpcapi
 from tests import base
 from tests.integration import deployment

@@ -13,11 +13,11 @@ from oslo_messaging import conffixture
 
 from external_events_router import events
 from external_events_router import rejected
-from external_events_router import rpc
 from external_events_router.agent import endpoint
 from external_events_router.agent import listening
-from external_events_router.amqp import consumer
-from external_events_router.amqp import envelope
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import envelope
 from tests import base
 from tests.integration import services
 

@@ -11,7 +11,7 @@ from oslo_messaging import conffixture
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
+from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 from tests import base
 from tests.faults import broker

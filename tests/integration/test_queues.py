@@ -15,11 +15,11 @@ from oslo_messaging import conffixture
 
 from external_events_router import context
 from external_events_router import exceptions
-from external_events_router import rpc
-from external_events_router.amqp import consumer
-from external_events_router.amqp import envelope
-from external_events_router.amqp import notices
-from external_events_router.amqp import publisher
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import notices
+from external_events_router.messaging.amqp import publisher
 from tests import base
 from tests.integration import deployment
 from tests.integration import services

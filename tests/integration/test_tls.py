@@ -205,7 +205,7 @@ class TLSTest(base.TestCase):
         self.assertIn('certificate verify failed', text)
 
     def test_files_that_cannot_be_used_are_said_at_start(self):
-        # NOTE: one start, for that takes a while; the other ways are in tests/unit/cmd/test_tls.py.
+        # NOTE: one start, for that takes a while; the other ways are in tests/unit/process/test_tls.py.
         encrypted = self.authority.issue('encrypted', password='key-7b3e9d1f')[1]
         status, text = self.run_front(api__tls_key_file=encrypted)
         self.assertEqual(1, status, text)

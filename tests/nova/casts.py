@@ -4,8 +4,8 @@ import json
 
 import kombu
 
-from external_events_router.resolver.nova import shipments
-from tests.unit.resolver.nova import test_objects
+from external_events_router.resolver.drivers.nova import cast_batches
+from tests.unit.resolver.drivers.nova import test_objects
 
 
 class Casts:
@@ -54,7 +54,7 @@ def _comparable_cast(message):
             last.pop(key, None)
         last[key] = test_objects.unordered(primitive)
     ordered = sorted(
-        last.values(), key=lambda primitive: primitive['nova_object.data']['name'] not in shipments.WAKING
+        last.values(), key=lambda primitive: primitive['nova_object.data']['name'] not in cast_batches.WAKING
     )
     instances = [comparable(instance) for instance in arguments['instances']]
     context = {

@@ -10,8 +10,8 @@ import time
 import sqlalchemy as sa
 
 from external_events_router import events
-from external_events_router.resolver.host_map import nova as host_map
-from external_events_router.resolver.nova import tables
+from external_events_router.resolver.drivers.nova import host_map as host_map
+from external_events_router.resolver.drivers.nova import tables
 from tests import base
 from tests.faults import broker
 from tests.integration import deployment

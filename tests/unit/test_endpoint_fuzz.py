@@ -17,15 +17,15 @@ import hypothesis
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.agent import endpoint as agent_endpoint
-from external_events_router.amqp import broker as brokers
-from external_events_router.amqp import consumer
-from external_events_router.amqp import envelope
-from external_events_router.amqp import frames
-from external_events_router.resolver import acks
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import broker as brokers
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import frames
 from external_events_router.resolver import endpoint as resolver_endpoint
 from external_events_router.resolver import proofs
+from external_events_router.resolver.drivers.agent import acks
 from tests import base
 from tests import fuzzing
 

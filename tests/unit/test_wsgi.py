@@ -7,13 +7,13 @@ import pathlib
 import subprocess
 import sys
 
-from external_events_router.cmd import startup
+from external_events_router.process import startup
 from tests import base
 
 #: Imports the application under a simulated server, and prints in which process it started.
 PROGRAM = """
 import os, sys, types
-from external_events_router.cmd import front
+from external_events_router.process import api_application as front
 
 def make_app(conf, *, unhealthy):
     def app(environ, start_response):

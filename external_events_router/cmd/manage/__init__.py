@@ -12,13 +12,13 @@ import sys
 from typing import TextIO
 from typing import cast
 
-from external_events_router.cmd import printable
-from external_events_router.cmd import startup
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
+from external_events_router.process import printable
+from external_events_router.process import startup
 
 #: The words of a command, and its class.
 COMMANDS = {**broker.COMMANDS, **db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}

@@ -22,9 +22,9 @@ from oslo_config import cfg
 from oslo_log import log
 
 from external_events_router import checks
-from external_events_router.cmd import printable
-from external_events_router.cmd import startup
 from external_events_router.db import session
+from external_events_router.process import printable
+from external_events_router.process import startup
 from external_events_router.resolver.host_map import sql
 
 NAME = 'external-events-manage'

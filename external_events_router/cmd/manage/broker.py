@@ -10,9 +10,9 @@ from oslo_config import cfg
 import oslo_messaging as messaging
 
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import permissions
+from external_events_router.messaging import rpc
 
 ROLES = ('agent', 'api', 'operator', 'resolver')
 

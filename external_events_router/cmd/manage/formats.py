@@ -22,7 +22,7 @@ from cliff.formatters import shell
 from cliff.formatters import table
 from cliff.formatters import value
 
-from external_events_router.cmd import printable
+from external_events_router.process import printable
 
 #: Characters that are not permitted in the name of a shell variable.
 _NOT_IN_NAMES = re.compile('[^a-z0-9_]')

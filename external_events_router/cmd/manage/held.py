@@ -20,8 +20,8 @@ from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
 from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import hold
 from external_events_router.resolver.hold import inspection
-from external_events_router.resolver.hold import keeper
 from external_events_router.resolver.host_map import base as host_map_base
 
 Shown = tuple[tuple[str, ...], tuple[object, ...]]
@@ -100,7 +100,7 @@ class Show(app.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         event_id = parsed_args.event
         found = list(_hold(self).records(inspection.Selection(event_ids=frozenset({event_id}))))
-        inspection.insist(found, {event_id})
+        inspection.require_found(found, {event_id})
         # An event that was sent again can have several records: one held, and others ended.
         record = found[0] if found[0].state is base.State.HELD else found[-1]
         return _LONG, _row(record, _LONG)
@@ -133,7 +133,7 @@ class Retry(app.ShowOne):
         put_back = 0
         if parsed_args.events:
             found = list(hold.records(selection))
-            inspection.insist(found, parsed_args.events)
+            inspection.require_found(found, parsed_args.events)
             ended = [record for record in found if record.state is not base.State.HELD]
             put_back = hold.put_back(ended, ttl=self._ttl(parsed_args.ttl))
             if put_back < len(ended):
@@ -144,7 +144,7 @@ class Retry(app.ShowOne):
         return ('due', 'put_back'), (hold.make_due(selection), put_back)
 
     def _ttl(self, seconds: float | None) -> _Ttl:
-        lifetimes = keeper.Lifetimes.from_conf(app.configuration(self))
+        lifetimes = hold.Lifetimes.from_conf(app.configuration(self))
         return _Ttl(lifetimes, seconds)
 
 
@@ -168,7 +168,7 @@ class Drop(app.ShowOne):
         hold = _hold(self)
         selection = _selection(parsed_args)
         if parsed_args.events:
-            inspection.insist(hold.records(selection), parsed_args.events)
+            inspection.require_found(hold.records(selection), parsed_args.events)
         elif not parsed_args.yes:
             raise exceptions.RouterError('to drop events that are not named takes --yes')
         conf = app.configuration(self)
@@ -193,7 +193,7 @@ COMMANDS: dict[str, type[command.Command]] = {
 class _Ttl:
     """Returns the seconds for which an ended event is held again."""
 
-    def __init__(self, lifetimes: keeper.Lifetimes, seconds: float | None) -> None:
+    def __init__(self, lifetimes: hold.Lifetimes, seconds: float | None) -> None:
         self._lifetimes = lifetimes
         self._seconds = seconds
 

@@ -11,7 +11,7 @@ from typing import TextIO
 from rich import console
 from rich import progress
 
-from external_events_router.cmd import printable
+from external_events_router.process import printable
 
 #: Lines of the file, or servers, between two lines of progress.
 STEP = 100_000

@@ -16,8 +16,8 @@ import time
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router import trouble
-from external_events_router.amqp import availability
+from external_events_router import throttled_log
+from external_events_router.messaging.amqp import availability
 
 LOG = log.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class BrokerGate:
         """:param name: of the broker, for the log"""
         self._name = name
         self._clock = clock
-        self._trouble = trouble.Trouble(LOG)
+        self._trouble = throttled_log.ThrottledLog(LOG)
         # Guards both below. _error: why the last cast failed; None: it did not.
         self._lock = threading.Lock()
         self._error: exceptions.BrokerUnavailable | None = None

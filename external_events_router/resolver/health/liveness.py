@@ -31,10 +31,10 @@ from typing import Protocol
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.process import essential
-from external_events_router.resolver import acks
-from external_events_router.resolver import breaker
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
 
 LOG = log.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class Queues(Protocol):
 
 
 class Signs(Protocol):
-    """The part of ``presence.Presence`` that is used here."""
+    """The part of ``recovery.HostRecovery`` that is used here."""
 
     def appeared(self, host: str) -> None: ...
 
@@ -124,8 +124,8 @@ class HostLiveness:
 
     def __init__(
         self,
-        breakers: breaker.Breakers,
-        signs: Signs,
+        breakers: circuit_breaker.CircuitBreakers,
+        observer: Signs,
         *,
         rounds: Rounds | None,
         queues: Queues | None,
@@ -138,7 +138,7 @@ class HostLiveness:
         :param ack_timeout: seconds that a host has to acknowledge
         """
         self._breakers = breakers
-        self._signs = signs
+        self._observer = observer
         self._rounds = rounds
         self._queues = queues
         self._ack_timeout = ack_timeout
@@ -156,9 +156,9 @@ class HostLiveness:
         self._look_again_at = 0.0
         self._sweep = False
         self._next_forget = 0.0
-        self._look_failed = trouble.Trouble(LOG)
+        self._look_failed = throttled_log.ThrottledLog(LOG)
         self._messages = {
-            reason: trouble.Summary(
+            reason: throttled_log.Summary(
                 LOG,
                 logging.WARNING,
                 one=f'Host %s does not respond: {text}; holding its events until it responds',
@@ -195,7 +195,7 @@ class HostLiveness:
     def appeared(self, host: str) -> None:
         """A host has started, has reported, or has acknowledged late."""
         self.heard(host)
-        self._signs.appeared(host)
+        self._observer.appeared(host)
 
     def silent(self, reasons: Mapping[str, str]) -> None:
         """Hosts let deliveries go unanswered.
@@ -213,7 +213,7 @@ class HostLiveness:
                     if (reasons[host] if reasons[host] in self._messages else '') == reason
                 ]
             )
-        self._signs.tell_silent(opened, unconsumed=False)
+        self._observer.tell_silent(opened, unconsumed=False)
         self._note_silence([host for host in opened if reasons[host] in (acks.NO_ACK, SUSPECTED)])
 
     def told_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
@@ -304,7 +304,7 @@ class HostLiveness:
         self._fail_unconsumed(rounds, dead, looked_at=len(hosts))
         for host in again:
             if counts.get(host):
-                self._signs.appeared(host)
+                self._observer.appeared(host)
         self._breakers.allow_trials(host for host in again if host in counts and counts[host] is None)
 
     def _to_look_at(self, rounds: Rounds, now: float) -> list[str]:
@@ -331,7 +331,7 @@ class HostLiveness:
         rounds.fail(dead, NO_CONSUMER)
         self._look_again_at = max(self._look_again_at, self._clock() + AGAIN)
         self._messages[NO_CONSUMER].add(opened)
-        self._signs.tell_silent(dead, unconsumed=True)
+        self._observer.tell_silent(dead, unconsumed=True)
         if len(dead) >= MANY and len(dead) >= MANY_PART * looked_at:
             self._sweep = True
 
@@ -355,4 +355,4 @@ class HostLiveness:
     def _flush_log(self, *, now: bool) -> None:
         for message in self._messages.values():
             message.flush(now=now)
-        self._signs.flush_log(now=now)
+        self._observer.flush_log(now=now)

@@ -23,7 +23,7 @@ from typing import Protocol
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router import pools
+from external_events_router.concurrency import bounded_pool
 from external_events_router.db import session
 from external_events_router.resolver.hold import base
 
@@ -76,7 +76,7 @@ class GroupCommit:
         """:param threads: transactions that may run at the same time"""
         self._write_all = write
         self._threads = threads
-        self._pool = pools.DaemonPool(threads, 'hold')
+        self._pool = bounded_pool.BoundedPool(threads, 'hold')
         # Guards what follows, and the step of each entry.
         self._lock = threading.Lock()
         self._waiting: list[_Entry] = []

@@ -268,7 +268,7 @@ class Inspection:
         return found
 
 
-def insist(found: Iterable[base.Record], event_ids: Collection[str]) -> None:
+def require_found(found: Iterable[base.Record], event_ids: Collection[str]) -> None:
     """Insist that every event is among those found.
 
     :raises NoSuchEvent: naming the first that is not

@@ -18,12 +18,12 @@ import time
 
 from oslo_log import log
 
-from external_events_router import coalesce
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router import trouble
+from external_events_router import throttled_log
+from external_events_router.concurrency import batch_loader
+from external_events_router.concurrency import pause
 from external_events_router.resolver.host_map import base
-from external_events_router.resolver.host_map import pause
 
 LOG = log.getLogger(__name__)
 
@@ -32,7 +32,7 @@ THREADS = 8
 
 #: The part of its time after which a look-up of servers that are all known by
 #: heart is waited for no more.
-IMPATIENT = 1 / 3
+FIRST_TRY_TIMEOUT_SHARE = 1 / 3
 
 #: The part of its time that a partial map has for its sources.
 PATIENT = 2 / 3
@@ -60,9 +60,9 @@ class GuardedHostMap:
         self._with_hold = inner if isinstance(inner, base.HostAndHoldMap) else None
         self._timeout = timeout
         self._memory = _Memory(remembered)
-        self._questions = coalesce.Coalescer(self._fetch, threads=threads, name='host-map')
+        self._questions = batch_loader.BatchLoader(self._fetch, threads=threads, name='host-map')
         self._pause = pause.Pause(clock)
-        self._failing = trouble.Trouble(LOG)
+        self._failing = throttled_log.ThrottledLog(LOG)
 
     @property
     def tells_busy(self) -> bool:
@@ -171,14 +171,14 @@ class GuardedHostMap:
         """
         question = self._questions.begin(wanted)
         try:
-            return self._questions.answer(question, timeout=seconds * IMPATIENT)
+            return self._questions.answer(question, timeout=seconds * FIRST_TRY_TIMEOUT_SHARE)
         except TimeoutError:
             # NOTE: a partial map says itself, in time, which of its sources are slow.
             if self._partial is None and self._memory.knows(wanted):
                 return None
         try:
             # Whom nobody knows by heart can only be answered 503 without the source.
-            return self._questions.answer(question, timeout=seconds * (1 - IMPATIENT))
+            return self._questions.answer(question, timeout=seconds * (1 - FIRST_TRY_TIMEOUT_SHARE))
         finally:
             self._questions.give_up(question)
 

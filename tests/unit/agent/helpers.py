@@ -21,9 +21,9 @@ from external_events_router import conf as router_conf
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import rpc
 from external_events_router.agent import acker
 from external_events_router.agent import clock
+from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 
 #: Seconds. No wait of a test is longer, and none that succeeds is nearly so long.

@@ -10,12 +10,12 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import clock
+from external_events_router.agent import deduplicator
 from external_events_router.agent import dispatcher
 from external_events_router.agent import handlers
-from external_events_router.agent import ordering
-from external_events_router.agent import seen
 from external_events_router.agent import sources
 from external_events_router.agent import waiters
+from external_events_router.concurrency import keyed_pool
 from tests import base
 from tests.unit.agent import helpers
 
@@ -41,7 +41,7 @@ class Host:
         self.acks = helpers.Acks()
         self.clock = clock.ResolverClock()
         self.acker = helpers.make_acker(self.acks, resolver_clock=self.clock)
-        self.pool = ordering.OrderedPool(threads, afterwards=self.acker.send, **pool)
+        self.pool = keyed_pool.KeyedPool(threads, afterwards=self.acker.send, **pool)
         self.waiters = waiters.Waiters()
         self.handlers = handlers.Handlers()
         self.ctxt = context.for_service()
@@ -53,7 +53,7 @@ class Host:
             waiting=self.waiters,
             handling=self.handlers,
             source=source or sources.NoSource(),
-            memory=seen.Seen(),
+            memory=deduplicator.Deduplicator(),
         )
 
     def receive(self, *batch, **kwargs):
@@ -418,7 +418,7 @@ class MessagesTest(base.TestCase):
                 waiting=waiters.Waiters(),
                 handling=handlers.Handlers(),
                 source=sources.NoSource(),
-                memory=seen.Seen(),
+                memory=deduplicator.Deduplicator(),
                 messages=messages,
             )
             late = events.Event('network-changed', helpers.SERVER)

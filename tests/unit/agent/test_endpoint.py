@@ -8,9 +8,9 @@ from hypothesis import strategies
 from external_events_router import context
 from external_events_router import events
 from external_events_router import rejected
-from external_events_router import rpc
 from external_events_router.agent import endpoint
-from external_events_router.amqp import envelope
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import envelope
 from tests import base
 from tests.unit.resolver import test_endpoint
 

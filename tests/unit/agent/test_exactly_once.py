@@ -13,9 +13,9 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import acker as ackers
 from external_events_router.agent import clock
+from external_events_router.agent import deduplicator
 from external_events_router.agent import dispatcher
 from external_events_router.agent import handlers
-from external_events_router.agent import seen
 from external_events_router.agent import sources
 from tests import base
 from tests.unit import exactly_once
@@ -175,7 +175,7 @@ class DispatcherTest(base.TestCase):
             waiting=Waiting(faults),
             handling=handling,
             source=sources.NoSource(),
-            memory=seen.Seen(),
+            memory=deduplicator.Deduplicator(),
         )
         made = [
             events.Event('network-changed', SERVERS[number % 2], id=str(number))

@@ -200,7 +200,7 @@ class TestTokens(ReporterCase):
 
     def test_a_host_without_a_token_does_not_stop_the_others_and_is_tried_again(self):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))
-        self.useFixture(fixtures.MonkeyPatch('external_events_router.trouble.GATHER', 0.0))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.throttled_log.GATHER', 0.0))
         self.client.required = 'token-b'
         made = self._reporter()
         made.add('a', Source('s'))
@@ -214,7 +214,7 @@ class TestTokens(ReporterCase):
 
     def test_stop_logs_a_refusal_that_was_not_logged_yet(self):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))
-        self.useFixture(fixtures.MonkeyPatch('external_events_router.trouble.GATHER', 1e6))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.throttled_log.GATHER', 1e6))
         self.client.required = 'token'
         made = self._reporter()
         made.add('a', Source('s'))

@@ -1,4 +1,4 @@
-"""Casts over the fast road, as they are put on the wire; for the plain one see tests/unit/test_rpc.py."""
+"""The casts of the direct AMQP transport; tests/unit/messaging/test_rpc.py has those of oslo.messaging."""
 
 import time
 
@@ -6,11 +6,11 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router import rpc
 from external_events_router.agent import endpoint
 from external_events_router.agent import rpcapi
-from external_events_router.amqp import envelope
-from external_events_router.amqp import publisher
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import publisher
 from tests import base
 
 

@@ -71,7 +71,7 @@ class TestAgent(AgentTestCase):
         self.resolver.ahead = -500.0
         agent = self._agent()
         helpers.wait_until(lambda: self.resolver.reports == [('a', None)])
-        helpers.wait_until(lambda: agent._shared.clock.now() < time.time() - 400)
+        helpers.wait_until(lambda: agent._runtime.clock.now() < time.time() - 400)
         event = helpers.event()
         # Late by our own clock, but not by that of the resolver that waits for it.
         self._deliver('a', event)

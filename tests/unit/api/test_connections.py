@@ -9,7 +9,7 @@ from typing import Any
 from external_events_router.api import connections
 from tests import base
 
-PATIENCE = connections.Patience(
+PATIENCE = connections.Timeouts(
     idle=5.0, idle_when_short=0.1, asking=20.0, asking_when_short=3.0, sending_when_short=0.5, stuck=10.0
 )
 
@@ -24,9 +24,9 @@ class WatchTest(base.TestCase):
         self.addCleanup(self.listener.close)
         self.began = time.monotonic()
 
-    def watch(self, *, places: int = 100, short: bool = False) -> connections.Watch:
+    def watch(self, *, places: int = 100, short: bool = False) -> connections.ConnectionReaper:
         port = self.listener.getsockname()[1]
-        return connections.Watch(port, PATIENCE, places=places, is_short=lambda: short)
+        return connections.ConnectionReaper(port, PATIENCE, places=places, is_short=lambda: short)
 
     def connect(self) -> tuple[socket.socket, socket.socket]:
         """The client's end and the server's."""

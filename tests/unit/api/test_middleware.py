@@ -35,7 +35,7 @@ class ForkTest(base.TestCase):
             return app
 
         ways = ('api', 'documents', 'healthcheck', 'elsewhere')
-        fork = middleware.Fork(**{name: named(name) for name in ways})
+        fork = middleware.PathDispatch(**{name: named(name) for name in ways})
         for path, way in (
             ('/v2.1/a//b/', b'api /v2.1/a/b/'),
             ('/v2/x', b'api /v2/x'),
@@ -49,7 +49,7 @@ class ForkTest(base.TestCase):
             self.assertEqual(way, Answer(fork, PATH_INFO=path, REQUEST_METHOD='GET').body)
 
     def test_a_media_type_may_name_the_endpoint(self) -> None:
-        fork = middleware.Fork(api=ok, documents=ok, healthcheck=ok, elsewhere=ok)
+        fork = middleware.PathDispatch(api=ok, documents=ok, healthcheck=ok, elsewhere=ok)
         for media_type, path, way in (
             ('application/json;version=2.1', '/', b'/v2.1'),
             ('application/json;version=2', '/v3', b'/v2'),
@@ -65,7 +65,7 @@ class ForkTest(base.TestCase):
         def never(*_args: Any) -> list[bytes]:
             raise AssertionError
 
-        fork = middleware.Fork(api=never, documents=ok, healthcheck=ok, elsewhere=never)
+        fork = middleware.PathDispatch(api=never, documents=ok, healthcheck=ok, elsewhere=never)
         for path in ('/v2.1/x', '/v2/', '/v3', '/v2.1/openapi.json'):
             answer = Answer(fork, PATH_INFO=path, REQUEST_METHOD='OPTIONS')
             self.assertEqual('200 OK', answer.status)

@@ -9,7 +9,7 @@ from typing import Any
 
 from external_events_router.api import chunked
 from external_events_router.api import faults
-from external_events_router.api import intake
+from external_events_router.api import request_buffer
 from external_events_router.api import request_head
 from tests import base
 from tests.unit.api.test_middleware import Answer
@@ -68,11 +68,11 @@ class SilentServerTest(base.TestCase):
 
     def status(self, body: Any, *, can_watch: bool = True) -> int:
         self.patch(chunked, 'can_watch', lambda: can_watch)
-        app = intake.Intake(
+        app = request_buffer.RequestBuffer(
             ok,
             max_bytes=100,
             max_header_bytes=1000,
-            memory=intake.Memory(10**6, patience=0.05),
+            memory=request_buffer.Memory(10**6, patience=0.05),
             places=threading.Semaphore(2),
         )
         environ = {

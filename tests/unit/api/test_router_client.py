@@ -15,8 +15,8 @@ from oslo_context import context as oslo_context
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.amqp import availability
 from external_events_router.api import router_client
+from external_events_router.messaging.amqp import availability
 from tests import base
 
 BATCH = [events.Event('network-changed', '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01', tag) for tag in 'ab']

@@ -13,8 +13,8 @@ from hypothesis import strategies
 import stevedore
 import yaml
 
-from external_events_router.cmd import printable
 from external_events_router.db import migration
+from external_events_router.process import printable
 from external_events_router.resolver.hold import store
 from tests import base
 from tests.unit.cmd import test_manage

@@ -10,7 +10,7 @@ import sys
 
 import fixtures
 
-from external_events_router.cmd import startup
+from external_events_router.process import startup
 from tests import base
 
 SECRET = 's3cr'

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import sys
 import threading
 
-from external_events_router import pools
-from external_events_router.amqp import broker as brokers
-from external_events_router.amqp import publisher
+from external_events_router.concurrency import bounded_pool
+from external_events_router.messaging.amqp import broker as brokers
+from external_events_router.messaging.amqp import publisher
 from external_events_router.process import essential
 from external_events_router.process import failures
 from tests import base
@@ -47,7 +47,7 @@ class EssentialThreadTest(base.TestCase):
         self.assertIsNone(self.run_thread(list, stopped=True))
 
     def test_a_pool_and_a_connection_that_are_stopped(self) -> None:
-        pool = pools.DaemonPool(2, 'pool')
+        pool = bounded_pool.BoundedPool(2, 'pool')
         self.assertEqual(1, pool.submit(lambda: 1).result(LONG))
         publishing = publisher.Publisher(brokers.Broker([], '/', 'events'), name='connection')
         publishing.start()

@@ -10,10 +10,10 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router import rpc
-from external_events_router.amqp import envelope
-from external_events_router.resolver import acks
+from external_events_router.messaging import rpc
+from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import endpoint
+from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.host_map import base as host_map_base
 from tests import base
 
@@ -297,15 +297,15 @@ class AckTest(EndpointTest):
 class HostMapTest(EndpointTest):
     def setUp(self):
         super().setUp()
-        self.map, self.presence, self.liveness = HostMap(), Presence(), Liveness()
+        self.map, self.host_recovery, self.liveness = HostMap(), Presence(), Liveness()
         self.proofs = Proofs()
-        self.endpoint = endpoint.HostMapEndpoint(self.map, self.presence, self.liveness, self.proofs)
+        self.endpoint = endpoint.HostMapEndpoint(self.map, self.host_recovery, self.liveness, self.proofs)
 
     def test_hosts(self):
         for bad in ('#', '*', '', 'a b', 'x' * 256, 'h\xf6st', None, 3, []):
             self.refused(self.endpoint.assign, CONTEXT, SERVER, bad)
             self.refused(self.endpoint.report, CONTEXT, bad, [SERVER])
-        self.assertEqual(([], [], []), (self.map.calls, self.presence.told, self.liveness.told))
+        self.assertEqual(([], [], []), (self.map.calls, self.host_recovery.told, self.liveness.told))
 
     def test_a_report_that_is_not_accepted_has_no_effect(self):
         self.proofs.answer = False
@@ -325,12 +325,12 @@ class HostMapTest(EndpointTest):
         self.assertEqual(([], [], []), (self.map.calls, self.liveness.told, self.proofs.asked))
 
     def test_what_other_workers_say(self):
-        peers = endpoint.PeerEndpoint(self.presence, self.liveness)
+        peers = endpoint.PeerEndpoint(self.host_recovery, self.liveness)
         for hosts in (['#', 'a', None], [{}, 'x' * 256]):
             peers.hosts_are_back(CONTEXT, hosts)
             peers.hosts_are_silent(CONTEXT, hosts, True)
             peers.host_is_back(CONTEXT, hosts[0])
-        self.assertEqual((['a'], ['a']), (self.presence.told, self.liveness.told))
+        self.assertEqual((['a'], ['a']), (self.host_recovery.told, self.liveness.told))
         for bad in ('a', {}, None, 3):
             self.refused(peers.hosts_are_back, CONTEXT, bad)
             self.refused(peers.hosts_are_silent, CONTEXT, bad)

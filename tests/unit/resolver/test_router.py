@@ -2,14 +2,14 @@ import time
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router.resolver import acks
-from external_events_router.resolver import breaker
-from external_events_router.resolver import delivery
-from external_events_router.resolver import dispatch
-from external_events_router.resolver import pace
 from external_events_router.resolver import plan
 from external_events_router.resolver import router
-from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers.agent import dispatch
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base
 from tests import base as tests_base
 
@@ -64,7 +64,7 @@ class Hold:
 
     def __init__(self):
         self.items = []
-        self.lifetimes = keeper.Lifetimes()
+        self.lifetimes = hold.Lifetimes()
         self.busy_servers = {}
         self.problem = None
 
@@ -90,10 +90,10 @@ class RouteCase(tests_base.TestCase):
         hosts.connect(collector)
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
-        breakers = breaker.Breakers()
+        breakers = circuit_breaker.CircuitBreakers()
         breakers.open(silent)
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
+        made = router.Router(host_map, deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
         self.assertEqual({}, collector._waiting)
@@ -120,7 +120,13 @@ class RecordsTest(RouteCase):
                 return base.Lookup({ONE: (f'host{number}',)}, records={ONE: number})
 
         given, asked = [], []
-        made = router.Router(RecordingMap(), Deliverer(), self.hold, breaker.Breakers(), pace.Pace(16))
+        made = router.Router(
+            RecordingMap(),
+            Deliverer(),
+            self.hold,
+            circuit_breaker.CircuitBreakers(),
+            slow_host_limiter.SlowHostLimiter(16),
+        )
         made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
         # The second look has records of its own.
         self.assertEqual([{ONE: 0}, {ONE: 1}], given)
@@ -128,9 +134,9 @@ class RecordsTest(RouteCase):
 
 class MessagesTest(RouteCase):
     def test_the_end_logs_how_many_batches_had_no_message(self):
-        breakers = breaker.Breakers()
+        breakers = circuit_breaker.CircuitBreakers()
         deliverer = delivery.AgentDeliverer(None, acks.Collector(), reply_to='worker')
-        made = router.Router(Map({}), deliverer, self.hold, breakers, pace.Pace(16))
+        made = router.Router(Map({}), deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
         for _ in range(router.BATCHES_LOGGED + 3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
         self.assertNotIn('more batches', self.logs.output)
@@ -353,14 +359,16 @@ class HoldingTest(RouteCase):
 
     def test_event_behind_a_held_one_does_not_use_up_the_trial_of_its_host(self):
         now, hosts = [0.0], Hosts(a=events.Verdict.HANDLED)
-        collector, breakers = acks.Collector(), breaker.Breakers(clock=lambda: now[0])
+        collector, breakers = acks.Collector(), circuit_breaker.CircuitBreakers(clock=lambda: now[0])
         hosts.connect(collector)
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', answered=breakers.close)
-        made = router.Router(Map({ONE: ('a',)}), deliverer, self.hold, breakers, pace.Pace(16))
+        made = router.Router(
+            Map({ONE: ('a',)}), deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16)
+        )
         breakers.open(['a'])
-        now[0] = breaker.RESET + 1
+        now[0] = circuit_breaker.RESET + 1
         for busy, held in (({ONE: frozenset()}, 1), ({}, 1)):
             self.hold.busy_servers = busy
             event = events.Event('network-changed', ONE)
@@ -401,9 +409,9 @@ class HoldingTest(RouteCase):
         hosts.connect(collector)
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
-        breakers = breaker.Breakers()
+        breakers = circuit_breaker.CircuitBreakers()
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers, pace.Pace(16))
+        made = router.Router(host_map, deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
         for _ in range(3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.3)
         self.assertEqual(['b'], [host for host, _ in hosts.delivered])
@@ -412,7 +420,7 @@ class HoldingTest(RouteCase):
     def test_unassigned_server_is_held_where_configured(self):
         event = events.Event('network-changed', ONE)
         self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
-        self.hold.lifetimes = keeper.Lifetimes(unassigned=7.0)
+        self.hold.lifetimes = hold.Lifetimes(unassigned=7.0)
         self.assertEqual([200], self.route(Map({ONE: ()}), Hosts(), event))
         (item,) = self.hold.items
         self.assertEqual((7.0, ()), (item.ttl, item.hosts))
@@ -420,7 +428,7 @@ class HoldingTest(RouteCase):
         self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
 
     def test_unknown_refused_bad_and_stale_are_not_held(self):
-        self.hold.lifetimes = keeper.Lifetimes(unassigned=7.0)
+        self.hold.lifetimes = hold.Lifetimes(unassigned=7.0)
         hosts = Hosts(a=events.Verdict.REFUSED, b=events.Verdict.NOT_HERE)
         codes = self.route(
             Map({ONE: ('a',), TWO: ('b',)}),

@@ -1,11 +1,11 @@
-"""Acknowledgements over the fast road, as put on the wire; for the plain one see tests/unit/test_rpc.py."""
+"""The acknowledgements of the direct AMQP transport; tests/unit/messaging/test_rpc.py has the other ones."""
 
 import time
 
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.amqp import envelope
-from external_events_router.amqp import publisher
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import rpcapi
 from tests import base
 

@@ -5,7 +5,7 @@ from external_events_router.db import migration
 from external_events_router.resolver import service
 from tests import base
 from tests.unit.db import databases
-from tests.unit.resolver.nova import cloud
+from tests.unit.resolver.drivers.nova import cloud
 
 
 class CheckTest(base.TestCase):

@@ -7,7 +7,7 @@ import threading
 from oslo_config import cfg
 
 from external_events_router import agent
-from external_events_router import rpc
+from external_events_router.messaging import rpc
 
 
 class RunningServers:

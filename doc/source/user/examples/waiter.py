@@ -6,7 +6,7 @@ import sys
 from oslo_config import cfg
 
 from external_events_router import agent
-from external_events_router import rpc
+from external_events_router.messaging import rpc
 
 LOG = logging.getLogger(__name__)
 

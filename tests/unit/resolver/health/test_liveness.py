@@ -1,8 +1,8 @@
 """Hosts that do not respond: one, many, and those that were only thought to."""
 
 from external_events_router import exceptions
-from external_events_router.resolver import acks
-from external_events_router.resolver import breaker
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
 from tests import base
 from tests.unit.agent import helpers
@@ -76,11 +76,11 @@ class LivenessCase(base.TestCase):
     def setUp(self):
         super().setUp()
         self.clock = helpers.Time()
-        self.breakers = breaker.Breakers(clock=self.clock)
-        self.rounds, self.queues, self.signs = Rounds(self.clock), Queues(), Signs()
+        self.breakers = circuit_breaker.CircuitBreakers(clock=self.clock)
+        self.rounds, self.queues, self.observer = Rounds(self.clock), Queues(), Signs()
         self.liveness = liveness.HostLiveness(
             self.breakers,
-            self.signs,
+            self.observer,
             rounds=self.rounds if self.with_rounds else None,
             queues=self.queues if self.with_queues else None,
             ack_timeout=ACK_TIMEOUT,
@@ -110,7 +110,7 @@ class QueuesTest(LivenessCase):
         self.assertEqual([HOSTS[:3]], self.queues.asked)
         self.assertEqual({HOSTS[0]: liveness.NO_CONSUMER, HOSTS[2]: liveness.NO_CONSUMER}, self.rounds.failed)
         self.assertEqual([HOSTS[0], HOSTS[2]], self.open())
-        self.assertEqual([([HOSTS[0], HOSTS[2]], True)], self.signs.told)
+        self.assertEqual([([HOSTS[0], HOSTS[2]], True)], self.observer.told)
         # No batch tries them, however long it takes.
         self.clock.now += 100
         self.assertEqual(frozenset(), self.breakers.admit([HOSTS[0]]))
@@ -141,7 +141,7 @@ class QueuesTest(LivenessCase):
         self.breakers.open(HOSTS[:2], unconsumed=True)
         self.queues.counts = {HOSTS[0]: 0}
         self.look(0.0)
-        self.assertEqual([HOSTS[1]], self.signs.back)
+        self.assertEqual([HOSTS[1]], self.observer.back)
         self.look(liveness.AGAIN - 0.1)
         self.assertEqual(1, len(self.queues.asked))
         self.look(0.2)
@@ -152,7 +152,7 @@ class QueuesTest(LivenessCase):
         self.queues.counts = {HOSTS[0]: None}
         self.look(0.0)
         self.assertEqual(frozenset(HOSTS[:1]), self.breakers.admit(HOSTS[:1]))
-        self.assertEqual([], self.signs.back)
+        self.assertEqual([], self.observer.back)
 
     def test_where_queues_cannot_be_looked_at_hosts_are_tried_again(self):
         self.breakers.open(HOSTS[:1], unconsumed=True)
@@ -242,7 +242,7 @@ class SilenceTest(LivenessCase):
             lines[0],
         )
         self.assertIn('Host host-30 does not respond: the delivery failed', lines[1])
-        self.assertEqual([HOSTS[:12], HOSTS[12:20], [HOSTS[30]]], [hosts for hosts, _ in self.signs.told])
+        self.assertEqual([HOSTS[:12], HOSTS[12:20], [HOSTS[30]]], [hosts for hosts, _ in self.observer.told])
 
 
 class WithoutRoundsTest(LivenessCase):
@@ -270,7 +270,7 @@ class HearsayTest(LivenessCase):
         self.assertEqual([HOSTS[1]], self.breakers.unconsumed())
         # It is not passed on, and not said twice.
         self.liveness.stop()
-        self.assertEqual(([], ''), (self.signs.told, self.logs.output))
+        self.assertEqual(([], ''), (self.observer.told, self.logs.output))
 
 
 class HearsayWithoutQueuesTest(LivenessCase):
@@ -278,5 +278,5 @@ class HearsayWithoutQueuesTest(LivenessCase):
 
     def test_who_cannot_look_tries_the_host(self):
         self.liveness.told_silent(HOSTS[:1], unconsumed=True)
-        self.clock.now += breaker.RESET
+        self.clock.now += circuit_breaker.RESET
         self.assertEqual(frozenset(HOSTS[:1]), self.breakers.admit(HOSTS[:1]))

@@ -674,8 +674,8 @@ class InspectionScenarios(StoreCase):
 
     def test_insist(self):
         known = self.ids(A)
-        inspection.insist(self.inspection.records(), known)
+        inspection.require_found(self.inspection.records(), known)
         unknown = self.assertRaises(
-            exceptions.NoSuchEvent, inspection.insist, self.inspection.records(), [*known, 'nonsense']
+            exceptions.NoSuchEvent, inspection.require_found, self.inspection.records(), [*known, 'nonsense']
         )
         self.assertIn('nonsense', str(unknown))

@@ -21,20 +21,20 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import clock
+from external_events_router.agent import deduplicator
 from external_events_router.agent import dispatcher as agent_dispatcher
 from external_events_router.agent import handlers
-from external_events_router.agent import seen
 from external_events_router.agent import waiters
 from external_events_router.db import models
-from external_events_router.resolver import acks
-from external_events_router.resolver import breaker
-from external_events_router.resolver import delivery
-from external_events_router.resolver import pace
-from external_events_router.resolver import presence
 from external_events_router.resolver import router
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
-from external_events_router.resolver.hold import courier
-from external_events_router.resolver.hold import keeper
+from external_events_router.resolver.health import recovery
+from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import hold
+from external_events_router.resolver.hold import redelivery
 from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import base as host_map_base
 from tests.unit.db import databases
@@ -106,7 +106,7 @@ class Host:
             waiting=waiters.Waiters(),
             handling=handling,
             source=self,
-            memory=seen.Seen(),
+            memory=deduplicator.Deduplicator(),
         )
 
     def servers(self, host):
@@ -200,7 +200,7 @@ class Peers:
         self.number = number
 
     def hosts_are_back(self, hosts):
-        self.world.workers[1 - self.number].presence.heard_of(hosts)
+        self.world.workers[1 - self.number].host_recovery.heard_of(hosts)
 
     def hosts_are_silent(self, hosts, *, unconsumed):
         self.world.workers[1 - self.number].liveness.told_silent(hosts, unconsumed=unconsumed)
@@ -211,25 +211,25 @@ class Worker:
 
     def __init__(self, world, number):
         self.claimed = None
-        self.breakers = breaker.Breakers(clock=lambda: time.monotonic())
+        self.breakers = circuit_breaker.CircuitBreakers(clock=lambda: time.monotonic())
         self.store = Store(world.database)
-        hold = keeper.Keeper(self.store, lifetimes=keeper.Lifetimes(default=1e6), timeout=1.0)
-        hold._writer._pool = InlinePool()
-        self.presence = presence.Presence(
+        held = hold.Hold(self.store, lifetimes=hold.Lifetimes(default=1e6), timeout=1.0)
+        held._writer._pool = InlinePool()
+        self.host_recovery = recovery.HostRecovery(
             self.breakers,
             self.store,
             wake=lambda: None,
             peers=Peers(world, number),
         )
         for gathered in ('_hosts', '_servers', '_silent', '_back'):
-            getattr(self.presence, gathered)._pool = InlinePool()
+            getattr(self.host_recovery, gathered)._pool = InlinePool()
         self.collector = acks.Collector(
             late=lambda host: self.liveness.appeared(host),
             heard=lambda host, began: self.liveness.heard(host),
         )
         self.liveness = liveness.HostLiveness(
             self.breakers,
-            self.presence,
+            self.host_recovery,
             rounds=self.collector,
             queues=None,
             ack_timeout=ACK_TIMEOUT,
@@ -239,11 +239,11 @@ class Worker:
             Casts(world),
             self.collector,
             reply_to=str(number),
-            answered=self.presence.answered,
+            answered=self.host_recovery.answered,
             silent=self.liveness.silent,
         )
-        self.courier = courier.Courier(
-            hold,
+        self.redelivery_worker = redelivery.RedeliveryWorker(
+            held,
             world,
             deliverer,
             self.breakers,
@@ -252,7 +252,9 @@ class Worker:
             max_interval=10.0,
             keep_ended=1e6,
         )
-        self.router = router.Router(world, deliverer, hold, self.breakers, pace.Pace(16))
+        self.router = router.Router(
+            world, deliverer, held, self.breakers, slow_host_limiter.SlowHostLimiter(16)
+        )
 
     def route(self, batch):
         return self.router.route(context.RequestContext(), batch, ack_timeout=ACK_TIMEOUT)
@@ -282,9 +284,9 @@ class World:
         self._patches.enter_context(
             mock.patch.object(self.database, 'now', lambda connection: now(connection) + self.offset)
         )
-        wait = acks.Waiting.wait
+        wait = acks.AckRound.wait
         self._patches.enter_context(
-            mock.patch.object(acks.Waiting, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
+            mock.patch.object(acks.AckRound, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
         )
         self.truth = {server: self.random.choice(self.PLACES) for server in self.servers}
         self.map = dict(self.truth)
@@ -363,7 +365,7 @@ class World:
         host = self.random.choice(list(self.hosts.values()))
         host.become('up')
         if self.random.random() < 0.8:
-            self.worker().presence.appeared(host.name)
+            self.worker().host_recovery.appeared(host.name)
 
     def a_server_moves(self):
         """And the map hears of it, of this and of earlier moves, or not yet."""
@@ -372,7 +374,7 @@ class World:
         self.moved.add(server)
         if self.random.random() < 0.7:
             self.map = dict(self.truth)
-            self.worker().presence.placed([server])
+            self.worker().host_recovery.placed([server])
 
     def the_map_comes_and_goes(self):
         self.map_away = not self.map_away
@@ -382,18 +384,18 @@ class World:
 
     def a_courier_runs(self):
         self.offset += self.random.choice((0.0, 0.6, 5.0))
-        self.worker().courier.run_once()
+        self.worker().redelivery_worker.run_once()
 
     def a_courier_claims(self):
         """And stands still; whatever it claimed before, it never tries."""
         worker = self.worker()
-        worker.claimed = worker.courier._claim()
+        worker.claimed = worker.redelivery_worker._claim()
 
     def a_courier_goes_on(self):
         worker = self.worker()
         claimed, worker.claimed = worker.claimed, None
         if claimed is not None:
-            worker.courier._attempt(claimed)
+            worker.redelivery_worker._attempt(claimed)
 
     def a_batch_comes_before_the_next_settling(self):
         number, batch = self.random.choice(WORKERS), self.new_batch(2)
@@ -457,7 +459,7 @@ class World:
         for _ in range(20):
             self.offset += 20.0
             for worker in self.workers:
-                while worker.courier.run_once():
+                while worker.redelivery_worker.run_once():
                     pass
             if not self.workers[0].store.servers(1):
                 return
@@ -503,7 +505,7 @@ class OneServer(World):
         host = self.random.choice(list(self.hosts.values()))
         host.become('up')
         for worker in self.random.sample(self.workers, self.random.randint(0, 2)):
-            worker.presence.appeared(host.name)
+            worker.host_recovery.appeared(host.name)
 
     STEPS = {
         post: 12,

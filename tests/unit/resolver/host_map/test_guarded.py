@@ -4,9 +4,9 @@ import threading
 import time
 
 from external_events_router import exceptions
+from external_events_router.concurrency import pause
 from external_events_router.resolver.host_map import base
 from external_events_router.resolver.host_map import guarded
-from external_events_router.resolver.host_map import pause
 from tests import base as tests_base
 
 A, B, C = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3))

@@ -1,0 +1,1 @@
+"""Threads and waiting: pools with limits, ordered work, queries shared by several callers."""

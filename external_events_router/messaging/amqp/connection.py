@@ -1,0 +1,263 @@
+"""A connection to the broker that is kept up by a thread of its own, the only one that touches it.
+
+What it is used for is said by its :class:`ConnectionHandler`: see ``publisher`` and
+``consumer``. Other threads leave word with the role, and :meth:`Connection.wake` it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+from typing import Protocol
+
+import amqp
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router.messaging.amqp import broker as brokers
+from external_events_router.messaging.amqp import frames
+from external_events_router.process import essential
+
+LOG = log.getLogger(__name__)
+
+#: Seconds between attempts to connect: the first, the longest.
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+
+#: Seconds after which a connection counts as stable, and the pauses begin with the first again.
+STABLE = 5.0
+
+#: Seconds after which the thread looks at its role though nothing happened.
+TURN = 0.5
+
+#: What one read takes from the socket at most.
+_READ = 64 * 1024
+
+#: How many times an interval of heartbeats is looked at.
+_HEARTBEAT_RATE = 2
+
+
+class ConnectionHandler(Protocol):
+    """What a connection is for. Called on the link's thread only."""
+
+    def connected(self, link: Connection) -> None:
+        """A new connection is there; declare and begin. May raise what py-amqp raises."""
+        ...
+
+    def arrived(self, arrival: frames.Arrival) -> None:
+        """Something came."""
+        ...
+
+    def on_ready(self) -> None:
+        """After what came, after a wake, and now and then: write what there is to write.
+
+        :raises BrokerUnavailable: the connection is of no use any more
+        """
+        ...
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone, or there could be none."""
+        ...
+
+
+class Connection:
+    """The connection and its thread.
+
+    :ivar channel: py-amqp's channel; the link's thread may call it
+    :ivar blocked: what the broker says while it takes no more (its memory or disk is short); else None
+    """
+
+    def __init__(self, broker: brokers.Broker, role: ConnectionHandler, *, name: str) -> None:
+        """:param name: of the thread and, in the broker's tools, of the connection"""
+        self.channel: Any = None
+        self.blocked: str | None = None
+        self._broker = broker
+        self._role = role
+        self._name = name
+        self._connection: Any = None
+        self._socket: Any = None
+        # The same, for the many small reads and writes: it never blocks, and so takes
+        # one call of the system where the other takes two. None: TLS, which has a state.
+        self._plain: socket.socket | None = None
+        self._buffer = bytearray(_READ)
+        self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopping = threading.Event()
+        # The instant of time.monotonic() at which the present connection was made.
+        self._connected_at: float | None = None
+        self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
+
+    def start(self) -> None:
+        """Connect, in the background."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the role take its turn."""
+        os.eventfd_write(self._wakes, 1)
+
+    def stop(self, timeout: float) -> None:
+        """Disconnect; wait for it no longer than the timeout.
+
+        :param timeout: seconds
+        """
+        self._stopping.set()
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def write(self, data: bytes) -> None:
+        """Send frames; on the link's thread.
+
+        :raises OSError: the connection is broken, or takes nothing
+        """
+        sent = 0
+        if self._plain is not None:
+            with contextlib.suppress(BlockingIOError):
+                sent = self._plain.send(data)
+        if sent < len(data):
+            self._socket.sendall(data[sent:])
+        # NOTE: what py-amqp goes by when it decides whether a heartbeat is due.
+        self._connection.bytes_sent += 1
+
+    @property
+    def frame_max(self) -> int:
+        """Bytes that a frame may have."""
+        return int(self._connection.frame_max)
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            self._connected_at = None
+            try:
+                self._connect()
+                self._connected_at = time.monotonic()
+                self._broker.availability.connected(self)
+                self._serve()
+            except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
+                reason = exc.kwargs['reason'] if isinstance(exc, exceptions.BrokerUnavailable) else _said(exc)
+            except Exception as exc:  # the thread's outermost loop
+                LOG.exception('%s: unexpected error', self._name)
+                reason = f'unexpected {type(exc).__name__}'
+            else:
+                reason = 'stopped'
+            self._close()
+            # NOTE: a broker that ends each new connection at once must not be called without a pause.
+            if self._was_stable():
+                pause = FIRST_PAUSE
+            self._report_lost(reason)
+            self._tell_lost(reason)
+            self._stopping.wait(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _was_stable(self) -> bool:
+        return self._connected_at is not None and time.monotonic() - self._connected_at > STABLE
+
+    def _report_lost(self, reason: str) -> None:
+        if self._stopping.is_set():
+            self._broker.availability.closed(self)
+            return
+        self._broker.availability.lost(self, f'{self._name}: {reason}')
+        LOG.debug('%s: no connection to the broker: %s', self._name, reason)
+
+    def _connect(self) -> None:
+        self._connection = self._broker.connect(
+            name=self._name, on_blocked=self._on_blocked, on_unblocked=self._on_unblocked
+        )
+        self.channel = self._connection.channel()
+        self._socket = self._connection.transport.sock
+        if not isinstance(self._socket, ssl.SSLSocket):
+            self._plain = socket.socket(fileno=os.dup(self._socket.fileno()))
+            self._plain.setblocking(False)
+        self._role.connected(self)
+
+    def _serve(self) -> None:
+        reader = frames.Reader()
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        poll.register(self._wakes, select.POLLIN)
+        heartbeat_every = (
+            self._connection.heartbeat / (2 * _HEARTBEAT_RATE) if self._connection.heartbeat else 0
+        )
+        next_heartbeat = time.monotonic() + heartbeat_every
+        self._role.on_ready()
+        while not self._stopping.is_set():
+            for fd, _events in poll.poll(TURN * 1000):
+                if fd == self._wakes:
+                    os.eventfd_read(self._wakes)
+                else:
+                    self._read(reader)
+            self._role.on_ready()
+            if heartbeat_every and time.monotonic() >= next_heartbeat:
+                next_heartbeat = time.monotonic() + heartbeat_every
+                self._connection.heartbeat_tick(rate=_HEARTBEAT_RATE)
+
+    def _read(self, reader: frames.Reader) -> None:
+        while True:
+            try:
+                size = (self._plain or self._socket).recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            if not size:
+                raise ConnectionResetError('the broker has closed the connection')
+            for arrival in reader.feed(bytes(self._buffer[:size])):
+                if isinstance(arrival, frames.Other):
+                    kind, channel, payload = arrival.frame
+                    # NOTE: a role opens further channels, which py-amqp does not know.
+                    if channel in self._connection.channels:
+                        self._connection.on_inbound_frame((kind, channel, bytes(payload)))
+                else:
+                    self._connection.bytes_recv += 1
+                    self._role.arrived(arrival)
+            # NOTE: what TLS has decrypted already is not seen by poll().
+            if not (hasattr(self._socket, 'pending') and self._socket.pending()):
+                return
+
+    def _on_blocked(self, reason: str) -> None:
+        self._broker.availability.alarm.add(self, reason)
+        self.blocked = reason
+
+    def _on_unblocked(self) -> None:
+        self._broker.availability.alarm.remove(self)
+        self.blocked = None
+
+    def _close(self) -> None:
+        connection, self._connection, self.channel, self.blocked = self._connection, None, None, None
+        if connection is None:
+            return
+        # NOTE: not its close(), which waits for the broker's word.
+        sock, self._socket = self._socket, None
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            plain.close()
+        if sock is not None:
+            self._say_goodbye(connection, sock)
+        # NOTE: ValueError is TLS that was ended before.
+        with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
+            connection.collect()
+
+    def _say_goodbye(self, connection: Any, sock: Any) -> None:
+        with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
+            if not self._stopping.is_set():
+                if isinstance(sock, ssl.SSLSocket):
+                    # NOTE: collect() would wait for an answer of a broker that is gone.
+                    sock.close()
+                return
+            sock.settimeout(1.0)
+            connection.send_method((10, 50), 'BsBB', (200, 'bye', 0, 0))
+            if not isinstance(sock, ssl.SSLSocket):
+                sock.shutdown(socket.SHUT_WR)
+
+    def _tell_lost(self, reason: str) -> None:
+        try:
+            self._role.lost(reason)
+        except Exception:  # the thread's outermost loop
+            LOG.exception('%s: unexpected error', self._name)
+
+
+def _said(exc: BaseException) -> str:
+    return str(exc) or type(exc).__name__

@@ -1,0 +1,287 @@
+"""Corrections to the RabbitMQ driver of oslo.messaging, which has no options for them.
+
+* A queue or an exchange that has other arguments is used as it is. The driver declares both again as
+  transient, which fails unless both are transient, and goes on for ever.
+* Without ``ssl_ca_file`` the broker's certificate is verified with the system's trust store, the host
+  name included; ``[broker] verify_tls = false`` disables the verification.
+* All connections tell one object (``amqp.availability``) whether they work, so that an unavailable broker
+  is logged once; ``driver_log`` has the driver's own messages.
+* With several nodes, the name in the certificate is compared with the node of the connection. The driver
+  keeps the name of the first node.
+* A message that arrives has a bounded size, also after decompression (``amqp.bounded_message``).
+
+They replace two classes of ``oslo_messaging._drivers.impl_rabbit``, so they apply to all its transports in
+this process. What they need of these classes is tested on real nodes.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import ssl
+import threading
+from typing import Any
+from urllib import parse
+
+from amqp import exceptions as amqp_exceptions
+from kombu import compression
+from oslo_config import cfg
+from oslo_log import log
+from oslo_messaging._drivers import amqp as driver_options
+from oslo_messaging._drivers import common
+from oslo_messaging._drivers import impl_rabbit
+
+from external_events_router import exceptions
+from external_events_router.messaging.amqp import availability
+from external_events_router.messaging.amqp import bounded_message
+
+LOG = log.getLogger(__name__)
+
+GROUP = 'oslo_messaging_rabbit'
+
+DEFAULT_PORT = 5672
+
+#: Seconds for a connection and its login, divided among the nodes of a cluster, and the least for one.
+CONNECT_TIMEOUT = 5.0
+SHORTEST_CONNECT = 1.0
+
+#: Our defaults: RabbitMQ 4.3 denies transient queues that are not exclusive. A thread tries to send a reply
+#: to a queue that does not exist for some seconds: nobody waits longer, and other calls need the thread.
+DEFAULTS: dict[str, bool | int] = {
+    'amqp_durable_queues': True,
+    'rabbit_transient_quorum_queue': True,
+    'kombu_missing_consumer_retry_timeout': 5,
+}
+
+
+def set_defaults() -> None:
+    """Have the driver's options default to ours, for this process and for the sample file."""
+    for options in (impl_rabbit.rabbit_opts, driver_options.amqp_opts):
+        known = {option.dest for option in options}
+        cfg.set_defaults(options, **{name: value for name, value in DEFAULTS.items() if name in known})
+
+
+def register_options(conf: cfg.ConfigOpts) -> None:
+    """Register the driver's options, as the driver does it when a transport is made."""
+    conf.register_opts(impl_rabbit.rabbit_opts, group=GROUP)
+    conf.register_opts(driver_options.amqp_opts, group=GROUP)
+
+
+def is_set(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Whether an operator, and not a default, gives an option of the driver its value."""
+    found = conf.get_location(name, GROUP)
+    return found is not None and found.location not in (
+        cfg.Locations.opt_default,
+        cfg.Locations.set_default,
+    )
+
+
+def verifies_tls(conf: Any) -> bool:
+    """Whether the certificates of brokers are verified; so it is where nobody registered our option."""
+    try:
+        return bool(conf.broker.verify_tls)
+    except cfg.NoSuchOptError:
+        return True
+
+
+_PLACEHOLDER = 'placeholder'
+
+
+class NodeTLS(dict[str, Any]):
+    """What py-amqp takes as ``ssl``, with the host name of each node in its turn.
+
+    NOTE: kombu enters the name of the node where ``server_hostname`` is None, and so never again. Here it
+    always reads None, while py-amqp, which unpacks the dictionary, gets what was entered.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        return None if name == 'server_hostname' else super().__getitem__(name)
+
+
+class Connection(impl_rabbit.Connection):
+    """The driver's connection, with certificates that are verified."""
+
+    def __init__(self, conf: Any, url: Any, purpose: str, *args: Any, **kwargs: Any) -> None:
+        self._verifies_tls = verifies_tls(conf)
+        # NOTE: methods that the constructor of the driver's class calls need it.
+        addresses = [f'{host.hostname or "localhost"}:{host.port or DEFAULT_PORT}' for host in url.hosts]
+        self._availability = availability.of(addresses or [f'localhost:{DEFAULT_PORT}'])
+        # NOTE: a connection of the pool is not tried again before the next publish.
+        self._is_kept = purpose == common.PURPOSE_LISTEN
+        self._connect_timeout = max(SHORTEST_CONNECT, CONNECT_TIMEOUT / max(1, len(url.hosts)))
+        super().__init__(conf, url, purpose, *args, **kwargs)
+
+    def _transform_transport_url(
+        self,
+        url: Any,
+        host: Any,
+        default_username: str = '',
+        default_password: str = '',
+        default_hostname: str = '',
+    ) -> str:
+        # NOTE: the driver leaves a slash in a user name or password as it is, which makes another URL.
+        quoted = copy.copy(host)
+        # NOTE: a placeholder that needs no quoting, replaced below.
+        quoted.username, quoted.password = _PLACEHOLDER, _PLACEHOLDER
+        text = super()._transform_transport_url(url, quoted, default_hostname=default_hostname)
+        username = parse.quote(host.username or default_username, safe='')
+        password = parse.quote(host.password or default_password, safe='')
+        return str(text.replace(f'{_PLACEHOLDER}:{_PLACEHOLDER}@', f'{username}:{password}@', 1))
+
+    def ensure_connection(self) -> None:
+        # NOTE: kombu waits 5 s for each node; a node that accepts connections and says nothing must not
+        # take the time of the others. It reads the parameters anew for each node.
+        self.connection.connect_timeout = self._connect_timeout
+        self.connection._initial_params['connect_timeout'] = self._connect_timeout
+        self._set_current_channel(None)
+        # NOTE: as the driver does it, but for its log message in the callback.
+        try:
+            self.connection.ensure_connection(
+                errback=lambda exc, _interval: self._lost(exc),
+                max_retries=self.max_retries,
+                interval_start=self.interval_start,
+                interval_step=self.interval_stepping,
+                interval_max=self.interval_max,
+            )
+        except Exception as exc:
+            self._lost(exc)
+            raise
+        self._set_current_channel(self.connection.channel())
+        self.set_transport_socket_timeout()
+
+    def ensure(
+        self,
+        method: Any,
+        retry: Any = None,
+        recoverable_error_callback: Any = None,
+        error_callback: Any = None,
+        timeout_is_error: bool = True,
+    ) -> Any:
+        """See the driver's class."""
+
+        def lost(exc: BaseException) -> None:
+            if not isinstance(exc, common.Timeout):
+                self._lost(exc)
+            if recoverable_error_callback is not None:
+                recoverable_error_callback(exc)
+
+        return super().ensure(method, retry, lost, error_callback, timeout_is_error)
+
+    def close(self) -> None:
+        """See the driver's class."""
+        super().close()
+        self._availability.closed(self)
+
+    def _set_current_channel(self, new_channel: Any) -> None:
+        super()._set_current_channel(new_channel)
+        if new_channel is not None:
+            new_channel.Message = functools.partial(
+                bounded_message.BoundedMessage, trusted=self._own_compression()
+            )
+            self._availability.connected(self)
+
+    def _own_compression(self) -> str | None:
+        """How messages with this compression say it, where it is configured."""
+        try:
+            return str(compression.get_encoder(self.kombu_compression)[1])  # type: ignore[no-untyped-call]
+        except KeyError:
+            return None
+
+    def _on_connection_blocked(self, reason: str) -> None:  # type: ignore[override,unused-ignore]
+        self._availability.alarm.add(self, reason)
+
+    def _on_connection_unblocked(self) -> None:  # type: ignore[override,unused-ignore]
+        self._availability.alarm.remove(self)
+
+    def _lost(self, exc: BaseException) -> None:
+        reason = f'{self.purpose} connection of oslo.messaging: {str(exc) or type(exc).__name__}'
+        self._availability.lost(self, reason, lasting=self._is_kept)
+
+    def _fetch_ssl_params(self) -> dict[str, Any] | bool:
+        params = super()._fetch_ssl_params()
+        if not params:
+            return False
+        params = {} if params is True else dict(params)
+        if self._verifies_tls:
+            params |= {'cert_reqs': ssl.CERT_REQUIRED, 'server_hostname': None}
+        else:
+            params |= {'cert_reqs': ssl.CERT_NONE}
+            params.pop('server_hostname', None)
+        return NodeTLS(params)
+
+
+class Consumer(impl_rabbit.Consumer):
+    """The driver's consumer, with queues and exchanges that are used as they are."""
+
+    def declare(self, conn: Any) -> None:
+        """See the driver's class."""
+        try:
+            super().declare(conn)
+        except amqp_exceptions.PreconditionFailed as exc:
+            # NOTE: the driver itself does so where the difference is ``durable`` alone.
+            self._declare_fallback_nondurable(exc, conn, None)
+            self._declared_on = conn.channel
+
+    def _declare_fallback_nondurable(self, err: Exception, conn: Any, consumer_arguments: Any) -> None:
+        """Called after the broker refused the queue or its exchange."""
+        channel = conn.channel
+        if self.exchange_name:
+            channel.exchange_declare(self.exchange_name, self.type, passive=True)
+        try:
+            self._declare_queue(channel)
+        except amqp_exceptions.PreconditionFailed as exc:
+            LOG.warning(
+                'Queue %s has other arguments than this configuration asks for, and is used as it is: %s',
+                self.queue_name,
+                exc.reply_text,
+            )
+            channel.queue_declare(self.queue_name, passive=True)
+        self.queue.queue_bind()
+
+    def _declare_queue(self, channel: Any) -> None:
+        channel.queue_declare(
+            self.queue_name,
+            durable=self.durable,
+            auto_delete=self.queue_auto_delete,
+            arguments=self.queue_arguments,
+        )
+
+
+def install() -> None:
+    """Have the driver use these classes; may be called again."""
+    impl_rabbit.Connection = Connection
+    impl_rabbit.Consumer = Consumer
+
+
+def check(transport: Any, url: Any, *, timeout: float) -> None:
+    """Connect once as the driver does, which reads some options otherwise than our own client.
+
+    :param transport: of oslo.messaging
+    :param url: its URL, parsed
+    :param timeout: seconds
+    :raises ConfigurationError: the driver refuses an option, or cannot connect
+    """
+    problems: list[str] = []
+
+    def connect() -> None:
+        try:
+            connection = impl_rabbit.Connection(
+                transport._driver.conf, url, common.PURPOSE_LISTEN, retry=len(url.hosts)
+            )
+            if connection.use_queue_manager:
+                connection._q_manager.get()
+            connection.close()
+        except Exception as exc:  # whatever the driver raises
+            problems.append(f'{type(exc).__name__}: {exc}'.partition('\n')[0])
+
+    # NOTE: on a thread, because some of its waits have no bound.
+    thread = threading.Thread(target=connect, name='check', daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        problems.append(f'no connection in {timeout:.0f} s')
+    if problems:
+        raise exceptions.ConfigurationError(
+            option=f'[{GROUP}]',
+            reason=f'oslo.messaging cannot connect with these options: {problems[0]}',
+        )

@@ -1,0 +1,135 @@
+"""First steps of every command: read and check the configuration, set up logging, report errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
+import importlib.metadata
+import os
+import sys
+
+from oslo_config import cfg
+from oslo_log import log
+import oslo_messaging as messaging
+
+from external_events_router import conf as router_conf
+from external_events_router import exceptions
+from external_events_router.conf import database
+from external_events_router.conf import opts
+from external_events_router.messaging import rpc
+from external_events_router.process import log_lines
+from external_events_router.process import memory
+from external_events_router.process import printable
+
+#: Determines the name of the configuration file, ``external-events-router.conf``, and of its
+#: folders: ``~/.external-events-router``, ``~``, ``/etc/external-events-router``, ``/etc``.
+PROJECT = 'external-events-router'
+
+#: Errors for a value with a "$" that is not followed by the name of an option.
+_SUBSTITUTION = (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError)
+
+
+def version() -> str:
+    """Return the version of the installed release."""
+    return importlib.metadata.version(PROJECT)
+
+
+def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
+    """Read the command line and the configuration, and set up logging.
+
+    :param prog: name of the command, for its usage text and log
+    :param argv: arguments; None: the arguments of this process
+    :param cli_opts: options only of this command
+    :returns: ``cfg.CONF``, with all options of the service registered
+    :raises ConfigurationError: a value or a file is not valid
+    """
+    conf = cfg.CONF
+    opts.set_library_defaults()
+    log.register_options(conf)
+    router_conf.register_all(conf)
+    conf.register_cli_opts(cli_opts)
+    try:
+        conf(
+            sys.argv[1:] if argv is None else list(argv),
+            project=PROJECT,
+            prog=prog,
+            version=version(),
+        )
+        check(conf)
+    except UnicodeDecodeError as exc:
+        raise exceptions.ConfigurationError(
+            option='configuration', reason=f'a file is not UTF-8: {exc.reason}; save it as UTF-8'
+        ) from exc
+    except (cfg.Error, OSError, ValueError) as exc:
+        raise exceptions.ConfigurationError(option='configuration', reason=reason_of(exc)) from exc
+    set_up_log(conf)
+    memory.share_heaps()
+    return conf
+
+
+def set_up_log(conf: cfg.ConfigOpts) -> None:
+    """Set up logging from the configuration. A forked process calls it again after a reload."""
+    try:
+        log.setup(conf, PROJECT, version())
+    except OSError as exc:
+        raise exceptions.ConfigurationError(
+            option='[DEFAULT] log_file, log_dir', reason=f'the log cannot be written: {exc}'
+        ) from exc
+    except log.LogConfigError as exc:
+        raise exceptions.ConfigurationError(
+            option='[DEFAULT] log_config_append', reason=' '.join(str(exc).split())
+        ) from exc
+    except (cfg.Error, ValueError) as exc:
+        raise exceptions.ConfigurationError(
+            option='[DEFAULT] default_log_levels', reason=reason_of(exc)
+        ) from exc
+    log_lines.install()
+
+
+def check(conf: cfg.ConfigOpts) -> None:
+    """Read every value once, so that an error is found at start and not under load.
+
+    :raises ConfigurationError: with the name of the first option whose value is not valid
+    """
+    # NOTE: registers the option, with the default exchange of this service.
+    rpc.set_defaults()
+    messaging.TransportURL.parse(conf, 'fake://')
+    _read(conf, 'DEFAULT', 'transport_url')
+    for group, group_opts in (*opts.list_opts(), *database.library_opts()):
+        for opt in group_opts:
+            _read(conf, group, opt.dest)
+
+
+def _read(conf: cfg.ConfigOpts, group: str, name: str) -> None:
+    namespace = conf if group == 'DEFAULT' else conf[group]
+    try:
+        namespace[name]
+    except (cfg.Error, ValueError) as exc:
+        raise exceptions.ConfigurationError(option=f'[{group}] {name}', reason=reason_of(exc)) from exc
+
+
+def reason_of(exc: Exception) -> str:
+    """Return the reason why a value is not valid, without the value if it may be a secret."""
+    if isinstance(exc, _SUBSTITUTION):
+        # NOTE: the text of the error contains the characters after the "$", for example of a password.
+        return 'a "$" refers to an option that does not exist; write "$$" for the character'
+    return str(exc)
+
+
+def entry_point(main: Callable[[], int | None]) -> Callable[[], int]:
+    """Wrap a ``main`` for a console script: print its errors as one line and return status 1."""
+
+    @functools.wraps(main)
+    def run() -> int:
+        prog = os.path.basename(sys.argv[0])
+        try:
+            return main() or 0
+        except (exceptions.RouterError, cfg.Error) as exc:
+            line = str(exc) if isinstance(exc, exceptions.RouterError) else f'configuration: {reason_of(exc)}'
+            sys.stderr.write(printable.escape(f'{prog}: {" ".join(line.split())}') + '\n')
+            return 1
+        except KeyboardInterrupt:
+            return 130
+
+    return run

@@ -1,0 +1,1 @@
+"""Delivery to the agents of this project, and their acknowledgements."""

@@ -1,0 +1,177 @@
+"""Casts over the fast road: all of a batch at once, and to a host one message at a time.
+
+While a message to a host is on its way, what comes up for the same host waits and
+goes together in the next one. There is no timer: to a host that is idle a
+delivery goes at once. Over any other transport ``dispatch`` does the same job.
+
+Whatever raises, each message comes to its end once, and its host is free for the next.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from typing import Protocol
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import settling
+from external_events_router.agent import rpcapi
+
+LOG = logging.getLogger(__name__)
+
+#: Events that one message carries at most, unless a single delivery has more.
+MAX_EVENTS = 1000
+
+
+class Sender(Protocol):
+    """The part of ``agent.rpcapi.FastAgentAPI`` that is used here."""
+
+    def cast(self, casts: Sequence[rpcapi.Cast], done: rpcapi.Done, *, until: float) -> None: ...
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Entry:
+    """A delivery that waits or is on its way. ``until``: an instant of ``time.monotonic()``."""
+
+    ctxt: context.RequestContext
+    delivery: events.Delivery
+    on_failure: Callable[[str, exceptions.RouterError], None]
+    until: float
+
+
+class CoalescingSender:
+    """Thread-safe; one per resolver worker."""
+
+    def __init__(self, sender: Sender, *, together: bool = True) -> None:
+        """:param together: whether deliveries to a host may share a message"""
+        self._sender = sender
+        self._together = together
+        # Guards the table: host with a message on its way to what waits for it.
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[_Entry]] = {}
+        # What this thread has yet to send: see _send.
+        self._local = threading.local()
+
+    @contextlib.contextmanager
+    def cast(
+        self,
+        ctxt: context.RequestContext,
+        deliveries: Mapping[str, events.Delivery],
+        *,
+        on_failure: Callable[[str, exceptions.RouterError], None],
+        until: float,
+    ) -> Iterator[None]:
+        """Start a cast to each host; at the end of the block, withdraw those not begun.
+
+        Does not wait: one host's failure is told at once and touches no other.
+
+        :param deliveries: host to its delivery
+        :param on_failure: called with the host and the error, mostly from another thread
+        :param until: an instant of ``time.monotonic()`` after which none is begun
+        """
+        entries = {host: _Entry(ctxt, delivery, on_failure, until) for host, delivery in deliveries.items()}
+        self._send(self._take_free(entries))
+        try:
+            yield
+        finally:
+            self._withdraw(entries)
+
+    def close(self) -> None:
+        """Nothing is left to do: the publisher is closed by who made it."""
+
+    def _take_free(self, entries: Mapping[str, _Entry]) -> dict[str, list[_Entry]]:
+        """Those for hosts that have nothing on its way, by host; the others wait."""
+        free = {}
+        with self._lock:
+            for host, entry in entries.items():
+                if self._together and host in self._waiting:
+                    self._waiting[host].append(entry)
+                else:
+                    self._waiting.setdefault(host, [])
+                    free[host] = [entry]
+        return free
+
+    def _send(self, by_host: Mapping[str, Sequence[_Entry]]) -> None:
+        """Send messages, and what has to follow one that comes to its end meanwhile.
+
+        NOTE: one that fails at once would else be followed by a call within a call for each
+        that waits, until the stack is full.
+        """
+        if not by_host:
+            return
+        queue: collections.deque[Mapping[str, Sequence[_Entry]]] | None
+        queue = getattr(self._local, 'queue', None)
+        if queue is not None:
+            queue.append(by_host)
+            return
+        queue = self._local.queue = collections.deque([by_host])
+        try:
+            while queue:
+                self._send_now(queue.popleft())
+        finally:
+            self._local.queue = None
+
+    def _send_now(self, by_host: Mapping[str, Sequence[_Entry]]) -> None:
+        sent = list(by_host.items())
+
+        def done(index: int, error: exceptions.RouterError | None) -> None:
+            host, entries = sent[index]
+            if error is not None:
+                for entry in entries:
+                    _fail(entry, host, error)
+            self._follow(host)
+
+        once: settling.Once[exceptions.RouterError] = settling.Once(len(sent), done)
+        try:
+            casts = [
+                rpcapi.Cast(host, [(entry.ctxt, entry.delivery) for entry in entries])
+                for host, entries in sent
+            ]
+            until = max(entry.until for entries in by_host.values() for entry in entries)
+            self._sender.cast(casts, once.settle, until=until)
+        except Exception as exc:  # the batches that wait must hear of it
+            LOG.exception('Deliveries cannot be sent')
+            once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
+
+    def _follow(self, host: str) -> None:
+        """A message has come to its end: send what waits for its host."""
+        now, taken, late, events_taken = time.monotonic(), list[_Entry](), list[_Entry](), 0
+        with self._lock:
+            waiting = self._waiting.get(host, [])
+            while waiting and (not taken or events_taken + len(waiting[0].delivery.events) <= MAX_EVENTS):
+                entry = waiting.pop(0)
+                if entry.until > now:
+                    taken.append(entry)
+                    events_taken += len(entry.delivery.events)
+                else:
+                    late.append(entry)
+            if not taken:
+                self._waiting.pop(host, None)
+        for entry in late:
+            _fail(entry, host, exceptions.BrokerUnavailable(reason='not sent in time'))
+        if taken:
+            self._send({host: taken})
+
+    def _withdraw(self, entries: Mapping[str, _Entry]) -> None:
+        with self._lock:
+            for host, entry in entries.items():
+                waiting = self._waiting.get(host)
+                if waiting and entry in waiting:
+                    waiting.remove(entry)
+
+
+def _fail(entry: _Entry, host: str, error: exceptions.RouterError) -> None:
+    try:
+        entry.on_failure(host, error)
+    except Exception:  # whose it is must not prevent the others
+        LOG.exception('A batch could not be told that host %s cannot be reached', host)

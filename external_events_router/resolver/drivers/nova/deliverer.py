@@ -1,0 +1,315 @@
+"""Deliveries to nova-compute: a cast to each host, on threads of its cell.
+
+An event counts as handled once its cell's broker has confirmed that it is in the
+host's queue, or once the compute has replied that it has handled it, as ``[nova]
+acknowledge`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent import futures
+import dataclasses
+import functools
+import logging
+import operator
+import time
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.resolver import plan
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers.nova import cast_batches
+from external_events_router.resolver.drivers.nova import cell_client as lines
+from external_events_router.resolver.drivers.nova import cells
+from external_events_router.resolver.drivers.nova import contexts as nova_contexts
+from external_events_router.resolver.drivers.nova import host_map as host_map
+from external_events_router.resolver.drivers.nova import in_flight
+from external_events_router.resolver.drivers.nova import objects
+from external_events_router.resolver.health import slow_host_limiter
+
+LOG = log.getLogger(__name__)
+
+_HANDLED = plan.Answer(events.Verdict.HANDLED)
+_UNREAD = plan.Answer(None, 'the instance could not be read')
+#: Errors of a compute: it does not understand us, and so handled nothing; the
+#: server is not there.
+_NOT_UNDERSTOOD = frozenset(
+    {'IncompatibleObjectVersion', 'NoSuchMethod', 'UnsupportedObjectError', 'UnsupportedVersion'}
+)
+_NOT_THERE = 'InstanceNotFound'
+
+#: Verdicts of a reply that are of one event.
+_OF_ONE = (events.Verdict.NOT_HERE, events.Verdict.REFUSED)
+
+_NOT_BEGUN = plan.Answer(None, 'no thread of its cell was free in time')
+
+
+class Lines(Protocol):
+    """The part of ``cell_client.CellClients`` that is used here."""
+
+    def to(self, cell: cells.Cell) -> lines.CellClient: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Load:
+    """What one host is sent in a round.
+
+    :ivar host: its name in the map
+    :ivar sent: in the order of the batch
+    :ivar records: of the servers
+    :ivar began: an instant of ``time.monotonic()``
+    """
+
+    host: str
+    line: lines.CellClient
+    sent: Sequence[events.Event]
+    records: Mapping[str, host_map.Record]
+    began: float
+
+    def keys(self, event_ids: Iterable[str]) -> list[in_flight.Key]:
+        return [(self.host, event_id) for event_id in event_ids]
+
+
+class NovaDeliverer:
+    """Delivers to nova-compute. Thread-safe; one per resolver worker."""
+
+    def __init__(
+        self,
+        all_lines: Lines,
+        *,
+        reply_timeout: float | None = None,
+        answered: Callable[[str], None] = lambda host: None,
+        silent: Callable[[Mapping[str, str]], None] = lambda reasons: None,
+        late: Callable[[str], None] = lambda host: None,
+        heard: Callable[[str, float], None] = lambda host, began: None,
+        slow_hosts: slow_host_limiter.SlowHostLimiter | None = None,
+    ) -> None:
+        """:param reply_timeout: seconds that a compute may take to reply; None: it is
+            not asked to
+        :param answered: called with a host that took something
+        :param silent: called with the hosts that took nothing, and why; a host whose
+            cell's broker is unavailable is not among them
+        :param late: called with a host that took something when nobody waited any more
+        :param heard: called with a host that took something, and since when it was asked
+        :param hosts_pace: is told who is waited for
+        """
+        self._lines = all_lines
+        self._reply_timeout = reply_timeout
+        self._answered = answered
+        self._silent = silent
+        self._late = late
+        self._heard = heard
+        self._slow_hosts = slow_hosts or slow_host_limiter.SlowHostLimiter(1)
+        self._pending = in_flight.InFlight()
+
+    def is_ready(self) -> bool:
+        """Always: each cell has a broker of its own."""
+        return True
+
+    def deliver(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object],
+        contexts: Mapping[str, context.RequestContext] = delivery.NO_CONTEXTS,
+    ) -> acks.Answers:
+        """See :class:`delivery.Deliverer`. An event without a record is not sent.
+
+        :param lifetime: not needed: nova-compute knows no deadlines
+        :param records: of :class:`host_map.nova.Record`
+        """
+        keys = [(host, event.id) for host, sent in by_host.items() for event in sent]
+        asks = in_flight.AckRound(keys)
+        begun = self._begin(
+            self._loads(by_host, records, asks), asks, lambda event: contexts.get(event.id, ctxt)
+        )
+        with self._slow_hosts.wait(by_host):
+            answers = asks.wait(deadline)
+        for load, sent, future in begun:
+            if future.cancel():
+                for key in load.keys(event.id for event in sent):
+                    self._pending.settle(key, _NOT_BEGUN)
+        answers |= asks.wait(0.0)
+        self._pending.leave(keys, asks)
+        for key in keys:
+            answers.setdefault(key, plan.Answer(None, acks.NO_ACK))
+        self._tell(by_host, answers)
+        return answers
+
+    def _loads(
+        self,
+        by_host: Mapping[str, Sequence[events.Event]],
+        records: Mapping[str, object],
+        asks: in_flight.AckRound,
+    ) -> list[_Load]:
+        loads = []
+        for host, sent in by_host.items():
+            known: dict[str, host_map.Record] = {}
+            for event in sent:
+                record = records.get(event.server_uuid)
+                if isinstance(record, host_map.Record) and host in record.cells:
+                    known[event.server_uuid] = record
+                else:
+                    asks.answer((host, event.id), _UNREAD)
+            readable = [event for event in sent if event.server_uuid in known]
+            if not readable:
+                continue
+            try:
+                line = self._lines.to(next(iter(known.values())).cells[host])
+            except Exception as exc:
+                LOG.exception('The computes of the cell of %s cannot be reached', host)
+                for event in readable:
+                    asks.answer((host, event.id), _unexpected(exc))
+            else:
+                loads.append(_Load(host, line, readable, known, time.monotonic()))
+        return loads
+
+    def _begin(
+        self,
+        loads: Iterable[_Load],
+        asks: in_flight.AckRound,
+        context_of: Callable[[events.Event], context.RequestContext],
+    ) -> list[tuple[_Load, Sequence[events.Event], futures.Future[None]]]:
+        """Begin to send what is not on its way already.
+
+        :returns: what each thread sends
+        """
+        begun: list[tuple[_Load, Sequence[events.Event], futures.Future[None]]] = []
+        for load in loads:
+            fresh = [event for event in load.sent if not self._pending.join((load.host, event.id), asks)]
+            try:
+                packed = cast_batches.group_into_casts(fresh, context_of)
+            except Exception as exc:
+                LOG.exception('%d events cannot be sent to %s', len(fresh), load.host)
+                for key in load.keys(event.id for event in fresh):
+                    self._pending.settle(key, _unexpected(exc))
+                continue
+            if packed:
+                future = load.line.pool.submit(functools.partial(self._send, load, packed))
+                begun.append((load, fresh, future))
+        return begun
+
+    def _send(self, load: _Load, packed: Iterable[cast_batches.CastBatch]) -> None:
+        """Send a host what it gets, one cast after the other; on a thread of its cell."""
+        for shipment in packed:
+            try:
+                shipment.context.update_store()
+                answers = self._sent(load, shipment)
+            except Exception as exc:
+                # NOTE: each event is settled once, or a later attempt would wait for it.
+                LOG.exception('Cast to %s failed', load.host)
+                answers = {event.id: _unexpected(exc) for event in shipment.carried}
+            if any(answer.verdict is not None for answer in answers.values()):
+                self._heard(load.host, load.began)
+            was_late = False
+            for event in shipment.carried:
+                for key in load.keys(shipment.ids(event)):
+                    waited_for = self._pending.settle(key, answers[event.id])
+                    was_late |= not waited_for and answers[event.id].verdict is not None
+            if was_late:
+                self._late(load.host)
+
+    def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, plan.Answer]:
+        """What became of each event of a cast; never an error."""
+        answers = {}
+        for event in shipment.carried:
+            if event.name in cast_batches.WITH_ACTION:
+                home = self._lines.to(load.records[event.server_uuid].cell)
+                problem = _problem(
+                    home, load.host, functools.partial(home.record_action, event, shipment.context)
+                )
+                if problem is not None:
+                    # Without its action its handler would fail.
+                    answers[event.id] = problem
+        return answers | self._put(
+            load, shipment.context, [event for event in shipment.carried if event.id not in answers]
+        )
+
+    def _put(
+        self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]
+    ) -> dict[str, plan.Answer]:
+        if not carried:
+            return {}
+        answer = (
+            _problem(load.line, load.host, functools.partial(self._cast, load, ctxt, carried)) or _HANDLED
+        )
+        if answer.verdict in _OF_ONE and len(carried) > 1:
+            # NOTE: the reply does not say which of them it was, nor how many were
+            # handled before. To handle one twice does no harm.
+            LOG.info('%s; its %d events are sent one by one', answer.reason, len(carried))
+            return functools.reduce(operator.or_, (self._put(load, ctxt, [event]) for event in carried))
+        return {event.id: answer for event in carried}
+
+    def _cast(self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]) -> None:
+        servers = dict.fromkeys(event.server_uuid for event in carried)
+        with load.line.gate.cast():
+            load.line.computes().external_instance_event(
+                nova_contexts.on_the_wire(ctxt),
+                cells.host_name(load.host),
+                load.line.speech(),
+                instances=[load.records[server].primitive for server in servers],
+                events=[objects.external_event(event) for event in carried],
+                reply_timeout=self._reply_timeout,
+            )
+
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
+        silent = {}
+        for host, sent in by_host.items():
+            told = [answers[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in told):
+                self._answered(host)
+            elif tried := [answer for answer in told if answer.asked and answer is not _UNREAD]:
+                silent[host] = tried[0].reason or acks.NO_ACK
+        if silent:
+            self._silent(silent)
+
+
+def _unexpected(exc: Exception) -> plan.Answer:
+    return plan.Answer(None, f'unexpected {type(exc).__name__}')
+
+
+def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> plan.Answer | None:
+    """Take a step on a thread of a cell; why it failed, if it did."""
+    try:
+        step()
+    except exceptions.HostFailed as exc:
+        error = exc.kwargs['error']
+        if error in _NOT_UNDERSTOOD:
+            return plan.Answer(None, str(exc))
+        gone = error == _NOT_THERE
+        return plan.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
+    except (exceptions.ConfigurationError, exceptions.DatabaseUnavailable) as exc:
+        _warn(line, str(exc))
+        return plan.Answer(None, str(exc))
+    except exceptions.RouterError as exc:
+        LOG.debug('Cast to %s failed: %s', host, exc)
+        return plan.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
+    except Exception as exc:  # the outermost frame of this thread's work
+        # NOTE: not the error's own text, which may hold a part of the cell's URL.
+        LOG.debug('Cast to %s failed', host, exc_info=True)
+        answer = _unexpected(exc)
+        _warn(line, answer.reason or '')
+        return answer
+    return None
+
+
+def _warn(line: lines.CellClient, reason: str) -> None:
+    line.trouble.occurred(
+        logging.WARNING,
+        'Casts to the computes of %s fail: %s; their events are held until this is repaired '
+        '(check transport_url and database_connection in its cell mapping), other cells are not affected',
+        line.cell,
+        reason,
+    )

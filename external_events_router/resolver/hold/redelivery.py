@@ -1,0 +1,359 @@
+"""Delivers what is held: claims servers that are due, tries them, writes down what came of it.
+
+One scheduler per worker looks for what is due, every second and whenever it is
+woken; attempts run on a few threads. Those for hosts that are not waited for
+come after the others, and only one server's events probe such a host, now and
+then, so that a dead host delays no other's events. The map is read anew at each
+attempt. What an attempt's answers amount to is decided in ``attempt``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import logging
+import threading
+import time
+from typing import Any
+from typing import Protocol
+
+from oslo_log import log
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import throttled_log
+from external_events_router.concurrency import bounded_pool
+from external_events_router.process import essential
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import hold
+from external_events_router.resolver.hold import redelivery_plan
+from external_events_router.resolver.host_map import base as host_map_base
+
+LOG = log.getLogger(__name__)
+
+#: Seconds between two looks for what is due, if nobody says that something is.
+POLL = 1.0
+
+#: Servers that one attempt takes at most.
+SERVERS = 200
+
+#: Attempts that may run at the same time, per worker.
+THREADS = 4
+
+#: Seconds that a claim outlasts the acknowledgements that it waits for.
+LEASE_MARGIN = 15.0
+
+#: Events that ended unacknowledged, of which each has a message of its own in the log, in a
+#: minute.
+ENDS_LOGGED = 5
+
+#: Seconds between two clean-ups of what ended, and after an error of the database.
+PURGE_INTERVAL = 600.0
+ERROR_PAUSE = 1.0
+
+
+class Map(Protocol):
+    """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
+
+    def lookup(self, server_uuids: Collection[str]) -> host_map_base.Lookup: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Batch:
+    """Claims, with instants of ``time.monotonic()``: just before they were made, and until when they hold."""
+
+    claims: Sequence[base.Claim]
+    since: float
+    until: float
+
+
+class RedeliveryWorker:
+    """The scheduler and its threads. Thread-safe."""
+
+    def __init__(
+        self,
+        hold: hold.Hold,
+        host_map: Map,
+        deliverer: delivery.Deliverer,
+        breakers: circuit_breaker.CircuitBreakers,
+        *,
+        worker: str,
+        ack_timeout: float,
+        max_interval: float,
+        keep_ended: float,
+    ) -> None:
+        """:param worker: names this worker's claims; a new name at each start
+        :param ack_timeout: seconds that an attempt waits for its hosts
+        :param max_interval: seconds between two attempts for a server, at most
+        :param keep_ended: seconds that what ended unacknowledged is kept
+        """
+        self._hold = hold
+        self._store = hold.store
+        self._host_map = host_map
+        self._deliverer = deliverer
+        self._breakers = breakers
+        self._worker = worker
+        self._ack_timeout = ack_timeout
+        self._max_interval = max_interval
+        self._keep_ended = keep_ended
+        self._database_away = throttled_log.ThrottledLog(LOG)
+        self._not_recorded = throttled_log.ThrottledLog(LOG)
+        self._late = throttled_log.ThrottledLog(LOG)
+        self._ends = throttled_log.Bounded(
+            LOG,
+            lines=ENDS_LOGGED,
+            rest='%d more events were answered 200 and ended without an acknowledgement; '
+            '"external-events-manage held list --state expired" lists them, as it does for refused and gone',
+        )
+        self._delivered = throttled_log.Totals(LOG, logging.INFO, '%d held events were delivered')
+        self._pool = bounded_pool.BoundedPool(THREADS, 'courier')
+        self._places = threading.Semaphore(THREADS)
+        # NOTE: one transaction at a time, so that the writes of new events find the locks
+        # and the connections of the pool free: redelivery can wait, a sender cannot.
+        self._transaction = threading.Lock()
+        # Guards the two below.
+        self._woken = threading.Condition()
+        self._news = False
+        self._stopping = False
+        self._thread = essential.EssentialThread(
+            self._schedule, name='courier', is_stopped=lambda: self._stopping
+        )
+        self._next_purge = time.monotonic() + PURGE_INTERVAL
+
+    def start(self) -> None:
+        """Begin to look for what is due."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        with self._woken:
+            self._news = True
+            self._woken.notify_all()
+
+    def stop(self) -> None:
+        """Claim no more, and wait for the attempts that run: no longer than they wait for hosts."""
+        with self._woken:
+            if self._stopping:
+                return
+            self._stopping = True
+            self._woken.notify_all()
+        deadline = time.monotonic() + self._ack_timeout + LEASE_MARGIN
+        if self._thread.is_alive():
+            self._thread.join(self._ack_timeout + LEASE_MARGIN)
+        for _ in range(THREADS):
+            self._places.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        self._pool.close()
+
+    def run_once(self) -> bool:
+        """Claim what is due and try it, on the calling thread.
+
+        :returns: whether something was due
+        :raises DatabaseUnavailable: that cannot be told
+        """
+        batch = self._claim()
+        if batch.claims:
+            self._attempt(batch)
+        return bool(batch.claims)
+
+    def _schedule(self) -> None:
+        # NOTE: at once for the first time: until it has learned what is held,
+        # a worker takes everything for it.
+        going_on = True
+        while going_on:
+            try:
+                while self._claim_some():
+                    pass
+                self._hold.learn()
+                self._purge()
+            except exceptions.DatabaseUnavailable as exc:
+                self._database_away.occurred(logging.WARNING, 'Held events wait for the database: %s', exc)
+                self._pause()
+            except Exception:  # the outermost loop of this thread
+                LOG.exception('Looking for held events failed')
+                self._pause()
+            else:
+                self._database_away.over('Held events are looked for again')
+            self._flush_log()
+            going_on = self._wait()
+        self._flush_log(now=True)
+
+    def _wait(self) -> bool:
+        with self._woken:
+            self._woken.wait_for(lambda: self._news or self._stopping, POLL)
+            self._news = False
+            return not self._stopping
+
+    def _pause(self) -> None:
+        with self._woken:
+            self._woken.wait_for(lambda: self._stopping, ERROR_PAUSE)
+
+    def _claim_some(self) -> bool:
+        """Whether there may be more."""
+        # NOTE: a claim that cannot be tried would only put its servers off.
+        if self._stopping or not self._deliverer.is_ready() or not self._places.acquire(timeout=POLL):
+            return False
+        try:
+            batch = self._claim()
+        except BaseException:
+            self._places.release()
+            raise
+        if not batch.claims:
+            self._places.release()
+            return False
+        future = self._pool.submit(functools.partial(self._attempt, batch))
+        future.add_done_callback(lambda _done: self._places.release())
+        return True
+
+    def _claim(self) -> _Batch:
+        lease = self._ack_timeout + LEASE_MARGIN
+        with self._transaction:
+            began = time.monotonic()
+            claims = self._store.claim(self._worker, limit=SERVERS, lease=lease)
+        return _Batch(claims, began, began + lease)
+
+    def _attempt(self, batch: _Batch) -> None:
+        try:
+            lookup = self._host_map.lookup({claim.server_uuid for claim in batch.claims})
+            plans = [redelivery_plan.plan(claim, lookup) for claim in batch.claims]
+            hosts: frozenset[str] = frozenset().union(*(plan.hosts for plan in plans))
+            closed = frozenset(host for host in hosts if self._breakers.closed([host]))
+            self._try(batch, [plan for plan in plans if plan.hosts <= closed], lookup, ask=closed)
+            others = [plan for plan in plans if not plan.hosts <= closed]
+            if others:
+                probed = self._breakers.probe(hosts - closed)
+                # A host that answers is heard of by ``presence``, which has
+                # what waits for it tried at once.
+                self._try(batch, others, lookup, ask=closed, probe=probed)
+        except exceptions.DatabaseUnavailable as exc:
+            self._not_recorded.occurred(
+                logging.WARNING,
+                'Could not record the results of attempts for %d servers; they are made again: %s',
+                len(batch.claims),
+                exc,
+            )
+        except Exception:  # the outermost frame of this thread's work
+            LOG.exception('Attempts for %d servers failed', len(batch.claims))
+        else:
+            self._not_recorded.over('The results of attempts are recorded again')
+
+    def _try(
+        self,
+        batch: _Batch,
+        plans: Sequence[redelivery_plan.Plan],
+        lookup: host_map_base.Lookup,
+        *,
+        ask: frozenset[str],
+        probe: frozenset[str] = frozenset(),
+    ) -> None:
+        """Deliver, and settle.
+
+        :param ask: hosts to be asked
+        :param probe: hosts of which it is to be seen whether they are there:
+            one server's events each are enough
+        """
+        if not plans:
+            return
+        if time.monotonic() + self._ack_timeout > batch.until:
+            # NOTE: this worker stood still. Another one may have delivered them
+            # meanwhile, and later ones, which must not be overtaken.
+            self._late.occurred(
+                logging.WARNING,
+                'Attempts for %d servers come too late; other workers make them',
+                len(plans),
+            )
+            return
+        answers = self._deliver(batch, _by_host(plans, ask=ask, probe=probe), lookup)
+        unconsumed = self._breakers.unconsumed_among(frozenset().union(*(plan.hosts for plan in plans)))
+        settlements = [
+            redelivery_plan.settle(plan, answers, max_interval=self._max_interval, unconsumed=unconsumed)
+            for plan in plans
+        ]
+        with self._transaction:
+            due_again = self._store.settle(self._worker, settlements)
+        if due_again:
+            self.wake()
+        self._log(plans, settlements)
+
+    def _deliver(
+        self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
+    ) -> acks.Answers:
+        elapsed = time.monotonic() - batch.since
+        # NOTE: a delivery has one deadline. Without this bound an event at its
+        # end would take those beside it along; it may so be handled later than
+        # its own deadline by what a batch waits.
+        left = {
+            held.event.id: max(self._ack_timeout, held.remaining - elapsed)
+            for sent in by_host.values()
+            for held in sent
+        }
+        everything = [held for sent in by_host.values() for held in sent]
+        return self._deliverer.deliver(
+            _context(everything),
+            {host: [held.event for held in sent] for host, sent in by_host.items()},
+            deadline=time.monotonic() + self._ack_timeout,
+            lifetime=lambda event: left[event.id],
+            records=lookup.records,
+            contexts={held.event.id: _own_context(held) for held in everything},
+        )
+
+    def _log(self, plans: Sequence[redelivery_plan.Plan], settlements: Sequence[base.Settlement]) -> None:
+        self._delivered.add(sum(len(settlement.delivered) for settlement in settlements))
+        for plan, settlement in zip(plans, settlements, strict=True):
+            if settlement.ended:
+                for held in plan.claim.events:
+                    if held.seq in settlement.ended:
+                        self._log_end(held.event, held.context, *settlement.ended[held.seq])
+
+    def _log_end(self, event: events.Event, kept: Mapping[str, Any], state: base.State, reason: str) -> None:
+        self._ends.write(
+            logging.WARNING,
+            'Event %s (%s of server %s, tag %r, request %s) was answered 200 and is %s: %s',
+            event.id,
+            event.name,
+            event.server_uuid,
+            event.tag,
+            kept.get('global_request_id') or kept.get('request_id'),
+            state,
+            reason,
+        )
+
+    def _flush_log(self, *, now: bool = False) -> None:
+        self._ends.flush(now=now)
+        self._delivered.flush(now=now)
+
+    def _purge(self) -> None:
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_INTERVAL
+            self._store.purge(self._keep_ended)
+
+
+def _by_host(
+    plans: Sequence[redelivery_plan.Plan], *, ask: frozenset[str], probe: frozenset[str]
+) -> dict[str, list[base.Held]]:
+    """What each host is sent, in the order of each server's events."""
+    by_host: dict[str, list[base.Held]] = {}
+    for plan in plans:
+        probing = probe - by_host.keys()
+        for host, held in plan.by_host().items():
+            if host in ask or host in probing:
+                by_host.setdefault(host, []).extend(held)
+    return by_host
+
+
+def _context(held: Sequence[base.Held]) -> context.RequestContext:
+    # A delivery has one context: that of the request, where one brought it all.
+    kept = [one.context for one in held]
+    if kept and all(other == kept[0] for other in kept):
+        return context.from_wire(kept[0])
+    return context.for_service()
+
+
+def _own_context(held: base.Held) -> context.RequestContext:
+    return context.RequestContext.from_dict(held.context, overwrite=False)

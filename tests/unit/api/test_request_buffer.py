@@ -1,0 +1,215 @@
+"""What is read of a body, what memory it may take, and how many requests go on at a time."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from typing import Any
+
+import fixtures
+
+from external_events_router.api import request_buffer
+from tests import base
+from tests.unit.api.test_middleware import Answer
+from tests.unit.api.test_middleware import ok
+
+
+def make(
+    app: Any = ok, *, max_bytes: int = 100, memory: int = 10**6, threads: int = 2
+) -> request_buffer.RequestBuffer:
+    return request_buffer.RequestBuffer(
+        app,
+        max_bytes=max_bytes,
+        max_header_bytes=1000,
+        memory=request_buffer.Memory(memory, patience=0.05),
+        places=threading.Semaphore(threads),
+    )
+
+
+def status_of(answer: Answer) -> int:
+    # NOTE: not the phrase, which newer releases of Python word otherwise.
+    return int(answer.status.split()[0])
+
+
+class LimitTest(base.TestCase):
+    def test_lengths(self) -> None:
+        for length, status in (
+            ('', 200),
+            ('0', 200),
+            ('100', 200),
+            ('00000100', 200),
+            ('101', 413),
+            ('1000', 413),
+            ('9' * 5000, 413),
+            ('-1', 400),
+            ('1e3', 400),
+            ('\u00b2', 400),
+        ):
+            answer = Answer(make(), **{'CONTENT_LENGTH': length, 'wsgi.input': io.BytesIO()})
+            self.assertEqual((length, status), (length, status_of(answer)))
+
+    def test_what_nobody_wants_is_read_unless_it_is_very_large(self) -> None:
+        most = request_buffer.DRAINED
+        for length, status, left in (
+            (99, 200, 0),
+            (101, 413, 0),
+            (most, 413, 0),
+            (most + 1, 413, 1),
+            (10**30, 413, 1),
+        ):
+            body = io.BytesIO(b'x' * min(length, most + 1))
+            answer = Answer(make(), **{'CONTENT_LENGTH': str(length), 'wsgi.input': body})
+            self.assertEqual((length, status), (length, status_of(answer)))
+            self.assertEqual((length, left), (length, len(body.read(1))))
+
+    def test_a_body_without_a_length_is_read_to_its_end(self) -> None:
+        for terminated, left in ((True, 0), (False, 1)):
+            body = io.BytesIO(b'x' * 1000)
+            Answer(make(), **{'wsgi.input': body, 'wsgi.input_terminated': terminated})
+            self.assertEqual((terminated, left), (terminated, len(body.read(1))))
+
+    def test_no_more_is_kept_than_says_that_it_is_too_long(self) -> None:
+        seen = []
+
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            seen.append(len(environ['wsgi.input'].read()))
+            return ok(environ, start_response)
+
+        for size in (100, 101, 100_000):
+            Answer(make(app), **{'wsgi.input': io.BytesIO(b'x' * size), 'wsgi.input_terminated': True})
+        self.assertEqual([100, 101, 101], seen)
+
+    def test_nothing_is_read_beyond_the_length(self) -> None:
+        # NOTE: a server that does not end the input would block the read.
+        class Strict(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                assert size == 10, size
+                return super().read(size)
+
+        Answer(make(), **{'CONTENT_LENGTH': '10', 'wsgi.input': Strict(b'x' * 20)})
+
+    def test_a_body_that_breaks_off(self) -> None:
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise ConnectionResetError
+
+        answer = Answer(make(), **{'CONTENT_LENGTH': '10', 'wsgi.input': Broken()})
+        self.assertEqual(400, status_of(answer))
+
+
+class MemoryTest(base.TestCase):
+    def answer(self, app: request_buffer.RequestBuffer, size: int) -> int:
+        return status_of(Answer(app, **{'CONTENT_LENGTH': str(size), 'wsgi.input': io.BytesIO(b'x' * size)}))
+
+    def test_a_body_that_finds_no_memory_is_refused_and_small_ones_are_not(self) -> None:
+        app = make(max_bytes=10**6, memory=50_000)
+        self.assertEqual(200, self.answer(app, request_buffer.FREE + 50_000))
+        self.assertEqual(503, self.answer(app, request_buffer.FREE + 50_001))
+        # What was refused has given back what it had.
+        self.assertEqual(200, self.answer(app, request_buffer.FREE + 50_000))
+
+    def test_who_waits_gets_what_comes_free_and_says_so_meanwhile(self) -> None:
+        memory = request_buffer.Memory(100, patience=30.0)
+        self.assertTrue(memory.take(100))
+        got: list[bool] = []
+        waiter = threading.Thread(target=lambda: got.append(memory.take(60)))
+        waiter.start()
+        while not memory.is_short():
+            pass
+        memory.give_back(50)
+        memory.give_back(50)
+        waiter.join()
+        self.assertEqual([True], got)
+        self.assertFalse(memory.is_short())
+
+
+class ChunkedTest(base.TestCase):
+    def test_few_at_a_time(self) -> None:
+        released, reading = threading.Event(), threading.Semaphore(0)
+
+        class Slow(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                reading.release()
+                released.wait()
+                return b''
+
+        self.useFixture(fixtures.MonkeyPatch(f'{request_buffer.__name__}.PATIENCE', 0.05))
+        app = make()
+        chunked = {'HTTP_TRANSFER_ENCODING': 'chunked', 'wsgi.input_terminated': True}
+        slow = [
+            threading.Thread(target=Answer, args=(app,), kwargs={**chunked, 'wsgi.input': Slow()})
+            for _ in range(request_buffer.CHUNKED)
+        ]
+        for thread in slow:
+            thread.start()
+            reading.acquire()
+        answer = Answer(app, **{**chunked, 'wsgi.input': io.BytesIO(b'x')})
+        self.assertEqual(503, status_of(answer))
+        with_length = {'CONTENT_LENGTH': '1', 'wsgi.input': io.BytesIO(b'x')}
+        self.assertEqual(200, status_of(Answer(app, **with_length)))
+        released.set()
+        for thread in slow:
+            thread.join()
+        answer = Answer(app, **{**chunked, 'wsgi.input': io.BytesIO(b'x')})
+        self.assertEqual(200, status_of(answer))
+
+    def test_others_have_time_between_their_parts(self) -> None:
+        class Costly(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                time.sleep(0.005)
+                return super().read(size)
+
+        began = time.monotonic()
+        chunked = {'HTTP_TRANSFER_ENCODING': 'chunked', 'wsgi.input_terminated': True}
+        Answer(make(), **{**chunked, 'wsgi.input': Costly(b'x' * 10 * request_buffer.PART)})
+        self.assertGreater(time.monotonic() - began, 10 * 0.005 * (1 + 0.9 * request_buffer.PAUSE))
+
+
+class PlacesTest(base.TestCase):
+    def test_slow_bodies_take_no_place(self) -> None:
+        released, reading = threading.Event(), threading.Semaphore(0)
+
+        class Slow(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                reading.release()
+                released.wait()
+                return b''
+
+        app = make(threads=1)
+        slow = [
+            threading.Thread(target=Answer, args=(app,), kwargs={'CONTENT_LENGTH': '9', 'wsgi.input': Slow()})
+            for _ in range(5)
+        ]
+        for thread in slow:
+            thread.start()
+            reading.acquire()
+        answer = Answer(app, **{'CONTENT_LENGTH': '1', 'wsgi.input': io.BytesIO(b'x')})
+        self.assertEqual(200, status_of(answer))
+        released.set()
+        for thread in slow:
+            thread.join()
+
+    def test_no_more_are_handled_at_a_time(self) -> None:
+        now, most = [0], [0]
+        lock = threading.Lock()
+
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            threading.Event().wait(0.02)
+            with lock:
+                now[0] -= 1
+            return ok(environ, start_response)
+
+        taken = make(app, threads=3)
+        threads = [
+            threading.Thread(target=Answer, args=(taken,), kwargs={'wsgi.input': io.BytesIO()})
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(3, most[0])

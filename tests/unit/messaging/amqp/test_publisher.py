@@ -1,0 +1,40 @@
+"""What is on its way and not confirmed; publishing itself is tested on a real broker."""
+
+import time
+
+from external_events_router import exceptions
+from external_events_router.messaging.amqp import frames
+from external_events_router.messaging.amqp import publisher
+from tests import base
+
+
+class UnconfirmedTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.publisher = publisher.Publisher(None, name='test')
+        self.told = []
+        for tag, age in ((1, publisher.CONFIRM_TIMEOUT + 1), (2, publisher.CONFIRM_TIMEOUT + 1), (3, 0)):
+            self.publisher._sent[tag] = publisher._Sent('key', self.done, tag, time.monotonic() - age)
+
+    def done(self, index, error):
+        self.told.append((index, error and str(error)))
+
+    def test_a_broker_that_confirms_nothing_is_given_up(self):
+        self.assertRaises(exceptions.BrokerUnavailable, self.publisher.on_ready)
+        self.assertEqual([], self.told)
+
+    def test_in_an_alarm_those_that_wait_are_told_and_the_connection_stays(self):
+        self.publisher._link.blocked = 'low on memory'
+        self.publisher.on_ready()
+        self.assertEqual([1, 2], [index for index, _error in self.told])
+        for _index, error in self.told:
+            self.assertIn('low on memory', error)
+
+    def test_a_confirm_after_that_is_for_nobody(self):
+        self.publisher._link.blocked = 'low on memory'
+        self.publisher.on_ready()
+        self.publisher.arrived(frames.Returned('1'))
+        self.publisher.arrived(frames.Confirmed(1, False, True))
+        self.publisher.arrived(frames.Confirmed(3, True, True))
+        self.assertEqual([1, 2, 3], [index for index, _error in self.told])
+        self.assertIsNone(self.told[-1][1])

@@ -1,0 +1,109 @@
+"""Casts over the fast road: at once where nothing is on its way, together where something is."""
+
+import contextlib
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.resolver.drivers.agent import coalescing_sender
+from tests import base
+
+
+class Sender:
+    """Notes what it is asked to cast; what becomes of it is the test's to say."""
+
+    def __init__(self):
+        self.casts = []
+
+    def cast(self, casts, done, *, until):
+        for index, cast in enumerate(casts):
+            ids = [delivery.id for _ctxt, delivery in cast.deliveries]
+            self.casts.append((cast.host, ids, lambda error=None, index=index: done(index, error)))
+
+    def take(self):
+        casts, self.casts = self.casts, []
+        return [cast[:2] for cast in casts], [cast[2] for cast in casts]
+
+
+class OutboxTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.sender = Sender()
+        self.outbox = coalescing_sender.CoalescingSender(self.sender)
+        self.failures = []
+        self.blocks = contextlib.ExitStack()
+        self.addCleanup(self.blocks.close)
+
+    def cast(self, name, *hosts, size=1, seconds=60.0):
+        batch = tuple(events.Event('network-changed', 'a' * 36) for _ in range(size))
+        deliveries = {host: events.Delivery(name, 'worker', 0.0, batch) for host in hosts}
+        block = self.outbox.cast(
+            context.RequestContext(overwrite=False),
+            deliveries,
+            on_failure=lambda host, error: self.failures.append((name, host, str(error))),
+            until=time.monotonic() + seconds,
+        )
+        block.__enter__()
+        self.blocks.push(block)
+        return block
+
+    def test_at_once_to_a_host_that_is_idle(self):
+        self.cast('1', 'a', 'b')
+        sent, (done_a, _) = self.sender.take()
+        self.assertEqual([('a', ['1']), ('b', ['1'])], sent)
+        done_a()
+        self.cast('2', 'a')
+        self.assertEqual([('a', ['2'])], self.sender.take()[0])
+
+    def test_what_comes_meanwhile_goes_together(self):
+        self.cast('1', 'a')
+        _, (done,) = self.sender.take()
+        for name in '234':
+            self.cast(name, 'a', 'b')
+        sent, _ = self.sender.take()
+        self.assertEqual([('b', ['2'])], sent)
+        done()
+        sent, (done,) = self.sender.take()
+        self.assertEqual([('a', ['2', '3', '4'])], sent)
+        done()
+        self.assertEqual([], self.sender.take()[0])
+
+    def test_a_message_has_a_bound(self):
+        self.cast('1', 'a')
+        _, (done,) = self.sender.take()
+        for name in '234':
+            self.cast(name, 'a', size=coalescing_sender.MAX_EVENTS // 2)
+        done()
+        sent, (done,) = self.sender.take()
+        self.assertEqual([('a', ['2', '3'])], sent)
+        done()
+        self.assertEqual([('a', ['4'])], self.sender.take()[0])
+
+    def test_failure_is_told_to_all_in_the_message_and_to_nobody_else(self):
+        self.cast('1', 'a', 'b')
+        _, (done_a, done_b) = self.sender.take()
+        self.cast('2', 'a')
+        done_a(exceptions.HostUnreachable(host='a'))
+        done_b()
+        self.assertEqual([('1', 'a', 'no agent listens for host a')], self.failures)
+        # The next one is tried all the same.
+        self.assertEqual([('a', ['2'])], self.sender.take()[0])
+
+    def test_withdrawn_while_it_waits(self):
+        self.cast('1', 'a')
+        _, (done,) = self.sender.take()
+        second = self.cast('2', 'a')
+        self.cast('3', 'a')
+        second.__exit__(None, None, None)
+        done()
+        self.assertEqual([('a', ['3'])], self.sender.take()[0])
+
+    def test_not_begun_after_its_time(self):
+        self.cast('1', 'a')
+        _, (done,) = self.sender.take()
+        self.cast('2', 'a', seconds=-1.0)
+        done()
+        self.assertEqual([], self.sender.take()[0])
+        self.cast('3', 'a')
+        self.assertEqual([('a', ['3'])], self.sender.take()[0])

@@ -1,0 +1,133 @@
+import time
+
+import fixtures
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers.agent import dispatch
+from tests import base
+
+SERVER = '11111111-1111-4111-8111-111111111111'
+
+HANDLED = events.Verdict.HANDLED
+
+
+class Hosts:
+    """Say of each event what they were told to; of one that is not named, nothing."""
+
+    def __init__(self, collector, **verdicts):
+        self.collector = collector
+        self.verdicts = verdicts
+        self.delivered = {}
+
+    def deliver(self, ctxt, host, sent):
+        self.delivered[host] = sent
+        if host == 'unreachable':
+            raise exceptions.HostUnreachable(host=host)
+        if host == 'no broker':
+            raise exceptions.BrokerUnavailable(reason='away')
+        known = self.verdicts.get(host, {})
+        results = [events.Result(event.id, known[event.tag]) for event in sent.events if event.tag in known]
+        self.collector.acknowledge(sent.id, results)
+
+
+class DelivererTest(base.TestCase):
+    def deliver(self, by_host, *, seconds=30.0, lifetime=300.0, **verdicts):
+        self.answered, self.silent = [], {}
+        collector = acks.Collector()
+        self.hosts = Hosts(collector, **verdicts)
+        dispatcher = dispatch.Dispatcher(self.hosts, publishers=2)
+        self.addCleanup(dispatcher.close)
+        deliverer = delivery.AgentDeliverer(
+            dispatcher,
+            collector,
+            reply_to='worker',
+            answered=self.answered.append,
+            silent=self.silent.update,
+        )
+        sent = {
+            host: [events.Event('network-changed', SERVER, tag, id=tag) for tag in tags]
+            for host, tags in by_host.items()
+        }
+        answers = deliverer.deliver(
+            context.for_service(),
+            sent,
+            deadline=time.monotonic() + seconds,
+            lifetime=lambda event: lifetime if event.tag != 'short' else 5.0,
+        )
+        self.assertEqual({}, collector._waiting)
+        return {key: answer.verdict for key, answer in answers.items()}
+
+    def test_nobody(self):
+        self.assertEqual({}, self.deliver({}))
+
+    def test_who_says_something_is_there(self):
+        handled, refused = events.Verdict.HANDLED, events.Verdict.REFUSED
+        answers = self.deliver(
+            {'a': ['1', '2'], 'b': ['1']}, a={'1': handled, '2': refused}, b={'1': handled}
+        )
+        self.assertEqual({('a', '1'): handled, ('a', '2'): refused, ('b', '1'): handled}, answers)
+        self.assertEqual((['a', 'b'], {}), (sorted(self.answered), self.silent))
+
+    def test_ids_come_from_the_generator_of_the_system(self):
+        """An acknowledgement is accepted because of the id of its delivery, so nobody may guess it."""
+        given = [f'{number:032x}' for number in range(256)]
+        random = bytes.fromhex(''.join(given))
+        self.useFixture(fixtures.MonkeyPatch('os.urandom', lambda size: random[:size]))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.ids._unused', []))
+        self.deliver({'a': ['1'], 'b': ['1']}, a={'1': HANDLED}, b={'1': HANDLED})
+        made = [sent.id for sent in self.hosts.delivered.values()]
+        self.assertEqual(2, len(set(made)))
+        self.assertLessEqual(set(made), set(given))
+
+    def test_half_an_answer_is_a_sign_of_life(self):
+        answers = self.deliver({'a': ['1', '2']}, seconds=0.05, a={'2': events.Verdict.HANDLED})
+        self.assertIsNone(answers['a', '1'])
+        self.assertEqual((['a'], {}), (self.answered, self.silent))
+
+    def test_who_says_nothing_is_silent_and_so_is_who_cannot_be_asked(self):
+        answers = self.deliver({'a': ['1'], 'unreachable': ['1']}, seconds=0.05)
+        self.assertEqual({None}, set(answers.values()))
+        self.assertEqual([], self.answered)
+        self.assertEqual(
+            {'a': acks.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, self.silent
+        )
+
+    def test_broker_that_is_unavailable_says_nothing_about_its_hosts(self):
+        self.assertEqual({('no broker', '1'): None}, self.deliver({'no broker': ['1']}))
+        self.assertEqual(([], {}), (self.answered, self.silent))
+
+    def test_nothing_is_sent_while_no_acknowledgement_can_arrive(self):
+        collector, silent = acks.Collector(), {}
+        collector.disconnected('refused')
+        hosts = Hosts(collector)
+        dispatcher = dispatch.Dispatcher(hosts, publishers=2)
+        self.addCleanup(dispatcher.close)
+        deliverer = delivery.AgentDeliverer(
+            dispatcher,
+            collector,
+            reply_to='worker',
+            silent=silent.update,
+        )
+        answers = deliverer.deliver(
+            context.for_service(),
+            {'a': [events.Event('network-changed', SERVER, id='1')]},
+            deadline=time.monotonic() + 60,
+            lifetime=lambda event: 300.0,
+        )
+        self.assertEqual([None], [answer.verdict for answer in answers.values()])
+        self.assertEqual({}, hosts.delivered)
+        # That says nothing about the host.
+        self.assertEqual({}, silent)
+
+    def test_deadline_is_that_of_the_shortest_lived(self):
+        now, handled = time.time(), events.Verdict.HANDLED
+        told = {'1': handled, 'short': handled}
+        self.deliver({'a': ['1', 'short'], 'b': ['1']}, a=told, b=told)
+        self.assertAlmostEqual(now + 5, self.hosts.delivered['a'].deadline, delta=4)
+        self.assertAlmostEqual(now + 300, self.hosts.delivered['b'].deadline, delta=4)
+        self.assertEqual('worker', self.hosts.delivered['a'].reply_to)
+        self.assertEqual(['1', 'short'], [event.tag for event in self.hosts.delivered['a'].events])

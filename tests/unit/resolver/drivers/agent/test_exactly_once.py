@@ -1,0 +1,208 @@
+"""From a batch to the publisher: each delivery has one end, whatever raises, and its host is free again."""
+
+import contextlib
+import time
+
+import hypothesis
+from hypothesis import strategies
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import settling
+from external_events_router.agent import rpcapi as agent_rpcapi
+from external_events_router.resolver import rpcapi
+from external_events_router.resolver.drivers.agent import coalescing_sender
+from external_events_router.resolver.drivers.agent import dispatch
+from tests import base
+from tests.unit import exactly_once
+
+SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
+CONTEXT = context.RequestContext(overwrite=False)
+AWAY = exceptions.BrokerUnavailable(reason='away')
+
+
+class Publisher:
+    """Tells some messages at once and some later, and may raise before, between and after that."""
+
+    def __init__(self, faults):
+        self._faults = faults
+        self.waiting = []
+
+    def publish(self, messages, done, *, until):
+        for index, _message in enumerate(messages):
+            self._faults.step('publish')
+            if self._faults.choose('it fails at once'):
+                done(index, AWAY)
+            else:
+                self.waiting.append((done, index))
+        self._faults.step('publish, at its end')
+
+    def finish(self):
+        while self.waiting:
+            done, index = self.waiting.pop(0)
+            with contextlib.suppress(exactly_once.Surprise):
+                done(index, AWAY if self._faults.choose('it fails later') else None)
+
+
+class Sender(Publisher):
+    """The same for an outbox."""
+
+    def cast(self, casts, done, *, until):
+        self.publish(casts, done, until=until)
+
+
+def delivery(name):
+    return events.Delivery(name, 'worker', time.time() + 60, (events.Event('network-changed', SERVER),))
+
+
+class OnceTest(base.TestCase):
+    def test_once_in_any_case(self):
+        told = []
+
+        def done(item, error):
+            told.append((item, error))
+            raise exactly_once.Surprise
+
+        once = settling.Once(3, done)
+        once.settle(1, None)
+        once.settle(1, AWAY)
+        once.settle_rest(AWAY)
+        once.settle(0, None)
+        self.assertEqual([(1, None), (0, AWAY), (2, AWAY)], told)
+
+
+class FastAgentAPITest(base.TestCase):
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
+    def test_each_cast_is_told_once(self, data, version):
+        faults = exactly_once.Faults(data, strategies)
+        told = exactly_once.Told(faults)
+        publishing = Publisher(faults)
+        api = agent_rpcapi.FastAgentAPI(publishing, topic='compute', version_cap=version)
+        hosts = data.draw(strategies.lists(strategies.sampled_from(('a', 'x' * 248, '#', '\ud800'))))
+        broken = data.draw(strategies.booleans())
+        casts = [
+            agent_rpcapi.Cast(
+                host, [(CONTEXT, delivery('1')), (object() if broken else CONTEXT, delivery('2'))]
+            )
+            for host in hosts
+        ]
+        api.cast(casts, told.note, until=0.0)
+        publishing.finish()
+        self.assertEqual(dict.fromkeys(range(len(hosts)), 1), dict(told.times))
+        for item, host in enumerate(hosts):
+            if host != 'a':
+                self.assertIsInstance(told.errors[item], exceptions.InvalidHost)
+
+
+class FastAckAPITest(base.TestCase):
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
+    def test_told_once(self, data, version):
+        faults = exactly_once.Faults(data, strategies)
+        told = exactly_once.Told(faults)
+        publishing = Publisher(faults)
+        api = rpcapi.FastAckAPI(publishing, version_cap=version)
+        said = data.draw(
+            strategies.lists(
+                strategies.sampled_from((events.Acknowledgement('d', 'a', ()), None)), max_size=3
+            )
+        )
+        api.begin('worker', said, lambda error: told.note(0, error))
+        publishing.finish()
+        self.assertEqual({0: 1}, dict(told.times))
+
+
+class OutboxTest(base.TestCase):
+    @hypothesis.settings(max_examples=300, deadline=None)
+    @hypothesis.given(strategies.data(), strategies.booleans())
+    def test_each_delivery_has_one_end(self, data, together):
+        faults = exactly_once.Faults(data, strategies)
+        told = exactly_once.Told(faults)
+        sender = Sender(faults)
+        out = coalescing_sender.CoalescingSender(sender, together=together)
+        with contextlib.ExitStack() as blocks:
+            for number in range(data.draw(strategies.integers(1, 6))):
+                hosts = data.draw(strategies.sets(strategies.sampled_from('abc')))
+                late = data.draw(strategies.booleans())
+                blocks.enter_context(
+                    out.cast(
+                        CONTEXT,
+                        {host: delivery(f'{number}') for host in hosts},
+                        on_failure=lambda host, reason, number=number: told.note((number, host), reason),
+                        until=time.monotonic() + (-1 if late else 60),
+                    )
+                )
+                if data.draw(strategies.booleans()):
+                    sender.finish()
+            sender.finish()
+        faults.stop()
+        self.assertEqual({}, {item: times for item, times in told.times.items() if times != 1})
+        # Each host takes the next delivery at once.
+        with out.cast(CONTEXT, dict.fromkeys('abc', delivery('last')), on_failure=told.note, until=1e18):
+            self.assertEqual(3, len(sender.waiting))
+            sender.finish()
+        self.assertEqual({}, out._waiting)
+
+    def test_many_that_fail_at_once_do_not_fill_the_stack(self):
+        class Down:
+            def __init__(self):
+                self.first = None
+
+            def cast(self, casts, done, *, until):
+                if self.first is None:
+                    self.first = done
+                else:
+                    for index, _cast in enumerate(casts):
+                        done(index, AWAY)
+
+        sender, failed = Down(), []
+        out = coalescing_sender.CoalescingSender(sender)
+        many = events.Delivery(
+            'd', 'w', 0.0, (events.Event('network-changed', SERVER),) * coalescing_sender.MAX_EVENTS
+        )
+        with contextlib.ExitStack() as blocks:
+            for _ in range(2000):
+                blocks.enter_context(
+                    out.cast(CONTEXT, {'a': many}, on_failure=lambda *told: failed.append(told), until=1e18)
+                )
+            sender.first(0, AWAY)
+            self.assertEqual(2000, len(failed))
+        self.assertNotIn('Traceback', self.logs.output)
+
+
+class DispatcherTest(base.TestCase):
+    @hypothesis.settings(max_examples=50, deadline=None)
+    @hypothesis.given(strategies.data())
+    def test_each_failure_is_told_once(self, data):
+        unreachable = exceptions.HostUnreachable(host='x')
+        faults = {
+            host: data.draw(strategies.sampled_from((None, unreachable, exactly_once.Surprise('deliver'))))
+            for host in 'abc'
+        }
+
+        class Sender:
+            def deliver(self, ctxt, host, sent):
+                if faults[host] is not None:
+                    raise faults[host]
+
+        told = exactly_once.Told(exactly_once.Faults(None, strategies, at_most=0))
+        callback_raises = data.draw(strategies.booleans())
+
+        def on_failure(host, reason):
+            told.note(host, reason)
+            if callback_raises:
+                raise exactly_once.Surprise
+
+        casts = dispatch.Dispatcher(Sender(), publishers=1)
+        failing = {host: 1 for host, error in faults.items() if error is not None}
+        with casts.cast(CONTEXT, dict.fromkeys(faults, delivery('1')), on_failure=on_failure, until=0.0):
+            end = time.monotonic() + 10
+            while told.times != failing and time.monotonic() < end:
+                time.sleep(0.001)
+        casts._pool.run(lambda: None, timeout=30)
+        self.assertEqual(failing, dict(told.times))
+        casts.close()
+        with casts.cast(CONTEXT, {'d': delivery('2')}, on_failure=on_failure, until=0.0):
+            self.assertEqual(1, told.times['d'])

@@ -1,0 +1,339 @@
+"""Deliveries to nova-compute, over lines whose computes are in memory."""
+
+import contextlib
+import logging
+import threading
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import throttled_log
+from external_events_router.concurrency import bounded_pool
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.nova import cast_batches
+from external_events_router.resolver.drivers.nova import cells
+from external_events_router.resolver.drivers.nova import deliverer
+from external_events_router.resolver.drivers.nova import host_map as host_map
+from external_events_router.resolver.drivers.nova import versions
+from external_events_router.resolver.health import gate
+from tests import base
+
+A, B = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2))
+CELLS = {name: cells.Cell(f'uuid-{name}', name, 'db', 'mq') for name in ('one', 'two')}
+
+#: Seconds. What is expected to happen takes far less.
+LONG = 30.0
+
+HANDLED = events.Verdict.HANDLED
+
+
+class Line:
+    """Computes that take everything, unless they are told to fail or to hang."""
+
+    def __init__(self, threads, cell):
+        self.cell = cell
+        self.trouble = throttled_log.ThrottledLog(logging.getLogger(__name__))
+        self.pool = bounded_pool.BoundedPool(threads, 'test-line')
+        self.gate = gate.BrokerGate('a broker')
+        self.sent = []
+        self.actions = []
+        self.replies = []
+        self.errors = {}
+        self.refuses = {}
+        self.may_take = threading.Event()
+        self.may_take.set()
+        self.hangs = threading.Semaphore(0)
+
+    def computes(self):
+        return self
+
+    def speech(self):
+        return versions.SIX
+
+    def record_action(self, event, ctxt):
+        if 'record' in self.errors:
+            raise self.errors['record']
+        self.actions.append((event.id, ctxt.request_id))
+
+    def external_instance_event(self, ctxt, host, speech, *, instances, events, reply_timeout):
+        self.hangs.release()
+        if not self.may_take.wait(LONG):
+            raise AssertionError
+        if host in self.errors:
+            raise self.errors[host]
+        tags = [event['nova_object.data']['tag'] for event in events]
+        self.sent.append((host, ctxt['request_id'], [instance['of'] for instance in instances], tags))
+        self.replies.append(reply_timeout)
+        for tag in tags:
+            if tag in self.refuses:
+                raise exceptions.HostFailed(host=host, error=self.refuses[tag])
+
+
+class Pace:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.waits, self.answers = [], {}
+
+    @contextlib.contextmanager
+    def wait(self, hosts):
+        self.waits.append(set(hosts))
+        yield
+
+    def answered(self, host, began):
+        self.answers[host] = began
+
+
+class NovaDelivererTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.lines = {'one': Line(2, 'cell one'), 'two': Line(1, 'cell two')}
+        for line in self.lines.values():
+            self.addCleanup(line.pool.close)
+            self.addCleanup(line.may_take.set)
+        self.answered, self.silent, self.late = [], {}, threading.Semaphore(0)
+        self.pace = Pace()
+        self.deliverer = self.make()
+        self.records = {A: self.record(A, 'one', h='one'), B: self.record(B, 'one', h='one', g='two')}
+
+    def make(self, **options):
+        return deliverer.NovaDeliverer(
+            self,
+            answered=self.answered.append,
+            silent=self.silent.update,
+            heard=self.pace.answered,
+            late=self.was_late,
+            slow_hosts=self.pace,
+            **options,
+        )
+
+    def to(self, cell):
+        return self.lines[cell.name]
+
+    def was_late(self, host):
+        self.late.release()
+
+    def record(self, server, home, **hosts):
+        placed = {CELLS[cell].host(host): CELLS[cell] for host, cell in hosts.items()}
+        return host_map.Record(CELLS[home], placed, {'of': server})
+
+    def event(self, server, tag, name='network-vif-plugged'):
+        return events.Event(name, server, tag, id=tag)
+
+    def deliver(self, by_host, *, seconds=LONG, **options):
+        answers = self.deliverer.deliver(
+            context.RequestContext(request_id='req-batch', overwrite=False),
+            by_host,
+            deadline=time.monotonic() + seconds,
+            lifetime=lambda event: 300.0,
+            records=options.pop('records', self.records),
+            **options,
+        )
+        return {
+            (host[0], event_id): answer.verdict or answer.reason
+            for (host, event_id), answer in answers.items()
+        }
+
+    def test_nobody(self):
+        self.assertEqual({}, self.deliver({}))
+
+    def test_one_cast_for_each_host_to_its_cell(self):
+        a, b = self.event(A, '1'), self.event(B, '2')
+        again = self.event(A, '3')
+        answers = self.deliver({'h@uuid-one': [a, b, again], 'g@uuid-two': [b]})
+        self.assertEqual(dict.fromkeys([('h', '1'), ('h', '2'), ('h', '3'), ('g', '2')], HANDLED), answers)
+        self.assertEqual([('h', 'req-batch', [A, B], ['1', '2', '3'])], self.lines['one'].sent)
+        self.assertEqual([('g', 'req-batch', [B], ['2'])], self.lines['two'].sent)
+        self.assertEqual(({'h@uuid-one', 'g@uuid-two'}, {}), (set(self.answered), self.silent))
+        self.assertEqual([{'h@uuid-one', 'g@uuid-two'}], self.pace.waits)
+        self.assertEqual(['g@uuid-two', 'h@uuid-one'], sorted(self.pace.answers))
+
+    def test_those_that_are_one_on_the_wire_are_all_answered(self):
+        sent = [events.Event('network-changed', A, 'p', id=number) for number in '123']
+        self.assertEqual({('h', n): HANDLED for n in '123'}, self.deliver({'h@uuid-one': sent}))
+        self.assertEqual([('h', 'req-batch', [A], ['p'])], self.lines['one'].sent)
+
+    def test_a_host_that_fails_touches_no_other(self):
+        self.lines['one'].errors = {'h': exceptions.HostUnreachable(host='h')}
+        self.lines['two'].errors = {'g': ZeroDivisionError()}
+        self.records[A] = self.record(A, 'one', h='one', k='one')
+        a, b = self.event(A, '1'), self.event(B, '2')
+        answers = self.deliver({'h@uuid-one': [a], 'k@uuid-one': [a], 'g@uuid-two': [b]})
+        unreachable = 'no agent listens for host h'
+        unexpected = 'unexpected ZeroDivisionError'
+        self.assertEqual({('h', '1'): unreachable, ('k', '1'): HANDLED, ('g', '2'): unexpected}, answers)
+        self.assertEqual({'h@uuid-one': unreachable, 'g@uuid-two': unexpected}, self.silent)
+        self.assertEqual(['k@uuid-one'], self.answered)
+
+    def test_a_broker_that_is_unavailable_says_nothing_about_a_host(self):
+        self.lines['one'].errors = {'h': exceptions.BrokerUnavailable(reason='away')}
+        for number in '12':
+            answers = self.deliver({'h@uuid-one': [self.event(A, number)]})
+            self.assertIn('away', answers['h', number])
+        self.assertEqual(([], {}), (self.answered, self.silent))
+        # The second was not tried at it, and there is one message.
+        self.assertTrue(self.lines['one'].hangs.acquire(blocking=False))
+        self.assertFalse(self.lines['one'].hangs.acquire(blocking=False))
+        self.assertEqual(1, self.logs.output.count('is unavailable'))
+
+    def test_an_instance_that_is_not_known_is_not_sent_and_its_host_not_blamed(self):
+        answers = self.deliver(
+            {'h@uuid-one': [self.event(A, '1'), self.event(B, '2')]}, records={A: self.records[A]}
+        )
+        self.assertEqual({('h', '1'): HANDLED, ('h', '2'): 'the instance could not be read'}, answers)
+        del self.answered[:]
+        self.assertEqual(
+            {('h', '3'): 'the instance could not be read'},
+            self.deliver({'h@uuid-one': [self.event(B, '3')]}, records={}),
+        )
+        self.assertEqual(([], {}), (self.answered, self.silent))
+
+    def test_a_cell_that_hangs_delays_no_other(self):
+        self.lines['two'].may_take.clear()
+        began = time.monotonic()
+        answers = self.deliver(
+            {'g@uuid-two': [self.event(B, '2')], 'h@uuid-one': [self.event(B, '2')]}, seconds=0.2
+        )
+        self.assertLess(time.monotonic() - began, LONG / 2)
+        self.assertEqual({('g', '2'): acks.NO_ACK, ('h', '2'): HANDLED}, answers)
+        # Its only thread hangs, so nothing else is begun there, nor left behind.
+        waiting = {'g@uuid-two': [self.event(B, '3')]}
+        self.assertEqual(
+            {('g', '3'): 'no thread of its cell was free in time'}, self.deliver(waiting, seconds=0.1)
+        )
+        self.assertEqual({('h', '4'): HANDLED}, self.deliver({'h@uuid-one': [self.event(A, '4')]}))
+        self.lines['two'].may_take.set()
+        self.assertTrue(self.late.acquire(timeout=LONG))
+        self.assertEqual({('g', '3'): HANDLED}, self.deliver(waiting))
+
+    def test_what_hangs_is_not_sent_again(self):
+        line = self.lines['one']
+        line.may_take.clear()
+        load = {'h@uuid-one': [self.event(A, '1')]}
+        self.assertEqual({('h', '1'): acks.NO_ACK}, self.deliver(load, seconds=0.05))
+        self.assertEqual({('h', '1'): acks.NO_ACK}, self.deliver(load, seconds=0.05))
+        line.may_take.set()
+        self.assertTrue(self.late.acquire(timeout=LONG))
+        self.assertEqual({('h', '1'): HANDLED}, self.deliver(load))
+        self.assertEqual(1, len(line.sent))
+
+    def test_contexts_of_events_with_an_action(self):
+        own = {'v': context.RequestContext(request_id='req-own', overwrite=False)}
+        sent = [self.event(A, 'p'), self.event(A, 'v', 'volume-extended')]
+        self.deliver({'h@uuid-one': sent}, contexts=own)
+        self.assertEqual(
+            [('h', 'req-batch', [A], ['p']), ('h', 'req-own', [A], ['v'])], self.lines['one'].sent
+        )
+
+    def test_an_action_is_recorded_in_the_cell_of_its_server_before_the_cast(self):
+        self.lines['two'].may_take.clear()
+        sent = {'g@uuid-two': [self.event(B, 'v', 'volume-extended'), self.event(B, 'p')]}
+        self.deliver(sent, seconds=0.05)
+        self.assertEqual([('v', 'req-batch')], self.lines['one'].actions)
+        self.assertEqual([], self.lines['two'].actions + self.lines['two'].sent)
+
+    def test_without_its_action_an_event_is_not_sent(self):
+        self.lines['one'].errors['record'] = exceptions.DatabaseUnavailable(reason='away')
+        sent = [self.event(A, 'v', 'volume-extended'), self.event(A, 'p'), self.event(A, 'u', 'power-update')]
+        away = 'the database did not answer: away'
+        answers = self.deliver({'h@uuid-one': sent})
+        self.assertEqual({('h', 'v'): away, ('h', 'p'): HANDLED, ('h', 'u'): away}, answers)
+        self.assertEqual([('h', 'req-batch', [A], ['p'])], self.lines['one'].sent)
+
+    def test_nobody_is_asked_to_reply(self):
+        self.deliver({'h@uuid-one': [self.event(A, '1')]})
+        self.assertEqual([None], self.lines['one'].replies)
+
+
+class IsolationTest(NovaDelivererTest):
+    """What one cell fails with stays in it: no exception, an answer for each event, one warning."""
+
+    def deliver_to_both(self):
+        self.records[B] = self.record(B, 'two', g='two')
+        return self.deliver({'h@uuid-one': [self.event(A, '1')], 'g@uuid-two': [self.event(B, '2')]})
+
+    def assert_isolated(self, answers, reason):
+        self.assertEqual({('h', '1'): HANDLED, ('g', '2'): reason}, answers)
+
+    def test_an_unexpected_exception_of_a_cast(self):
+        self.lines['two'].errors = {'g': ValueError('s3cret')}
+        for _ in range(3):
+            self.assert_isolated(self.deliver_to_both(), 'unexpected ValueError')
+        warnings = [line for line in self.logs.output.splitlines() if 'WARNING' in line]
+        self.assertEqual(1, len(warnings))
+        self.assertIn('cell two', warnings[0])
+        self.assertNotIn('s3cret', warnings[0])
+
+    def test_a_transport_that_cannot_be_made(self):
+        def refuse():
+            raise exceptions.ConfigurationError(option='transport_url of cell two', reason='no transport')
+
+        self.lines['two'].computes = refuse
+        self.assert_isolated(self.deliver_to_both(), 'transport_url of cell two: no transport')
+        self.assertIn('Casts to the computes of cell two fail: ', self.logs.output)
+
+    def test_a_line_that_cannot_be_made(self):
+        def to(cell):
+            if cell.name == 'two':
+                raise RuntimeError
+            return self.lines[cell.name]
+
+        self.to = to
+        self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
+
+    def test_shipments_that_cannot_be_packed(self):
+        pack = cast_batches.group_into_casts
+
+        def fail(sent, context_of):
+            if sent and sent[0].server_uuid == B:
+                raise RuntimeError
+            return pack(sent, context_of)
+
+        self.patch(cast_batches, 'group_into_casts', fail)
+        for _ in range(2):
+            self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
+
+    def test_a_step_between_casts(self):
+        def fail(load, shipment):
+            if load.host == 'g@uuid-two':
+                raise RuntimeError
+            return sent(load, shipment)
+
+        sent = self.deliverer._sent
+        self.patch(self.deliverer, '_sent', fail)
+        self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
+
+
+class ReplyTest(NovaDelivererTest):
+    """The same where computes reply, and what an error of theirs means."""
+
+    def make(self, **options):
+        return super().make(reply_timeout=7.0, **options)
+
+    def test_nobody_is_asked_to_reply(self):
+        self.deliver({'h@uuid-one': [self.event(A, '1')]})
+        self.assertEqual([7.0], self.lines['one'].replies)
+
+    def test_an_error_is_of_the_event_that_made_it(self):
+        self.lines['one'].refuses = {'2': 'ValueError', '4': 'InstanceNotFound'}
+        answers = self.deliver({'h@uuid-one': [self.event(A, str(number)) for number in range(1, 6)]})
+        failed = {('h', '2'): events.Verdict.REFUSED, ('h', '4'): events.Verdict.NOT_HERE}
+        self.assertEqual({('h', n): failed.get(('h', n), HANDLED) for n in '12345'}, answers)
+        self.assertEqual(
+            ['12345', '1', '2', '3', '4', '5'], [''.join(sent[3]) for sent in self.lines['one'].sent]
+        )
+        self.assertEqual(['h@uuid-one'], self.answered)
+
+    def test_a_compute_that_does_not_understand(self):
+        self.lines['one'].refuses = {'1': 'UnsupportedVersion'}
+        answers = self.deliver({'h@uuid-one': [self.event(A, '1'), self.event(A, '2')]})
+        self.assertEqual({'host h failed with UnsupportedVersion'}, set(answers.values()))
+        self.assertEqual(1, len(self.lines['one'].sent))
+        self.assertEqual(['h@uuid-one'], list(self.silent))
+
+    def test_no_reply(self):
+        self.lines['one'].errors = {'h': exceptions.NoReply(host='h', reason='for 7 s')}
+        self.assertEqual(
+            {('h', '1'): 'host h did not reply: for 7 s'}, self.deliver({'h@uuid-one': [self.event(A, '1')]})
+        )

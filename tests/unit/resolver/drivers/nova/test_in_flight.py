@@ -1,0 +1,54 @@
+"""What is on its way, and what came late."""
+
+import time
+
+from external_events_router import events
+from external_events_router.resolver import plan
+from external_events_router.resolver.drivers.nova import in_flight
+from tests import base
+
+KEY, OTHER = ('host', 'event'), ('host', 'other')
+HANDLED = plan.Answer(events.Verdict.HANDLED)
+SILENT = plan.Answer(None, 'no reply')
+
+
+class PendingTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.pending = in_flight.InFlight(remembered=2)
+        self.asks, self.again = in_flight.AckRound([KEY]), in_flight.AckRound([KEY])
+
+    def test_one_that_is_on_its_way_is_not_sent_again_and_all_who_wait_hear_its_end(self):
+        self.assertFalse(self.pending.join(KEY, self.asks))
+        self.assertTrue(self.pending.join(KEY, self.again))
+        self.assertTrue(self.pending.settle(KEY, HANDLED))
+        for asks in (self.asks, self.again):
+            self.assertEqual({KEY: HANDLED}, asks.wait(time.monotonic() + 30))
+
+    def test_a_late_answer_is_found_once(self):
+        self.pending.join(KEY, self.asks)
+        self.pending.leave([KEY, OTHER], self.asks)
+        self.assertFalse(self.pending.settle(KEY, HANDLED))
+        self.assertTrue(self.pending.join(KEY, self.again))
+        self.assertEqual({KEY: HANDLED}, self.again.wait(0))
+        self.assertEqual({}, self.asks.wait(0))
+        self.assertFalse(self.pending.join(KEY, self.asks))
+
+    def test_a_failure_that_nobody_heard_is_tried_again(self):
+        self.pending.join(KEY, self.asks)
+        self.pending.leave([KEY], self.asks)
+        self.assertFalse(self.pending.settle(KEY, SILENT))
+        self.assertFalse(self.pending.join(KEY, self.again))
+
+    def test_the_latest_are_remembered(self):
+        keys = [('host', str(number)) for number in range(3)]
+        for key in keys:
+            self.pending.settle(key, HANDLED)
+        self.assertEqual([False, True, True], [self.pending.join(key, self.asks) for key in keys])
+
+    def test_wait_ends_at_the_deadline_and_a_second_word_is_ignored(self):
+        asks = in_flight.AckRound([KEY, OTHER])
+        asks.answer(KEY, HANDLED)
+        asks.answer(KEY, SILENT)
+        asks.answer(('host', 'never asked'), HANDLED)
+        self.assertEqual({KEY: HANDLED}, asks.wait(time.monotonic() + 0.01))

@@ -1,0 +1,154 @@
+import threading
+
+from external_events_router import exceptions
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import recovery
+from tests import base
+from tests.unit.agent import helpers
+
+
+class Held:
+    """Counts what is asked to be due; the first call waits while it is not open."""
+
+    def __init__(self):
+        self.asked = []
+        self.due = 0
+        self.problem = None
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.open.set()
+
+    def make_due(self, *, hosts=(), servers=()):
+        self.asked.append((sorted(hosts), sorted(servers)))
+        self.entered.release()
+        self.open.wait(helpers.PATIENCE)
+        if self.problem:
+            raise self.problem
+        return self.due
+
+
+class Peers:
+    """Notes what the other workers are told."""
+
+    def __init__(self):
+        self.back = []
+        self.silent = []
+        self.problem = None
+
+    def hosts_are_back(self, hosts):
+        self.back.append(sorted(hosts))
+        if self.problem:
+            raise self.problem
+
+    def hosts_are_silent(self, hosts, *, unconsumed):
+        self.silent.append((sorted(hosts), unconsumed))
+
+
+class PresenceTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.held = Held()
+        self.addCleanup(self.held.open.set)
+        self.breakers = circuit_breaker.CircuitBreakers()
+        self.woken = threading.Semaphore(0)
+        self.peers = Peers()
+        self.host_recovery = recovery.HostRecovery(
+            self.breakers, self.held, wake=self.woken.release, peers=self.peers
+        )
+        self.addCleanup(self.host_recovery.close)
+
+    def wait_for(self, condition):
+        helpers.wait_until(condition)
+
+    def test_ordinary_answer_costs_nothing(self):
+        self.host_recovery.answered('a')
+        self.host_recovery.placed(['x'])
+        self.wait_for(lambda: self.held.asked)
+        self.assertEqual([([], ['x'])], self.held.asked)
+
+    def test_answer_after_silence(self):
+        self.breakers.open(['a'])
+        self.host_recovery.answered('a')
+        self.assertTrue(self.breakers.closed('a'))
+        self.wait_for(lambda: self.peers.back == [['a']])
+        self.assertEqual([(['a'], [])], self.held.asked)
+        self.assertFalse(self.woken.acquire(blocking=False))
+
+    def test_what_is_held_goes_out_at_once_and_the_others_hear_of_it(self):
+        self.held.due = 3
+        self.host_recovery.appeared('a')
+        self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
+        self.wait_for(lambda: self.peers.back == [['a']])
+
+    def test_report_without_news_tells_nobody(self):
+        self.host_recovery.appeared('a')
+        self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
+        self.host_recovery.placed(['x'])
+        self.wait_for(lambda: len(self.held.asked) == 2)
+        self.assertEqual([], self.peers.back)
+
+    def test_hearsay_is_not_passed_on(self):
+        self.breakers.open(['a'])
+        self.host_recovery.heard_of(['a'])
+        self.assertTrue(self.breakers.closed('a'))
+        self.assertEqual(([], []), (self.held.asked, self.peers.back))
+
+    def test_signs_that_come_while_one_waits_are_one(self):
+        self.held.open.clear()
+        self.host_recovery.appeared('a')
+        self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
+        self.breakers.open('bc')
+        for _ in range(100):
+            self.host_recovery.appeared('c')
+            self.host_recovery.answered('b')
+            self.host_recovery.appeared('d')
+        self.held.open.set()
+        self.wait_for(lambda: self.peers.back)
+        self.assertEqual([(['a'], []), (['b', 'c', 'd'], [])], self.held.asked)
+        # NOTE: the breakers of two were open, and so the others have to be told.
+        self.assertEqual([['b', 'c']], self.peers.back)
+
+    def test_thousands_of_hosts_that_come_back_are_a_few_questions_and_messages(self):
+        hosts = [f'host-{number}' for number in range(5000)]
+        self.breakers.open(hosts)
+        for host in hosts:
+            self.host_recovery.appeared(host)
+        self.wait_for(lambda: sum(map(len, self.peers.back)) == 5000)
+        self.assertLess(len(self.held.asked), 100)
+        self.assertLess(len(self.peers.back), 100)
+        self.assertLessEqual(max(map(len, self.peers.back)), recovery.TOGETHER)
+        self.host_recovery.flush_log(now=True)
+        self.assertEqual(1, self.logs.output.count('\n'))
+        self.assertIn('5000 hosts respond again, for example host-0, host-1, host-2; their', self.logs.output)
+
+    def test_others_hear_which_hosts_do_not_respond(self):
+        self.host_recovery.tell_silent(['a'], unconsumed=True)
+        self.host_recovery.tell_silent(['b', 'c'], unconsumed=False)
+        self.wait_for(lambda: len(self.peers.silent) == 2)
+        self.assertCountEqual([(['a'], True), (['b', 'c'], False)], self.peers.silent)
+
+    def test_nothing_placed_asks_nothing(self):
+        self.host_recovery.placed([])
+        self.host_recovery.placed(['x'])
+        self.wait_for(lambda: self.held.asked)
+        self.assertEqual([([], ['x'])], self.held.asked)
+
+    def test_failures_end_no_thread_and_are_said_once(self):
+        away = exceptions.DatabaseUnavailable(reason='away')
+        for problem in (away, away, ZeroDivisionError()):
+            self.held.problem = problem
+            self.breakers.open(['a'])
+            self.host_recovery.answered('a')
+            # NOTE: others are told all the same.
+            self.wait_for(lambda: self.peers.back)
+            self.peers.back.clear()
+        self.assertEqual(2, self.logs.output.count('not brought forward'))
+
+    def test_broker_that_is_away_is_said_once(self):
+        self.peers.problem = exceptions.BrokerUnavailable(reason='away')
+        for number in range(3):
+            self.breakers.open(['a'])
+            self.host_recovery.answered('a')
+            self.wait_for(lambda number=number: len(self.peers.back) == number + 1)
+        self.host_recovery.close()
+        self.assertEqual(1, self.logs.output.count('are not told'))

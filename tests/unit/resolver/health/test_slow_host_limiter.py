@@ -1,0 +1,183 @@
+"""Which hosts are slow, and how many batches may wait for them."""
+
+import contextlib
+import threading
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.resolver import router
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import hold
+from external_events_router.resolver.host_map import base as map_base
+from tests import base
+
+LONG = 30.0
+
+
+class PaceTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.now = 1000.0
+        self.patch(slow_host_limiter.time, 'monotonic', lambda: self.now)
+        self.pace = slow_host_limiter.SlowHostLimiter(4)
+        self.waits = contextlib.ExitStack()
+        self.addCleanup(self.waits.close)
+
+    def wait(self, *hosts):
+        self.waits.enter_context(self.pace.wait(hosts))
+
+    def overtake(self):
+        """Another host answers at once what it is sent now."""
+        self.now += slow_host_limiter.LEAST + 0.1
+        self.pace.answered('quick', self.now)
+
+    def test_as_many_as_want_wait_for_hosts_of_one_pace(self):
+        for _ in range(9):
+            self.wait('a', 'b')
+        self.now += 60.0
+        self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
+        # All take long: nobody is overtaken.
+        self.pace.answered('a', self.now - 60.0)
+        self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
+
+    def test_a_part_of_the_threads_waits_for_a_slow_host(self):
+        self.wait('slow')
+        self.overtake()
+        self.assertEqual({'slow', 'quick'}, self.pace.admit({'slow', 'quick'}))
+        self.wait('slow')
+        self.assertEqual({'quick'}, self.pace.admit({'slow', 'quick'}))
+
+    def test_slow_hosts_share_that_part(self):
+        self.wait('slow')
+        self.wait('slow too')
+        self.overtake()
+        self.assertEqual(frozenset(), self.pace.admit({'slow'}))
+
+    def test_one_that_was_slow_is_so_until_it_is_not(self):
+        began = self.now
+        self.overtake()
+        self.pace.answered('slow', began)
+        for _ in range(2):
+            self.wait('slow')
+        self.assertEqual(frozenset(), self.pace.admit({'slow'}))
+        self.pace.answered('slow', self.now)
+        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
+
+    def test_that_it_was_slow_is_forgotten(self):
+        began = self.now
+        self.overtake()
+        self.pace.answered('slow', began)
+        self.now += slow_host_limiter.REMEMBERED + 1
+        for _ in range(2):
+            self.wait('slow')
+        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
+
+    def test_waits_that_have_ended_take_no_place(self):
+        with self.pace.wait(['slow']), self.pace.wait(['slow']):
+            self.overtake()
+            self.assertEqual(frozenset(), self.pace.admit({'slow'}))
+        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
+        self.assertEqual({}, self.pace._waits)
+
+
+class Map:
+    tells_busy = False
+
+    def lookup(self, server_uuids, *, timeout=None):
+        return map_base.Lookup({server: ('slow' if server == SLOW else 'quick',) for server in server_uuids})
+
+
+SLOW, QUICK = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2))
+
+
+class Hosts:
+    """One answers at once, the other when it may."""
+
+    def __init__(self):
+        self.collector = None
+        self.may_answer = threading.Event()
+        self.asked = threading.Semaphore(0)
+
+    @contextlib.contextmanager
+    def cast(self, ctxt, deliveries, *, on_failure, until):
+        for host, sent in deliveries.items():
+            if host == 'quick':
+                self.acknowledge(sent)
+            else:
+                threading.Thread(target=self.acknowledge_later, args=(sent,), daemon=True).start()
+                self.asked.release()
+        yield
+
+    def acknowledge_later(self, sent):
+        self.may_answer.wait(LONG)
+        self.acknowledge(sent)
+
+    def acknowledge(self, sent):
+        self.collector.acknowledge(
+            sent.id, [events.Result(event.id, events.Verdict.HANDLED) for event in sent.events]
+        )
+
+    def close(self):
+        pass
+
+
+class Hold:
+    """Keeps what it is given."""
+
+    lifetimes = hold.Lifetimes()
+
+    def __init__(self):
+        self.items = []
+
+    def ask_busy(self, server_uuids):
+        return server_uuids
+
+    def busy(self, asked, *, deadline):
+        return {}
+
+    def hold(self, ctxt, items, *, deadline):
+        self.items += items
+
+
+class RoutingTest(base.TestCase):
+    def test_slow_hosts_never_take_all_threads(self):
+        self.patch(slow_host_limiter, 'LEAST', 0.01)
+        hosts, hold, slow_hosts, breakers = (
+            Hosts(),
+            Hold(),
+            slow_host_limiter.SlowHostLimiter(4),
+            circuit_breaker.CircuitBreakers(),
+        )
+        self.addCleanup(hosts.may_answer.set)
+        hosts.collector = acks.Collector(heard=slow_hosts.answered)
+        deliverer = delivery.AgentDeliverer(hosts, hosts.collector, reply_to='worker', slow_hosts=slow_hosts)
+        made = router.Router(Map(), deliverer, hold, breakers, slow_hosts)
+        codes = []
+
+        def route(server):
+            event = events.Event('network-changed', server, id=str(len(codes)))
+            (outcome,) = made.route(context.for_service(), [event], ack_timeout=LONG)
+            codes.append((server, int(outcome.code)))
+
+        waiting = [threading.Thread(target=route, args=(SLOW,), daemon=True) for _ in range(2)]
+        for thread in waiting:
+            thread.start()
+            self.assertTrue(hosts.asked.acquire(timeout=LONG))
+        deadline = time.monotonic() + LONG
+        while not hold.items and time.monotonic() < deadline:
+            route(QUICK)
+            if slow_hosts.admit({'slow'}):
+                continue
+            route(SLOW)
+        # It was held, and those before it still wait.
+        self.assertEqual([SLOW], [item.event.server_uuid for item in hold.items])
+        self.assertEqual({200}, {code for _, code in codes})
+        self.assertTrue(all(thread.is_alive() for thread in waiting))
+        hosts.may_answer.set()
+        for thread in waiting:
+            thread.join(LONG)
+        self.assertEqual([(SLOW, 200)] * 2, codes[-2:])

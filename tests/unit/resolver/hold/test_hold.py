@@ -1,0 +1,174 @@
+import threading
+import time
+
+from oslo_config import cfg
+
+from external_events_router import conf as router_conf
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.resolver.hold import hold
+from tests import base
+from tests.unit.resolver.hold import scenarios
+
+A, B, C = scenarios.A, scenarios.B, scenarios.C
+FREE = frozenset({'free'})
+
+
+class Store:
+    """Holds in memory; may be away, or hang until it is let go."""
+
+    def __init__(self):
+        self.held = set()
+        self.away = False
+        self.open = threading.Event()
+        self.open.set()
+        self.at_learning = lambda: None
+        self.closed = False
+
+    def servers_among(self, server_uuids):
+        self._answer()
+        return dict.fromkeys(self.held.intersection(server_uuids), FREE)
+
+    def servers(self, limit):
+        self._answer()
+        found = frozenset(sorted(self.held)[:limit])
+        self.at_learning()
+        return found
+
+    def warm(self):
+        self._answer()
+
+    def hold_all(self, requests, *, retry_after, before_commit):
+        self._answer()
+        self.held.update(item.event.server_uuid for request in requests for item in request.items)
+
+    def close(self):
+        self.closed = True
+
+    def _answer(self):
+        self.open.wait(scenarios.LONG)
+        if self.away:
+            raise exceptions.DatabaseUnavailable(reason='away')
+
+
+class KeeperTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.store = Store()
+        self.keeper = hold.Hold(self.store, lifetimes=hold.Lifetimes(), timeout=0.2)
+        self.addCleanup(self.keeper.close)
+        self.addCleanup(self.store.open.set)
+
+    def hold(self, *servers, seconds=30.0):
+        return self.keeper.hold(
+            context.for_service(),
+            [scenarios.item(server) for server in servers],
+            deadline=time.monotonic() + seconds,
+        )
+
+    def busy(self, *servers):
+        return self.keeper.busy(self.keeper.ask_busy(servers), deadline=time.monotonic() + 30.0)
+
+    def test_ordinary(self):
+        self.assertIsNone(self.hold(A))
+        self.assertEqual({A: FREE}, self.busy(A, B))
+        self.assertEqual({}, self.busy())
+
+    def test_without_its_database_it_goes_by_what_it_knows(self):
+        self.store.held.add(A)
+        self.keeper.learn()
+        self.hold(B)
+        self.store.away = True
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
+        self.assertIn('away', self.hold(C))
+        self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
+
+    def test_what_is_held_while_it_learns_is_not_forgotten(self):
+        self.keeper.learn()
+        self.store.at_learning = lambda: self.hold(A)
+        self.keeper.learn()
+        self.store.at_learning = lambda: None
+        self.store.away = True
+        self.assertEqual({A: frozenset()}, self.busy(A))
+
+    def test_is_warm_when_it_has_learned_and_the_store_has_connections(self):
+        self.store.away = True
+        self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
+        self.assertFalse(self.keeper.wait_until_warm(0.0))
+        self.store.away = False
+        self.keeper.learn()
+        self.assertTrue(self.keeper.wait_until_warm(0.0))
+
+    def test_before_it_knows_anything_every_server_may_have_something_held(self):
+        self.store.away = True
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B))
+
+    def test_what_was_settled_is_forgotten(self):
+        self.hold(A)
+        self.keeper.learn()
+        self.store.held.clear()
+        self.keeper.learn()
+        self.store.away = True
+        self.assertEqual({}, self.busy(A))
+
+    def test_database_that_hangs_costs_no_more_than_the_time_given(self):
+        self.keeper.learn()
+        self.hold(A)
+        self.store.open.clear()
+        # More than there are threads for it, one after the other.
+        for _ in range(hold.THREADS + 1):
+            began = time.monotonic()
+            self.assertEqual({A: frozenset()}, self.busy(A))
+            self.assertIn('in time', self.hold(B, seconds=0.05))
+            self.assertLess(time.monotonic() - began, 5.0)
+        self.store.open.set()
+
+    def test_outage_is_not_a_line_for_each_batch(self):
+        self.store.away = True
+        for _ in range(50):
+            self.busy(A)
+            self.hold(A)
+        self.assertEqual(1, self.logs.output.count('Not known whether'))
+        self.assertEqual(1, self.logs.output.count('could not be held'))
+        self.store.away = False
+        self.busy(A)
+        self.hold(A)
+        self.assertIn('Events are held again', self.logs.output)
+        self.assertIn('It is known again', self.logs.output)
+
+    def test_what_is_remembered_is_bounded(self):
+        self.hold(*map(str, range(hold.REMEMBERED)))
+        for number in range(10):
+            self.hold(f'more {number}')
+        self.assertLessEqual(len(self.keeper._news), hold.REMEMBERED)
+
+
+class LifetimesTest(base.TestCase):
+    def lifetimes(self, **options):
+        conf = cfg.ConfigOpts()
+        router_conf.register_all(conf)
+        conf([], default_config_files=[], default_config_dirs=[])
+        for name, value in options.items():
+            conf.set_override(name, value, group='delivery')
+        self.addCleanup(conf.clear)
+        return hold.Lifetimes.from_conf(conf)
+
+    def test_by_name(self):
+        found = self.lifetimes(event_ttl=7.0, event_ttls={'volume-extended': '3600'})
+        self.assertEqual(3600.0, found.of(events.Event('volume-extended', A)))
+        self.assertEqual(7.0, found.of(events.Event('network-changed', A)))
+
+    def test_nonsense_is_refused(self):
+        for name, value in (
+            ('nonsense', '1'),
+            ('network-changed', 'x'),
+            ('network-changed', '0'),
+            ('network-changed', 'nan'),
+            ('network-changed', 'inf'),
+        ):
+            refused = self.assertRaises(
+                exceptions.ConfigurationError, self.lifetimes, event_ttls={name: value}
+            )
+            self.assertIn(f'{name}:{value}', str(refused))

@@ -1,0 +1,109 @@
+from external_events_router import events
+from external_events_router.resolver import plan as batch_plan
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import redelivery_plan
+from external_events_router.resolver.host_map import base as host_map_base
+from tests import base as tests_base
+
+SERVER = '11111111-1111-4111-8111-111111111111'
+EXPIRED, REFUSED, GONE = base.State.EXPIRED, base.State.REFUSED, base.State.GONE
+
+
+def claim(*remaining, acknowledged=(), attempts=0):
+    """A claim of events with these seconds left, numbered from 0."""
+    held = [
+        base.Held(
+            seq=seq,
+            event=events.Event('network-changed', SERVER, id=str(seq)),
+            context={},
+            remaining=seconds,
+            acknowledged=frozenset(acknowledged),
+        )
+        for seq, seconds in enumerate(remaining)
+    ]
+    return base.Claim(SERVER, attempts, held)
+
+
+def on(*hosts):
+    return host_map_base.Lookup({SERVER: hosts})
+
+
+def settle(plan, answers=None, **kwargs):
+    """By host and number of the event: a verdict, or None."""
+    told = {
+        (host, str(seq)): batch_plan.Answer(verdict, 'so') for (host, seq), verdict in (answers or {}).items()
+    }
+    return redelivery_plan.settle(plan, told, max_interval=kwargs.pop('max_interval', 10.0))
+
+
+def handled(host, *seqs):
+    return {(host, seq): events.Verdict.HANDLED for seq in seqs}
+
+
+class PlanTest(tests_base.TestCase):
+    def test_each_host_is_sent_what_it_has_not_acknowledged_in_order(self):
+        plan = redelivery_plan.plan(claim(9, 9, acknowledged=['a']), on('a', 'b'))
+        self.assertEqual({'b': ['0', '1']}, self.sent(plan))
+        plan = redelivery_plan.plan(claim(9, -1, 9), on('a', 'b'))
+        self.assertEqual({'a': ['0', '2'], 'b': ['0', '2']}, self.sent(plan))
+        self.assertEqual({1: EXPIRED}, {seq: state for seq, (state, _) in plan.ended.items()})
+
+    def test_server_that_is_no_more(self):
+        plan = redelivery_plan.plan(claim(9, 0), host_map_base.Lookup({}))
+        self.assertEqual({}, self.sent(plan))
+        self.assertEqual({0: GONE, 1: EXPIRED}, {seq: state for seq, (state, _) in plan.ended.items()})
+
+    def test_nobody_is_asked_while_it_is_not_known_where_the_server_is(self):
+        away = host_map_base.Lookup({}, frozenset({SERVER}), 'away')
+        for lookup, hosts in ((away, None), (on(), frozenset())):
+            plan = redelivery_plan.plan(claim(9, -1, acknowledged=['a']), lookup)
+            self.assertEqual({}, self.sent(plan))
+            settlement = settle(plan)
+            # NOTE: one host has acknowledged it, another one may still have to.
+            self.assertEqual(frozenset(), settlement.delivered)
+            self.assertEqual([1], list(settlement.ended))
+            self.assertEqual(hosts, settlement.hosts)
+            self.assertGreater(settlement.retry_after, 0)
+
+    def sent(self, plan):
+        return {host: [held.event.id for held in sent] for host, sent in plan.by_host().items()}
+
+
+class SettleTest(tests_base.TestCase):
+    def test_delivered_where_all_hosts_have_it(self):
+        plan = redelivery_plan.plan(claim(9, 9), on('a', 'b'))
+        settlement = settle(plan, {**handled('a', 0, 1), **handled('b', 0)})
+        self.assertEqual(frozenset({0}), settlement.delivered)
+        self.assertEqual({1: frozenset({'a'})}, settlement.acknowledged)
+        self.assertEqual(frozenset({'b'}), settlement.hosts)
+        settlement = settle(redelivery_plan.plan(claim(9, acknowledged=['a']), on('a', 'b')), handled('b', 0))
+        self.assertEqual(
+            (frozenset({0}), '', 0.0), (settlement.delivered, settlement.reason, settlement.retry_after)
+        )
+
+    def test_server_that_came_back_to_who_had_it_is_delivered(self):
+        settlement = settle(redelivery_plan.plan(claim(9, acknowledged=['a']), on('a')))
+        self.assertEqual(frozenset({0}), settlement.delivered)
+
+    def test_refusal_ends_its_event_only(self):
+        plan = redelivery_plan.plan(claim(9, 9), on('a'))
+        settlement = settle(plan, {**handled('a', 1), ('a', 0): events.Verdict.REFUSED})
+        self.assertEqual({0: (REFUSED, 'a: so')}, settlement.ended)
+        self.assertEqual(frozenset({1}), settlement.delivered)
+
+    def test_not_here_is_tried_again(self):
+        settlement = settle(redelivery_plan.plan(claim(9), on('a')), {('a', 0): events.Verdict.NOT_HERE})
+        self.assertEqual((frozenset(), {}), (settlement.delivered, settlement.ended))
+        self.assertEqual('not on a', settlement.reason)
+        beside_another = settle(
+            redelivery_plan.plan(claim(9), on('a', 'b')),
+            {('a', 0): events.Verdict.NOT_HERE, **handled('b', 0)},
+        )
+        self.assertEqual(frozenset({0}), beside_another.delivered)
+
+    def test_intervals_double_up_to_the_longest(self):
+        found = [
+            settle(redelivery_plan.plan(claim(9, attempts=attempts), on('a'))).retry_after
+            for attempts in (0, 1, 2, 4, 5, 10_000)
+        ]
+        self.assertEqual([0.5, 1.0, 2.0, 8.0, 10.0, 10.0], found)

@@ -1,0 +1,122 @@
+import logging
+
+from external_events_router import throttled_log
+from tests import base
+from tests.unit.agent import helpers
+
+
+class TroubleTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.clock = helpers.Time()
+        self.trouble = throttled_log.ThrottledLog(logging.getLogger(__name__), every=30.0, clock=self.clock)
+
+    def lines(self):
+        return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
+
+    def test_once_then_every_so_often_then_that_it_is_over(self):
+        self.trouble.over('well')
+        for _ in range(5):
+            self.trouble.occurred(logging.WARNING, 'bad: %s', 'why')
+        self.clock.now += 30
+        for _ in range(3):
+            self.trouble.occurred(logging.WARNING, 'bad: %s', 'still')
+        for _ in range(2):
+            self.trouble.over('well')
+        self.assertEqual(
+            [
+                'bad: why',
+                'bad: still (and 4 times since this was last said)',
+                'well (it had failed 2 times more than was said)',
+            ],
+            self.lines(),
+        )
+
+    def test_what_comes_and_goes_is_not_said_each_time(self):
+        for _ in range(5):
+            self.trouble.occurred(logging.WARNING, 'bad')
+            self.trouble.over('well')
+        self.assertEqual(1, self.lines().count('bad'))
+        self.assertEqual(2, len(self.lines()))
+
+
+class SummaryTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.clock = helpers.Time()
+        self.summary = throttled_log.Summary(
+            logging.getLogger(__name__),
+            logging.WARNING,
+            one='%s is gone',
+            many='%d are gone, for example %s',
+            every=30.0,
+            clock=self.clock,
+        )
+
+    def lines(self):
+        return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
+
+    def test_one_message_for_all_and_the_next_after_a_while(self):
+        self.summary.flush()
+        self.summary.add(['a'])
+        self.summary.flush()
+        self.summary.add(['b', 'a'])
+        self.summary.add([])
+        self.clock.now += throttled_log.GATHER
+        self.summary.flush()
+        self.assertEqual(['2 are gone, for example a, b'], self.lines())
+        self.summary.add(['c'])
+        self.clock.now += 29.9
+        self.summary.flush()
+        self.assertEqual(1, len(self.lines()))
+        self.clock.now += 0.1
+        self.summary.flush()
+        self.assertEqual('c is gone', self.lines()[1])
+        self.summary.flush(now=True)
+        self.assertEqual(2, len(self.lines()))
+
+    def test_few_examples_of_many(self):
+        self.summary.add([str(number) for number in range(100)])
+        self.summary.flush(now=True)
+        self.assertEqual(['100 are gone, for example 0, 1, 2'], self.lines())
+
+
+class BoundedTest(base.TestCase):
+    def test_so_many_in_a_period_and_the_number_of_the_others(self):
+        clock = helpers.Time()
+        log = logging.getLogger(__name__)
+        bounded = throttled_log.Bounded(log, lines=2, period=60.0, rest='%d more', clock=clock)
+        for number in range(5):
+            bounded.write(logging.WARNING, 'event %d', number)
+        clock.now += 60
+        bounded.flush()
+        bounded.flush()
+        bounded.write(logging.INFO, 'event %d', 5)
+        self.assertEqual(
+            ['event 0', 'event 1', '3 more', 'event 5'],
+            [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()],
+        )
+        for number in range(5):
+            bounded.write(logging.WARNING, 'event %d', number)
+        bounded.flush(now=True)
+        self.assertEqual(1, self.logs.output.count('4 more'))
+
+
+class TotalsTest(base.TestCase):
+    def test_one_number_in_a_while(self):
+        clock = helpers.Time()
+        totals = throttled_log.Totals(
+            logging.getLogger(__name__), logging.INFO, '%d done', every=30.0, clock=clock
+        )
+        for number in (0, 1, 2):
+            totals.add(number)
+            totals.flush()
+        totals.add(3)
+        clock.now += 30
+        totals.flush()
+        totals.add(4)
+        totals.flush(now=True)
+        self.assertEqual(
+            ['1 done', '5 done', '4 done'],
+            [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()],
+        )
