@@ -1,4 +1,4 @@
-"""The name under which a resolver worker hears acknowledgements.
+"""The name under which a resolver worker receives acknowledgements.
 
 The broker keeps a queue per name, so names must be few and come back after a
 restart; and two live workers must never share one, or each would take the
@@ -9,10 +9,10 @@ it ends.
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import itertools
-import socket
+from external_events_router.process import slots
+
+#: Prefix of the claims, which workers of all releases share.
+PURPOSE = 'external-events-resolver'
 
 
 class WorkerName:
@@ -20,30 +20,9 @@ class WorkerName:
 
     def __init__(self, host: str) -> None:
         """:param host: ``[DEFAULT] host``, which differs between machines"""
-        for slot in itertools.count():
-            name = f'{host}:{slot}'
-            claim = _claim(name)
-            if claim is not None:
-                self.name = name
-                self._claim = claim
-                return
+        self._slot = slots.claim_first(slots.SocketClaims(PURPOSE, host))
+        self.name = f'{host}:{self._slot.number}'
 
     def release(self) -> None:
         """Let another worker have the name."""
-        self._claim.close()
-
-
-def _claim(name: str) -> socket.socket | None:
-    # NOTE: the abstract socket namespace of Linux: unique per network
-    # namespace, no file to be left behind, gone with the process. An address
-    # holds 107 bytes, a host name up to 255, so it takes a digest.
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        claim.bind(f'\0external-events-resolver/{digest}')
-    except OSError as exc:
-        claim.close()
-        if exc.errno != errno.EADDRINUSE:
-            raise
-        return None
-    return claim
+        self._slot.release()
