@@ -21,9 +21,11 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router.api import auth
+from external_events_router.metrics import setup
 from external_events_router.process import api_application
 from external_events_router.process import failures
 from external_events_router.process import memory
+from external_events_router.process import monitoring
 from external_events_router.process import startup
 
 LOG = log.getLogger(__name__)
@@ -62,6 +64,11 @@ class Application:
             if self._app is None:
                 guard = failures.Guard()
                 guard.install()
+                setup.count(self._conf, monitoring.wsgi(self._conf))
+                # NOTE: no process of ours starts the workers; one of them serves the metrics of all.
+                metrics = monitoring.make_exporter(self._conf, monitoring.wsgi(self._conf), wait=True)
+                if metrics is not None:
+                    metrics.start()
                 self._app = api_application.make_app(self._conf, unhealthy=lambda: guard.reason)
                 memory.freeze()
             return self._app

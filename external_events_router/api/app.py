@@ -74,8 +74,9 @@ def make_app(
         places=threading.Semaphore(conf.api.threads),
     )
 
+    api = pipeline(taken_in(tokens(routes)))
     app: auth.WSGIApp = middleware.PathDispatch(
-        api=pipeline(taken_in(tokens(routes))),
+        api=api if conf.metrics.bind_port is None else middleware.Counted(api),
         documents=pipeline(taken_in(routes)),
         healthcheck=Health(healthcheck.Healthcheck(None, conf), unhealthy),
         elsewhere=middleware.CatchAll(taken_in(routes)),

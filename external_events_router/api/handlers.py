@@ -25,6 +25,7 @@ from external_events_router.api import media
 from external_events_router.api import policies
 from external_events_router.api import router_client
 from external_events_router.api import versions
+from external_events_router.metrics import recorder
 
 # NOTE: not the logger of oslo.log, which builds one more dict for each message.
 LOG = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ class ServerExternalEvents:
         submitted = self._validated(document, version)
         batch = events.identify([_event(submission) for submission in submitted], ctxt.global_request_id)
         outcomes = self._client.route(ctxt, batch)
-        _log_outcomes(outcomes, time.monotonic() - started)
+        elapsed = time.monotonic() - started
+        _log_outcomes(outcomes, elapsed)
+        recorder.current().batch_answered(outcomes, user=ctxt.user_name, seconds=elapsed)
         resp.content_type = media.wanted(req.env)
         self._render(resp, submitted, outcomes)
 

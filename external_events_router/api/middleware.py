@@ -19,6 +19,7 @@ from external_events_router.api import auth
 from external_events_router.api import faults
 from external_events_router.api import media
 from external_events_router.api import request_buffer
+from external_events_router.metrics import recorder
 
 LOG = log.getLogger(__name__)
 
@@ -68,6 +69,20 @@ class CatchAll:
         except Exception:
             LOG.exception('Unexpected error while handling a request; answering 500')
             return request_buffer.refuse(faults.Fault(500, faults.UNEXPECTED), start_response)
+
+
+class Counted:
+    """Counts the statuses of the answers."""
+
+    def __init__(self, app: auth.WSGIApp) -> None:
+        self._app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        def respond(status: str, *args: Any) -> Any:
+            recorder.current().request_ended(status)
+            return start_response(status, *args)
+
+        return self._app(environ, respond)
 
 
 class PathDispatch:

@@ -15,8 +15,10 @@ from oslo_config import cfg
 from external_events_router import exceptions
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.messaging import rpc
+from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import monitoring
 from external_events_router.process import signals
 from external_events_router.process import startup
 
@@ -41,10 +43,16 @@ def run() -> int:
     came = signals.catch()
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
     guard.install()
+    service = monitoring.agent()
+    setup.check(conf, service)
+    setup.count(conf, service)
+    metrics = monitoring.make_exporter(conf, service)
     transport = rpc.get_transport(conf)
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     certificates.warn(conf)
+    if metrics is not None:
+        metrics.start()
     fleet.start()
     LOG.info('Serving %d hosts through the broker %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)

@@ -33,9 +33,11 @@ from external_events_router.cmd import demo
 from external_events_router.db import migration
 from external_events_router.db import session
 from external_events_router.messaging import rpc
+from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import essential
 from external_events_router.process import failures
+from external_events_router.process import monitoring
 from external_events_router.process import signals
 from external_events_router.process import startup
 from external_events_router.resolver import host_map
@@ -219,6 +221,11 @@ def _run() -> int:
         rpc.check_broker(conf)
         certificates.warn(conf)
         prepare_map(conf)
+        setup.check(conf, monitoring.all_in_one())
+        setup.count(conf, monitoring.all_in_one())
+        if (metrics := monitoring.make_exporter(conf, monitoring.all_in_one())) is not None:
+            metrics.start()
+            stack.callback(metrics.stop)
         transport = rpc.get_transport(conf)
         stack.callback(transport.cleanup)
         stack.enter_context(running_resolver(conf, transport))

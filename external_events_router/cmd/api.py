@@ -42,10 +42,12 @@ from external_events_router.api import connections
 from external_events_router.api import request_buffer
 from external_events_router.api import router_client
 from external_events_router.messaging import rpc
+from external_events_router.metrics import setup
 from external_events_router.process import api_application
 from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import memory
+from external_events_router.process import monitoring
 from external_events_router.process import parent
 from external_events_router.process import startup
 from external_events_router.process import tls
@@ -122,6 +124,7 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     parent.end_with_parent(grace=END_GRACE)
     try:
         conf = startup.load(PROG, argv)
+        setup.count(conf, monitoring.api(conf))
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
         body_memory = request_buffer.Memory(conf.api.max_body_memory)
@@ -243,11 +246,15 @@ def run(argv: Sequence[str]) -> int:
     rpc.check_broker(conf)
     certificates.warn(conf)
     api_application.check(conf)
+    metrics = monitoring.make_exporter(conf, monitoring.api(conf))
     if auth.is_open(conf):
         LOG.warning('%s', auth.open_warning(conf))
     # NOTE: do not fork. A worker must not inherit state of this process, and must read the
     # configuration as it is when the worker starts.
     multiprocessing.set_start_method('spawn', force=True)
+    if metrics is not None:
+        setup.check(conf, monitoring.api(conf))
+        metrics.start()
     make_server(conf, address).serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
     return 0
 

@@ -16,9 +16,11 @@ from cotyledon import types
 from oslo_config import cfg
 
 from external_events_router.messaging import rpc
+from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import memory
+from external_events_router.process import monitoring
 from external_events_router.process import startup
 from external_events_router.resolver import host_map
 from external_events_router.resolver import service
@@ -34,6 +36,7 @@ class ResolverWorker(cotyledon.Service):
         # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
         startup.set_up_log(conf)
         failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
+        setup.count(conf, monitoring.resolver(conf))
         transport = rpc.get_transport(conf)
         self._transport = transport
         self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
@@ -47,14 +50,38 @@ class ResolverWorker(cotyledon.Service):
         self._transport.cleanup()
 
 
+class MetricsWorker(cotyledon.Service):
+    """The process that serves the metrics of the others."""
+
+    name = 'metrics'
+
+    def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
+        super().__init__(worker_id)
+        startup.set_up_log(conf)
+        failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
+        # NOTE: after a SIGHUP its predecessor may not have ended yet.
+        self._exporter = monitoring.make_exporter(conf, monitoring.resolver(conf), wait=True)
+
+    def run(self) -> None:
+        if self._exporter is not None:
+            self._exporter.start()
+
+    def terminate(self) -> None:
+        if self._exporter is not None:
+            self._exporter.stop()
+
+
 def _main() -> None:
     conf = startup.load('external-events-resolver')
     oslo_config_glue.register_opts(conf)
     service.check(conf)
     rpc.check_broker(conf)
     certificates.warn(conf)
+    setup.check(conf, monitoring.resolver(conf))
     manager = cotyledon.ServiceManager()
     manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf,))
+    if setup.is_enabled(conf):
+        manager.add(MetricsWorker, workers=1, args=(conf,))
     oslo_config_glue.link(manager, conf)
     manager.run()
 

@@ -18,6 +18,7 @@ from external_events_router.conf import default
 from external_events_router.conf import delivery
 from external_events_router.conf import exec_handler
 from external_events_router.conf import host_map
+from external_events_router.conf import metrics
 from external_events_router.conf import nova
 from external_events_router.conf import resolver
 from external_events_router.conf import upgrade_levels
@@ -34,6 +35,7 @@ GROUPS = (
     agent,
     exec_handler,
     nova,
+    metrics,
     upgrade_levels,
 )
 

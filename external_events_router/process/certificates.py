@@ -117,6 +117,20 @@ def _value(conf: cfg.ConfigOpts, group: str, name: str) -> str:
         return ''
 
 
+def first_expiry(file: File) -> datetime.datetime | None:
+    """When the first certificate of a file expires.
+
+    :returns: with a time zone; None: it has no certificates, cannot be read, or is a trust store of others
+    """
+    if file.kind == KEY:
+        return None
+    try:
+        found = read(file.path)
+    except (OSError, ValueError, IndexError):
+        return None
+    return min((each.expires for each in found), default=None) if len(found) <= FEW else None
+
+
 def problems(file: File, *, now: datetime.datetime | None = None) -> Iterator[str]:
     """Return the problems of a file, as sentences for an operator.
 

@@ -110,18 +110,7 @@ class FileClaims:
 
     def claim(self, number: int) -> Claim | None:
         """See :class:`Claims`; the file contains the id of the process."""
-        descriptor = os.open(self._path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(descriptor)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f'{os.getpid()}\n'.encode(), 0)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return _LockedFile(descriptor)
+        return lock(self._path(number))
 
     def claimed(self) -> Mapping[int, int]:
         """The claimed numbers, each with the id of its process; claims nothing.
@@ -145,6 +134,25 @@ class FileClaims:
 
     def _path(self, number: int) -> pathlib.Path:
         return self._folder / f'slot_{number}.lock'
+
+
+def lock(path: pathlib.Path) -> Claim | None:
+    """Lock a file, which is created and contains the id of the process; None: another process has it locked.
+
+    :raises OSError: it cannot be locked
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f'{os.getpid()}\n'.encode(), 0)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return _LockedFile(descriptor)
 
 
 class _LockedFile:

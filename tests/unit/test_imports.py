@@ -48,6 +48,10 @@ ALLOWED = {
     'conf': ('conf',),
     'conf.opts': ('conf', 'messaging'),
     'db': ('conf', 'exceptions'),
+    'metrics': ('checks', 'events', 'exceptions', 'process.essential', 'process.slots'),
+    'metrics.recorder': ('events',),
+    'process.slots': (),
+    'process.monitoring': ('conf', 'db', 'exceptions', 'metrics', 'process', 'resolver.hold.statistics'),
     'api': (
         'concurrency',
         'conf',
@@ -55,6 +59,7 @@ ALLOWED = {
         'events',
         'exceptions',
         'messaging',
+        'metrics.recorder',
         'process',
         'schemas',
         'resolver.rpcapi',
@@ -125,6 +130,7 @@ STANDARD_LIBRARY_ONLY = (
     'process.failures',
     'process.essential',
     'process.parent',
+    'process.slots',
 )
 
 #: May be imported by these alone, whatever the table says.

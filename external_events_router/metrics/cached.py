@@ -1,0 +1,68 @@
+"""Metrics that are determined on a thread of their own, not more often than an interval, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+import logging
+import threading
+import time
+
+from prometheus_client import core
+
+LOG = logging.getLogger(__name__)
+
+
+class Cached:
+    """Keeps the last result of a function. Thread-safe; a call waits only a limited time.
+
+    A database that hangs occupies one thread, and the answer has the last values meanwhile.
+    """
+
+    def __init__(
+        self,
+        determine: Callable[[], Iterable[core.Metric]],
+        *,
+        interval: float,
+        patience: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """:param determine: raises nothing that is expected
+        :param interval: seconds between two calls of it
+        :param patience: seconds that a caller waits for it
+        """
+        self._determine = determine
+        self._interval = interval
+        self._patience = patience
+        self._clock = clock
+        # Guards what follows. _running: set while no call is in progress.
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._ended.set()
+        self._next = float('-inf')
+        self._kept: Sequence[core.Metric] = ()
+
+    def collect(self) -> Sequence[core.Metric]:
+        """The last result, determined again if it is older than the interval."""
+        with self._lock:
+            due = self._ended.is_set() and self._clock() >= self._next
+            if due:
+                self._ended.clear()
+                self._next = self._clock() + self._interval
+        if due:
+            threading.Thread(target=self._run, name='metrics-read', daemon=True).start()
+        self._ended.wait(self._patience)
+        with self._lock:
+            return self._kept
+
+    def _run(self) -> None:
+        found: Sequence[core.Metric] = ()
+        try:
+            found = list(self._determine())
+        except Exception:  # the outermost frame of this thread
+            LOG.exception('A part of the metrics could not be determined')
+        finally:
+            with self._lock:
+                self._kept = found
+                self._ended.set()

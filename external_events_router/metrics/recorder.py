@@ -1,0 +1,130 @@
+"""What the services report to be counted: one interface, which does nothing unless metrics are enabled.
+
+A leaf. The recorder belongs to the process, as its files do: ``current()`` returns it, and ``setup``
+installs the one that writes to files. No method raises, waits, or keeps what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Hashable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Protocol
+
+from external_events_router import events
+
+#: How an event came to its hosts: with its batch, or after it was held.
+DIRECT, HELD = 'direct', 'held'
+
+
+class Answer(Protocol):
+    """What is known of one event at one host; see ``resolver.plan.Answer``."""
+
+    @property
+    def verdict(self) -> events.Verdict | None: ...
+
+    @property
+    def asked(self) -> bool: ...
+
+
+class Recorder:
+    """Ignores everything. Thread-safe, as every recorder."""
+
+    def request_ended(self, status: str) -> None:
+        """The API has answered a request.
+
+        :param status: begins with the number of the HTTP status
+        """
+
+    def batch_answered(
+        self, outcomes: Collection[events.Outcome], *, user: str | None, seconds: float
+    ) -> None:
+        """The API has answered a batch with a code for each event.
+
+        :param user: name of the user whose token the sender has; None: not known
+        """
+
+    def batch_routed(self, outcomes: Collection[events.Outcome], *, seconds: float) -> None:
+        """A resolver has decided on a batch."""
+
+    def hosts_answered(self, answers: Collection[Answer], *, path: str, seconds: float) -> None:
+        """The wait for the hosts of a batch or of a redelivery has ended.
+
+        :param answers: one for each event and host
+        :param path: :data:`DIRECT` or :data:`HELD`
+        """
+
+    def looked_up(self, result: str, seconds: float) -> None:
+        """The hosts of a batch were looked up.
+
+        :param result: of ``catalogue.LOOKUPS``
+        """
+
+    def held(self, number: int, *, stored: bool) -> None:
+        """Events were to be held.
+
+        :param stored: whether the database has them
+        """
+
+    def redelivered(self, ages: Iterable[float]) -> None:
+        """Held events were acknowledged by all their hosts.
+
+        :param ages: seconds since each was held
+        """
+
+    def ended(self, states: Iterable[str]) -> None:
+        """Held events have ended without all acknowledgements.
+
+        :param states: of each
+        """
+
+    def breakers_changed(self, *, opened: int = 0, closed: int = 0) -> None:
+        """Circuit breakers of hosts were opened or closed."""
+
+    def hosts_counted(self, *, open_breakers: int, known: int) -> None:
+        """The numbers of hosts now."""
+
+    def broker_lost(self, connections: Hashable) -> None:
+        """The broker is not available to some connections of this process."""
+
+    def broker_available(self, connections: Hashable) -> None:
+        """It is available to them again, or they are not needed any more."""
+
+    def broker_blocked(self, connections: Hashable) -> None:
+        """The broker blocks connections of this process that publish."""
+
+    def broker_unblocked(self, connections: Hashable) -> None:
+        """It accepts messages on them again."""
+
+    def journal_written(self, rows: int) -> None:
+        """Rows were written to the journal."""
+
+    def journal_dropped(self, rows: int) -> None:
+        """Rows are missing in the journal."""
+
+    def rejected(self, kind: str) -> None:
+        """An invalid item was rejected; see ``rejected``."""
+
+    def agent_delivery_ended(self, results: Mapping[str, int], *, seconds: float) -> None:
+        """All events of a delivery have ended at the agent.
+
+        :param results: number of events by what became of them
+        """
+
+    def agent_reported(self, *, accepted: bool) -> None:
+        """The agent has sent a report of a host, or could not."""
+
+
+_current = Recorder()
+
+
+def current() -> Recorder:
+    """The recorder of this process."""
+    return _current
+
+
+def install(recorder: Recorder) -> None:
+    """Make a recorder that of this process."""
+    global _current
+    _current = recorder

@@ -1,0 +1,37 @@
+"""Which service sent an event: by the name of the event and of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from external_events_router.metrics import catalogue
+
+#: Part of a user name that does not say who sends: the senders often use the service user of Nova, whose
+#: API they would call otherwise, and without authentication there is one user for all.
+SHARED_USERS = ('nova', 'noauth')
+
+
+class Senders:
+    """Finds the sender. Thread-safe."""
+
+    def __init__(self, by_user: Mapping[str, str]) -> None:
+        """:param by_user: user name to one of ``catalogue.SENDERS``"""
+        self._by_user = by_user
+
+    def sender_of(self, event_name: str, user: str | None) -> str:
+        """One of ``catalogue.SENDERS``.
+
+        A user with another name than that of a service is an operator, who does not show that a
+        service is alive.
+
+        :param user: None: not known
+        """
+        if user is not None and user in self._by_user:
+            return self._by_user[user]
+        lower = (user or '').lower()
+        for sender in catalogue.SENDERS:
+            if sender != catalogue.OTHER and sender in lower:
+                return sender
+        if not lower or any(shared in lower for shared in SHARED_USERS):
+            return catalogue.SENDER_OF_NAME.get(event_name, catalogue.OTHER)
+        return catalogue.OTHER
