@@ -1,4 +1,4 @@
-"""The agent on a compute host: first of all a library, then a daemon.
+"""The agent on a compute host: a library, and a daemon that uses it.
 
 ::
 
@@ -12,9 +12,9 @@
         plug()
         expected.wait()
 
-It receives the events of a host from the resolver, hands each to whoever waits
-for it and to its handlers, and acknowledges it. It does not ask where a server
-is, and does not send events to other hosts.
+The agent receives the events of a host from the resolver, passes each to threads that wait for it
+and to its handlers, and acknowledges it. It does not look up the hosts of servers, and does not
+send events to other hosts.
 """
 
 from external_events_router.agent.fleet import Fleet

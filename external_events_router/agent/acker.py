@@ -1,10 +1,9 @@
-"""Sends what became of events back to the resolver that waits for it.
+"""Sends the results of events to the resolver worker that waits for them.
 
-One message at a time is on its way to a resolver worker; what comes up meanwhile
-for the same one goes together in the next, which is sent by whoever tells that the
-one before is through. So there is no thread here, and nothing waits where nothing
-is on its way. While the broker takes nothing, a timer runs until the next attempt.
-What a result says is not decided here.
+At most one message per resolver worker is in flight. Results that arrive meanwhile for the same worker
+go together in the next message, which is sent by the thread that reports the end of the previous one.
+So the acker needs no thread, and a result is sent immediately if no message is in flight. While the
+broker is unavailable, a timer runs until the next attempt. This module does not decide the results.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from external_events_router.concurrency import keyed_pool
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between attempts while the broker takes nothing: the first, the longest.
+#: Seconds between attempts while the broker is unavailable: the first and the longest pause.
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 
-#: Results after which a message takes no further delivery: resolvers drop one that is too
-#: large, see ``frames.MAX_BODY``.
+#: Number of results after which no further delivery is added to a message: resolvers drop a
+#: message that is too large, see ``frames.MAX_BODY``.
 MAX_TOGETHER = 10_000
 
-#: Messages about single deliveries in a minute.
+#: Maximum number of log messages per minute about single deliveries.
 MESSAGES = 20
 
-#: Of one cast: why it is not with the broker, or None. After ``BrokerUnavailable``
-#: it is tried again.
+#: Receives the end of a cast: the reason why the broker does not have the message, or None. After
+#: ``BrokerUnavailable`` the acker tries again.
 Done = Callable[[Exception | None], None]
 
 
 @dataclasses.dataclass(slots=True)
 class Receipt:
-    """Where the results of a delivery's events have to go.
+    """The destination of the results of a delivery.
 
-    Nobody changes one; a frozen one takes four times as long to make.
+    Treat it as immutable. (A frozen dataclass takes four times as long to create.)
 
-    :ivar host: whose results they are
-    :ivar deadline: of the delivery: seconds since the epoch by the resolver's clock
+    :ivar host: host that reports the results
+    :ivar deadline: deadline of the delivery: seconds since the epoch, by the clock of the resolver
     """
 
     ctxt: context.RequestContext
@@ -61,26 +60,26 @@ class Receipt:
 
 
 class AckClient(Protocol):
-    """What casts without waiting, as ``resolver.rpcapi.FastAckAPI`` does."""
+    """Casts without waiting, as ``resolver.rpcapi.FastAckAPI`` does."""
 
     def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
-        """Cast what hosts say of deliveries.
+        """Cast acknowledgements of deliveries.
 
-        :param done: called once, from any thread, and perhaps before this returns
+        :param done: called once, from any thread, possibly before this method returns
         """
         ...
 
 
 class BlockingClient(Protocol):
-    """What waits for the broker, as ``resolver.rpcapi.AckAPI`` does."""
+    """Casts and waits for the broker, as ``resolver.rpcapi.AckAPI`` does."""
 
     def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
-        """Cast what hosts say of deliveries."""
+        """Cast acknowledgements of deliveries."""
         ...
 
 
 class OnThread:
-    """Makes an :class:`AckClient` of one that waits: a thread, while there is something to cast."""
+    """Makes an :class:`AckClient` of a blocking client. Its thread runs only while there are casts."""
 
     def __init__(self, client: BlockingClient) -> None:
         self._client = client
@@ -90,21 +89,21 @@ class OnThread:
         """See :class:`AckClient`."""
         task = functools.partial(self._cast, reply_to, acknowledgements, done)
         if not self._pool.submit(reply_to, task):
-            done(exceptions.BrokerUnavailable(reason='too much waits to be sent'))
+            done(exceptions.BrokerUnavailable(reason='too many acknowledgements wait to be sent'))
 
     def _cast(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
         error: Exception | None = None
         try:
             self._client.acknowledge_all(reply_to, acknowledgements)
         except Exception as exc:
-            # Whatever it is, the acker has to hear it.
+            # The acker handles every error.
             error = exc
         done(error)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Pending:
-    """Results of one delivery; ``number``: the lower, the longer they wait."""
+    """Results of one delivery. A lower ``number`` means that they wait longer."""
 
     number: int
     receipt: Receipt
@@ -116,7 +115,7 @@ class _Pending:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Worker:
-    """What is for one resolver worker: by delivery, and what is on its way."""
+    """The results for one resolver worker: waiting, by delivery, and in flight."""
 
     reply_to: str
     pending: dict[str, _Pending] = dataclasses.field(default_factory=dict)
@@ -124,19 +123,19 @@ class _Worker:
 
 
 class _OnItsWay:
-    """One cast: its end is taken once, whoever tells it, and how often."""
+    """One cast. Its end is handled once, even if several threads report it, or one reports it twice."""
 
     def __init__(self, acker: Acker, worker: _Worker) -> None:
         self._acker = acker
         self._worker = worker
-        # Guards the rest. _begun: the call that began it has returned.
+        # Guards the attributes below. _begun: the call that started the cast has returned.
         self._lock = threading.Lock()
         self._ended = False
         self._begun = False
         self._more = False
 
     def done(self, error: Exception | None) -> None:
-        """Take the end of the cast."""
+        """Handle the end of the cast."""
         with self._lock:
             if self._ended:
                 return
@@ -150,9 +149,9 @@ class _OnItsWay:
             self._acker._cast(self._worker)
 
     def begun(self) -> bool:
-        """Note that the call has returned.
+        """Record that the call has returned.
 
-        :returns: whether it has ended, and the next is loaded, which the caller has to cast
+        :returns: whether the cast has ended and the next message is ready; the caller has to cast it
         """
         with self._lock:
             self._begun = True
@@ -160,15 +159,15 @@ class _OnItsWay:
 
 
 class Acker:
-    """What has yet to be sent, and what is on its way. Thread-safe; nothing but :meth:`flush` waits."""
+    """Collects results and sends them. Thread-safe. Only :meth:`flush` waits."""
 
     def __init__(
         self, client: AckClient, resolver_clock: clock.ResolverClock, *, max_results: int = 100_000
     ) -> None:
-        """Make an acker.
+        """Create an acker.
 
-        :param max_results: results that may wait; beyond it the oldest are
-            dropped, and the resolver takes them for not acknowledged
+        :param max_results: maximum number of waiting results; beyond it the oldest are dropped, and
+            the resolver treats them as not acknowledged
         """
         self._client = client
         self._clock = resolver_clock
@@ -177,9 +176,9 @@ class Acker:
             LOG, lines=MESSAGES, rest='The results of %d more deliveries are not acknowledged'
         )
         self._numbers = itertools.count()
-        # Guards everything below. No cast is begun while it is held, because
-        # its end may be told at once. Workers are there while there is
-        # something for them, so that flush() sees when all is sent.
+        # Guards everything below. It is not held while a cast starts, because the client may report
+        # the end of the cast immediately. A worker is removed when there is nothing to send to it,
+        # so that flush() can see when everything is sent.
         self._lock = threading.Lock()
         self._all_sent = threading.Condition(self._lock)
         self._workers: dict[str, _Worker] = {}
@@ -189,7 +188,7 @@ class Acker:
         self._stopping = False
 
     def add(self, receipt: Receipt, result: events.Result) -> None:
-        """Have a result sent, with the next :meth:`send`, which has to follow soon."""
+        """Add a result. It is sent by the next :meth:`send`, which must follow soon."""
         with self._lock:
             worker = self._workers.get(receipt.reply_to)
             if worker is None:
@@ -204,7 +203,7 @@ class Acker:
                 self._make_room()
 
     def send(self) -> None:
-        """Send what was added, except to who has something on its way: that goes when this is through."""
+        """Send the added results. If a message to a worker is in flight, its results follow after that."""
         if not self._waiting:
             return
         with self._lock:
@@ -213,29 +212,32 @@ class Acker:
             self._cast(worker)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all is sent that was added.
+        """Wait until all added results are sent.
 
-        :returns: whether it was, in time
+        :returns: whether they were sent in time
         """
         self.send()
         with self._lock:
             return self._all_sent.wait_for(lambda: not self._workers, timeout)
 
     def stop(self, timeout: float) -> None:
-        """Send what there is as far as the time allows, and end."""
+        """Send waiting results until the timeout, then stop."""
         self.flush(timeout)
         with self._lock:
             self._stopping = True
             if self._timer is not None:
                 self._timer.cancel()
             if self._waiting:
-                LOG.warning('%d results were not acknowledged before the end', self._waiting)
+                LOG.warning(
+                    'Stopping with %d results that were not acknowledged; their events are sent again',
+                    self._waiting,
+                )
         self._dropped.flush(now=True)
 
     def _cast(self, worker: _Worker) -> None:
-        """Cast what is loaded, and what gathers meanwhile."""
-        # NOTE: a client may tell at once, within the call: then this loop goes on, instead
-        # of a call within a call for each message.
+        """Cast the prepared message, and messages with results that arrive meanwhile."""
+        # NOTE: a client may report the end within the call. Then this loop continues, instead of a
+        # nested call for each message.
         loaded = True
         while loaded:
             sent = _OnItsWay(self, worker)
@@ -243,18 +245,18 @@ class Acker:
                 said = [pending.said() for pending in worker.on_its_way]
                 self._client.begin(worker.reply_to, said, sent.done)
             except Exception as exc:
-                # Whatever it is, what is for other workers and what comes goes on.
+                # With any error, results for other workers and later results are still sent.
                 sent.done(exc)
             loaded = sent.begun()
 
     def _settle(self, worker: _Worker, error: Exception | None) -> bool:
-        """What was on its way is through, or not.
+        """Handle the end of the cast in flight.
 
-        :returns: whether there is more to cast to the worker, which is loaded now
+        :returns: whether the next message to the worker is ready to be cast
         """
         away = isinstance(error, exceptions.BrokerUnavailable)
         if error is not None and not away:
-            # NOTE: an error of ours needs no traceback: it is about what is sent.
+            # NOTE: an exception of this package needs no traceback: it describes the message.
             known = isinstance(error, exceptions.RouterError)
             LOG.error(
                 '%d deliveries cannot be acknowledged to resolver worker %s; their events are sent '
@@ -274,13 +276,12 @@ class Acker:
             self._forget(worker)
             return not away and self._load(worker)
 
-    # The following, but for _resume, are called with the lock held.
+    # The following methods, except _resume, are called with the lock held.
 
     def _load(self, worker: _Worker) -> bool:
-        """Take what gathered for a worker as the next on its way: all there is goes together, up
-        to :data:`MAX_TOGETHER` results.
+        """Prepare the next message for a worker: all its waiting results, up to :data:`MAX_TOGETHER`.
 
-        :returns: whether there is any, and it may go now
+        :returns: whether there is a message that can be cast now
         """
         if worker.on_its_way or not worker.pending or self._timer is not None or self._stopping:
             return False
@@ -294,7 +295,7 @@ class Acker:
         return True
 
     def _put_back(self, worker: _Worker, sent: Sequence[_Pending], error: Exception) -> None:
-        """In front of what came meanwhile; but what is late by now is dropped."""
+        """Put results in front of results that arrived meanwhile; drop results past their deadline."""
         later, worker.pending = worker.pending, {}
         for pending in sent:
             if self._clock.left(pending.receipt.deadline) <= 0:
@@ -308,14 +309,17 @@ class Acker:
         self._make_room()
 
     def _rest(self) -> None:
-        """Send nothing for a while: the broker is one for all workers."""
+        """Pause sending: all workers use the same broker."""
         if self._timer is None and not self._stopping:
             timer = threading.Timer(self._pause, self._resume)
             timer.daemon = True
             try:
                 timer.start()
             except RuntimeError as exc:
-                LOG.error('Acknowledgements are sent again with the next result, not sooner: %s', exc)
+                LOG.error(
+                    'Cannot start a timer (%s); acknowledgements are sent again only with the next result',
+                    exc,
+                )
                 return
             self._timer = timer
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
@@ -333,11 +337,11 @@ class Acker:
             )
             dropped = worker.pending.pop(next(iter(worker.pending)))
             self._waiting -= len(dropped.results)
-            self._warn_dropped(dropped, 'too many wait')
+            self._warn_dropped(dropped, 'too many results wait to be sent')
             self._forget(worker)
 
     def _forget(self, worker: _Worker) -> None:
-        """Unless there is something for it."""
+        """Remove a worker if there is nothing to send to it."""
         if not worker.pending and not worker.on_its_way:
             self._workers.pop(worker.reply_to, None)
             if not self._workers:
@@ -346,7 +350,7 @@ class Acker:
     def _warn_dropped(self, pending: _Pending, reason: str) -> None:
         self._dropped.write(
             logging.WARNING,
-            'Delivery %s: %d results are not acknowledged: %s',
+            'Delivery %s: %d results are not acknowledged (%s); their events are sent again or expire',
             pending.receipt.delivery_id,
             len(pending.results),
             reason,

@@ -1,8 +1,8 @@
-"""The resolver's time, as told to this machine.
+"""The clock of the resolver, as known on this machine.
 
-Deadlines on the wire are instants of the resolver's clock, and a compute host's
-own may be off by more than a deadline is long. The reports that an agent makes
-anyway bring the resolver's time back. Not a clock for anything else.
+Deadlines in messages are instants of the resolver's clock. The clock of a compute host may differ
+by more than the time until a deadline. The response to each report contains the resolver's time.
+Use this clock only for deadlines.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds. The error of a reading is at most half its round trip; one that took
-#: longer than this is used only where there is no better.
+#: Seconds. The error of a measurement is at most half its round trip. A measurement with a longer
+#: round trip is used only if there is no better one.
 GOOD_ROUND_TRIP = 1.0
 
 
 class ResolverClock:
-    """How late it is for the resolver. Thread-safe.
+    """The current time of the resolver. Thread-safe.
 
-    Until the first :meth:`note` the machine's own clock is believed.
+    Until the first :meth:`note`, the clock of this machine is used.
     """
 
     def __init__(
@@ -30,33 +30,33 @@ class ResolverClock:
     ) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        # Of who changes the offset, which is from the monotonic clock: a step of
+        # Serialises changes of the offset. The offset is relative to the monotonic clock: a step of
         # the machine's wall clock between two reports must not move deadlines.
         self._lock = threading.Lock()
         self._offset: float | None = None
 
     def start_reading(self) -> float:
-        """An instant to hand to :meth:`note` after the resolver was asked."""
+        """Return an instant that is passed to :meth:`note` after the resolver has answered."""
         return self._monotonic()
 
     def note(self, resolver_now: float, *, asked: float) -> None:
-        """Take the answer of a resolver.
+        """Record the time of the resolver.
 
-        :param resolver_now: seconds since the epoch by its clock, at some
-            moment of the round trip; the middle is assumed
-        :param asked: what :meth:`start_reading` gave before it was asked
+        :param resolver_now: seconds since the epoch by the resolver's clock, at some moment of the
+            round trip; the middle is assumed
+        :param asked: the result of :meth:`start_reading` before the request
         """
         round_trip = self._monotonic() - asked
         with self._lock:
             if self._offset is None or round_trip <= GOOD_ROUND_TRIP:
                 self._offset = resolver_now - (asked + round_trip / 2)
-        LOG.debug('The resolver is %+.3f s from this clock', self.now() - self._wall())
+        LOG.debug('The clock of the resolver differs by %+.3f s from this clock', self.now() - self._wall())
 
     def now(self) -> float:
-        """Seconds since the epoch, by the resolver's clock."""
+        """Return seconds since the epoch, by the resolver's clock."""
         offset = self._offset
         return self._wall() if offset is None else self._monotonic() + offset
 
     def left(self, deadline: float) -> float:
-        """Seconds until a deadline of the resolver's; negative when it is past."""
+        """Return seconds until a deadline of the resolver; negative after the deadline."""
         return deadline - self.now()

@@ -1,7 +1,7 @@
-"""Which events were seen, so that one that is sent again is handled once.
+"""Remembers received events, so that an event that is sent again is handled once.
 
-An event is the same by its id. What is done with a repeated one is decided by
-the dispatcher; here is only the memory, bounded in number and time.
+Events with the same id are the same event. The dispatcher decides how to treat a repeated event; this
+module only remembers events, with limits on their number and age.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 from external_events_router import events
 from external_events_router.agent import acker
 
-#: Deliveries of one event in progress that are told its result: the newest ones.
+#: Maximum number of deliveries that get the result of one event in progress; older ones are dropped.
 MAX_RECEIPTS = 16
 
 
 class Deduplicator:
     """The memory of one host. Thread-safe.
 
-    Not of a process: a server that migrates has two hosts, and both get the
-    event, with one id.
+    Each host of a process needs its own: a migrating server has two hosts, and both get the event
+    with the same id.
     """
 
     def __init__(
@@ -35,18 +35,18 @@ class Deduplicator:
         self._max_events = remembered_events
         self._max_seconds = remembered_seconds
         self._clock = clock
-        # Guards both. _done is in the order of time, and what is too much or too
-        # old in it goes when the next event comes.
+        # Guards both. _done is ordered by time. Entries beyond the limits are removed when the next
+        # event arrives.
         self._lock = threading.Lock()
         self._in_progress: dict[str, tuple[acker.Receipt, ...]] = {}
         self._done: collections.OrderedDict[str, tuple[float, events.Result]] = collections.OrderedDict()
 
     def begin(self, event_id: str, receipt: acker.Receipt) -> bool | events.Result:
-        """Note that an event came.
+        """Record that an event was received.
 
-        :returns: True: it is new and now in progress, and :meth:`finish` or
-            :meth:`forget` has to follow; False: it is in progress, the receipt
-            will be among those of :meth:`finish`; a result: what became of it
+        :returns: True: the event is new and now in progress; call :meth:`finish` or :meth:`forget`
+            later. False: the event is in progress; :meth:`finish` will return this receipt. A result:
+            the event was handled before
         """
         with self._lock:
             self._expire()
@@ -60,11 +60,11 @@ class Deduplicator:
             return True
 
     def finish(self, event_id: str, result: events.Result) -> tuple[acker.Receipt, ...]:
-        """Note what became of an event.
+        """Record the result of an event.
 
-        That a server is not here is not remembered: it may arrive.
+        The result "not here" is not remembered, because the server may arrive later.
 
-        :returns: everyone to be told
+        :returns: receipts of all deliveries that have to get the result
         """
         with self._lock:
             if result.verdict is not events.Verdict.NOT_HERE:
@@ -72,15 +72,15 @@ class Deduplicator:
             return self._in_progress.pop(event_id, ())
 
     def forget(self, event_id: str) -> None:
-        """Note that an event in progress is not going to be handled."""
+        """Record that an event in progress will not be handled."""
         with self._lock:
             self._in_progress.pop(event_id, None)
 
     def forget_late(self, event_id: str, now: float) -> bool:
-        """Forget an event in progress if all its deliveries are past their deadlines.
+        """Forget an event in progress if the deadlines of all its deliveries have passed.
 
-        :param now: seconds since the epoch by the resolver's clock
-        :returns: whether it was forgotten
+        :param now: seconds since the epoch, by the clock of the resolver
+        :returns: whether the event was forgotten
         """
         with self._lock:
             for receipt in self._in_progress[event_id]:

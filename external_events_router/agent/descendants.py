@@ -1,13 +1,13 @@
-"""Finding and killing the processes that a command has started, on Linux.
+"""Finds and kills the processes that a command has started, on Linux.
 
-A process group does not hold a child that began a session of its own. Such a child is
-found by its parent, as long as that lives, and by a variable in its environment, which
-children inherit, also after their parent has ended. A child that has replaced its
-environment *and* whose parent has ended is not found, and no process of another user is.
-Only cgroups have no such exceptions: the unit of the agent uses them (``KillMode``).
+A process group does not contain a child that has started its own session. Such a child is found by
+its parent, while the parent runs, and by a variable in its environment, which children inherit and
+keep after the end of their parent. A child that has replaced its environment *and* whose parent has
+ended is not found, nor are processes of other users. Only cgroups have no such exceptions: the systemd
+unit of the agent uses them (``KillMode``).
 
-Run as a program, this module waits for the end of an agent and kills its commands then; see
-``orphans``. It imports nothing but the standard library, so that the program starts fast and stays small.
+As a program, this module waits for the end of an agent and then kills the agent's commands; see
+``orphans``. It imports only the standard library, so that the program starts fast and stays small.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ import time
 #: The variable that marks the processes of one command.
 MARK = 'EXTERNAL_EVENTS_COMMAND_ID'
 
-#: Looks at all processes: one that forks while it is looked for is found by the next look.
+#: Maximum number of searches. A process that forks during a search is found by the next search.
 MAX_LOOKS = 10
 
-#: Seconds until the next look. A command has its environment a moment after it was started.
+#: Seconds until the next search. A command has its environment a short time after its start.
 _LOOK_AGAIN = 0.1
 
-#: Is the parent and the group of no process.
+#: A number that is never the parent or the group of a process.
 _NO_PROCESS = -1
 
 _PROC = pathlib.Path('/proc')
 
 
 def new_mark() -> str:
-    """A value of :data:`MARK` that no other command has."""
+    """Return a new unique value of :data:`MARK`."""
     return secrets.token_hex(16)
 
 
 def kill(pid: int, mark: str) -> int:
     """Kill a command, its process group, and its descendants in other sessions.
 
-    :param pid: of the command, which leads a process group; it has not been waited for
-    :param mark: the value of :data:`MARK` in its environment
-    :returns: how many processes outside the process group were killed
+    :param pid: process id of the command, which leads a process group and was not waited for
+    :param mark: value of :data:`MARK` in its environment
+    :returns: number of killed processes outside the process group
     """
     with contextlib.ExitStack() as stack:
-        # NOTE: before the group is killed, because the tree of parents goes through it.
+        # NOTE: search before the group is killed, because the group contains parents of descendants.
         killed = outside = 0
         handles = _open_descendants(stack, pid, mark)
         _kill_group(pid)
@@ -64,7 +64,7 @@ def kill(pid: int, mark: str) -> int:
 
 
 def kill_marked(marks: Collection[str]) -> None:
-    """Kill the commands with these marks, and their children, when who started them has ended."""
+    """Kill the commands with these marks, and their children, after the end of their agent."""
     found = True
     for look in range(MAX_LOOKS):
         if not found and look > 1:
@@ -85,13 +85,13 @@ def _kill_marked(mark: str) -> bool:
 
 
 def _open_descendants(stack: contextlib.ExitStack, pid: int, mark: str) -> list[int]:
-    """Descriptors of the processes below a process, or with a mark, that are not of its group."""
+    """Open descriptors of processes outside the group that descend from a process or have a mark."""
     opened = {}
     for each in _descendants(pid, mark):
         with contextlib.suppress(AttributeError, OSError):
             opened[each] = os.pidfd_open(each)
             stack.callback(os.close, opened[each])
-    # NOTE: looked at again, now that these numbers cannot come to belong to other processes.
+    # NOTE: search again. While a descriptor is open, its number cannot belong to another process.
     still = _descendants(pid, mark) if opened else ()
     return [handle for each, handle in opened.items() if each in still]
 
@@ -114,11 +114,11 @@ def _is_below(pid: int, ancestor: int, parents: dict[int, int]) -> bool:
 
 
 def _processes() -> Iterator[tuple[int, int, int]]:
-    """The pid, the parent and the process group of each process that runs."""
+    """Yield process id, parent and process group of each running process."""
     for folder in _PROC.iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                # NOTE: the name before it may hold spaces and brackets.
+                # NOTE: the name of the program, before the last ")", may contain spaces and brackets.
                 state, parent, group = (folder / 'stat').read_text().rpartition(')')[2].split()[:3]
                 if state not in 'ZX':
                     yield int(folder.name), int(parent), int(group)
@@ -146,9 +146,9 @@ def _kill_group(group: int) -> None:
 
 
 def main() -> None:
-    """Read marks from the standard input until its end, then kill the commands that have not ended.
+    """Read marks from the standard input until its end, then kill the commands that are still running.
 
-    A line is ``+`` and a mark before the start of its command, or ``-`` and a mark after the end.
+    A line is ``+`` and a mark before the start of a command, or ``-`` and a mark after its end.
     """
     running = set()
     for line in sys.stdin:

@@ -1,9 +1,9 @@
-"""What one host does with the events of a delivery.
+"""Processes the events of deliveries on one host.
 
-For each event, in this order: was it seen already? who waits for it? which
-handlers has it? Waiters get it at once, so that a handler may wait for a later
-event of its own server; handlers run in order per server, on the pool. How
-deliveries come and results go is not known here.
+For each event, in this order: skip it if it was received before; pass it to threads that wait for
+it; call its handlers. Waiting threads get it immediately, so that a handler can wait for a later
+event of the same server. Handlers run on the pool, in order per server. Other modules receive
+deliveries and send results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from external_events_router.concurrency import keyed_pool
 
 LOG = logging.getLogger(__name__)
 
-#: Late events that one warning names.
+#: Maximum number of late events that one log message names.
 MAX_NAMED = 10
 
 _REPEATED = 'repeated'
@@ -37,12 +37,12 @@ _LATE = 'late'
 _NO_ROOM = 'without room'
 _FAILED = 'failed'
 
-#: Messages about single events in a minute.
+#: Maximum number of log messages per minute about single events.
 MESSAGES = 20
 
 
 class Dispatcher:
-    """Takes deliveries of one host; results come out at the acker."""
+    """Processes deliveries of one host, and adds the results to the acker."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Dispatcher:
         memory: deduplicator.Deduplicator,
         messages: throttled_log.Bounded | None = None,
     ) -> None:
-        """:param messages: bounds those about single events, of all hosts of the process"""
+        """:param messages: limits log messages about single events, for all hosts of the process"""
         self._host = host
         self._pool = pool
         self._results = results
@@ -67,13 +67,13 @@ class Dispatcher:
         self._source = source
         self._memory = memory
         self._messages = messages or bounded_messages()
-        # Guards the deliveries of which not all events have come to their end.
+        # Guards the set of unfinished deliveries.
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
         self._in_hand: set[_Tally] = set()
 
     def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
-        """Take a delivery: quick, because the next of the host waits for it."""
+        """Process a delivery. This must be fast, because the next delivery of the host waits for it."""
         LOG.debug('Delivery %s: %d events from %s', delivery.id, len(delivery.events), delivery.reply_to)
         tally = _Tally(delivery, self._ended, self._messages)
         if self._clock.left(delivery.deadline) <= 0:
@@ -85,39 +85,43 @@ class Dispatcher:
                 self._in_hand.add(tally)
         receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
         answered = [self._try_to_admit(event, receipt, tally) for event in delivery.events]
-        # NOTE: the pool has the rest sent when it comes to its end. Not from
-        # here too, or what goes together there would go one by one.
+        # NOTE: the pool calls send() for the other results when it becomes idle. Do not also call it
+        # here for them: the results would then be sent one by one instead of together.
         if any(answered):
             self._results.send()
 
     def drain(self, timeout: float) -> int:
-        """Wait for the handlers of what was received.
+        """Wait for the handlers of received events.
 
-        :returns: how many events were still in hand at the end of the time
+        :returns: number of events that were unfinished at the end of the timeout
         """
         with self._lock:
             self._drained.wait_for(lambda: not self._in_hand, timeout)
             return sum(tally.left for tally in self._in_hand)
 
     def _try_to_admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
-        """As :meth:`_admit`; an event that something raises for is one that did not come."""
+        """Call :meth:`_admit`. If it raises, the event is treated as not received."""
         try:
             return self._admit(event, receipt, tally)
-        except Exception:  # the other events of the delivery go on
-            LOG.exception('%s of server %s cannot be taken', event.name, event.server_uuid)
+        except Exception:  # continue with the other events of the delivery
+            LOG.exception(
+                'Could not process %s of server %s; it is not acknowledged and is sent again',
+                event.name,
+                event.server_uuid,
+            )
             self._memory.forget(event.id)
             tally.stop(event.server_uuid, _FAILED)
             tally.count(_FAILED)
             return False
 
     def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
-        """Take an event.
+        """Start to process an event.
 
-        :returns: whether its result is known already, and at the acker
+        :returns: whether its result is already known and added to the acker
         """
         begun = self._memory.begin(event.id, receipt)
         if begun is not True:
-            LOG.debug('Event %s (%s) came again', event.id, event.name)
+            LOG.debug('Event %s (%s) was received again', event.id, event.name)
             if begun:
                 self._results.add(receipt, begun)
             tally.count(_REPEATED)
@@ -133,13 +137,16 @@ class Dispatcher:
 
     def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
         task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
-        # NOTE: room may come while a delivery is taken, and an event must not
-        # overtake one that had none.
+        # NOTE: a place may become free while a delivery is processed. An event must not overtake an
+        # earlier event of its server that was dropped.
         full = tally.stopped(event.server_uuid) == _NO_ROOM
         if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
             self._messages.write(
-                logging.WARNING, 'No room for %s of server %s, it is dropped', event.name, event.server_uuid
+                logging.WARNING,
+                'Too many events wait; dropping %s of server %s, which is sent again',
+                event.name,
+                event.server_uuid,
             )
             tally.stop(event.server_uuid, _NO_ROOM)
             tally.count(_NO_ROOM)
@@ -148,10 +155,10 @@ class Dispatcher:
         fate: str = _FAILED
         try:
             if tally.stopped(event.server_uuid) == _FAILED:
-                # An earlier one has to be sent again first.
+                # An earlier event of the server has to be sent again first.
                 self._memory.forget(event.id)
                 return
-            # The lines of a handler carry the request's id.
+            # Log messages of a handler contain the request id.
             ctxt.update_store()
             if self._memory.forget_late(event.id, self._clock.now()):
                 self._warn_late((event,))
@@ -161,7 +168,7 @@ class Dispatcher:
                 self._told(result)
                 fate = result.verdict
         except BaseException:
-            # NOTE: else it would be in progress for ever, and not run when it is sent again.
+            # NOTE: otherwise the event would stay in progress and not be handled when it is sent again.
             self._memory.forget(event.id)
             tally.stop(event.server_uuid, _FAILED)
             raise
@@ -177,11 +184,11 @@ class Dispatcher:
         else:
             result = self._call(self._handling.of(event.name), ctxt, event, waited=waited)
         if waited and result.verdict is events.Verdict.NOT_HERE:
-            # Someone on this host waited for it, so it was for this host.
+            # A thread on this host waited for the event, so the event was for this host.
             return events.Result(event.id, events.Verdict.HANDLED)
         if result.verdict is events.Verdict.NOT_HERE:
-            # NOTE: the server may arrive at any moment; its later events then
-            # wait for this one, which is going to be sent again.
+            # NOTE: the server may arrive at any moment. Its later events then wait for this event,
+            # which is sent again.
             tally.stop(event.server_uuid, events.Verdict.NOT_HERE)
         return result
 
@@ -195,7 +202,10 @@ class Dispatcher:
     ) -> events.Result:
         if not handling and not waited:
             self._messages.write(
-                logging.INFO, 'Nothing waits for or handles %s of server %s', event.name, event.server_uuid
+                logging.INFO,
+                'No handler and no waiting thread for %s of server %s; acknowledging it as handled',
+                event.name,
+                event.server_uuid,
             )
         return handlers.handle(handling, ctxt, event)
 
@@ -203,8 +213,8 @@ class Dispatcher:
         try:
             servers: Collection[str] | None = self._source.servers(self._host)
         except Exception:
-            # A source is a plug-in; one that fails does not know.
-            LOG.exception('The source of the servers of host %s failed', self._host)
+            # A source is a plug-in. If it fails, treat every server as on this host.
+            LOG.exception('The source of servers failed for host %s; accepting all events', self._host)
             return True
         return servers is None or server_uuid in servers
 
@@ -215,7 +225,9 @@ class Dispatcher:
     def _warn_late(self, late: Sequence[events.Event]) -> None:
         named = ', '.join(f'{event.name} of server {event.server_uuid}' for event in late[:MAX_NAMED])
         more = f' and {len(late) - MAX_NAMED} more' if len(late) > MAX_NAMED else ''
-        self._messages.write(logging.WARNING, 'Past their deadline, not handled: %s%s', named, more)
+        self._messages.write(
+            logging.WARNING, 'Events arrived after their deadline and were not handled: %s%s', named, more
+        )
 
     def _ended(self, tally: _Tally) -> None:
         with self._lock:
@@ -225,41 +237,41 @@ class Dispatcher:
 
 
 class _Tally:
-    """What became of the events of a delivery: counted, and logged once, at its end.
+    """Counts the results of the events of a delivery, and logs them once at the end.
 
-    It also says which servers' later events of the delivery must not run any
-    more, because an earlier one did not.
+    It also records the servers whose later events in the delivery must not be handled, because an
+    earlier event was not.
 
-    :ivar left: events that have not come to their end
+    :ivar left: number of unfinished events
     """
 
     def __init__(
         self, delivery: events.Delivery, ended: Callable[[_Tally], None], messages: throttled_log.Bounded
     ) -> None:
-        """:param ended: called when all events have come to their end
-        :param messages: bounds those about deliveries that were not simply handled
+        """:param ended: called when all events are finished
+        :param messages: limits log messages about deliveries with events that were not handled
         """
         self.left = len(delivery.events)
         self._delivery = delivery
         self._ended = ended
         self._messages = messages
         self._since = time.monotonic()
-        # Guards what is counted. The table of servers is only added to, and
-        # who asks about one comes after who has stopped it.
+        # Guards the counts. The table of servers is only extended, and a server is looked up only
+        # after an earlier event of it was stopped.
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._stopped: dict[str, str] = {}
 
     def stop(self, server_uuid: str, fate: str) -> None:
-        """Let no later event of the server run; the first fate counts."""
+        """Skip later events of the server. The first reason is kept."""
         self._stopped.setdefault(server_uuid, fate)
 
     def stopped(self, server_uuid: str) -> str | None:
-        """What became of an earlier event of the server, if it did not run."""
+        """Return why an earlier event of the server was not handled, or None."""
         return self._stopped.get(server_uuid)
 
     def count(self, fate: str, number: int = 1) -> None:
-        """Count events that came to their end."""
+        """Count finished events."""
         with self._lock:
             self._counts[fate] = self._counts.get(fate, 0) + number
             self.left -= number
@@ -270,7 +282,7 @@ class _Tally:
 
     def _log(self) -> None:
         ordinary = self._counts.keys() == {events.Verdict.HANDLED}
-        # NOTE: a line for what went as it should takes as long as all the rest of a delivery.
+        # NOTE: logging a normal delivery would take as long as all other processing of it.
         if ordinary and not LOG.isEnabledFor(logging.DEBUG):
             return
         counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
@@ -286,7 +298,7 @@ class _Tally:
 
 
 def bounded_messages() -> throttled_log.Bounded:
-    """The bound of the messages about single events: many hosts in a process may have the same cause."""
+    """Return a limit for log messages about single events, for all hosts of a process."""
     return throttled_log.Bounded(
-        LOG, lines=MESSAGES, rest='%d more events were not handled, or nothing waited for them'
+        LOG, lines=MESSAGES, rest='%d more events had no handler or were not handled'
     )

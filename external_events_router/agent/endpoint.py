@@ -1,7 +1,7 @@
-"""The RPC endpoint of an agent. Its other half is ``agent.rpcapi``.
+"""The RPC endpoint of an agent. Its client is ``agent.rpcapi``.
 
-It checks what it is sent. An invalid event or delivery is dropped alone, so that it is not
-acknowledged; the others of its message are taken.
+It validates messages. An invalid event or delivery is dropped alone and not acknowledged; the others
+in the same message are processed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from external_events_router.agent import rpcapi
 from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi as resolver_rpcapi
 
-#: Seconds from now, by this machine's clock, to the latest deadline that a delivery may have.
-#: Results are kept and sent again until then.
+#: Maximum seconds from now, by this machine's clock, until the deadline of a delivery. Results are
+#: kept and sent again until the deadline.
 MAX_LIFETIME = 7 * 86400.0
 
 _LONGEST_WORKER = checks.longest_host(resolver_rpcapi.ACK_TOPIC)
@@ -31,19 +31,19 @@ _MEMBERS = frozenset({'context', 'delivery_id', 'reply_to', 'deadline', 'events'
 
 
 class Receiver(Protocol):
-    """What takes deliveries."""
+    """Receives valid deliveries."""
 
     def receive(self, ctxt: context.RequestContext, delivery: router_events.Delivery) -> None:
-        """Take a delivery without waiting for what becomes of it."""
+        """Process a delivery. Does not wait for the results."""
         ...
 
     def take_token(self, token: str) -> None:
-        """Take the token that the reports of the host have to contain; does not wait."""
+        """Store the token that the reports of the host have to contain. Does not wait."""
         ...
 
 
 class AgentEndpoint:
-    """Server of ``AgentAPI``; its version history is there."""
+    """Server for ``AgentAPI``, which contains the version history."""
 
     target = oslo_messaging.Target(version=rpcapi.AgentAPI.VERSION)
 

@@ -1,9 +1,8 @@
-"""The handler that runs an operator's command for each event.
+"""The handler that runs a command of the operator for each event.
 
-The event is one JSON object on the command's standard input, its exit status
-is the verdict. There is no shell, no more time than the configuration gives,
-no more output than a log line can hold, and nothing of the agent's environment
-but the variables that the configuration names.
+The event is one JSON object on the standard input of the command, and the exit status determines the
+result. The command runs without a shell, with a time limit, with a limit on its logged output, and
+only with the environment variables that the configuration names.
 """
 
 from __future__ import annotations
@@ -35,35 +34,35 @@ from external_events_router.conf import exec_handler as exec_options
 
 LOG = logging.getLogger(__name__)
 
-#: The exit status that says that the server is not on this host.
+#: Exit status of a command if the server is not on this host.
 EXIT_NOT_HERE = 3
 
-#: Bytes of a command's output that go to the log; the rest is read and dropped.
+#: Maximum bytes of the output of a command that are logged; the rest is read and discarded.
 MAX_OUTPUT = 4096
 
 _READ = 65536
 
-#: Seconds between two looks at a command where the system cannot tell its end.
+#: Seconds between two checks of a command, if the system cannot report its end.
 _LOOK = 0.05
 
 
 class ExecHandler:
-    """Runs a command per event, in a session and a process group of its own."""
+    """Runs a command for each event, in a new session and process group."""
 
     def __init__(
         self, command: list[str], *, timeout: float, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Make the handler.
+        """Create the handler.
 
-        :param command: the program and its arguments
-        :param timeout: seconds after which it is killed, with its children
-        :param environment: of the command, to which ``descendants.MARK`` is added; None: as
-            :func:`make_environment` makes it of the default of ``[exec] environment``
+        :param command: program and arguments
+        :param timeout: seconds after which the command and its children are killed
+        :param environment: environment of the command, to which ``descendants.MARK`` is added; None:
+            the default of ``[exec] environment``
         """
         self._command = command
         self._timeout = timeout
         self._environment = make_environment() if environment is None else dict(environment)
-        # Guards what follows. _running: pid to the mark in its environment.
+        # Guards the attributes below. _running: process id to the mark in its environment.
         self._lock = threading.Lock()
         self._running: dict[int, str] = {}
         self._orphans = orphans.OrphanKiller()
@@ -71,9 +70,9 @@ class ExecHandler:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> ExecHandler:
-        """The handler that the configuration asks for.
+        """Build the handler from the configuration.
 
-        :raises ConfigurationError: no command, or one that cannot be run
+        :raises ConfigurationError: no command is configured, or it cannot be run
         """
         try:
             command = shlex.split(conf.exec.command or '')
@@ -81,19 +80,19 @@ class ExecHandler:
             raise exceptions.ConfigurationError(option='[exec] command', reason=str(exc)) from exc
         if not command:
             raise exceptions.ConfigurationError(
-                option='[exec] command', reason='the exec handler needs a command'
+                option='[exec] command', reason='is not set, but the exec handler needs a command'
             )
         if shutil.which(command[0]) is None:
             raise exceptions.ConfigurationError(
-                option='[exec] command', reason=f'{command[0]!r} is not a program that can be run'
+                option='[exec] command', reason=f'{command[0]!r} is not an executable program'
             )
         return cls(command, timeout=conf.exec.timeout, environment=make_environment(conf.exec.environment))
 
     def __call__(self, ctxt: context.RequestContext, event: events.Event) -> None:
         """Run the command.
 
-        :raises NotHere: it said so
-        :raises Refused: it said so, could not be started or took too long
+        :raises NotHere: the command ended with status 3
+        :raises Refused: the command ended with another status, could not be started, or took too long
         """
         process = self._start(event)
         try:
@@ -103,7 +102,7 @@ class ExecHandler:
         self._judge(event, process.returncode, output, in_time=in_time)
 
     def close(self) -> None:
-        """Kill what runs, and start no more."""
+        """Kill running commands, and start no more commands."""
         with self._lock:
             self._closed = True
             for pid, mark in self._running.items():
@@ -133,7 +132,7 @@ class ExecHandler:
         return process
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        # Before the process is waited for, so that its number still is its own.
+        # Before the process is waited for, so that its process id is still valid.
         with self._lock:
             mark = self._running.pop(process.pid)
             if process.poll() is None:
@@ -161,13 +160,12 @@ class ExecHandler:
 
 
 def make_environment(names: Sequence[str] = exec_options.ENVIRONMENT) -> dict[str, str]:
-    """The environment of a command: the variables of the agent's own that are named, where they are set."""
+    """Return the environment of a command: the named variables of the agent that are set."""
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _as_file(event: events.Event) -> IO[bytes]:
-    # A file and not a pipe: a command that does not read its input cannot block
-    # its writer.
+    # A file instead of a pipe: writing does not block if the command does not read its input.
     stdin = tempfile.TemporaryFile()  # noqa: SIM115
     stdin.write(json.dumps(event.to_dict()).encode())
     stdin.seek(0)
@@ -175,13 +173,12 @@ def _as_file(event: events.Event) -> IO[bytes]:
 
 
 def _attend(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bool]:
-    """Read a command's output until it ends, or until the deadline.
+    """Read the output of a command until the command ends, or until the deadline.
 
-    Its end and not the end of its output: a child that it left behind may keep
-    that open.
+    The end of the output does not matter: a child process may keep the output open.
 
     :param deadline: a ``time.monotonic()`` instant
-    :returns: the first of its output, and whether it ended in time
+    :returns: the first bytes of the output, and whether the command ended in time
     """
     stdout = process.stdout
     if stdout is None:
@@ -205,7 +202,7 @@ def _attend(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, b
 
 @contextlib.contextmanager
 def _end_of(pid: int) -> Iterator[int | None]:
-    """A descriptor that becomes readable when a process ends, where the system has that."""
+    """Yield a descriptor that becomes readable when a process ends; None if the system has none."""
     try:
         end = os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -218,7 +215,7 @@ def _end_of(pid: int) -> Iterator[int | None]:
 
 
 def _drain(descriptor: int, output: bytearray) -> bool:
-    """Read what there is now, and keep it up to :data:`MAX_OUTPUT`; False: there will be no more."""
+    """Read available output, and keep up to :data:`MAX_OUTPUT` bytes; return False at its end."""
     try:
         read = os.read(descriptor, _READ)
     except BlockingIOError:

@@ -1,7 +1,7 @@
 """The agents of many hosts in one process.
 
-They share threads, handlers and the source, and over RabbitMQ their connections;
-over another transport each has one, because oslo.messaging gives one to each server.
+They share threads, handlers and the source. With RabbitMQ they also share connections. With another
+transport each agent has its own connection, because oslo.messaging gives one to each server.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from external_events_router.agent import sources
 
 LOG = logging.getLogger(__name__)
 
-#: Agents that are started at the same time: more only make each other wait.
+#: Number of agents that start at the same time. With more, they only wait for each other.
 STARTERS = 4
 
 
 class Fleet:
-    """A started and stopped whole of agents."""
+    """A group of agents that start and stop together."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Fleet:
         handlers: agent_handlers.Handlers,
         source: sources.Source,
     ) -> None:
-        """Take the parts together; the agents were made with the other three."""
+        """Combine agents with the three objects with which they were created."""
         self.agents = tuple(agents)
         self._runtime = shared
         self._handlers = handlers
@@ -57,11 +57,11 @@ class Fleet:
         handlers: agent_handlers.Handlers | None = None,
         source: sources.Source | None = None,
     ) -> Fleet:
-        """The agents that the configuration asks for.
+        """Build the agents from the configuration.
 
-        :param handlers: in place of those of ``[agent] handlers``
-        :param source: in place of that of ``[agent] source``
-        :raises ConfigurationError: a handler or the source cannot be made
+        :param handlers: replaces the handlers of ``[agent] handlers``
+        :param source: replaces the source of ``[agent] source``
+        :raises ConfigurationError: a handler or the source cannot be created
         """
         handlers = handlers or agent_handlers.Handlers(agent_handlers.load(conf))
         source = source or sources.load(conf, hosts)
@@ -73,16 +73,16 @@ class Fleet:
         return cls(agents, shared=shared, handlers=handlers, source=source)
 
     def start(self) -> None:
-        """Start all; see :meth:`Agent.start`."""
+        """Start all agents; see :meth:`Agent.start`."""
         self._runtime.start()
         with concurrent.futures.ThreadPoolExecutor(STARTERS, 'start') as starters:
             list(starters.map(service.Agent.start, self.agents))
 
     def reload(self, conf: cfg.ConfigOpts) -> None:
-        """Make the handlers anew from a configuration that was read again.
+        """Create the handlers again from a configuration that was read again.
 
-        Events in hand end with the old ones. If it cannot be done the old ones
-        stay, and the log says why.
+        The previous handlers finish their current events. If a handler cannot be created, the
+        previous handlers stay in effect, and the reason is logged.
         """
         problem = self._configure_handlers(conf)
         if problem:
@@ -91,7 +91,7 @@ class Fleet:
             LOG.info('Handlers: %s', ', '.join(conf.agent.handlers) or 'none')
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Drain all at the same time; see :meth:`Agent.stop`.
+        """Stop all agents at the same time; see :meth:`Agent.stop`.
 
         :param timeout: seconds
         """
@@ -103,9 +103,9 @@ class Fleet:
         self._stopped.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it was stopped.
+        """Wait until the agents are stopped.
 
-        :returns: whether it was, in time
+        :returns: whether they were stopped in time
         """
         return self._stopped.wait(timeout)
 
@@ -113,7 +113,7 @@ class Fleet:
         try:
             self._handlers.configure(agent_handlers.load(conf))
         except (exceptions.ConfigurationError, cfg.Error, ValueError) as exc:
-            # NOTE: a bad value is found when it is read, and not when its file is.
+            # NOTE: a value is validated when it is used, not when its file is read.
             return str(exc)
         return None
 

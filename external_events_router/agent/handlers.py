@@ -1,10 +1,9 @@
-"""Handlers: what a host does with an event, and what it says of it.
+"""Handlers: functions that process an event on a host and return the result.
 
-A handler is a callable. It returns for an event that it has handled, raises
-:class:`~external_events_router.exceptions.NotHere` for a server that is not on
-this host and :class:`~external_events_router.exceptions.Refused` for an event
-that it will never handle. On which thread and in which order it is called is
-the dispatcher's.
+A handler is a callable. It returns if it has handled the event. It raises
+:class:`~external_events_router.exceptions.NotHere` if the server is not on this host, and
+:class:`~external_events_router.exceptions.Refused` if it will never handle the event. The dispatcher
+decides on which thread and in which order handlers are called.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from external_events_router import plugins
 
 LOG = logging.getLogger(__name__)
 
-#: Entry points of handlers that ``[agent] handlers`` can name. Each is a class
-#: with a class method ``from_conf(conf)`` that makes a handler.
+#: Entry points of handlers that ``[agent] handlers`` can name. Each is a class with a class method
+#: ``from_conf(conf)`` that returns a handler.
 NAMESPACE = 'external_events_router.agent.handlers'
 
-#: In place of an event's name: every event.
+#: Used instead of the name of an event: matches every event.
 ANY = '*'
 
 Handler = Callable[[context.RequestContext, events.Event], events.Verdict | None]
 
 
 class LogHandler:
-    """Writes a line per event, and is content."""
+    """Logs a message for each event and reports it as handled."""
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> LogHandler:
-        """The handler that the configuration asks for."""
+        """Build the handler from the configuration."""
         return cls()
 
     def __call__(self, ctxt: context.RequestContext, event: events.Event) -> None:
@@ -55,15 +54,15 @@ class LogHandler:
 
 
 class Handlers:
-    """Which handlers an event has. Thread-safe.
+    """The handlers of each event. Thread-safe.
 
-    Those registered by the program come first, in the order in which they were
-    registered, and then those of the configuration.
+    Handlers that the program has registered are called first, in the order of registration, then
+    the handlers of the configuration.
     """
 
     def __init__(self, configured: Sequence[Handler] = ()) -> None:
-        # Guards what follows. _by_name: what of() has found since the others
-        # last changed; it is read without the lock, and replaced, never cleared.
+        # Guards the attributes below. _by_name: cached results of of(). It is read without the lock,
+        # and on changes replaced by a new dict, never cleared.
         self._lock = threading.Lock()
         self._registered: list[tuple[str, Handler]] = []
         self._configured = tuple(configured)
@@ -76,13 +75,13 @@ class Handlers:
     def on(self, name: str, handler: Handler) -> Handler: ...
 
     def on(self, name: str, handler: Handler | None = None) -> Handler | Callable[[Handler], Handler]:
-        """Register a handler; without one, a decorator that does it.
+        """Register a handler, or return a decorator that registers one.
 
-        :param name: of the event, or ``*`` for every one
+        :param name: name of the event, or ``*`` for all events
         :raises ValueError: no event has this name
         """
         if name != ANY and name not in events.EVENT_TYPES:
-            raise ValueError(f'no event is named {name!r}')
+            raise ValueError(f'unknown event name {name!r}')
         if handler is None:
             return lambda decorated: self.on(name, decorated)
         with self._lock:
@@ -91,21 +90,21 @@ class Handlers:
         return handler
 
     def configure(self, handlers: Sequence[Handler]) -> None:
-        """Put others in the place of those of the configuration.
+        """Replace the handlers of the configuration.
 
-        Calls that run go on with the old ones.
+        Running calls of the previous handlers continue.
         """
         with self._lock:
             self._configured = tuple(handlers)
             self._by_name = {}
 
     def of(self, name: str) -> tuple[Handler, ...]:
-        """The handlers of an event, in the order in which they are called."""
+        """Return the handlers of an event, in the order in which they are called."""
         found = self._by_name.get(name)
         return self._find(name) if found is None else found
 
     def close(self) -> None:
-        """Close those of the configuration that have a ``close``."""
+        """Close handlers of the configuration that have a ``close`` method."""
         with self._lock:
             configured = self._configured
         for handler in configured:
@@ -118,15 +117,15 @@ class Handlers:
             registered = tuple(handler for on, handler in self._registered if on in (name, ANY))
             found = registered + self._configured
             if name in events.EVENT_TYPES:
-                # NOTE: what comes may have any name, and must not fill the memory.
+                # NOTE: received events may have any name; unknown names must not fill the memory.
                 self._by_name[name] = found
             return found
 
 
 def load(conf: cfg.ConfigOpts) -> list[Handler]:
-    """The handlers that ``[agent] handlers`` names, in its order.
+    """Create the handlers that ``[agent] handlers`` names, in this order.
 
-    :raises ConfigurationError: there is none of a name, or one lacks something
+    :raises ConfigurationError: a name is unknown, or a handler cannot be created
     """
     return [_load(name, conf) for name in conf.agent.handlers]
 
@@ -134,7 +133,7 @@ def load(conf: cfg.ConfigOpts) -> list[Handler]:
 def handle(handlers: Sequence[Handler], ctxt: context.RequestContext, event: events.Event) -> events.Result:
     """Call handlers one after the other, up to the first that does not handle the event.
 
-    :returns: what the last one called said of it; handled if there was none
+    :returns: result of the last call; handled if there are no handlers
     """
     result = None
     for handler in handlers:
@@ -153,8 +152,10 @@ def _call(handler: Handler, ctxt: context.RequestContext, event: events.Event) -
     except exceptions.Refused as exc:
         reason = str(exc.kwargs.get('reason', exc))
     except (Exception, SystemExit) as exc:
-        # Whatever a handler raises, its event has an answer.
-        LOG.exception('The handler of %s of server %s failed', event.name, event.server_uuid)
+        # Whatever a handler raises, its event gets a result.
+        LOG.exception(
+            'The handler for %s of server %s failed; the sender gets 500', event.name, event.server_uuid
+        )
         reason = type(exc).__name__
     return events.Result(event.id, events.Verdict.REFUSED, checks.clean_text(reason))
 

@@ -1,8 +1,7 @@
-"""How an agent hears the casts to its host: over RabbitMQ the fast road.
+"""Receives the casts to a host: with RabbitMQ over direct AMQP, otherwise through oslo.messaging.
 
-There all hosts of a process share a connection and its thread; over any other
-transport each has an RPC server of oslo.messaging. Both take what either sends,
-in its order.
+With direct AMQP all hosts of a process share a connection and its thread. With oslo.messaging each
+host has its own RPC server. Both receive the casts of both kinds of sender, in their order.
 """
 
 from __future__ import annotations
@@ -17,27 +16,27 @@ from external_events_router.agent import endpoint
 from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import consumer
 
-#: Seconds in which the broker lets a host hear its casts, or will later.
+#: Maximum seconds to wait until the broker delivers the casts of a host. Later it continues to try.
 LISTEN_TIMEOUT = 5.0
 
 
 class Ear(Protocol):
-    """Hears the casts to one host."""
+    """Receives the casts to one host."""
 
     def start(self) -> None:
-        """Begin to hear."""
+        """Start to receive."""
         ...
 
     def stop(self, timeout: float) -> bool:
-        """Hear no more; what was heard has been handed on by then.
+        """Stop to receive. Casts that were received before have been passed to the receiver.
 
         :param timeout: seconds
-        :returns: whether that is so, in time
+        :returns: whether it stopped in time
         """
         ...
 
 
-#: Makes the ear of a host: topic, host, who takes the deliveries.
+#: Creates the listener of a host. Arguments: topic, host, receiver of the deliveries.
 MakeEar = Callable[[str, str, endpoint.Receiver], Ear]
 
 
@@ -52,24 +51,24 @@ class PlainEar:
         host: str,
         receiver: endpoint.Receiver,
     ) -> None:
-        """:param bindings: keeps the binding of the queue; None: the transport has none"""
+        """:param bindings: keeps the queue bound; None: the transport has no bindings"""
         self._bindings = bindings
         self._queue = f'{topic}.{host}'
         target = oslo_messaging.Target(topic=topic, server=host)
         self._server = rpc.get_server(transport, target, [endpoint.AgentEndpoint(receiver)], replies=False)
 
     def start(self) -> None:
-        """See :class:`Ear`. Blocks for as long as the broker is away."""
-        # NOTE: one thread, because more would take the deliveries of the
-        # host's queue out of their order.
+        """See :class:`Ear`. Blocks while the broker is unavailable."""
+        # NOTE: with more than one thread, the deliveries in the queue of the host would be processed
+        # out of order.
         self._server.start(override_pool_size=1)
         if self._bindings is not None:
             self._bindings.keep_bound(self._queue)
 
     def stop(self, timeout: float) -> bool:
         """See :class:`Ear`."""
-        # NOTE: on a thread of its own, because a listener that tries to
-        # connect again does not end before it has.
+        # NOTE: on a separate thread, because a listener that tries to reconnect does not end before
+        # it is connected.
         thread = threading.Thread(target=self._end, name='stop-listening', daemon=True)
         thread.start()
         thread.join(timeout)
@@ -81,7 +80,7 @@ class PlainEar:
 
 
 class FastEar:
-    """A queue of a consumer that other hosts of the process share."""
+    """A queue of a consumer that the hosts of the process share."""
 
     def __init__(
         self, consuming: consumer.Consumer, topic: str, host: str, receiver: endpoint.Receiver
@@ -91,7 +90,7 @@ class FastEar:
         self._listener = rpc.listener(endpoint.AgentEndpoint(receiver))
 
     def start(self) -> None:
-        """See :class:`Ear`. Waits for the broker no longer than :data:`LISTEN_TIMEOUT`."""
+        """See :class:`Ear`. Waits for the broker for at most :data:`LISTEN_TIMEOUT`."""
         self._consumer.listen(self._queue, self._listener).wait(LISTEN_TIMEOUT)
 
     def stop(self, timeout: float) -> bool:

@@ -1,11 +1,10 @@
-"""Tells the resolver which hosts are there, and which servers are on them.
+"""Reports hosts and the servers on them to the resolver.
 
-At start, when a source says that something changed, and at an interval. A
-resolver that is away delays nothing here but the reports themselves. What a
-source is, is said in ``sources``.
+A host is reported at the start, when the source detects a change, and at an interval. An unavailable
+resolver delays only the reports. ``sources`` describes the sources.
 
 Each report contains the token that a resolver has sent to the queue of the host, because only the
-agent of the host can read it. A host without a valid token is reported again when one arrives.
+agent of the host can read it. A host without a valid token is reported again when a token arrives.
 """
 
 from __future__ import annotations
@@ -30,32 +29,32 @@ from external_events_router.resolver import rpcapi
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between attempts while no resolver takes a report: the first, the longest.
+#: Seconds between attempts while no resolver accepts a report: the first and the longest pause.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-#: Seconds until the next report of a host whose report was refused for want of a valid token, if
-#: none arrives: longer than the time in which a resolver sends only one.
+#: Seconds until the next report of a host whose report was refused without a valid token, if no token
+#: arrives. Longer than the time in which a resolver sends only one token.
 TOKEN_PAUSE = 12.0
 
-#: Refused reports of a host, one after the other, that are worth a message, and seconds between two
+#: Number of consecutive refused reports of a host before a log message, and seconds between two log
 #: messages about such hosts.
 REFUSED = 3
 REFUSED_EVERY = 600.0
 
-#: By how much, of it, an interval is longer or shorter at random, so that
-#: agents that were started together do not report together for ever.
+#: Random part of an interval, in both directions, so that agents that were started together do
+#: not always report together.
 JITTER = 0.1
 
 
 _REMEDY = (
-    'the resolvers do not change the host map for it. Remove [upgrade_levels] host_map here and agent in the '
-    'resolvers, and check that the queue of the host is bound and that it is consumed'
+    'the resolvers do not update the host map for it. Remove [upgrade_levels] host_map here and agent in the '
+    'resolvers, and check that the queue of the host is bound and has a consumer'
 )
 
 
 class ReportClient(Protocol):
-    """The part of ``resolver.rpcapi.HostMapAPI`` that is used."""
+    """The used part of ``resolver.rpcapi.HostMapAPI``."""
 
     def report(
         self,
@@ -64,7 +63,7 @@ class ReportClient(Protocol):
         server_uuids: Iterable[str] | None,
         token: str = '',
     ) -> rpcapi.Reported:
-        """Report a host; the resolver's time comes back."""
+        """Report a host. The response contains the time of the resolver."""
         ...
 
 
@@ -85,15 +84,15 @@ class Reporter:
     def __init__(
         self, client: ReportClient, resolver_clock: clock.ResolverClock, *, interval: float = 60.0
     ) -> None:
-        """Make a reporter.
+        """Create a reporter.
 
-        :param resolver_clock: is told the time that comes back
+        :param resolver_clock: receives the time of the resolver
         :param interval: seconds between two reports of a host
         """
         self._client = client
         self._clock = resolver_clock
         self._interval = interval
-        # Guards what follows.
+        # Guards the attributes below.
         self._wake = threading.Condition()
         self._hosts: dict[str, _Host] = {}
         # NOTE: a token may arrive before its host is added.
@@ -119,26 +118,26 @@ class Reporter:
         self._thread.start()
 
     def add(self, host: str, source: sources.Source) -> None:
-        """Report a host from now on, at once for the first time."""
+        """Report a host from now on; the first report follows immediately."""
         with self._wake:
             self._hosts[host] = _Host(host, source, due=time.monotonic())
             self._wake.notify()
 
     def remove(self, host: str) -> None:
-        """Report a host no more."""
+        """Stop reporting a host."""
         with self._wake:
             self._hosts.pop(host, None)
             self._tokens.pop(host, None)
 
     def changed(self, host: str) -> None:
-        """Have a host reported now, if its servers are others than those reported."""
+        """Report a host now, if its servers have changed since the last report."""
         with self._wake:
             if (entry := self._hosts.get(host)) is not None:
                 entry.changed = True
                 self._wake.notify()
 
     def take_token(self, host: str, token: str) -> None:
-        """Take the token for the next reports of a host; report it now if it was refused without one."""
+        """Store the token for the next reports of a host. If its last report was refused, report it now."""
         with self._wake:
             self._tokens[host] = token
             entry = self._hosts.get(host)
@@ -147,7 +146,7 @@ class Reporter:
                 self._wake.notify()
 
     def stop(self) -> None:
-        """End after the report that is on its way, if any; does not wait for it."""
+        """Stop after the current report; does not wait for it."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -158,12 +157,12 @@ class Reporter:
             try:
                 self._visit(entry)
             except Exception:
-                # The thread's outermost loop: the other hosts go on.
-                LOG.exception('Host %s cannot be reported', entry.name)
+                # The outermost loop of the thread: continue with the other hosts.
+                LOG.exception('Could not report host %s; trying again at the next interval', entry.name)
                 self._plan(entry, self._interval)
 
     def _next(self) -> _Host | None:
-        """Wait for a host that is due."""
+        """Wait until a host is due, and return it."""
         with self._wake:
             while not self._stopping:
                 now = time.monotonic()
@@ -200,12 +199,12 @@ class Reporter:
         self, entry: _Host, servers: frozenset[str] | None, token: str, answer: rpcapi.Reported
     ) -> None:
         if self._logged:
-            LOG.info('Reports to the resolver go through again')
+            LOG.info('The resolver accepts reports again')
         self._failures, self._logged = 0, False
         if answer.proof_needed:
             self._refused(entry, token)
             return
-        LOG.debug('Host %s reported: %s', entry.name, 'it is there' if servers is None else len(servers))
+        LOG.debug('Host %s reported: %s', entry.name, 'servers unknown' if servers is None else len(servers))
         entry.ever, entry.reported, entry.refused = True, servers, 0
         self._plan(entry, self._interval)
 
@@ -216,19 +215,19 @@ class Reporter:
         with self._wake:
             entry.refused += 1
             if self._tokens.get(entry.name, '') != token:
-                # It arrived before the answer.
+                # A token arrived before the response.
                 entry.due = time.monotonic()
         if entry.refused >= REFUSED:
             self._refusals.add([entry.name])
             self._refusals.flush()
 
     def _failed(self, entry: _Host, error: exceptions.RouterError, *, began: float) -> None:
-        # It is the resolver's failure, or the broker's, so all hosts wait.
+        # The resolver or the broker has failed, so all hosts wait.
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
         if not self._logged:
-            # NOTE: an unavailable broker is logged by its connections, once for all.
+            # NOTE: the connections log an unavailable broker, once for all hosts.
             level = availability.level(began)
-            LOG.log(level, 'Host %s cannot be reported, to be tried again: %s', entry.name, error)
+            LOG.log(level, 'Could not report host %s: %s; trying again', entry.name, error)
             self._logged = level >= logging.WARNING
         self._failures += 1
         with self._wake:

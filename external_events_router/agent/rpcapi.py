@@ -1,8 +1,8 @@
-"""Casts to the agents of compute hosts. Its other half is ``agent.endpoint``.
+"""Casts to the agents of compute hosts. The server is ``agent.endpoint``.
 
-Over any transport one delivery is one cast (:class:`AgentAPI`). Over the fast road
-(:class:`FastAgentAPI`) casts to many hosts are on their way at the same time, and
-several deliveries to one host go in one.
+With oslo.messaging, one delivery is one cast (:class:`AgentAPI`). With direct AMQP
+(:class:`FastAgentAPI`), casts to many hosts are in flight at the same time, and several deliveries
+to one host can go in one cast.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from external_events_router.messaging.amqp import publisher
 
 LOG = logging.getLogger(__name__)
 
-#: Of one cast: its place among those given together, and why it is not with its host, or None.
+#: Receives the end of one cast: its index in the argument, and the error, or None.
 Done = Callable[[int, exceptions.RouterError | None], None]
 
 
-#: Seconds for which a token may wait until it is sent to the broker.
+#: Maximum seconds until a token is sent to the broker.
 TOKEN_TIMEOUT = 5.0
 
 
 class AgentAPI:
-    """Client of the agents.
+    """Client for agents.
 
     Version history:
 
     * 1.0: ``deliver``
-    * 1.1: ``deliver_all``, several deliveries in one cast (by :class:`FastAgentAPI`)
+    * 1.1: ``deliver_all``, several deliveries in one cast (sent by :class:`FastAgentAPI`)
     * 1.2: ``take_token``
     """
 
@@ -57,18 +57,18 @@ class AgentAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> AgentAPI:
-        """The client that the configuration asks for."""
+        """Build the client from the configuration."""
         return cls(transport, topic=conf.compute.topic, version_cap=conf.upgrade_levels.agent)
 
     def deliver(self, ctxt: context.RequestContext, host: str, delivery: events.Delivery) -> None:
         """Cast a delivery to a host.
 
-        Returns when the broker has confirmed that it put the message into the
-        host's queue, which says nothing about the agent behind it.
+        Returns when the broker has confirmed that the message is in the queue of the host. The
+        agent has not necessarily received it.
 
         :raises HostUnreachable: the host has no queue
-        :raises InvalidHost: it can have none
-        :raises BrokerUnavailable: the broker did not take the message
+        :raises InvalidHost: the name of the host is not valid
+        :raises BrokerUnavailable: the broker did not accept the message
         """
         if not checks.is_host(host, self._longest_host):
             raise exceptions.InvalidHost(host=host)
@@ -76,10 +76,10 @@ class AgentAPI:
             self._client.prepare(server=host, version='1.0').cast(ctxt, 'deliver', **_arguments(delivery))
 
     def take_token(self, host: str, token: str) -> bool:
-        """Cast to a host the token that its reports have to contain. Returns as :meth:`deliver`.
+        """Cast the token for reports to a host. Returns as :meth:`deliver`.
 
-        :returns: False: agents do not know this message yet, and it was not sent
-        :raises HostUnreachable: as :meth:`deliver`, which also lists the other errors
+        :returns: False if the version cap excludes this message; it was not sent
+        :raises HostUnreachable: see :meth:`deliver`, also for other errors
         """
         if not checks.is_host(host, self._longest_host):
             raise exceptions.InvalidHost(host=host)
@@ -93,19 +93,19 @@ class AgentAPI:
 
 @dataclasses.dataclass(slots=True)
 class Cast:
-    """What goes to a host in one message: deliveries in their order, each with its context."""
+    """The content of one message to a host: deliveries in their order, each with its context."""
 
     host: str
     deliveries: Sequence[tuple[context.RequestContext, events.Delivery]]
 
 
 class FastAgentAPI:
-    """Client of the agents over the fast road; versions as :class:`AgentAPI`."""
+    """Client for agents with direct AMQP; same versions as :class:`AgentAPI`."""
 
     def __init__(
         self, publishing: publisher.Publisher, *, topic: str, version_cap: str | None = None
     ) -> None:
-        """:param version_cap: the highest version the agents understand; None: the newest"""
+        """:param version_cap: highest version that all agents support; None: the newest"""
         self._publisher = publishing
         self._topic = topic
         self._longest_host = checks.longest_host(topic)
@@ -113,12 +113,11 @@ class FastAgentAPI:
         self._sends_tokens = version_cap is None or rpc.version_includes(version_cap, '1.2')
 
     def cast(self, casts: Sequence[Cast], done: Done, *, until: float) -> None:
-        """Cast to many hosts at once; does not wait.
+        """Cast to many hosts at the same time; does not wait.
 
-        :param done: called once for each cast, mostly from another thread, when
-            the broker has it in the host's queue or with ``HostUnreachable`` or
-            ``BrokerUnavailable``; has to be quick
-        :param until: an instant of ``time.monotonic()`` after which what was not sent is not sent
+        :param done: called once for each cast, usually from another thread, when the message is in
+            the queue of the host, or with ``HostUnreachable`` or ``BrokerUnavailable``; must be fast
+        :param until: an instant of ``time.monotonic()``; after it, unsent messages are not sent
         """
         sent = _Sent(casts, done)
         messages: list[publisher.Message] = []
@@ -128,8 +127,8 @@ class FastAgentAPI:
                 made = self._messages(cast, contexts)
             except exceptions.RouterError as exc:
                 sent.refuse(index, exc)
-            except Exception as exc:  # one that cannot be encoded must not prevent the others
-                LOG.exception('A delivery to host %s cannot be encoded', cast.host)
+            except Exception as exc:  # a cast that cannot be encoded must not affect the others
+                LOG.exception('Could not encode a delivery to host %s; its events are held', cast.host)
                 sent.refuse(index, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
             else:
                 messages += made
@@ -139,13 +138,13 @@ class FastAgentAPI:
         try:
             self._publisher.publish(messages, sent.settle, until=until)
         except Exception as exc:
-            LOG.exception('Deliveries cannot be published')
+            LOG.exception('Could not publish deliveries; their events are held')
             sent.fail(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
     def take_token(self, host: str, token: str) -> bool:
-        """Cast as :meth:`AgentAPI.take_token` does, but do not wait, and only log what fails.
+        """Cast the token as :meth:`AgentAPI.take_token`, but do not wait, and only log errors.
 
-        :raises InvalidHost: the host can have no queue
+        :raises InvalidHost: the name of the host is not valid
         """
         if not checks.is_host(host, self._longest_host):
             raise exceptions.InvalidHost(host=host)
@@ -154,7 +153,7 @@ class FastAgentAPI:
 
         def done(_index: int, error: exceptions.RouterError | None) -> None:
             if error is not None:
-                LOG.debug('Host %s was not sent a token for its reports: %s', host, error)
+                LOG.debug('Could not send a token for reports to host %s: %s', host, error)
 
         body = envelope.encode(envelope.Call('take_token', '1.2', {'token': token}, {}))
         message = publisher.Message(f'{self._topic}.{host}', body)
@@ -162,7 +161,7 @@ class FastAgentAPI:
         return True
 
     def _messages(self, cast: Cast, contexts: _Contexts) -> list[publisher.Message]:
-        """:raises InvalidHost: the host can have no queue"""
+        """:raises InvalidHost: the name of the host is not valid"""
         if not checks.is_host(cast.host, self._longest_host):
             raise exceptions.InvalidHost(host=cast.host)
         routing_key = f'{self._topic}.{cast.host}'
@@ -186,7 +185,7 @@ class FastAgentAPI:
 
 
 class _Contexts:
-    """Contexts as they go over the wire: most of some casts have the same."""
+    """Caches the encoded form of the last context: most deliveries of a cast have the same context."""
 
     def __init__(self) -> None:
         self._last: context.RequestContext | None = None
@@ -199,37 +198,37 @@ class _Contexts:
 
 
 class _Sent:
-    """Casts on their way: each is done when its last message is, or with its first error.
+    """Casts in flight. A cast is done when its last message is done, or with its first error.
 
-    What each message and each cast comes to is told once, even if the publisher raises after
-    it has told some, see ``settling``.
+    The end of each cast is reported once, even if the publisher raises after it has reported some;
+    see ``settling``.
     """
 
     def __init__(self, casts: Sequence[Cast], done: Done) -> None:
         self._casts = casts
-        # Number of a message to its cast, and for each cast the messages that are not done.
+        # The cast of each message, by number, and for each cast the number of unfinished messages.
         self._indexes: list[int] = []
         self._left = [0] * len(casts)
         self._once: settling.Once[exceptions.RouterError] = settling.Once(len(casts), done)
 
     def add(self, index: int, messages: int) -> None:
-        """Note the messages of a cast, before any is published."""
+        """Record the messages of a cast, before any is published."""
         self._indexes += [index] * messages
         self._left[index] = messages
 
     def refuse(self, index: int, error: exceptions.RouterError) -> None:
-        """Tell that a cast has no messages."""
+        """Report that a cast has no messages."""
         self._once.settle(index, error)
 
     def settle(self, number: int, error: exceptions.RouterError | None) -> None:
-        """Tell that a message is done; always called from the same thread, or before any other."""
+        """Handle the end of a message; always called from the same thread, or before any other thread."""
         index = self._indexes[number]
         self._left[index] -= 1
         if error is not None or self._left[index] == 0:
             self._once.settle(index, _for_host(error, self._casts[index].host))
 
     def fail(self, error: exceptions.RouterError) -> None:
-        """Tell that nothing more is known of the casts that were not told yet."""
+        """Report an error for all casts whose end was not reported."""
         self._once.settle_rest(error)
 
 

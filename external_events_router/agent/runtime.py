@@ -1,7 +1,7 @@
-"""What the agents of one process have in common, whatever the number of their hosts.
+"""Objects that all agents of one process share, for any number of hosts.
 
-The threads that handle events, what acknowledges, the thread that reports, and the
-resolver's time. What is one host's own is in ``service``.
+These are the threads that handle events, the acker, the thread that sends reports, and the clock of
+the resolver. ``service`` contains the objects of one host.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import rpcapi
 
-#: Seconds that ending a connection may take.
+#: Maximum seconds for closing a connection.
 STOP_TIMEOUT = 2.0
 
 
 class AgentRuntime:
-    """The common part of agents on one transport."""
+    """The shared part of the agents on one transport."""
 
     def __init__(
         self,
@@ -44,16 +44,15 @@ class AgentRuntime:
         ack_version: str | None = None,
         bindings: consumer.Consumer | None = None,
     ) -> None:
-        """Make the common part.
+        """Create the shared part.
 
-        :param workers: servers whose events are handled at the same time
+        :param workers: number of servers whose events are handled at the same time
         :param report_interval: seconds between two reports of a host
-        :param acks: client for acknowledgements; None: one on the transport
-        :param host_map: client for reports; None: one on the transport
-        :param broker: the transport's, of ``rpc.get_broker``, where casts and
-            acknowledgements are to go over the fast road
-        :param bindings: of ``rpc.get_bindings``, where casts come through oslo.messaging
-        :param ack_version: of the acknowledgements that the resolvers understand; None: the newest
+        :param acks: client for acknowledgements; None: a new one on the transport
+        :param host_map: client for reports; None: a new one on the transport
+        :param broker: result of ``rpc.get_broker``, to use direct AMQP for casts and acknowledgements
+        :param bindings: result of ``rpc.get_bindings``, if casts are received through oslo.messaging
+        :param ack_version: highest version of acknowledgements that all resolvers support; None: the newest
         """
         self._publisher = self._consumer = None
         self._bindings = bindings
@@ -74,7 +73,7 @@ class AgentRuntime:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: oslo_messaging.RPCTransport) -> AgentRuntime:
-        """The common part that the configuration asks for."""
+        """Build the shared part from the configuration."""
         broker = rpc.get_broker(conf) if conf.compute.fast_road else None
         return cls(
             transport,
@@ -87,7 +86,7 @@ class AgentRuntime:
         )
 
     def start(self) -> None:
-        """Start the threads, and connect."""
+        """Start the threads, and connect to the broker."""
         if self._publisher is not None and self._consumer is not None:
             self._publisher.start()
             self._consumer.start()
@@ -96,7 +95,7 @@ class AgentRuntime:
         self.reporter.start()
 
     def stop(self, timeout: float) -> None:
-        """Finish what is in hand as far as the time allows; after the agents were stopped.
+        """Finish the current work until the timeout. Call it after the agents were stopped.
 
         :param timeout: seconds
         """

@@ -1,7 +1,6 @@
-"""The agent of one host: built, started, drained.
+"""The agent of one host: creation, start, stop.
 
-What happens to an event is in ``dispatcher``; many hosts in one process are a
-``fleet``.
+``dispatcher`` processes events; ``fleet`` runs many hosts in one process.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Agent:
-    """Receives the events of a host, hands them on and acknowledges them."""
+    """Receives the events of a host, processes them and acknowledges them."""
 
     def __init__(
         self,
@@ -46,25 +45,25 @@ class Agent:
         remembered_events: int = 100_000,
         remembered_seconds: float = 900.0,
     ) -> None:
-        """Make an agent; :meth:`start` starts it.
+        """Create an agent; :meth:`start` starts it.
 
-        :raises ConfigurationError: the name is none that a host can have
-        :param transport: of ``rpc.get_transport``; stays the caller's to clean up
-        :param host: the name under which the resolver knows this host
-        :param topic: as ``[compute] topic`` of the resolver
-        :param handlers: None: none but those of :meth:`on`
-        :param source: which servers are here; None: it is not known. The
-            agent closes it when it stops, unless it has a ``shared``
-        :param shared: what it has in common with the other agents of this
-            process, started and stopped by the caller; None: its own
-        :param remembered_events: how many handled events it knows again
-        :param remembered_seconds: for how long
+        :raises ConfigurationError: the name of the host is not valid
+        :param transport: result of ``rpc.get_transport``; the caller has to clean it up
+        :param host: name of this host in the host map
+        :param topic: ``[compute] topic`` of the resolver
+        :param handlers: None: only the handlers registered with :meth:`on`
+        :param source: the servers on this host; None: unknown. The agent closes the source when it
+            stops, unless ``shared`` is given
+        :param shared: objects that it shares with other agents of this process, started and stopped
+            by the caller; None: new ones for this agent
+        :param remembered_events: maximum number of handled events that it remembers
+        :param remembered_seconds: maximum seconds for which it remembers them
         """
         if not checks.is_host(host, checks.longest_host(topic)):
             raise exceptions.ConfigurationError(
                 option='--host, [agent] hosts or [DEFAULT] host',
-                reason=f'{checks.shown(host)} cannot be the name of a host: 1 to '
-                f'{checks.longest_host(topic)} letters, digits and characters of .-_:@ are allowed',
+                reason=f'{checks.shown(host)} is not a valid host name: use 1 to '
+                f'{checks.longest_host(topic)} letters, digits and characters of .-_:@',
             )
         self.host = host
         self._owns_shared = shared is None
@@ -99,11 +98,11 @@ class Agent:
         source: sources.Source | None = None,
         shared: agent_runtime.AgentRuntime | None = None,
     ) -> Agent:
-        """The agent that the configuration asks for.
+        """Build the agent from the configuration.
 
-        :param handlers: in place of those of ``[agent] handlers``
-        :param source: in place of that of ``[agent] source``
-        :raises ConfigurationError: a handler or the source cannot be made
+        :param handlers: replaces the handlers of ``[agent] handlers``
+        :param source: replaces the source of ``[agent] source``
+        :raises ConfigurationError: a handler or the source cannot be created
         """
         own = agent_runtime.AgentRuntime.from_conf(conf, transport) if shared is None else shared
         agent = cls(
@@ -136,22 +135,22 @@ class Agent:
     def expect(
         self, server_uuid: str, keys: Iterable[waiters.Key], *, timeout: float = 300.0
     ) -> waiters.Expected:
-        """Events to wait for around an action; see :meth:`Waiters.expect`."""
+        """Wait for events during an action; see :meth:`Waiters.expect`."""
         return self._waiters.expect(server_uuid, keys, timeout=timeout)
 
     def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
-        """Take a delivery; for the endpoint."""
+        """Process a delivery; called by the endpoint."""
         self._dispatcher.receive(ctxt, delivery)
 
     def take_token(self, token: str) -> None:
-        """Take the token for the reports of this host; for the endpoint."""
+        """Store the token for the reports of this host; called by the endpoint."""
         self._runtime.reporter.take_token(self.host, token)
 
     def start(self) -> None:
-        """Listen, and report the host.
+        """Receive events, and report the host.
 
-        Blocks for as long as the broker is away (``rpc.check_broker`` tells that
-        beforehand), but not for the resolver.
+        Blocks while the broker is unavailable (``rpc.check_broker`` detects this before), but does
+        not wait for the resolver.
         """
         if self._owns_shared:
             self._runtime.start()
@@ -161,21 +160,25 @@ class Agent:
         LOG.info('Agent of host %s started', self.host)
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Drain: take no more deliveries, finish what is in hand, send acknowledgements.
+        """Accept no more deliveries, finish the current events, send acknowledgements, then stop.
 
-        Whoever waits for events is woken with ``AgentStopped``. What is not
-        finished in time is not acknowledged.
+        Threads that wait for events get ``AgentStopped``. Events that are not finished in time are
+        not acknowledged.
 
         :param timeout: seconds
         """
         until = time.monotonic() + timeout
         self._runtime.reporter.remove(self.host)
         if not self._ear.stop(timeout):
-            LOG.warning('Host %s: the listener did not end in %s s', self.host, timeout)
+            LOG.warning('Host %s: the listener did not stop within %s s', self.host, timeout)
         self._waiters.stop()
         left = self._dispatcher.drain(_left(until))
         if left:
-            LOG.warning('Host %s: %d events were still in hand at the end', self.host, left)
+            LOG.warning(
+                'Host %s: stopping with %d unfinished events; they are not acknowledged and are sent again',
+                self.host,
+                left,
+            )
         if self._owns_shared:
             self._source.close()
             self._runtime.stop(_left(until))
@@ -186,9 +189,9 @@ class Agent:
         self._stopped.set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it was stopped.
+        """Wait until the agent is stopped.
 
-        :returns: whether it was, in time
+        :returns: whether it was stopped in time
         """
         return self._stopped.wait(timeout)
 

@@ -1,8 +1,7 @@
-"""Which servers are on a host: what the agent reports to the resolver.
+"""Sources of the servers on a host, which the agent reports to the resolver.
 
-A source is asked for every event, so it answers from memory. It may also not
-know, and then every event is taken as the host's own. Reporting is the
-reporter's.
+A source is called for every event, so it answers from memory. If a source does not know the servers,
+the agent accepts every event. ``reporter`` sends the reports.
 """
 
 from __future__ import annotations
@@ -26,74 +25,73 @@ from external_events_router.process import essential
 
 LOG = logging.getLogger(__name__)
 
-#: Entry points of sources that ``[agent] source`` can name. Each is a class with
-#: a class method ``from_conf(conf, hosts)`` that makes a source for some hosts.
+#: Entry points of sources that ``[agent] source`` can name. Each is a class with a class method
+#: ``from_conf(conf, hosts)`` that returns a source for some hosts.
 NAMESPACE = 'external_events_router.agent.sources'
 
-#: Seconds between two looks at the file of a :class:`FileSource`.
+#: Seconds between two checks of the file of a :class:`FileSource`.
 LOOK_INTERVAL = 1.0
 
-#: What is logged about a file with lines that cannot be used.
-SKIPPED = '%s has lines that cannot be used, the others are: %s'
+#: Log message about a file with invalid lines.
+SKIPPED = '%s contains invalid lines, which are ignored; correct them. The first: %s'
 
 
 class Source(Protocol):
-    """Knows the servers of one host or more. Thread-safe."""
+    """Knows the servers of one or more hosts. Thread-safe."""
 
     def servers(self, host: str) -> Collection[str] | None:
-        """Every server on a host, as canonical uuids, or None: it does not know.
+        """Return the uuids of all servers on a host in canonical form, or None if they are unknown.
 
-        Asked for every event; an answer from memory is expected, and a set.
+        Called for every event. Return a set from memory.
         """
         ...
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Have a function called, on any thread, when an answer may be another."""
+        """Register a function that is called, on any thread, when a result may have changed."""
         ...
 
     def close(self) -> None:
-        """Call no more functions, let go of resources."""
+        """Call no more functions, and release resources."""
         ...
 
 
 class NoSource:
-    """Does not know."""
+    """A source that does not know the servers."""
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, hosts: Iterable[str]) -> NoSource:
-        """The source that the configuration asks for."""
+        """Build the source from the configuration."""
         return cls()
 
     def servers(self, host: str) -> None:
-        """None."""
+        """Return None."""
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """There is nothing to watch."""
+        """Do nothing: the result never changes."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there are no resources."""
 
 
 class FileSource:
-    """JSON lines in a file, ``{"server": "<uuid>", "hosts": ["<host>"]}``.
+    """Lines of JSON in a file, ``{"server": "<uuid>", "hosts": ["<host>"]}``.
 
-    The file is read again when it has changed; write it beside and rename it
-    into its place, so that it is never found half written. As long as a changed
-    file cannot be read, the last answer stands. A line that cannot be used is skipped
-    with a warning; because it may be the line of any server, servers of the last content
-    stay on their hosts as long as the file has one.
+    The file is read again when it changes. Write a new file and rename it to this path, so that a
+    half-written file is never read. While a changed file cannot be read, the last content stays in
+    effect. An invalid line is skipped with a warning. It may be the line of any server, so while the
+    file contains one, servers of the last content keep their hosts.
     """
 
     def __init__(self, path: str, hosts: Iterable[str], *, look_interval: float = LOOK_INTERVAL) -> None:
         """Read the file.
 
-        :param hosts: the hosts it will be asked for; the others' lines are skipped
-        :raises OSError: it cannot be read
-        :raises BadLine: none of its lines can be used
+        :param hosts: hosts of this agent; servers of other hosts are ignored
+        :raises OSError: the file cannot be read
+        :raises BadLine: no line is valid
         """
         self._path = path
         self._look_interval = look_interval
-        # Guards what follows; held while the file is read.
+        # Guards the attributes below; held while the file is read.
         self._lock = threading.Lock()
         self._hosts = frozenset(hosts)
         self._stamp = _stamp(path)
@@ -105,13 +103,15 @@ class FileSource:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, hosts: Iterable[str]) -> FileSource:
-        """The source that the configuration asks for.
+        """Build the source from the configuration.
 
-        :raises ConfigurationError: no file, or one that cannot be used
+        :raises ConfigurationError: no file is configured, or it cannot be used
         """
         option = '[agent] source_file'
         if not conf.agent.source_file:
-            raise exceptions.ConfigurationError(option=option, reason='the file source needs a file')
+            raise exceptions.ConfigurationError(
+                option=option, reason='is not set, but source = file needs it'
+            )
         try:
             return cls(conf.agent.source_file, hosts)
         except (OSError, exceptions.BadLine) as exc:
@@ -119,13 +119,13 @@ class FileSource:
             raise exceptions.ConfigurationError(option=option, reason=reason) from exc
 
     def servers(self, host: str) -> Collection[str] | None:
-        """The servers whose lines name the host."""
+        """Return the servers of lines that name the host."""
         self._refresh()
         with self._lock:
             return self._servers.get(host, frozenset())
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Have a function called after the file was read again."""
+        """Call a function after the file was read again."""
         with self._lock:
             self._watchers.append(changed)
             first = len(self._watchers) == 1
@@ -133,7 +133,7 @@ class FileSource:
             essential.EssentialThread(self._look, name='source-file', is_stopped=self._closed.is_set).start()
 
     def close(self) -> None:
-        """Stop to look at the file."""
+        """Stop checking the file."""
         self._closed.set()
 
     def _look(self) -> None:
@@ -148,7 +148,7 @@ class FileSource:
             problem = self._read_again()
             watchers = tuple(self._watchers)
         if problem:
-            LOG.warning('%s cannot be used, its last content stands: %s', self._path, problem)
+            LOG.warning('%s cannot be used: %s; its last content stays in effect', self._path, problem)
             return
         for changed in watchers:
             changed()
@@ -166,9 +166,9 @@ class FileSource:
 
 
 def load(conf: cfg.ConfigOpts, hosts: Iterable[str]) -> Source:
-    """The source that ``[agent] source`` names.
+    """Create the source that ``[agent] source`` names.
 
-    :raises ConfigurationError: there is none of this name, or it lacks something
+    :raises ConfigurationError: the name is unknown, or the source cannot be created
     """
     plugin = plugins.load(NAMESPACE, conf.agent.source, option='[agent] source')
     source: Source = plugin.from_conf(conf, hosts)
@@ -184,10 +184,10 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 def _read(path: str, hosts: frozenset[str]) -> tuple[dict[str, frozenset[str]], exceptions.BadLine | None]:
-    """The servers of each host, and the first line that cannot be used.
+    """Return the servers of each host, and the first invalid line.
 
     :raises OSError: the file cannot be read
-    :raises BadLine: none of its lines can be used
+    :raises BadLine: no line is valid
     """
     servers: dict[str, set[str]] = {host: set() for host in hosts}
     problem: exceptions.BadLine | None = None

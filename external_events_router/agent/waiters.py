@@ -1,7 +1,7 @@
-"""Waiting for events around an action.
+"""Waiting for events during an action.
 
-Register, act, wait: what arrives while the action runs is not missed. Events
-that nobody waits for, and events that came before, are none of this module's.
+Start to wait, run the action, then wait: events that arrive during the action are not missed. This
+module ignores events without a waiting thread, and events that arrived before.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import uuid
 from external_events_router import events
 from external_events_router import exceptions
 
-#: An event's name and tag.
+#: Name and tag of an event.
 Key = tuple[str, str | None]
 
 
 class Expected:
-    """Events of one server that are waited for: a context manager.
+    """Awaited events of one server: a context manager.
 
-    They are waited for from entering the block until leaving it. Each is taken
-    once; a second one with the same name and tag changes nothing.
+    Events that arrive between the start and the end of the block are recorded. Each is recorded
+    once; a second event with the same name and tag is ignored.
     """
 
     def __init__(self, waiters: Waiters, server_uuid: str, keys: Iterable[Key], *, timeout: float) -> None:
@@ -48,31 +48,31 @@ class Expected:
 
     @property
     def arrived(self) -> dict[Key, events.Event]:
-        """What has come so far, by name and tag."""
+        """Return the arrived events, by name and tag."""
         with self._waiters.lock:
             return dict(self._arrived)
 
     @property
     def missing(self) -> frozenset[Key]:
-        """What has not come yet."""
+        """Return name and tag of events that have not arrived yet."""
         with self._waiters.lock:
             return self._missing()
 
     @property
     def failed(self) -> tuple[events.Event, ...]:
-        """Those that have come whose status says that the sender failed."""
+        """Return arrived events with the status ``failed``."""
         with self._waiters.lock:
             return self._failed()
 
     def wait(self, timeout: float | None = None, *, until_failed: bool = False) -> dict[Key, events.Event]:
-        """Wait for all of them.
+        """Wait for all events.
 
-        :param timeout: seconds from now; None: those given to ``expect``
-        :param until_failed: return as soon as one has come whose status is
-            ``failed``, without those that are still missing
-        :returns: the events by name and tag, whatever their status
-        :raises WaitTimeout: some did not come in time; it names them
-        :raises AgentStopped: the agent was stopped meanwhile
+        :param timeout: seconds from now; None: the timeout of ``expect``
+        :param until_failed: return as soon as an event with the status ``failed`` has arrived, even
+            if others are missing
+        :returns: the events by name and tag, with any status
+        :raises WaitTimeout: some events did not arrive in time; the message names them
+        :raises AgentStopped: the agent was stopped
         """
         seconds = self._timeout if timeout is None else timeout
         until = time.monotonic() + seconds
@@ -84,15 +84,15 @@ class Expected:
                     raise exceptions.WaitTimeout(timeout=seconds, missing=self._name_missing())
             return dict(self._arrived)
 
-    # The following are for Waiters, and called with its lock held.
+    # The following methods are called by Waiters with its lock held.
 
     def take(self, event: events.Event) -> None:
-        """Take an event that is among the keys."""
+        """Record an event that is among the keys."""
         self._arrived.setdefault((event.name, event.tag), event)
         self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have waiting threads look again."""
+        """Wake waiting threads, so that they check the state again."""
         self._changed.notify_all()
 
     def _missing(self) -> frozenset[Key]:
@@ -109,36 +109,36 @@ class Expected:
 
 
 class Waiters:
-    """Who waits for what on one host. Thread-safe."""
+    """The awaited events of one host. Thread-safe."""
 
     def __init__(self) -> None:
-        # Guards the table, and what the waiters in it have got.
+        # Guards the table, and the arrived events of its entries.
         self.lock = threading.Lock()
         self.stopped = False
         self._by_event: dict[tuple[str, str, str | None], list[Expected]] = {}
 
     def expect(self, server_uuid: str, keys: Iterable[Key], *, timeout: float = 300.0) -> Expected:
-        """Events to wait for; enter the result before the action that brings them about.
+        """Return a context manager that waits for events. Enter it before the action that causes them.
 
         :param server_uuid: any form that ``uuid.UUID`` reads
-        :param keys: name and tag of each
+        :param keys: name and tag of each event
         :param timeout: seconds that :meth:`Expected.wait` waits
-        :raises ValueError: not a uuid, or a name that no event has
+        :raises ValueError: not a uuid, or an unknown event name
         """
         wanted = list(keys)
         for name, _tag in wanted:
             if name not in events.EVENT_TYPES:
-                raise ValueError(f'no event is named {name!r}')
+                raise ValueError(f'unknown event name {name!r}')
         return Expected(self, str(uuid.UUID(server_uuid)), wanted, timeout=timeout)
 
     def deliver(self, event: events.Event) -> bool:
-        """Give an event to everyone who waits for it.
+        """Pass an event to all waiting threads.
 
-        :returns: whether anyone did
+        :returns: whether a thread waits for it
         """
         if not self._by_event:
-            # Mostly so, and seen without the lock: who begins to wait at this
-            # very moment cannot tell whether the event was before.
+            # The usual case, checked without the lock: a thread that starts to wait at this moment
+            # cannot know whether the event arrived before.
             return False
         with self.lock:
             waiting = self._by_event.get((event.server_uuid, event.name, event.tag), ())
@@ -147,7 +147,7 @@ class Waiters:
             return bool(waiting)
 
     def stop(self) -> None:
-        """Wake everyone with :class:`AgentStopped`, now and from now on."""
+        """Raise :class:`AgentStopped` in all waiting threads, now and from now on."""
         with self.lock:
             self.stopped = True
             for waiting in self._by_event.values():
@@ -155,13 +155,13 @@ class Waiters:
                     expected.wake()
 
     def add(self, expected: Expected) -> None:
-        """Register what was made by :meth:`expect`."""
+        """Register an object made by :meth:`expect`."""
         with self.lock:
             for name, tag in expected.keys:
                 self._by_event.setdefault((expected.server_uuid, name, tag), []).append(expected)
 
     def remove(self, expected: Expected) -> None:
-        """Take back :meth:`add`."""
+        """Remove an object that :meth:`add` has registered."""
         with self.lock:
             for name, tag in expected.keys:
                 key = (expected.server_uuid, name, tag)

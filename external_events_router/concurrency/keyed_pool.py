@@ -1,8 +1,7 @@
-"""A pool of threads that keeps the order of what belongs together.
+"""A pool of threads that keeps the order of tasks with the same key.
 
-Tasks of one key run one after the other in the order given, tasks of different
-keys in parallel. It knows nothing of events: the key of an event's server is
-chosen by the dispatcher.
+Tasks with the same key run one after the other in the order of submission. Tasks with different keys
+run in parallel. The pool does not depend on events: the dispatcher uses the server as the key.
 """
 
 from __future__ import annotations
@@ -17,18 +16,17 @@ LOG = logging.getLogger(__name__)
 
 Task = Callable[[], None]
 
-#: In place of a key: what comes after tasks have ended.
+#: Used instead of a key for the call of ``afterwards``.
 _LOOSE_END = object()
 
 
 class KeyedPool:
-    """Runs tasks on a bounded number of threads, in order per key.
+    """Runs tasks on a limited number of threads, in order per key.
 
-    Threads are started when there is work for them and end when there was none
-    for a while, so an idle pool costs nothing. To wake one costs more than a short
-    task, so one at a time is on its way, and calls the next before it begins a task
-    while others are ready: a burst of short tasks is done by the first, and one
-    that blocks delays none.
+    A thread is started when there is work, and ends when there was none for some time, so an idle
+    pool uses no threads. Waking a thread takes longer than a short task. So only one thread is being
+    woken at a time, and before it starts a task it wakes the next thread if more keys are ready. The
+    first thread completes a burst of short tasks alone, and a task that blocks does not delay others.
     """
 
     def __init__(
@@ -41,16 +39,16 @@ class KeyedPool:
         afterwards: Callable[[], None] | None = None,
         name: str = 'events',
     ) -> None:
-        """Make a pool; it starts by itself with the first task.
+        """Create a pool. It starts with the first task.
 
-        :param max_queued: tasks that may wait in all; messages are taken from
-            the broker before they are handled, so nothing else bounds them
-        :param max_queued_per_key: of which one key may have, so that a task
-            that hangs cannot use up the room of the others
-        :param idle_seconds: how long a thread waits for work before it ends
-        :param afterwards: called soon after tasks have ended, once for all that
-            have by then; no task delays it. It has to be quick
-        :param name: of the threads
+        :param max_queued: maximum number of waiting tasks; messages are received from the broker
+            before they are handled, so nothing else limits this number
+        :param max_queued_per_key: maximum number of waiting tasks of one key, so that a task that
+            hangs does not prevent tasks of other keys
+        :param idle_seconds: seconds that a thread waits for work before it ends
+        :param afterwards: called soon after tasks have ended, once for all tasks that have ended by
+            then. Tasks do not delay this call. It must be fast
+        :param name: name of the threads
         """
         self._max_threads = threads
         self._max_queued = max_queued
@@ -58,12 +56,11 @@ class KeyedPool:
         self._idle_seconds = idle_seconds
         self._afterwards = afterwards
         self._name = name
-        # Guards everything below. A key is in _queues while one of its tasks
-        # waits or runs, and in _ready while it waits for a thread. A thread is
-        # woken by its bell, a lock that it waits for: _idle has those of the
-        # threads that sleep, the last one on top, and _coming that of the one
-        # that was called and has not come yet. While a key is ready, a thread is
-        # coming or about to take one, or all there may be are at work.
+        # Guards everything below. A key is in _queues while one of its tasks waits or runs, and in
+        # _ready while it waits for a thread. A thread waits for its bell, a lock that is released to
+        # wake it. _idle contains the bells of sleeping threads, the most recent on top. _coming is
+        # the bell of the thread that is being woken and does not run yet. While a key is ready, a
+        # thread is being woken or about to take a key, or all permitted threads are working.
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
         self._queues: dict[Hashable, collections.deque[Task]] = {}
@@ -72,20 +69,20 @@ class KeyedPool:
         self._threads = 0
         self._idle: list[threading.Lock] = []
         self._coming: threading.Lock | None = None
-        # Whether a task has ended since the last call of what comes afterwards.
+        # Whether a task has ended since the last call of afterwards().
         self._loose_end = False
         self._stopping = False
 
     @property
     def threads(self) -> int:
-        """Threads there are at the moment."""
+        """Return the current number of threads."""
         with self._lock:
             return self._threads
 
     def submit(self, key: Hashable, task: Task) -> bool:
-        """Run a task after all earlier ones of its key.
+        """Run a task after all earlier tasks with its key.
 
-        :returns: False where it was not taken: the pool is full, or stops
+        :returns: False if the task was refused: the pool is full, or stopping
         """
         with self._lock:
             queue = self._queues.get(key)
@@ -103,10 +100,10 @@ class KeyedPool:
             return True
 
     def stop(self, timeout: float) -> int:
-        """Take no more tasks, and wait for those there are.
+        """Accept no more tasks, and wait for the accepted tasks.
 
-        :returns: how many keys still had a task that waited or ran at the end
-            of the time; the waiting ones do not run any more
+        :returns: number of keys with a waiting or running task at the end of the timeout; waiting
+            tasks are discarded
         """
         with self._lock:
             self._stopping = True
@@ -120,12 +117,12 @@ class KeyedPool:
             self._queued = 0
             return left
 
-    # The following, but for _serve and _tie_up, are called with the lock held.
+    # The following methods, except _serve and _tie_up, are called with the lock held.
 
     def _summon(self) -> bool:
-        """Call a thread, unless one is on its way already or there may be no more.
+        """Wake or start a thread, unless one is being woken or the maximum is reached.
 
-        :returns: whether one is on its way
+        :returns: whether a thread is being woken
         """
         if self._coming is None:
             if self._idle:
@@ -141,8 +138,8 @@ class KeyedPool:
         try:
             threading.Thread(target=self._serve, args=(bell,), name=self._name, daemon=True).start()
         except RuntimeError as exc:
-            # What is ready is for the threads there are, and tried again with the next task.
-            LOG.error('With %d threads at work another cannot be started: %s', self._threads, exc)
+            # The running threads take the ready keys. The next task tries again to start a thread.
+            LOG.error('Could not start another thread with %d running: %s', self._threads, exc)
             return
         self._threads += 1
         self._coming = bell
@@ -156,22 +153,23 @@ class KeyedPool:
             try:
                 task()
             except BaseException:
-                # The thread's outermost loop: its key must not stay blocked.
-                LOG.exception('A task of the pool failed')
-            # Else the last task lives until the next.
+                # The outermost loop of the thread: its key must not stay blocked.
+                LOG.exception('A task of the pool failed; continuing with the next task')
+            # Otherwise the last task would stay in memory until the next task.
             del task, taken
             with self._lock:
                 self._end(key)
                 taken = self._take(bell, came=False)
 
     def _take(self, bell: threading.Lock, *, came: bool) -> tuple[Hashable, Task] | None:
-        """The next task, or what comes afterwards; None: the thread has to end.
+        """Return the next task, or the call of ``afterwards``; None: the thread has to end.
 
-        :param came: the thread has just been called
+        :param came: the thread was just woken
         """
         while True:
-            # NOTE: who goes on with a task leaves it to who comes, because more
-            # may end by then, but only if somebody does: the task may block.
+            # NOTE: a thread that continues with a task leaves this call to the thread that is being
+            # woken, because more tasks may end by then. It does so only if a thread is being woken:
+            # the next task may block.
             if self._loose_end and (came or not self._ready or not self._summon()):
                 self._loose_end = False
                 return _LOOSE_END, self._tie_up
@@ -191,9 +189,9 @@ class KeyedPool:
             self._afterwards()
 
     def _sleep(self, bell: threading.Lock) -> bool:
-        """Let go of the lock until the bell rings.
+        """Release the lock until the thread is woken.
 
-        :returns: whether it rang before the thread has been idle for long enough
+        :returns: whether the thread was woken before it was idle for too long
         """
         self._idle.append(bell)
         self._lock.release()
@@ -205,8 +203,8 @@ class KeyedPool:
             if bell in self._idle:
                 self._idle.remove(bell)
                 return False
-            # NOTE: it rang between the end of the time and now. Who rang it
-            # calls no other, so the thread must not go.
+            # NOTE: the thread was woken just after its timeout. No other thread was woken instead,
+            # so this thread must not end.
             bell.acquire()
         self._come(bell)
         return True
@@ -220,7 +218,7 @@ class KeyedPool:
             return
         self._loose_end = self._afterwards is not None
         if self._queues[key]:
-            # At the end of the line, so that a busy key takes turns.
+            # Append the key at the end, so that other keys get their turn.
             self._ready.append(key)
             return
         del self._queues[key]

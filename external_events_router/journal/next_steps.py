@@ -33,8 +33,8 @@ UNEXPECTED = 'Received unexpected event'
 TIMEOUT = 'Timeout waiting for'
 
 #: Messages of our agents and resolvers.
-AGENT_NO_WAITER = 'Nothing waits for or handles'
-AGENT_HANDLER = 'The handler of'
+AGENT_NO_WAITER = 'No handler and no waiting thread for'
+AGENT_HANDLER = 'The handler for'
 RESOLVER_NOT_HELD = 'could not be held'
 
 MANAGE = 'external-events-manage'

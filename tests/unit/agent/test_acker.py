@@ -128,7 +128,7 @@ class TestAcker(base.TestCase):
         self.acks.open.set()
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('a'), result('c'), result('d')], self.acks.results())
-        self.assertIn('Delivery b: 1 results are not acknowledged: too many wait', self.logs.output)
+        self.assertIn('Delivery b: 1 results are not acknowledged (too many results wait', self.logs.output)
 
     def test_surprise_does_not_end_it(self):
         acker = self._acker()
@@ -163,7 +163,7 @@ class TestAcker(base.TestCase):
         self.assertTrue(self.acks.entered.acquire(timeout=helpers.PATIENCE))
         self._send(acker, helpers.receipt('d'), result('b'))
         acker.stop(0.01)
-        self.assertIn('1 results were not acknowledged before the end', self.logs.output)
+        self.assertIn('Stopping with 1 results that were not acknowledged', self.logs.output)
 
     def test_stop_logs_how_many_deliveries_had_no_message(self):
         acker = self._acker(max_results=1)
@@ -298,7 +298,7 @@ class TestWithoutThread(base.TestCase):
         self._send('d1')
         self._send('e2', 'f3')
         self._tell(AWAY)
-        self.assertIn('Delivery d: 1 results are not acknowledged: too many wait', self.logs.output)
+        self.assertIn('Delivery d: 1 results are not acknowledged (too many results wait', self.logs.output)
         self.timers.end()
         self.assertEqual(('worker', ('e', '2'), ('f', '3')), self.client.casts[-1])
 
@@ -319,7 +319,7 @@ class TestWithoutThread(base.TestCase):
         self._add('e2', seconds=60)
         self.time.now += 10
         self._tell(AWAY)
-        self.assertIn('Delivery d: 1 results are not acknowledged: ', self.logs.output)
+        self.assertIn('Delivery d: 1 results are not acknowledged (', self.logs.output)
         self.timers.end()
         self.assertEqual(('worker', ('e', '2')), self.client.casts[-1])
         self._tell()
@@ -330,7 +330,7 @@ class TestWithoutThread(base.TestCase):
         self._tell(AWAY)
         self.acker.stop(0)
         self.timers.timer.cancel.assert_called_once_with()
-        self.assertIn('1 results were not acknowledged before the end', self.logs.output)
+        self.assertIn('Stopping with 1 results that were not acknowledged', self.logs.output)
         self.timers.end()
         self.assertEqual(1, len(self.client.casts))
 

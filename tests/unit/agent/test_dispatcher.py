@@ -104,7 +104,8 @@ class TestDispatcher(base.TestCase):
         host = self._host()
         self.assertEqual(HANDLED, host.verdict(helpers.event()))
         self.assertIn(
-            f'Nothing waits for or handles network-changed of server {helpers.SERVER}', self.logs.output
+            f'No handler and no waiting thread for network-changed of server {helpers.SERVER}',
+            self.logs.output,
         )
 
     def test_handler(self):
@@ -251,7 +252,9 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertIn(': 2 late', self.logs.output)
         self.assertEqual(([], []), (self.called, host.acks.casts))
-        self.assertIn(f'WARNING MainThread {dispatcher.__name__}: Past their deadline', self.logs.output)
+        self.assertIn(
+            f'WARNING MainThread {dispatcher.__name__}: Events arrived after their deadline', self.logs.output
+        )
         self.assertEqual(HANDLED, host.verdict(event))
 
     def test_late_by_the_resolver_s_clock(self):
@@ -294,7 +297,7 @@ class TestDispatcher(base.TestCase):
         self.assertTrue(entered.wait(helpers.PATIENCE))
         waits, dropped = helpers.event(), helpers.event()
         host.receive(waits, dropped)
-        self.assertIn('No room for network-changed', self.logs.output)
+        self.assertIn('Too many events wait; dropping network-changed', self.logs.output)
         release.set()
         host.finish()
         self.assertNotIn(dropped.id, host.acks.verdicts())
@@ -429,4 +432,4 @@ class MessagesTest(base.TestCase):
         self.assertEqual(
             dispatcher.MESSAGES + 1, self.logs.output.count(' WARNING ') + self.logs.output.count(' INFO ')
         )
-        self.assertIn('more events were not handled', self.logs.output)
+        self.assertIn('more events had no handler or were not handled', self.logs.output)

@@ -99,8 +99,8 @@ class TestReporter(ReporterCase):
         made.add('b', sources.NoSource())
         self._wait_for_reports(2)
         self.assertEqual(5, self.client.tried)
-        self.assertEqual(1, self.logs.output.count('cannot be reported, to be tried again'))
-        helpers.wait_until(lambda: 'go through again' in self.logs.output)
+        self.assertEqual(1, self.logs.output.count('Could not report host'))
+        helpers.wait_until(lambda: 'accepts reports again' in self.logs.output)
 
     def test_surprise_is_one_host_s(self):
         self.client.failures, self.client.error = 1, KeyError('a test')
@@ -210,7 +210,7 @@ class TestTokens(ReporterCase):
         helpers.wait_until(lambda: self.client.tokens.count(('a', '')) > 5)
         self.assertEqual(['b'], [host for host, _servers in self.client.reports])
         self.assertEqual(1, self.logs.output.count('The reports of host a are refused'))
-        self.assertNotIn('cannot be reported', self.logs.output)
+        self.assertNotIn('Could not report host', self.logs.output)
 
     def test_stop_logs_a_refusal_that_was_not_logged_yet(self):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))

@@ -125,7 +125,7 @@ class TestAgent(AgentTestCase):
         before = time.monotonic()
         agent.stop(0.5)
         self.assertLess(time.monotonic() - before, helpers.PATIENCE / 2)
-        self.assertIn('Host a: 1 events were still in hand at the end', self.logs.output)
+        self.assertIn('Host a: stopping with 1 unfinished events', self.logs.output)
 
     def test_stop_logs_how_many_events_had_no_message(self):
         agent = service.Agent(self.resolver.transport, 'a')
@@ -135,7 +135,7 @@ class TestAgent(AgentTestCase):
         self._wait_for_acks(*batch)
         self.assertNotIn('more events', self.logs.output)
         agent.stop(helpers.PATIENCE)
-        self.assertRegex(self.logs.output, '3[01] more events were not handled, or nothing waited')
+        self.assertRegex(self.logs.output, '3[01] more events had no handler or were not handled')
 
     def test_stop_wakes_waiters(self):
         agent = service.Agent(self.resolver.transport, 'a')

@@ -61,10 +61,10 @@ class TestFileSource(base.TestCase):
         # The bad line may be that of the first server, which must not be lost.
         for _ in range(2):
             self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('a'))
-        self.assertEqual(1, self.logs.output.count('cannot be used, the others are: line 2'))
+        self.assertEqual(1, self.logs.output.count('correct them. The first: line 2'))
         self._write('{"server":')
         self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('a'))
-        self.assertEqual(1, self.logs.output.count('its last content stands: line 1'))
+        self.assertEqual(1, self.logs.output.count('cannot be used: line 1'))
         self._write(self._line(helpers.SERVER, 'a'))
         self.assertEqual({helpers.SERVER}, source.servers('a'))
         self.path.unlink()
@@ -75,7 +75,7 @@ class TestFileSource(base.TestCase):
     def test_a_bad_line_at_the_start_hides_no_other(self):
         self._write('{"server":', self._line(helpers.SERVER, 'a'), '[]')
         self.assertEqual({helpers.SERVER}, self._source().servers('a'))
-        self.assertIn('the others are: line 1', self.logs.output)
+        self.assertIn('correct them. The first: line 1', self.logs.output)
 
     def test_bad_lines(self):
         for line in ('x', '[]', '{}', '{"server": 1, "hosts": []}', '[' * 100000):
@@ -106,7 +106,7 @@ class TestLoad(base.TestCase):
 
     def test_file_missing(self):
         self.conf.set_override('source', 'file', 'agent')
-        self.assertEqual('[agent] source_file: the file source needs a file', self._error())
+        self.assertEqual('[agent] source_file: is not set, but source = file needs it', self._error())
         self.conf.set_override('source_file', '/nosuch/file', 'agent')
         self.assertEqual('[agent] source_file: /nosuch/file: No such file or directory', self._error())
 

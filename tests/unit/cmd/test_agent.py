@@ -74,7 +74,9 @@ class TestAgentCommand(base.TestCase):
         self._wait_for_log('Serving 1 hosts')
         self._configure('[agent]\nhandlers = exec, log\n')
         process.send_signal(signal.SIGHUP)
-        self._wait_for_log('Configuration not reloaded: [exec] command: the exec handler needs a command')
+        self._wait_for_log(
+            'Configuration not reloaded: [exec] command: is not set, but the exec handler needs a command'
+        )
         self._configure('[exec]\ncommand = cat\ntimeout = long\n[agent]\nhandlers = exec\n')
         process.send_signal(signal.SIGHUP)
         self._wait_for_log('Configuration not reloaded: [exec] timeout: ')
@@ -91,5 +93,5 @@ class TestAgentCommand(base.TestCase):
         process = self._start()
         self.assertEqual(1, process.wait(helpers.PATIENCE))
         said = process.stderr.read()
-        self.assertIn('[exec] command: the exec handler needs a command', said)
+        self.assertIn('[exec] command: is not set, but the exec handler needs a command', said)
         self.assertNotIn('Traceback', said)

@@ -162,7 +162,7 @@ class TestOrderedPool(base.TestCase):
         with mock.patch.object(threading.Thread, 'start', autospec=True, side_effect=RuntimeError('full')):
             self.assertTrue(pool.submit('a', lambda: None))
         self.assertEqual(0, pool.threads)
-        self.assertIn('another cannot be started: full', self.logs.output)
+        self.assertIn('Could not start another thread with 0 running: full', self.logs.output)
         done = threading.Event()
         pool.submit('b', done.set)
         self.assertTrue(done.wait(helpers.PATIENCE))

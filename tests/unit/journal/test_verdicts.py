@@ -250,7 +250,7 @@ TABLE = {
         AGENT,
         V.HANDLER_FAILED,
         'answered 500, because a handler failed or refused it: host-a: KeyError',
-        f'The handler of network-vif-plugged of server {h.SERVER}',
+        f'The handler for network-vif-plugged of server {h.SERVER}',
     ),
     'handler failed after the hold': (
         h.history(
@@ -295,7 +295,7 @@ TABLE = {
         AGENT,
         V.DELIVERED_WITHOUT_WAITER,
         'reached host-a in time, but nothing waited for it and no handler ran',
-        f'Nothing waits for or handles network-vif-plugged of server {h.SERVER}',
+        f'No handler and no waiting thread for network-vif-plugged of server {h.SERVER}',
     ),
     'after the wait': (
         h.history(h.event(handling=h.AFTER_WAIT)),
