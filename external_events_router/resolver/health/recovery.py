@@ -68,11 +68,12 @@ class HostRecovery:
         self._held = held
         self._wake = wake
         self._peers = peers
-        self._pool = bounded_pool.BoundedPool(4, 'presence')
-        # Host to whether the others are to be told in any case; servers; host to
-        # whether nobody consumes from its queue; hosts that are back.
+        self._pool = bounded_pool.BoundedPool(5, 'presence')
+        # Host to whether the others are to be told in any case; servers; hosts that another
+        # worker has heard; host to whether nobody consumes from its queue; hosts that are back.
         self._hosts: _Gathered[bool] = _Gathered(self._pool, self._flush_hosts)
         self._servers: _Gathered[None] = _Gathered(self._pool, self._flush_servers)
+        self._heard: _Gathered[None] = _Gathered(self._pool, self._flush_heard)
         self._silent: _Gathered[bool] = _Gathered(self._pool, self._tell_silent)
         self._back: _Gathered[None] = _Gathered(self._pool, self._tell_back)
         self._not_due = throttled_log.ThrottledLog(LOG)
@@ -98,9 +99,12 @@ class HostRecovery:
         self._hosts.add({host: news})
 
     def heard_of(self, hosts: Collection[str]) -> None:
-        """Another worker says that hosts are back."""
-        for host in hosts:
-            self._breakers.close(host)
+        """Another worker says that hosts are back.
+
+        NOTE: the other worker has made their servers due, but this one may have claimed some of them
+        since, and may have put them off for the want of a consumer, before it heard of the hosts.
+        """
+        self._heard.add(dict.fromkeys(host for host in hosts if self._breakers.close(host)))
 
     def placed(self, server_uuids: Collection[str]) -> None:
         """Servers have come to a host: what was held for want of one is due."""
@@ -123,9 +127,14 @@ class HostRecovery:
         self.flush_log(now=True)
 
     def _flush_hosts(self, hosts: Mapping[str, bool]) -> None:
-        due = self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts))
-        told = hosts if due else [host for host, news in hosts.items() if news]
-        self._back.add(dict.fromkeys(told))
+        # NOTE: first, because it takes seconds to make the servers of many hosts due, and a
+        # worker that has not heard of the hosts puts these servers off.
+        self._back.add({host: None for host, news in hosts.items() if news})
+        if self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts)):
+            self._back.add({host: None for host, news in hosts.items() if not news})
+
+    def _flush_heard(self, hosts: Mapping[str, None]) -> None:
+        self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts))
 
     def _flush_servers(self, servers: Mapping[str, None]) -> None:
         self._bring_forward(f'{len(servers)} servers', servers=list(servers))

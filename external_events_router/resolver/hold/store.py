@@ -56,6 +56,9 @@ CONNECTIONS = 5
 #: batch with an event for one of them waits.
 MADE_DUE = 500
 
+#: Seconds between the times at which two such servers are due: these give their order.
+DUE_STEP = 1e-6
+
 
 class HoldStore:
     """The tables of the hold. Thread-safe."""
@@ -65,6 +68,7 @@ class HoldStore:
         self._compiled = False
         self._insert_server = database.insert_or_merge(_servers, merge_held)
         self._update_server = database.insert_or_merge(_servers, _replace)
+        self._update_due = database.insert_or_merge(_servers, _replace_due)
 
     @session.retried
     def warm(self) -> None:
@@ -258,42 +262,59 @@ class HoldStore:
 
     @session.retried
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int:
-        """Have servers tried now: those that wait for one of the hosts, and those named.
+        """Make servers due now: those that wait for one of the hosts, and the given servers.
 
-        :returns: how many
-        :raises DatabaseUnavailable: none are
+        The servers of a host become due one after the other, so that an attempt takes them
+        together and sends the host one message.
+
+        :returns: the number of these servers, including those that were due already
+        :raises DatabaseUnavailable: not all are due
         """
-        waiting = sa.select(_hosts.c.server_uuid).where(self._database.among(_hosts.c.host, hosts))
-        chosen: list[sa.ColumnElement[bool]] = []
-        if hosts:
-            chosen.append(_servers.c.server_uuid.in_(waiting))
-        if servers:
-            chosen.append(self._database.among(_servers.c.server_uuid, servers))
-        if not chosen:
-            return 0
-        # NOTE: read first, because it is mostly none, and a write is dear.
-        query = sa.select(_servers.c.server_uuid).where(sa.or_(*chosen)).order_by(_servers.c.server_uuid)
+        # NOTE: read first, because usually there are none, and a write is expensive.
         with self._database.reading() as connection:
-            found = connection.scalars(query).all()
-        return sum(self._make_due(found[at : at + MADE_DUE]) for at in range(0, len(found), MADE_DUE))
+            now = self._database.now(connection)
+            found = self._waiting(connection, hosts) if hosts else {}
+            found |= self._next_attempts(connection, servers) if servers else {}
+        later = [server for server, at in found.items() if at > now]
+        for at in range(0, len(later), MADE_DUE):
+            self._make_due(later[at : at + MADE_DUE])
+        return len(found)
 
-    def _make_due(self, server_uuids: Sequence[str]) -> int:
+    def _waiting(self, connection: sa.Connection, hosts: Collection[str]) -> dict[str, float]:
+        """Servers that wait for hosts, in the order of the hosts, and when their next attempts are."""
+        query = (
+            sa.select(_servers.c.server_uuid, _servers.c.next_attempt)
+            .join(_hosts, _hosts.c.server_uuid == _servers.c.server_uuid)
+            .where(self._database.among(_hosts.c.host, hosts))
+            .order_by(_hosts.c.host, _hosts.c.server_uuid)
+        )
+        return dict(connection.execute(query).all())
+
+    def _next_attempts(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, float]:
+        query = sa.select(_servers.c.server_uuid, _servers.c.next_attempt)
+        chosen = self._database.among(_servers.c.server_uuid, server_uuids)
+        return dict(connection.execute(query.where(chosen).order_by(_servers.c.server_uuid)).all())
+
+    def _make_due(self, server_uuids: Sequence[str]) -> None:
         with self._database.writing() as connection:
-            # NOTE: locked in their order first. An update takes them in one of
-            # its own, and two that meet half-way are a deadlock.
-            chosen_now = (
+            now = self._database.now(connection)
+            # NOTE: locked in their order first. An update locks them in an order of
+            # its own, and two updates may deadlock. Other workers may have made them due.
+            still_later = (
                 sa.select(_servers.c.server_uuid)
-                .where(self._database.among(_servers.c.server_uuid, server_uuids))
+                .where(
+                    self._database.among(_servers.c.server_uuid, server_uuids), _servers.c.next_attempt > now
+                )
                 .order_by(_servers.c.server_uuid)
                 .with_for_update()
             )
-            locked = connection.scalars(chosen_now).all()
-            connection.execute(
-                sa.update(_servers)
-                .where(self._database.among(_servers.c.server_uuid, locked))
-                .values(next_attempt=self._database.now(connection), attempts=0)
-            )
-        return len(locked)
+            locked = set(connection.scalars(still_later))
+            chosen = [server for server in server_uuids if server in locked]
+            if chosen:
+                began = now - len(chosen) * DUE_STEP
+                due = {server: began + place * DUE_STEP for place, server in enumerate(chosen)}
+                rows = [new_server(server, '', due=due[server]) for server in sorted(chosen)]
+                connection.execute(self._update_due, rows)
 
     @session.retried
     def purge(self, keep: float) -> int:
@@ -504,6 +525,10 @@ def merge_held(there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
 def _replace(_there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
     columns = ('next_attempt', 'attempts', 'reason', 'claimed_by', 'claimed_until', 'free_hosts')
     return [(name, proposed[name]) for name in columns]
+
+
+def _replace_due(_there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
+    return [(name, proposed[name]) for name in ('next_attempt', 'attempts')]
 
 
 def _after_attempt(

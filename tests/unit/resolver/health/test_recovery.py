@@ -89,9 +89,28 @@ class PresenceTest(base.TestCase):
 
     def test_hearsay_is_not_passed_on(self):
         self.breakers.open(['a'])
-        self.host_recovery.heard_of(['a'])
+        self.host_recovery.heard_of(['a', 'b'])
         self.assertTrue(self.breakers.closed('a'))
-        self.assertEqual(([], []), (self.held.asked, self.peers.back))
+        self.wait_for(lambda: self.held.asked)
+        self.host_recovery.close()
+        self.assertEqual(([(['a'], [])], []), (self.held.asked, self.peers.back))
+
+    def test_hearsay_has_the_worker_try_what_it_had_put_off(self):
+        self.held.due = 1
+        self.breakers.open(['a'])
+        self.host_recovery.heard_of(['a'])
+        self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
+
+    def test_others_hear_of_hosts_before_their_servers_are_made_due(self):
+        """It takes seconds for thousands of servers, and the others put these off meanwhile."""
+        self.held.open.clear()
+        self.breakers.open(['a'])
+        self.host_recovery.appeared('a')
+        self.wait_for(lambda: self.peers.back == [['a']])
+        self.held.due = 1
+        self.held.open.set()
+        self.host_recovery.appeared('b')
+        self.wait_for(lambda: self.peers.back == [['a'], ['b']])
 
     def test_signs_that_come_while_one_waits_are_one(self):
         self.held.open.clear()

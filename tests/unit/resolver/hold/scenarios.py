@@ -304,6 +304,27 @@ class ClaimScenarios(StoreCase):
         self.assertEqual(2, self.store.make_due(hosts=['three'], servers=[B, C]))
         self.assertEqual([B, C], sorted(claim.server_uuid for claim in self.claim()))
 
+    def test_servers_of_a_host_are_due_one_after_the_other(self):
+        servers = [str(uuid.UUID(int=number)) for number in range(1, 31)]
+        hosts = ['one', 'two', 'three']
+        self.hold(*(item(server, hosts=[hosts[n % 3]]) for n, server in enumerate(servers)), retry_after=60.0)
+        self.assertEqual(30, self.store.make_due(hosts=hosts))
+        for first in (0, 2, 1):
+            claimed = {claim.server_uuid for claim in self.claim(limit=10)}
+            self.assertEqual(set(servers[first::3]), claimed)
+
+    def test_servers_that_are_due_already_are_not_written(self):
+        self.hold(item(A, hosts=['one']), item(B, hosts=['one']))
+        (claim, _claim) = self.claim()
+        self.hold(item(C, hosts=['one']))
+        with databases.statements(self.database) as sent:
+            self.assertEqual(1, self.store.make_due(servers=[C]))
+        self.assertEqual([], [statement for statement in sent if not statement.startswith('SELECT')])
+        self.assertEqual(3, self.store.make_due(hosts=['one']))
+        self.store.settle('worker', [settled(claim, reason='silent', retry_after=60.0)])
+        due = {claim.server_uuid for claim in self.claim()}
+        self.assertEqual({C, claim.server_uuid}, due)
+
     def test_a_damaged_row_ends_alone(self):
         # NOTE: a text column of MariaDB holds 65535 bytes.
         for text in ('{', '{}', 'null', '[' * 60_000, '"x"'):

@@ -101,6 +101,33 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual((2, []), (len(self.a.handled), self.held()))
 
+    def test_server_put_off_by_a_worker_that_has_not_heard_of_its_host_is_tried_when_it_has(self):
+        self.place(one=('a',))
+        other = self.world.workers[1]
+        other.breakers.open(['a'], unconsumed=True)
+        self.hold(scenarios.item(ONE, hosts=['a']))
+        # The host appears to one worker. Before the message arrives, the other makes an attempt.
+        self.worker.store.make_due(hosts=['a'])
+        self.run_all(other)
+        self.assertEqual([], self.a.sent)
+        other.host_recovery.heard_of(['a'])
+        self.run_all(other)
+        self.assertEqual((1, []), (len(self.a.handled), self.held()))
+
+    def test_servers_of_a_host_that_responds_again_are_sent_in_one_message(self):
+        servers = [f'{number:08x}-0000-4000-8000-000000000000' for number in range(40)]
+        self.place(**{server: ('ab'[number % 2],) for number, server in enumerate(servers)})
+        self.hold(*(scenarios.item(server, hosts=['ab'[n % 2]]) for n, server in enumerate(servers)))
+        self.useFixture(fixtures.MonkeyPatch('external_events_router.resolver.hold.redelivery.SERVERS', 20))
+        self.worker.breakers.open('ab', unconsumed=True)
+        self.run_all()
+        for host in 'ab':
+            self.worker.breakers.close(host)
+        self.worker.store.make_due(hosts=['a', 'b'])
+        self.run_all()
+        self.assertEqual([20], [len(sent.events) for sent in self.a.sent])
+        self.assertEqual([20], [len(sent.events) for sent in self.b.sent])
+
     def test_event_whose_host_has_no_consumer_ends_in_time(self):
         self.place(one=('a',))
         self.worker.breakers.open(['a'], unconsumed=True)

@@ -221,7 +221,7 @@ class Worker:
             wake=lambda: None,
             peers=Peers(world, number),
         )
-        for gathered in ('_hosts', '_servers', '_silent', '_back'):
+        for gathered in ('_hosts', '_servers', '_heard', '_silent', '_back'):
             getattr(self.host_recovery, gathered)._pool = InlinePool()
         self.collector = acks.Collector(
             late=lambda host: self.liveness.appeared(host),
