@@ -22,7 +22,7 @@ class EssentialThread(threading.Thread):
         :param is_stopped: whether the thread was stopped; called on this thread after the target returned
         """
         super().__init__(target=target, name=name, daemon=True)
-        self._is_stopped = is_stopped
+        self._was_stopped = is_stopped
 
     def run(self) -> None:
         """Run the target.
@@ -33,5 +33,5 @@ class EssentialThread(threading.Thread):
             super().run()
         except SystemExit as exc:
             raise UnexpectedEnd from exc
-        if not self._is_stopped():
+        if not self._was_stopped():
             raise UnexpectedEnd

@@ -46,6 +46,18 @@ class EssentialThreadTest(base.TestCase):
     def test_one_that_was_stopped(self) -> None:
         self.assertIsNone(self.run_thread(list, stopped=True))
 
+    def test_it_is_alive_until_it_ends(self) -> None:
+        """Callers join a thread only while it is alive."""
+        end = threading.Event()
+        self.addCleanup(end.set)
+        thread = essential.EssentialThread(end.wait, name='a-thread', is_stopped=end.is_set)
+        self.assertFalse(thread.is_alive())
+        thread.start()
+        self.assertTrue(thread.is_alive())
+        end.set()
+        thread.join(LONG)
+        self.assertFalse(thread.is_alive())
+
     def test_a_pool_and_a_connection_that_are_stopped(self) -> None:
         pool = bounded_pool.BoundedPool(2, 'pool')
         self.assertEqual(1, pool.submit(lambda: 1).result(LONG))
