@@ -18,6 +18,7 @@ from external_events_router.conf import default
 from external_events_router.conf import delivery
 from external_events_router.conf import exec_handler
 from external_events_router.conf import host_map
+from external_events_router.conf import journal
 from external_events_router.conf import metrics
 from external_events_router.conf import nova
 from external_events_router.conf import resolver
@@ -32,6 +33,7 @@ GROUPS = (
     broker,
     database,
     host_map,
+    journal,
     agent,
     exec_handler,
     nova,

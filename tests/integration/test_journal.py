@@ -11,3 +11,19 @@ class TestPostgreSQLReads(scenarios.ReadScenarios, test_databases.EmptyDatabase)
 
 class TestMySQLReads(scenarios.ReadScenarios, test_databases.EmptyDatabase):
     SERVICE = services.MySQL
+
+
+class TestPostgreSQLWriter(scenarios.WriterScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestMySQLWriter(scenarios.WriterScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.MySQL
+
+
+class TestPostgreSQLRetention(scenarios.RetentionScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestMySQLRetention(scenarios.RetentionScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.MySQL

@@ -1,15 +1,48 @@
 """What the journal does on every database; mixed into a test case with ``self.url``, of an empty database."""
 
+import contextlib
+import dataclasses
+import threading
+import time
+
+import fixtures
+import sqlalchemy as sa
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
 from external_events_router.db import migration
 from external_events_router.db import models
+from external_events_router.journal import completeness
+from external_events_router.journal import entries
 from external_events_router.journal import reads
 from external_events_router.journal import reasons
 from external_events_router.journal import records
+from external_events_router.journal import retention
+from external_events_router.journal import store
+from external_events_router.journal import writer
 from tests.unit.db import databases
 from tests.unit.journal import rows
 
 HOUR = records.HOUR
 MINUTE = 60 * records.SECOND
+
+WRITER = 'external_events_router.journal.writer'
+RETENTION = 'external_events_router.journal.retention'
+
+CONTEXT = context.RequestContext(request_id='req-1', user_id='neutron', overwrite=False)
+
+
+def acknowledged(_outcome, _told):
+    return reasons.Reason.ACKNOWLEDGED
+
+
+@dataclasses.dataclass
+class Told:
+    """What a host said, as the resolver has it."""
+
+    at: float | None
+    handling: records.Handling | None
 
 
 class JournalScenarios:
@@ -126,3 +159,349 @@ class ReadScenarios(JournalScenarios):
         (found,) = self.reader.refusals(period, request_id='req-g')
         self.assertEqual((('a',), ('b',)), (found.servers, found.names))
         self.assertEqual([5], [row.seq for row in self.reader.refusals(period, request_id='req-1-5')])
+
+
+class WriterScenarios(JournalScenarios):
+    """A worker writes all it records, or records the gap; whatever happens to the database."""
+
+    def setUp(self):
+        super().setUp()
+        for name, value in (('INTERVAL', 0.01), ('PAUSE', 0.02), ('SLACK', 0.0)):
+            self.useFixture(fixtures.MonkeyPatch(f'{WRITER}.{name}', value))
+
+    def worker(self, name='controller:0', *, queue_size=1000, database=None, record='all'):
+        own = database or databases.database(self.url)
+        self.addCleanup(own.close)
+        identity = store.Identity(name, 'external-events-resolver', 'controller', 1, record)
+        return writer.Writer(store.Store(own), identity, queue_size=queue_size, longest=0.0)
+
+    def started(self, *args, **kwargs):
+        worker = self.worker(*args, **kwargs)
+        worker.start()
+        self.addCleanup(worker.stop, 5.0)
+        return worker
+
+    def batch(self, *names, server=rows.SERVER):
+        now = time.monotonic()
+        sent = [events.Event('network-changed', server, tag=name, id=f'id-{name}') for name in names]
+        outcomes = [events.Outcome(event, events.Code.DELIVERED) for event in sent]
+        return entries.Batch(CONTEXT, now, now, outcomes, {}, acknowledged)
+
+    def written(self):
+        found = self.reader.events(reads.Selection(), reads.Period(0, self.reader.now() + MINUTE))
+        return [event.tag for event in found]
+
+    def wait_for(self, condition, message='not in time'):
+        deadline = time.monotonic() + 20
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, message)
+            time.sleep(0.02)
+
+    def wait_for_rows(self, *names):
+        self.wait_for(lambda: set(self.written()) >= set(names))
+
+    def gaps(self, since, until=None):
+        return completeness.gaps(self.database, since, until or self.reader.now())
+
+    def reasons(self, since, until=None):
+        return [str(gap.reason) for gap in self.gaps(since, until)]
+
+    def complete_since(self, since):
+        """Wait until the workers have written what arrived so far; the gaps."""
+        until = self.reader.now()
+        waits = reasons.GapReason.NOT_WRITTEN_YET
+        self.wait_for(lambda: waits not in [gap.reason for gap in self.gaps(since, until)])
+        return self.gaps(since, until)
+
+    def test_a_batch_as_rows(self):
+        before = self.reader.now()
+        worker = self.started()
+        answer = Told(at=time.monotonic() + 0.012, handling=records.Handling(True, 40, 'log', 3))
+        batch = self.batch('one', 'two')
+        batch.answers = {0: {'node-1': Told(at=None, handling=None), 'node-2': answer}}
+        batch.outcomes[1].code, batch.outcomes[1].reason = (
+            events.Code.NO_HOST,
+            'the server is on \x00 no host',
+        )
+        worker.add(batch)
+        self.wait_for_rows('one', 'two')
+        one, two = self.reader.events(reads.Selection(), reads.Period(before, self.reader.now() + MINUTE))
+        self.assertEqual((1, 2, ('node-1', 'node-2'), ()), (one.seq, two.seq, one.hosts, two.hosts))
+        self.assertEqual(records.Handling(True, 40, 'log', 3), one.handling)
+        self.assertAlmostEqual(12, one.ack_ms, delta=3)
+        self.assertEqual((422, 'the server is on ? no host', None), (two.code, two.detail, two.ack_ms))
+        self.assertEqual(('req-1', 'neutron', 2), (one.request.request_id, one.request.user_id, 2))
+        self.assertAlmostEqual(before, one.received_at, delta=20 * records.SECOND)
+        by_host = self.reader.events(reads.Selection(host='node-2'), reads.Period(before, before + MINUTE))
+        self.assertEqual([one], by_host)
+
+    def test_a_worker_from_start_to_stop(self):
+        before = self.reader.now()
+        worker = self.worker()
+        self.assertEqual(['no_worker'], self.reasons(before))
+        worker.start()
+        worker.add(self.batch('one', 'two', 'three'))
+        worker.stop(5.0)
+        (row,) = completeness.workers(self.database, before, self.reader.now())
+        self.assertEqual((3, 3, 0, False), (row.written_seq, row.written, row.dropped, row.killed))
+        self.assertEqual(row.stopped_at, row.written_until)
+        self.assertEqual([], self.gaps(row.started_at, row.stopped_at))
+        self.assertEqual(['no_worker', 'no_worker'], self.reasons(before - 1))
+        self.assertEqual(['one', 'two', 'three'], self.written())
+
+    def test_steps_and_refusals(self):
+        before = self.reader.now()
+        worker = self.worker()
+        worker.start()
+        worker.add(entries.Step('id-1', rows.SERVER, reasons.Step.ATTEMPT, host='node-1', attempt=2))
+        worker.add(entries.Refusal(401, reasons.Refusal.NOT_AUTHENTICATED, 'no token', servers=['a']))
+        worker.stop(5.0)
+        period = reads.Period(before, self.reader.now())
+        (step,) = self.reader.steps(reads.Selection(server_uuid=rows.SERVER), period)
+        self.assertEqual(('id-1', 'node-1', 2), (step.event_id, step.host, step.attempt))
+        (refusal,) = self.reader.refusals(period)
+        self.assertEqual((401, ('a',), 2), (refusal.status, refusal.servers, refusal.seq))
+
+    def test_a_full_queue_is_a_gap(self):
+        before = self.reader.now()
+        worker = self.worker(queue_size=3)
+        worker.add(self.batch('one', 'two'))
+        worker.add(self.batch('three', 'four'))
+        worker.add(self.batch('five'))
+        worker.add(self.batch('six', 'seven'))
+        worker.start()
+        self.addCleanup(worker.stop, 5.0)
+        self.wait_for_rows('one', 'two', 'five')
+        (gap,) = [gap for gap in self.complete_since(before) if gap.worker]
+        self.assertEqual(('queue_full', 3, 7, 4), (gap.reason, gap.from_seq, gap.to_seq, gap.missing))
+        worker.add(self.batch('eight'))
+        self.wait_for_rows('eight')
+        after = self.reader.now()
+        self.assertEqual([], self.complete_since(after))
+        (row,) = completeness.workers(self.database, before, self.reader.now())
+        self.assertEqual((4, 4), (row.dropped, row.written))
+
+    def test_records_wait_for_the_database(self):
+        database = Breakable(databases.database(self.url))
+        before = self.reader.now()
+        worker = self.started(database=database)
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        database.problem = 'before'
+        worker.add(self.batch('two'))
+        self.wait_for(lambda: database.failures > 3)
+        self.assertEqual(['one'], self.written())
+        self.assertIn('not_written_yet', self.reasons(before))
+        database.problem = None
+        self.wait_for_rows('two')
+        self.assertEqual([], [gap for gap in self.complete_since(before) if gap.worker])
+
+    def test_records_are_written_once_if_the_answer_to_the_commit_is_lost(self):
+        database = Breakable(databases.database(self.url))
+        worker = self.started(database=database)
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        database.problem = 'after'
+        worker.add(self.batch('two'))
+        self.wait_for_rows('two')
+        database.problem = None
+        worker.add(self.batch('three'))
+        self.wait_for_rows('three')
+        self.assertEqual(['one', 'two', 'three'], self.written())
+
+    def test_a_full_queue_while_the_database_is_unavailable(self):
+        database = Breakable(databases.database(self.url))
+        before = self.reader.now()
+        worker = self.started(database=database, queue_size=2)
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        database.problem = 'before'
+        worker.add(self.batch('two'))
+        self.wait_for(lambda: database.failures > 1)
+        for name in ('three', 'four', 'five', 'six'):
+            worker.add(self.batch(name))
+        database.problem = None
+        self.wait_for_rows('two', 'three', 'four')
+        (gap,) = [gap for gap in self.complete_since(before) if gap.worker]
+        self.assertEqual(('database', 5, 6, 2), (gap.reason, gap.from_seq, gap.to_seq, gap.missing))
+
+    def test_a_record_that_cannot_be_written_is_a_gap(self):
+        before = self.reader.now()
+        worker = self.worker()
+        duplicate = entries.Step('id-1', rows.SERVER, reasons.Step.ATTEMPT)
+        broken = self.batch('broken')
+        broken.outcomes = [None]
+        for entry in (self.batch('one'), duplicate, broken, self.batch('two')):
+            worker.add(entry)
+        # NOTE: the key of a row that is there already.
+        worker._queue[1] = (1, duplicate)
+        worker._queue.insert(1, (1, duplicate))
+        worker.start()
+        self.addCleanup(worker.stop, 5.0)
+        self.wait_for_rows('one', 'two')
+        found = [gap for gap in self.complete_since(before) if gap.worker]
+        self.assertEqual({('database', 1), ('database', 3)}, {(gap.reason, gap.from_seq) for gap in found})
+        self.assertEqual(1, len(self.reader.steps(reads.Selection(), reads.Period(before, before + MINUTE))))
+
+    def test_the_next_worker_records_that_one_was_killed(self):
+        before = self.reader.now()
+        killed = self.worker()
+        killed._write_some()
+        killed.add(self.batch('one'))
+        self.wait_for(lambda: killed._write_some() and self.written())
+        killed.add(self.batch('lost'))
+        killed_at = self.reader.now()
+        self.assertEqual(['not_written_yet'], self.reasons(killed_at - 1))
+        self.started('controller:1')
+        self.wait_for(lambda: len(completeness.workers(self.database, before, self.reader.now())) == 2)
+        self.assertIn('not_written_yet', self.reasons(before, killed_at))
+        # It has the name of the one that was killed.
+        self.started('controller:0')
+        self.wait_for(lambda: 'killed' in self.reasons(before, killed_at))
+        (gap,) = [gap for gap in self.gaps(before) if gap.reason == 'killed']
+        self.assertEqual(('controller:0', 2, None), (gap.worker_name, gap.from_seq, gap.missing))
+        self.assertLessEqual(gap.from_at, killed_at)
+        self.assertEqual([], self.complete_since(gap.to_at + records.SECOND))
+
+    def test_any_worker_records_that_another_one_is_silent(self):
+        before = self.reader.now()
+        self.worker()._write_some()
+        silent_at = self.reader.now()
+        other = store.Store(self.database)
+        other.synchronize()
+        self.assertEqual(0, other.end_silent(60.0))
+        self.wait_for(lambda: other.end_silent(0.0))
+        self.assertEqual(['killed'], self.reasons(before, silent_at)[-1:])
+
+    def test_a_worker_that_was_taken_for_dead_goes_on_under_a_new_number(self):
+        before = self.reader.now()
+        worker = self.started()
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        other = store.Store(self.database)
+        other.synchronize()
+        self.wait_for(lambda: other.end_silent(0.0))
+        worker.add(self.batch('two'))
+        self.wait_for_rows('two')
+        self.assertEqual(
+            [True, False],
+            [row.killed for row in completeness.workers(self.database, before, self.reader.now())],
+        )
+
+    def test_a_worker_that_does_not_record_everything_is_a_gap(self):
+        worker = self.started(record='problems')
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        self.assertEqual(['not_recorded'], self.reasons(self.reader.now() - 1))
+
+    def test_only_problems(self):
+        worker = self.worker()
+        batch = self.batch('delivered', 'failed')
+        batch.problems_only = True
+        batch.classify = lambda outcome, _told: (
+            reasons.Reason.HANDLER_FAILED if outcome.event.tag == 'failed' else reasons.Reason.ACKNOWLEDGED
+        )
+        worker.start()
+        worker.add(batch)
+        worker.stop(5.0)
+        self.assertEqual(['failed'], self.written())
+
+
+class RetentionScenarios(JournalScenarios):
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MonkeyPatch(f'{RETENTION}.ROWS', 10))
+        self.now = self.reader.now()
+        self.stopped = threading.Event()
+
+    def retention(self, *, keep=3600.0, max_rows=1000, owner=1):
+        return retention.Retention(self.database, keep=keep, max_rows=max_rows, owner=owner)
+
+    def fill(self, number, *, at):
+        at = [at + seq for seq in range(number)]
+        self.insert(models.JournalEvent, *(rows.event(one, seq=seq) for seq, one in enumerate(at)))
+        self.insert(models.JournalRequest, *(rows.request(one, seq=seq) for seq, one in enumerate(at)))
+
+    def count(self, table):
+        with self.database.reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(table.__table__))
+
+    def test_old_records_are_deleted(self):
+        self.fill(35, at=self.now - 2 * HOUR)
+        self.insert(models.JournalEventHost, rows.event_host(self.now - 2 * HOUR))
+        self.insert(models.JournalStep, rows.step(self.now - 2 * HOUR))
+        self.insert(models.JournalRefusal, rows.refusal(self.now - 2 * HOUR))
+        self.fill(5, at=self.now - MINUTE)
+        self.assertEqual(73, self.retention().run(self.stopped))
+        self.assertEqual([5, 5], [self.count(models.JournalEvent), self.count(models.JournalRequest)])
+        found = completeness.gaps(self.database, self.now - 2 * HOUR, self.now)
+        self.assertIn('deleted', [gap.reason for gap in found])
+        found = completeness.gaps(self.database, self.now - MINUTE, self.now)
+        self.assertNotIn('deleted', [gap.reason for gap in found])
+        self.assertEqual(0, self.retention().run(self.stopped))
+
+    def test_no_more_rows_than_allowed(self):
+        journal = store.Store(self.database)
+        journal.synchronize()
+        worker = journal.register(store.Identity('w', 's', 'h', 1, 'all'), time.monotonic())
+        made = [tuple(rows.event(self.now - MINUTE + seq, seq=seq).values()) for seq in range(40)]
+        journal.write(worker, {'journal_events': made}, store.Progress(self.now, 40))
+        cleaner = self.retention(max_rows=25)
+        self.assertEqual(15, cleaner.run(self.stopped))
+        self.assertEqual(0, cleaner.run(self.stopped))
+        with self.database.reading() as connection:
+            oldest = connection.scalar(sa.select(sa.func.min(models.JournalEvent.received_at)))
+        self.assertEqual(self.now - MINUTE + 15, oldest)
+
+    def test_one_worker_at_a_time(self):
+        self.fill(5, at=self.now - 2 * HOUR)
+        self.assertTrue(self.retention(owner=1)._acquire())
+        self.assertEqual(0, self.retention(owner=2).run(self.stopped))
+        self.assertEqual(10, self.retention(owner=1).run(self.stopped))
+
+    def test_workers_that_ended_are_forgotten_and_their_rows_still_counted(self):
+        journal = store.Store(self.database)
+        journal.synchronize()
+        for name in ('old', 'running'):
+            worker = journal.register(store.Identity(name, 's', 'h', 1, 'all'), time.monotonic())
+            times = range(self.now + 100 * worker, self.now + 100 * worker + 10)
+            made = [tuple(rows.event(at, worker=worker, seq=at).values()) for at in times]
+            journal.write(worker, {'journal_events': made}, store.Progress(self.now, 10))
+            if name == 'old':
+                journal.stop(worker, until=self.now - 2 * HOUR)
+        self.retention().run(self.stopped)
+        found = completeness.workers(self.database, 0, self.now + HOUR)
+        self.assertEqual(['running'], [row.name for row in found])
+        self.assertEqual(5, self.retention(max_rows=15).run(self.stopped))
+
+
+class Breakable:
+    """A database that is unavailable on demand: before a transaction, or after its commit."""
+
+    def __init__(self, database):
+        self._database = database
+        self.problem = None
+        self.failures = 0
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    def _fail(self, when):
+        if self.problem == when:
+            self.failures += 1
+            if when == 'after':
+                self.problem = None
+            raise exceptions.DatabaseUnavailable(reason=f'unavailable {when} the transaction')
+
+    @contextlib.contextmanager
+    def reading(self):
+        self._fail('before')
+        with self._database.reading() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self):
+        self._fail('before')
+        with self._database.writing() as connection:
+            yield connection
+        self._fail('after')

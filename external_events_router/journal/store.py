@@ -1,0 +1,239 @@
+"""The journal in SQL, as its writer needs it: rows in groups, workers, gaps.
+
+Each method is one transaction. Rows are inserted by the driver itself with one statement for
+many rows: SQLAlchemy's way takes longer per row than all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import time
+from typing import Any
+from typing import cast
+
+from oslo_db import exception as db_exception
+import sqlalchemy as sa
+
+from external_events_router import exceptions
+from external_events_router.db import models
+from external_events_router.db import session
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
+from external_events_router.journal import records
+
+_workers = cast(sa.Table, models.JournalWorker.__table__)
+_gaps = cast(sa.Table, models.JournalGap.__table__)
+
+#: Rows of one statement. Statements of this size are prepared once.
+ROWS = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """A worker, as its row describes it; see ``records.WorkerRow``."""
+
+    name: str
+    service: str
+    host: str
+    pid: int
+    record: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lost:
+    """Records that were not written; times in microseconds."""
+
+    reason: reasons.GapReason
+    from_at: int
+    to_at: int
+    from_seq: int
+    to_seq: int
+    missing: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a worker has written.
+
+    :ivar until: see ``records.WorkerRow.written_until``
+    :ivar seq: of the last record
+    :ivar lost: gaps to be recorded
+    """
+
+    until: int
+    seq: int
+    lost: Sequence[Lost] = ()
+
+
+class Store:
+    """Writes the journal. One thread may use it at a time."""
+
+    def __init__(self, database: session.Database) -> None:
+        self._database = database
+        # Microseconds of the database at the instant 0 of time.monotonic().
+        self._offset: float | None = None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def clock(self, instant: float) -> int:
+        """The time of the database, in microseconds, at an instant of ``time.monotonic()``.
+
+        :func:`synchronize` must have succeeded.
+        """
+        assert self._offset is not None  # noqa: S101 - see above
+        return int(self._offset + instant * records.SECOND)
+
+    def synchronize(self) -> None:
+        """Read the clock of the database.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        with session.translated(), self._database.reading() as connection:
+            before = time.monotonic()
+            now = self._database.now(connection)
+            middle = (before + time.monotonic()) / 2
+        self._offset = (now - middle) * records.SECOND
+
+    def register(self, identity: Identity, started: float) -> int:
+        """Record the start of a worker. A predecessor of the same name was killed: record that, too.
+
+        :param started: an instant of ``time.monotonic()``
+        :returns: the number of the incarnation
+        :raises DatabaseUnavailable: nothing is recorded
+        """
+        at, now = self.clock(started), self.clock(time.monotonic())
+        with session.translated(), self._database.writing() as connection:
+            same_name = _workers.c.name == identity.name
+            self._end_killed(connection, same_name, now=now)
+            new = {
+                **dataclasses.asdict(identity),
+                'started_at': at,
+                'last_seen_at': now,
+                'written_until': at,
+                'stopped_at': None,
+                'killed': 0,
+                'written_seq': 0,
+                'written': 0,
+                'dropped': 0,
+            }
+            made = connection.execute(sa.insert(_workers).values(new)).inserted_primary_key
+            assert made is not None  # noqa: S101 - every database of ours returns it
+            return int(made[0])
+
+    def write(self, worker: int, rows: Mapping[str, Sequence[tuple[Any, ...]]], progress: Progress) -> bool:
+        """Insert rows, and record the progress of the worker in the same transaction.
+
+        :param rows: table name to rows
+        :returns: false: nothing was written, because another worker took this one for dead
+        :raises DatabaseUnavailable: nothing was written, or the answer to the commit was lost
+        """
+        now = self.clock(time.monotonic())
+        with session.translated(), self._database.writing() as connection:
+            dropped = sum(lost.missing for lost in progress.lost)
+            mine = (
+                sa.update(_workers)
+                .where(_workers.c.id == worker, _workers.c.stopped_at.is_(None))
+                .values(
+                    last_seen_at=now,
+                    written_until=progress.until,
+                    written_seq=progress.seq,
+                    written=_workers.c.written + len(rows.get(models.JournalEvent.__tablename__, ())),
+                    dropped=_workers.c.dropped + dropped,
+                )
+            )
+            if not connection.execute(mine).rowcount:
+                return False
+            for table, values in rows.items():
+                self._insert(connection, table, values)
+            if progress.lost:
+                gaps = [{'worker': worker, **dataclasses.asdict(lost)} for lost in progress.lost]
+                connection.execute(sa.insert(_gaps), gaps)
+        return True
+
+    def written_seq(self, worker: int) -> int:
+        """The sequence number up to which the records of a worker are in the journal.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        with session.translated(), self._database.reading() as connection:
+            found = connection.scalar(sa.select(_workers.c.written_seq).where(_workers.c.id == worker))
+        return int(found or 0)
+
+    def stop(self, worker: int, *, until: int) -> None:
+        """Record the stop of a worker, which has written everything.
+
+        :raises DatabaseUnavailable: nothing is recorded
+        """
+        with session.translated(), self._database.writing() as connection:
+            connection.execute(
+                sa.update(_workers)
+                .where(_workers.c.id == worker, _workers.c.stopped_at.is_(None))
+                .values(last_seen_at=until, written_until=until, stopped_at=until)
+            )
+
+    def end_silent(self, silence: float) -> int:
+        """Record the end of workers that have not written for so many seconds.
+
+        :returns: their number
+        :raises DatabaseUnavailable: nothing is recorded
+        """
+        now = self.clock(time.monotonic())
+        silent = _workers.c.last_seen_at < now - int(silence * records.SECOND)
+        # NOTE: a worker that records nothing writes only when it starts and when it stops.
+        recording = _workers.c.record != 'none'
+        with session.translated(), self._database.writing() as connection:
+            return self._end_killed(connection, sa.and_(silent, recording), now=now)
+
+    def _end_killed(self, connection: sa.Connection, which: sa.ColumnElement[bool], *, now: int) -> int:
+        """Record the end, and the gap, of workers that were killed."""
+        query = sa.select(_workers).where(which, _workers.c.stopped_at.is_(None)).with_for_update()
+        killed = connection.execute(query).all()
+        if not killed:
+            return 0
+        connection.execute(
+            sa.update(_workers)
+            .where(_workers.c.id.in_([row.id for row in killed]))
+            .values(stopped_at=now, killed=1)
+        )
+        gaps = [
+            {
+                'worker': row.id,
+                'reason': str(reasons.GapReason.KILLED),
+                'from_at': row.written_until,
+                'to_at': now,
+                'from_seq': row.written_seq + 1,
+                'to_seq': None,
+                'missing': None,
+            }
+            for row in killed
+            if row.record != 'none'
+        ]
+        if gaps:
+            connection.execute(sa.insert(_gaps), gaps)
+        return len(killed)
+
+    def _insert(self, connection: sa.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        mark = '?' if self._database.dialect == 'sqlite' else '%s'
+        for first in range(0, len(rows), ROWS):
+            some = rows[first : first + ROWS]
+            values = tuple(value for row in some for value in row)
+            connection.exec_driver_sql(_statement(table, len(some), mark), values)
+
+
+def is_about_rows(exc: exceptions.DatabaseUnavailable) -> bool:
+    """Whether the database does not accept a row: then the other rows may be written without it."""
+    return isinstance(exc, exceptions.DatabaseRefused) or isinstance(
+        exc.__cause__, db_exception.DBDuplicateEntry
+    )
+
+
+@functools.cache
+def _statement(table: str, rows: int, mark: str) -> str:
+    columns = entries.COLUMNS[table]
+    row = f'({", ".join([mark] * len(columns))})'
+    return f'INSERT INTO {table} ({", ".join(columns)}) VALUES {", ".join([row] * rows)}'  # noqa: S608 - names of ours

@@ -1,0 +1,345 @@
+"""The thread that writes the journal of a worker.
+
+Entries wait in a bounded queue. Who adds one never waits: if the queue is full, the entry is
+dropped, and the period of the dropped entries becomes a gap in the journal. A transaction
+contains the rows of many entries, the gaps since the last one, and the progress of the worker.
+So the row of a worker always states truly which of its records are in the journal.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import logging
+import threading
+import time
+from typing import Any
+
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router import trouble
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
+from external_events_router.journal import store
+from external_events_router.process import essential
+
+LOG = log.getLogger(__name__)
+
+#: Seconds between two transactions; records of one.
+INTERVAL = 0.25
+MOST = 500
+
+#: Seconds between two transactions without records, and between two looks at the clock of the
+#: database and at workers that do not write any more.
+HEARTBEAT = 3.0
+CHECK_INTERVAL = 30.0
+
+#: Seconds after which a worker that does not write is taken for dead.
+SILENCE = 45.0
+
+#: Seconds between attempts while the database is unavailable; also during a stop.
+PAUSE = 1.0
+STOP_INTERVAL = 0.1
+
+#: Seconds that a request may take beyond the time that it is allowed to take.
+SLACK = 1.0
+
+
+@dataclasses.dataclass(slots=True)
+class _Group:
+    """Entries that are written together, with their sequence numbers.
+
+    :ivar complete_until: all earlier requests are in this group, in an earlier one, or in ``lost``
+    :ivar tried: a transaction with it has failed, and may have been committed nevertheless
+    :ivar divided: its entries are written one by one
+    """
+
+    entries: Sequence[tuple[int, entries.Entry]]
+    complete_until: float
+    seq: int
+    lost: list[_Drops]
+    tried: bool = False
+    divided: bool = False
+
+
+@dataclasses.dataclass(slots=True)
+class _Drops:
+    """Entries that were not written, as instants of ``time.monotonic()`` and sequence numbers."""
+
+    reason: reasons.GapReason
+    since: float
+    until: float
+    from_seq: int
+    to_seq: int
+    missing: int
+
+    def add(self, entry: entries.Entry, seq: int) -> None:
+        """Drop another entry."""
+        self.since = min(self.since, entry.since)
+        self.until = max(self.until, entry.until)
+        self.to_seq = seq + entry.size - 1
+        self.missing += entry.size
+
+
+class Writer:
+    """The queue and the thread. Thread-safe."""
+
+    def __init__(
+        self,
+        journal: store.Store,
+        identity: store.Identity,
+        *,
+        queue_size: int,
+        longest: float,
+    ) -> None:
+        """:param queue_size: records that may wait
+        :param longest: seconds that a request may take
+        """
+        self._store = journal
+        self._identity = identity
+        self._queue_size = queue_size
+        self._settle = longest + SLACK
+        self._away = trouble.Trouble(LOG)
+        self._full = trouble.Trouble(LOG)
+        self._stopped = threading.Event()
+        self._started = time.monotonic()
+        self._deadline: float | None = None
+        # Guards the five below.
+        self._lock = threading.Lock()
+        self._queue: collections.deque[tuple[int, entries.Entry]] = collections.deque()
+        self._size = 0
+        self._seq = 0
+        self._drops: _Drops | None = None
+        self._failing = False
+        # Of the thread alone: its number, the group that has failed, and two instants.
+        self._worker: int | None = None
+        self._group: _Group | None = None
+        self._written_at = 0.0
+        self._checked_at = 0.0
+        self._thread = essential.EssentialThread(self._run, name='journal', is_stopped=self._stopped.is_set)
+
+    def start(self) -> None:
+        """Begin to write. Entries may be added before."""
+        self._thread.start()
+
+    def add(self, entry: entries.Entry) -> None:
+        """Have an entry written, or dropped if the queue is full. Never waits."""
+        size = entry.size
+        with self._lock:
+            seq = self._seq + 1
+            self._seq += size
+            if self._size + size <= self._queue_size:
+                self._size += size
+                self._queue.append((seq, entry))
+                return
+            self._drop(entry, seq)
+        self._full.occurred(
+            logging.WARNING,
+            'The queue of the journal is full (%d records): records are not written, and the journal '
+            'has a gap. Check the database of [journal] connection, or increase [journal] queue_size',
+            self._queue_size,
+        )
+
+    def stop(self, timeout: float) -> None:
+        """Write what is there as far as the time allows, and end.
+
+        :param timeout: seconds
+        """
+        self._deadline = time.monotonic() + timeout
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout + PAUSE)
+        self._store.close()
+
+    def _drop(self, entry: entries.Entry, seq: int) -> None:
+        """Count an entry that is not written; called with the lock held."""
+        if self._drops is None:
+            reason = reasons.GapReason.DATABASE if self._failing else reasons.GapReason.QUEUE_FULL
+            self._drops = _Drops(reason, entry.since, entry.until, seq, seq, 0)
+        self._drops.add(entry, seq)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            self._write_some()
+        while time.monotonic() < (self._deadline or 0.0):
+            if self._write_some() and self._end():
+                return
+            time.sleep(STOP_INTERVAL)
+
+    def _write_some(self) -> bool:
+        """Write all that waits.
+
+        :returns: whether nothing waits any more
+        """
+        try:
+            self._connect()
+            while True:
+                self._group = self._group or self._take()
+                if not self._group.entries and not self._group.lost and not self._is_due():
+                    self._group = None
+                    break
+                self._write(self._group)
+                self._group = None
+            self._check()
+        except exceptions.DatabaseUnavailable as exc:
+            self._failed(exc)
+            return False
+        except Exception as exc:  # the outermost frame of this thread's work
+            LOG.exception('The journal was not written: unexpected error')
+            self._failed(exc)
+            return False
+        if self._failing:
+            with self._lock:
+                self._failing = False
+            self._away.over('The journal is written again')
+        return True
+
+    def _failed(self, exc: Exception) -> None:
+        if self._group is not None:
+            self._group.tried = True
+        self._checked_at = 0.0
+        with self._lock:
+            self._failing = True
+        self._away.occurred(
+            logging.WARNING,
+            'The journal is not written: %s. Up to %d records wait; further ones are dropped, and the '
+            'journal will contain the gap. Deliveries are not affected',
+            exc,
+            self._queue_size,
+        )
+        self._stopped.wait(PAUSE)
+
+    def _connect(self) -> None:
+        """Know the clock of the database, and have a number."""
+        now = time.monotonic()
+        if now - self._checked_at >= CHECK_INTERVAL or not self._checked_at:
+            self._store.synchronize()
+        if self._worker is None:
+            self._worker = self._store.register(self._identity, self._started)
+            self._checked_at = now
+
+    def _check(self) -> None:
+        """Look at the other workers, now and then."""
+        now = time.monotonic()
+        if not self._checked_at:
+            # NOTE: the database was unavailable, perhaps for the others too. They get the time
+            # to write again before one of them is taken for dead.
+            self._checked_at = now
+        elif now - self._checked_at >= CHECK_INTERVAL:
+            self._checked_at = now
+            if ended := self._store.end_silent(SILENCE):
+                LOG.warning('%d workers were killed or cannot write the journal; it has gaps', ended)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._written_at >= HEARTBEAT
+
+    def _take(self) -> _Group:
+        with self._lock:
+            taken: list[tuple[int, entries.Entry]] = []
+            records = 0
+            while self._queue and (not taken or records + self._queue[0][1].size <= MOST):
+                taken.append(self._queue.popleft())
+                records += taken[-1][1].size
+            self._size -= records
+            seq = self._queue[0][0] - 1 if self._queue else self._seq
+            # NOTE: entries are added when their requests end, in this order.
+            added_until = self._queue[0][1].until if self._queue else time.monotonic()
+            drops, self._drops = self._drops, None
+        return _Group(taken, added_until - self._settle, seq, [drops] if drops else [])
+
+    def _write(self, group: _Group) -> None:
+        assert self._worker is not None  # noqa: S101 - _connect has set it
+        if group.tried and group.entries:
+            done = self._store.written_seq(self._worker)
+            if done >= group.seq and not group.divided:
+                return
+            group.entries = [(seq, entry) for seq, entry in group.entries if seq > done]
+        if not self._insert(group):
+            # Another worker took this one for dead, and recorded a gap.
+            self._worker = self._store.register(self._identity, group.complete_until)
+            self._insert(group)
+        self._written_at = time.monotonic()
+
+    def _insert(self, group: _Group) -> bool:
+        """Write a group; if the database does not accept one of its rows, then each entry alone.
+
+        :returns: false: another worker took this one for dead
+        """
+        if not group.divided:
+            try:
+                return self._insert_all(group)
+            except exceptions.DatabaseUnavailable as exc:
+                if not store.is_about_rows(exc):
+                    raise
+                LOG.warning('The database does not accept records of the journal; leaving them out: %s', exc)
+                group.divided = True
+        while group.entries:
+            seq, entry = group.entries[0]
+            if not self._insert_alone(group, seq, entry):
+                return False
+            group.entries = group.entries[1:]
+        return self._insert_all(group)
+
+    def _insert_alone(self, group: _Group, seq: int, entry: entries.Entry) -> bool:
+        last = seq + entry.size - 1
+        alone = _Group([(seq, entry)], entry.until - self._settle, last, [])
+        try:
+            return self._insert_all(alone)
+        except exceptions.DatabaseUnavailable as exc:
+            if not store.is_about_rows(exc):
+                raise
+        group.lost.append(_dropped(entry, seq))
+        return True
+
+    def _insert_all(self, group: _Group) -> bool:
+        assert self._worker is not None  # noqa: S101 - _connect has set it
+        clock, rows = self._store.clock, self._rows(group)
+        lost = [
+            store.Lost(
+                drops.reason,
+                clock(drops.since),
+                clock(drops.until),
+                drops.from_seq,
+                drops.to_seq,
+                drops.missing,
+            )
+            for drops in group.lost
+        ]
+        until = clock(max(group.complete_until, self._started))
+        return self._store.write(self._worker, rows, store.Progress(until, group.seq, lost))
+
+    def _rows(self, group: _Group) -> dict[str, list[tuple[Any, ...]]]:
+        """The rows of a group by table. An entry that has none because of an error becomes a gap."""
+        assert self._worker is not None  # noqa: S101 - _connect has set it
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        failed: list[tuple[int, entries.Entry]] = []
+        for seq, entry in group.entries:
+            try:
+                made = list(entry.rows(self._store.clock, self._worker, seq))
+            except Exception:  # the journal is written without it
+                LOG.exception('A record of the journal cannot be written: unexpected error')
+                group.lost.append(_dropped(entry, seq))
+                failed.append((seq, entry))
+                continue
+            for table, values in made:
+                rows.setdefault(table, []).append(values)
+        if failed:
+            group.entries = [numbered for numbered in group.entries if numbered not in failed]
+        return rows
+
+    def _end(self) -> bool:
+        assert self._worker is not None  # noqa: S101 - _connect has set it
+        try:
+            self._store.stop(self._worker, until=self._store.clock(time.monotonic()))
+        except exceptions.DatabaseUnavailable as exc:
+            LOG.warning('The stop of this worker is not in the journal, which will have a gap: %s', exc)
+            return False
+        return True
+
+
+def _dropped(entry: entries.Entry, seq: int) -> _Drops:
+    drops = _Drops(reasons.GapReason.DATABASE, entry.since, entry.until, seq, seq, 0)
+    drops.add(entry, seq)
+    return drops
