@@ -15,7 +15,7 @@ from oslo_log import log
 import sqlalchemy as sa
 
 from external_events_router import exceptions
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.journal import records
@@ -181,7 +181,7 @@ class Cleaner:
     def __init__(self, retention: Retention) -> None:
         self._retention = retention
         self._stopped = threading.Event()
-        self._away = trouble.Trouble(LOG)
+        self._away = throttled_log.ThrottledLog(LOG)
         self._thread = essential.EssentialThread(
             self._run, name='journal-retention', is_stopped=self._stopped.is_set
         )

@@ -19,7 +19,7 @@ from typing import Any
 from oslo_log import log
 
 from external_events_router import exceptions
-from external_events_router import trouble
+from external_events_router import throttled_log
 from external_events_router.journal import entries
 from external_events_router.journal import reasons
 from external_events_router.journal import store
@@ -101,8 +101,8 @@ class Writer:
         self._identity = identity
         self._queue_size = queue_size
         self._settle = longest + SLACK
-        self._away = trouble.Trouble(LOG)
-        self._full = trouble.Trouble(LOG)
+        self._away = throttled_log.ThrottledLog(LOG)
+        self._full = throttled_log.ThrottledLog(LOG)
         self._stopped = threading.Event()
         self._started = time.monotonic()
         self._deadline: float | None = None
