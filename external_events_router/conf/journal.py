@@ -36,6 +36,7 @@ about 0.5 kB with its indexes. Related: ``max_rows``.
         'max_rows',
         default=50_000_000,
         min=1000,
+        max=10_000_000_000,
         help="""
 Number of events that the journal keeps at most; the oldest records are deleted
 earlier than ``keep`` says if there are more. 50 million take about 25 GB.
@@ -55,6 +56,7 @@ of ``[database]`` apply to both.
         'queue_size',
         default=50_000,
         min=100,
+        max=10_000_000,
         help="""
 Number of records that a resolver worker keeps in memory until they are written. A
 batch never waits for the journal: records that do not fit are not written, and the
