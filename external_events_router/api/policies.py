@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import logging
 import operator
+import os
 import pathlib
 import sys
 import time
@@ -146,6 +147,9 @@ def _files(conf: cfg.ConfigOpts, name: str, folders: Iterable[str]) -> Iterator[
 
 
 def _check_file(path: pathlib.Path) -> None:
+    # NOTE: reading from a pipe or a device may never end.
+    if path.exists() and not (path.is_file() or path.is_dir() or path.samefile(os.devnull)):
+        raise ValueError(f'{path} is not a regular file')
     try:
         rules: object = policy.parse_file_contents(path.read_bytes().decode('utf-8'))
     except OSError as exc:

@@ -47,6 +47,7 @@ servers. The agent reads the file again when it changes.
         'report_interval',
         default=60.0,
         min=0.1,
+        max=86400.0,
         help="""
 Seconds between two reports of the servers of the host to the resolver. If the source
 detects a change, the agent reports it immediately.
@@ -72,12 +73,14 @@ the same server are always handled one after the other.
         'remembered_seconds',
         default=900.0,
         min=1.0,
+        max=604800.0,
         help='Seconds for which the agent remembers a handled event.',
     ),
     cfg.FloatOpt(
         'stop_timeout',
         default=30.0,
         min=0.0,
+        max=3600.0,
         help="""
 Seconds that a stopping agent waits for the events that it is handling. Events that are
 not handled in this time are not acknowledged. Related: ``[exec] timeout``.

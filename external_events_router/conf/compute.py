@@ -19,7 +19,7 @@ OPTS: list[cfg.Opt] = [
     cfg.StrOpt(
         'topic',
         default='compute',
-        regex='[0-9A-Za-z._-]+$',
+        regex=r'^[0-9A-Za-z._-]+\Z',
         max_length=100,
         help="""
 Topic of the messages to agents. The server name in a target is the name of the host. The

@@ -6,6 +6,9 @@ from oslo_config import cfg
 
 GROUP = cfg.OptGroup('delivery', title='Delivery of events to hosts')
 
+#: Seconds; an agent keeps the results of a delivery no longer.
+LONGEST_TTL = 604800.0
+
 OPTS: list[cfg.Opt] = [
     cfg.FloatOpt(
         'ack_timeout',
@@ -23,6 +26,7 @@ in this time is held, gets 200, and is delivered later.
         'event_ttl',
         default=300.0,
         min=1.0,
+        max=LONGEST_TTL,
         help="""
 Seconds during which an event is useful. A held event is retried for this time. Then it
 expires with a WARNING, and stays in the database for ``keep_expired``. nova-compute
@@ -41,6 +45,7 @@ Values that replace ``event_ttl`` for events with some names, for example
         'hold_unassigned',
         default=0.0,
         min=0.0,
+        max=LONGEST_TTL,
         help="""
 Seconds to hold an event for a server that is known but has no host yet. 0: do not hold
 it and return the code 422, as in the API reference.
@@ -50,6 +55,7 @@ it and return the code 422, as in the API reference.
         'retry_interval',
         default=10.0,
         min=0.5,
+        max=3600.0,
         help="""
 Maximum number of seconds between two attempts to deliver a held event. The first
 interval is 0.5 s, and each interval is twice as long as the previous interval. If a host
@@ -60,6 +66,7 @@ responds again, its events are retried immediately.
         'keep_expired',
         default=86400.0,
         min=0.0,
+        max=315360000.0,
         help="""
 Seconds for which ended events of the hold stay in the database, so that
 ``external-events-manage held list`` shows them.

@@ -25,6 +25,7 @@ retried.
         default=30.0,
         mutable=True,
         min=0.1,
+        max=86400.0,
         help="""
 Seconds after which the agent kills the command and its child processes. The event has
 failed then.

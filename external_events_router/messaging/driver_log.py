@@ -10,12 +10,13 @@ once for the process, so these messages are logged at DEBUG.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import logging
 
 from external_events_router import rejected
 from external_events_router.messaging.amqp import availability
 
-#: Loggers, and how their log messages begin, to what was done.
+#: Loggers, and how their log messages with a traceback begin, to what was done.
 PROBLEMS = {
     'oslo.messaging._drivers.impl_rabbit': (
         'Failed to process message',
@@ -31,6 +32,9 @@ PROBLEMS = {
     ),
 }
 
+#: The logger of replies, and how its log messages about queues that do not exist begin.
+REPLIES = 'oslo_messaging._drivers.amqpdriver'
+ABOUT_REPLIES = ("%(reply_queue)s doesn't exist", 'The reply %(msg_id)s failed to send')
 
 #: The logger of connections, and how the messages begin that one object logs for all of them.
 CONNECTIONS = 'oslo.messaging._drivers.impl_rabbit'
@@ -85,12 +89,30 @@ class ShortMessages(logging.Filter):
         return False
 
 
+class LostReplies(logging.Filter):
+    """Counts replies to queues that do not exist; the driver logs two messages for each.
+
+    A caller that has ended leaves them, and any client of the broker can make up the name of a queue.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be logged as it is."""
+        if not str(record.msg).startswith(ABOUT_REPLIES):
+            return True
+        arguments = record.args if isinstance(record.args, Mapping) else {}
+        queue = arguments.get('reply_queue') or arguments.get('reply_q') or arguments.get('exc')
+        problem = 'a reply is dropped, because its caller has ended or never existed'
+        rejected.ALL.note('reply queue', problem, str(queue))
+        return False
+
+
 def install() -> None:
     """Shorten these log messages; more than once has no effect."""
     for name, problem in PROBLEMS.items():
         logger = logging.getLogger(name)
         if not any(isinstance(each, ShortMessages) for each in logger.filters):
             logger.addFilter(ShortMessages(*problem))
-    logger = logging.getLogger(CONNECTIONS)
-    if not any(isinstance(each, OncePerProcess) for each in logger.filters):
-        logger.addFilter(OncePerProcess())
+    for name, kind in ((CONNECTIONS, OncePerProcess), (REPLIES, LostReplies)):
+        logger = logging.getLogger(name)
+        if not any(isinstance(each, kind) for each in logger.filters):
+            logger.addFilter(kind())

@@ -8,9 +8,10 @@
   is logged once; ``driver_log`` has the driver's own messages.
 * With several nodes, the name in the certificate is compared with the node of the connection. The driver
   keeps the name of the first node.
-* A message that arrives has a bounded size, also after decompression (``amqp.bounded_message``).
+* A message that arrives has a bounded size, also after decompression (``amqp.bounded_message``), and so
+  have its ids.
 
-They replace two classes of ``oslo_messaging._drivers.impl_rabbit``, so they apply to all its transports in
+They replace three classes of ``oslo_messaging._drivers.impl_rabbit``, so they apply to all its transports in
 this process. What they need of these classes is tested on real nodes.
 """
 
@@ -31,6 +32,7 @@ from oslo_messaging._drivers import amqp as driver_options
 from oslo_messaging._drivers import common
 from oslo_messaging._drivers import impl_rabbit
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import availability
 from external_events_router.messaging.amqp import bounded_message
@@ -210,6 +212,19 @@ class Connection(impl_rabbit.Connection):
         return NodeTLS(params)
 
 
+class Message(impl_rabbit.RabbitMessage):
+    """The driver's message, whose ids have a bounded size: the driver keeps and logs them."""
+
+    def __init__(self, raw_message: Any) -> None:
+        super().__init__(raw_message)
+        for name in ('_unique_id', '_msg_id', '_reply_q'):
+            value = self.get(name)
+            if value is not None and not (
+                type(value) is str and len(value) <= checks.MAX_ROUTING_KEY and value.isprintable()
+            ):
+                raise exceptions.MalformedMessage(what=name, value=checks.shown(value))
+
+
 class Consumer(impl_rabbit.Consumer):
     """The driver's consumer, with queues and exchanges that are used as they are."""
 
@@ -251,6 +266,7 @@ def install() -> None:
     """Have the driver use these classes; may be called again."""
     impl_rabbit.Connection = Connection
     impl_rabbit.Consumer = Consumer
+    impl_rabbit.RabbitMessage = Message
 
 
 def check(transport: Any, url: Any, *, timeout: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import functools
 import importlib.metadata
+import math
 import os
 import sys
 
@@ -104,9 +105,14 @@ def check(conf: cfg.ConfigOpts) -> None:
 def _read(conf: cfg.ConfigOpts, group: str, name: str) -> None:
     namespace = conf if group == 'DEFAULT' else conf[group]
     try:
-        namespace[name]
+        value = namespace[name]
     except (cfg.Error, ValueError) as exc:
         raise exceptions.ConfigurationError(option=f'[{group}] {name}', reason=reason_of(exc)) from exc
+    # NOTE: no limit of an option excludes nan, and no time to wait is one.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise exceptions.ConfigurationError(
+            option=f'[{group}] {name}', reason=f'{value} is not a finite number'
+        )
 
 
 def reason_of(exc: Exception) -> str:

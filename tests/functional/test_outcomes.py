@@ -5,7 +5,9 @@ import time
 
 import sqlalchemy.exc
 
+from external_events_router import context
 from external_events_router import events
+from external_events_router.resolver import rpcapi
 from tests import base
 from tests.functional import fixtures
 
@@ -231,6 +233,21 @@ class FailuresTest(base.TestCase):
         self.assertEqual([200, 200], router.post(fixtures.event(ON_B), fixtures.event(MIGRATING)).codes)
         over.set()
         self.assertEqual([200], slow().codes)
+
+    def test_caller_cannot_have_the_resolver_wait_longer_than_it_is_configured_to(self):
+        router = self.start()
+        self.hang(PLACED)
+        api = rpcapi.ResolverAPI(router.transport)
+        began = time.monotonic()
+        (outcome,) = api.route(
+            context.for_service(),
+            [events.Event('network-changed', PLACED, id='1')],
+            ack_timeout=1e6,
+            timeout=fixtures.PATIENCE,
+        )
+        self.assertEqual(events.Code.DELIVERED, outcome.code)
+        self.assertEqual([PLACED], [record.event.server_uuid for record in router.held()])
+        self.assertLess(time.monotonic() - began, self.ACK_TIMEOUT + 5.0)
 
     def test_late_acknowledgement_ends_the_hold(self):
         router = self.start()

@@ -26,6 +26,9 @@ SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
 #: Bytes of spaces in a stream of bzip2, and streams in a body.
 STREAM, STREAMS = 50_000_000, 10
 
+#: Ids and names of queues that oslo.messaging would keep and log as they are.
+ODD_IDS = ('x' * 300_000, 'x\x1b[2J', '\ud800', ['x'], {'x': 1}, 7)
+
 
 def bodies():
     """Bodies that no client of ours sends."""
@@ -57,6 +60,9 @@ def bodies():
         {'_msg_id': 'x', '_reply_q': 'reply_of_nobody_else', '_timeout': 4},
         {'_msg_id': 'x', '_reply_q': {}, '_timeout': float('inf')},
         {'_context_request_id': [1], '_context_roles': 3},
+        *({'_msg_id': value, '_reply_q': 'reply_of_nobody'} for value in ODD_IDS),
+        *({'_msg_id': 'x', '_reply_q': value} for value in ODD_IDS),
+        *({'_unique_id': value} for value in ODD_IDS),
     ):
         message = {
             'method': 'deliver',
@@ -118,6 +124,8 @@ class InvalidMessagesTest(base.TestCase):
             time.sleep(0.05)
         self.assertEqual(['first', 'second'], self.receiver.received)
         self.assertNotIn('Traceback', self.logs.output)
+        lines = [line for line in self.logs.output.splitlines() if ' DEBUG ' not in line]
+        self.assertLess(max(map(len, lines)), 1000)
 
     def test_direct_connection(self):
         consuming = consumer.Consumer(self.broker, name='test')

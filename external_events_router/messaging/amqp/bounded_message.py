@@ -1,7 +1,7 @@
 """Messages of kombu that take a bounded amount of memory, however small they are on the wire.
 
-kombu decompresses a message when it arrives, before anybody has checked it: 300 bytes of bzip2 become
-400 MB. So everybody who may publish to one queue could end all processes that read from it.
+kombu decompresses a message when it arrives, before any check of its content: 300 bytes of bzip2 become
+400 MB. So a client that may publish to one queue could end all processes that read from it.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
+from external_events_router.conf import delivery as delivery_conf
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import group_commit
 from external_events_router.resolver.hold import store
@@ -67,13 +68,14 @@ class Lifetimes:
         for name, value in conf.delivery.event_ttls.items():
             try:
                 by_name[name] = float(value)
-                known = name in events.EVENT_TYPES and 0 < by_name[name] < float('inf')
+                known = name in events.EVENT_TYPES and 0 < by_name[name] <= delivery_conf.LONGEST_TTL
             except ValueError:
                 known = False
             if not known:
                 raise exceptions.ConfigurationError(
                     option='[delivery] event_ttls',
-                    reason=f'{name}:{value} is not the name of an event and a number of seconds',
+                    reason=f'{name}:{value} is not the name of an event and a number of seconds, at most '
+                    f'{delivery_conf.LONGEST_TTL:.0f}',
                 )
         return cls(conf.delivery.event_ttl, by_name, conf.delivery.hold_unassigned)
 

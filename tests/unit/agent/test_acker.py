@@ -234,6 +234,22 @@ class TestWithoutThread(base.TestCase):
         self.assertEqual(3, len(self.client.casts))
         self.assertTrue(self.acker.flush(0))
 
+    def test_an_end_that_is_told_twice_is_not_that_of_the_next(self):
+        self._send('d1')
+        self._send('d2')
+        first = self.client.done[0]
+        self._tell()
+        self.assertEqual(2, len(self.client.casts))
+        # The second one is on its way, and a third one has to wait for it.
+        first(None)
+        self._send('d3')
+        self.assertEqual(2, len(self.client.casts))
+        self.assertFalse(self.acker.flush(0))
+        self._tell()
+        self._tell()
+        self.assertEqual(3, len(self.client.casts))
+        self.assertTrue(self.acker.flush(0))
+
     def test_who_tells_that_one_is_through_sends_the_next(self):
         self._send('d1')
         self._send('d2')

@@ -146,6 +146,15 @@ class PolicyTest(base.TestCase):
         refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
         self.assertIn(f'{folder} cannot be read: Is a directory', str(refused))
 
+    def test_a_pipe_or_a_device_in_place_of_the_file(self) -> None:
+        pipe = f'{self.useFixture(fixtures.TempDir()).path}/policy.yaml'
+        os.mkfifo(pipe)
+        for path in (pipe, '/dev/zero'):
+            conf = client.make_conf(oslo_policy__policy_file=path)
+            refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
+            self.assertIn(f'{path} is not a regular file', str(refused))
+        policies.make_enforcer(client.make_conf(oslo_policy__policy_file='/dev/null'))
+
     def test_files_in_folders_are_checked_too(self) -> None:
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         (folder / 'one.yaml').write_text('a_rule: 7')

@@ -45,7 +45,7 @@ class CommandTest(test_manage.ManageTestCase):
         super().setUp()
         self.config.write_text(
             '[DEFAULT]\ntransport_url = rabbit://u:s3cret@broker:5672/my host\n'
-            "[compute]\ntopic = it's\n[api]\nresolver = rpc\n"
+            "control_exchange = it's\n[compute]\ntopic = a.topic\n[api]\nresolver = rpc\n"
         )
 
     def test_commands_for_a_shell(self):
@@ -63,7 +63,8 @@ class CommandTest(test_manage.ManageTestCase):
             commands.append([line[1:] for line in lines])
         self.assertEqual(['add_user', 'agent;1'], commands[0][0])
         self.assertEqual(['set_permissions', '-p', 'my host', 'agent;1'], commands[0][1][:4])
-        self.assertIn(r'|it\'s\.a|it\'s\.b)$', commands[0][1][5])
+        self.assertIn(r'|a\.topic\.a|a\.topic\.b)$', commands[0][1][5])
+        self.assertIn(r'^(it\'s|a\.topic\.a|', commands[0][1][6])
         self.assertEqual(['add_user', 'external-events-api'], commands[1][0])
         self.assertNotIn(r'amq\.default', commands[1][1][5])
         self.assertIn(r'amq\.default', commands[2][1][5])

@@ -58,6 +58,10 @@ WRONG = (
     ('[DEFAULT]\ndefault_log_levels = nonsense', '[DEFAULT] default_log_levels: '),
     ('[DEFAULT]\nhost = \udcff', 'a file is not UTF-8'),
     ('[delivery]\nack_timeout = soon', '[delivery] ack_timeout: '),
+    ('[delivery]\nack_timeout = nan', '[delivery] ack_timeout: nan is not a finite number'),
+    ('[delivery]\nevent_ttl = inf', '[delivery] event_ttl: '),
+    ('[agent]\nreport_interval = 1e300', '[agent] report_interval: '),
+    ('[compute]\ntopic = # x', '[compute] topic: '),
 )
 
 #: The same of the database, which the agent does not use.

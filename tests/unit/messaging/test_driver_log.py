@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from oslo_messaging._drivers import amqpdriver
+
 from external_events_router import rejected
 from external_events_router.messaging import driver_log
 from tests import base
@@ -35,3 +37,19 @@ class ShortMessagesTest(base.TestCase):
         except OSError:
             logging.getLogger(next(iter(driver_log.PROBLEMS))).exception('Unexpected error')
         self.assertIn('Traceback', self.logs.output)
+
+    def test_replies_to_queues_that_do_not_exist(self) -> None:
+        rejected.ALL.reset()
+        self.addCleanup(rejected.ALL.reset)
+        driver_log.install()
+        driver_log.install()
+        cache = amqpdriver.ObsoleteReplyQueuesCache()
+        for number in range(100):
+            cache.add(f'reply_{number}', 'x' * 1000)
+            self.assertFalse(cache.reply_q_valid(f'reply_{number}', 'x' * 1000))
+        lines = self.logs.output.splitlines()
+        self.assertEqual(1, len(lines), lines)
+        self.assertIn('Invalid reply queue: a reply is dropped, because its caller has ended', lines[0])
+        self.assertIn("'reply_0'", lines[0])
+        self.assertLess(len(lines[0]), 500)
+        self.assertEqual({'reply queue': 200}, rejected.ALL.counts())

@@ -38,3 +38,24 @@ class UnconfirmedTest(base.TestCase):
         self.publisher.arrived(frames.Confirmed(3, True, True))
         self.assertEqual([1, 2, 3], [index for index, _error in self.told])
         self.assertIsNone(self.told[-1][1])
+
+
+class LostTest(base.TestCase):
+    def test_what_waits_to_be_sent_fails_at_once(self):
+        told = []
+
+        def publish(names):
+            publishing.publish(
+                [publisher.Message(name, b'') for name in names],
+                lambda index, error: told.append((names[index], type(error))),
+                until=float('inf'),
+            )
+
+        publishing = publisher.Publisher(None, name='test')
+        publishing._link.wake = lambda: None
+        publish('ab')
+        publish('c')
+        publishing.lost('away')
+        # Until there is a connection again.
+        publish('d')
+        self.assertEqual([(name, exceptions.BrokerUnavailable) for name in 'abcd'], told)

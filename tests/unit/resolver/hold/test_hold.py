@@ -167,6 +167,7 @@ class LifetimesTest(base.TestCase):
             ('network-changed', '0'),
             ('network-changed', 'nan'),
             ('network-changed', 'inf'),
+            ('network-changed', '604801'),
         ):
             refused = self.assertRaises(
                 exceptions.ConfigurationError, self.lifetimes, event_ttls={name: value}

@@ -1,0 +1,177 @@
+"""What a consumer tells the broker; queues that are refused on a real broker are in the integration tests."""
+
+import collections
+import struct
+
+import hypothesis
+from hypothesis import strategies
+
+from external_events_router import rejected
+from external_events_router.messaging.amqp import consumer
+from external_events_router.messaging.amqp import declaring
+from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import frames
+from tests import base
+from tests.unit import exactly_once
+from tests.unit.messaging.amqp import test_exactly_once
+
+_HEAD = struct.Struct('>BHIHH')
+_TAG = struct.Struct('>QB')
+
+
+class Broker(test_exactly_once.Link):
+    """As a broker: it sends a message again if the connection ends before the acknowledgement.
+
+    :ivar deliveries: message to the number of times that it was sent
+    :ivar acknowledged: messages, as often as they were acknowledged
+    :ivar problems: acknowledgements for which a broker closes the channel
+    :ivar reasons: of the ends of connections
+    """
+
+    def __init__(self, role, faults):
+        super().__init__(role, faults)
+        self.deliveries = collections.Counter()
+        self.acknowledged = collections.Counter()
+        self.problems, self.reasons = [], []
+        self._waiting = collections.deque()
+        self._unacknowledged = {}
+        self._tag = 0
+
+    def send(self, message):
+        self._waiting.append(message)
+        while self._waiting and self.up:
+            self._tag += 1
+            message = self._unacknowledged[self._tag] = self._waiting.popleft()
+            self.deliveries[message] += 1
+            body = envelope.encode(envelope.Call(message, '1.0', {}, {}))
+            self.on_thread(self.role.arrived, frames.Delivered('q', self._tag, body, 1))
+
+    def write(self, data):
+        super().write(data)
+        while data:
+            kind, channel, size, *method = _HEAD.unpack_from(data)
+            if (kind, channel, tuple(method)) == (frames.METHOD, 1, frames.ACK):
+                tag, multiple = _TAG.unpack_from(data, _HEAD.size)
+                self._acknowledge(tag, multiple=bool(multiple))
+            data = data[7 + size + 1 :]
+
+    def _acknowledge(self, tag, *, multiple):
+        if tag not in self._unacknowledged:
+            self.problems.append(f'unknown delivery tag {tag}')
+        for each in sorted(self._unacknowledged):
+            if each == tag or (multiple and each < tag):
+                self.acknowledged[self._unacknowledged.pop(each)] += 1
+
+    def on_thread(self, call, *args):
+        super().on_thread(call, *args)
+        if not self.up:
+            self.end('an exception')
+
+    def end(self, reason):
+        self.up = False
+        self.reasons.append(reason)
+        self._waiting.extendleft(reversed(self._unacknowledged.values()))
+        self._unacknowledged, self._tag = {}, 0
+
+
+class SettlingTest(base.TestCase):
+    def make(self, faults, listener):
+        consuming = consumer.Consumer(test_exactly_once.BROKER, name='test')
+        broker = consuming._link = Broker(consuming, faults)
+        broker.wake = lambda: None
+        consuming.listen('q', listener)
+        broker.on_ready()
+        return consuming, broker
+
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.data())
+    def test_each_message_is_acknowledged_once(self, data):
+        faults = exactly_once.Faults(data, strategies)
+        told = exactly_once.Told(exactly_once.Faults(data, strategies))
+        consuming, broker = self.make(faults, lambda call: told.note(call.method))
+        sent = []
+        for _step in range(data.draw(strategies.integers(1, 8))):
+            match data.draw(strategies.sampled_from(('message', 'turn', 'lost'))):
+                case 'message':
+                    sent.append(f'message {len(sent)}')
+                    broker.send(sent[-1])
+                case 'turn':
+                    broker.on_ready()
+                case 'lost' if broker.up:
+                    broker.end('lost')
+                    consuming.lost('away')
+        faults.stop()
+        broker.on_ready()
+        sent.append('the last')
+        broker.send(sent[-1])
+        broker.on_ready()
+        broker.on_ready()
+        self.assertEqual([], broker.problems)
+        self.assertEqual(dict.fromkeys(sent, 1), dict(broker.acknowledged))
+        # A listener gets a message as often as it was sent, whatever it raises.
+        self.assertEqual(broker.deliveries, told.times)
+
+    def test_an_exception_of_a_listener_does_not_end_the_connection(self):
+        def listener(_call):
+            raise exactly_once.Surprise
+
+        _consuming, broker = self.make(exactly_once.Faults(None, strategies, at_most=0), listener)
+        broker.send('a')
+        broker.on_ready()
+        self.assertEqual([], broker.reasons)
+        self.assertEqual({'a': 1}, dict(broker.acknowledged))
+
+    def test_a_message_that_is_too_large_is_dropped_and_acknowledged(self):
+        rejected.ALL.reset()
+        self.addCleanup(rejected.ALL.reset)
+        consuming, broker = self.make(exactly_once.Faults(None, strategies, at_most=0), self.fail)
+        broker.on_thread(consuming.arrived, frames.Delivered('q', 1, b'', 1, too_large=40_000_000))
+        broker.on_ready()
+        self.assertIn('it is dropped, because it has 40000000 bytes', self.logs.output)
+        self.assertEqual(['unknown delivery tag 1'], broker.problems)
+
+
+class BackOffTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.now = 1000.0
+        self.patch(consumer.time, 'monotonic', lambda: self.now)
+        self.consumer = consumer.Consumer(test_exactly_once.BROKER, name='test')
+        link = self.consumer._link = test_exactly_once.Link(
+            self.consumer, exactly_once.Faults(None, strategies, at_most=0)
+        )
+        link.wake = lambda: None
+        self.consumer.listen('q', lambda call: None)
+        self.entry = self.consumer._queues['q']
+
+    def refuse(self):
+        """Have the broker refuse the queue.
+
+        :returns: seconds until it is declared again
+        """
+        self.consumer._refused('q', self.entry, declaring.Refused(405, 'locked'))
+        return self.entry.due - self.now
+
+    def test_a_refused_queue_is_declared_again_later_and_later(self):
+        self.assertEqual([1, 2, 4, 8, 16, 30, 30], [self.refuse() for _ in range(7)])
+
+    def test_it_begins_with_the_first_pause_after_the_queue_was_consumed_for_a_while(self):
+        pauses = [self.refuse() for _ in range(3)]
+        self.consumer._confirmed(frames.Consuming('q', 1))
+        self.now += consumer.LONGEST_PAUSE / 2
+        pauses.append(self.refuse())
+        self.consumer._confirmed(frames.Consuming('q', 1))
+        self.now += consumer.LONGEST_PAUSE + 1
+        pauses.append(self.refuse())
+        self.assertEqual([1, 2, 4, 8, 1], pauses)
+
+    def test_a_new_connection_does_not_end_the_pause(self):
+        self.refuse()
+        due = self.entry.due
+        self.consumer.lost('away')
+        link = self.consumer._link
+        link.on_ready()
+        self.assertEqual(due, self.entry.due)
+        self.now = due
+        link.on_ready()
+        self.assertIsNone(self.entry.due)
