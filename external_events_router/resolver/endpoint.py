@@ -23,6 +23,7 @@ from external_events_router.resolver import proofs
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import recovery
 from external_events_router.resolver.host_map import base
@@ -182,6 +183,30 @@ class PeerEndpoint:
         if type(unconsumed) is not bool:
             raise exceptions.MalformedMessage(what='unconsumed', value=unconsumed)
         self._liveness.told_silent(_hosts(hosts), unconsumed=unconsumed)
+
+
+class OperatorEndpoint:
+    """Server of ``rpcapi.OperatorAPI``."""
+
+    target = messaging.Target(namespace=rpcapi.OPERATOR_NAMESPACE, version=rpcapi.OperatorAPI.VERSION)
+
+    def __init__(self, breakers: circuit_breaker.CircuitBreakers) -> None:
+        self._breakers = breakers
+
+    @rpc.exposed()
+    def breakers(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> dict[str, str]:
+        named = _hosts(hosts)
+        unconsumed = self._breakers.unconsumed_among(named)
+        return {
+            host: str(
+                rpcapi.BreakerState.UNCONSUMED
+                if host in unconsumed
+                else rpcapi.BreakerState.CLOSED
+                if self._breakers.closed([host])
+                else rpcapi.BreakerState.OPEN
+            )
+            for host in named
+        }
 
 
 def _require_list(name: str, value: object) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import enum
 import functools
 import logging
 import time
@@ -46,6 +47,7 @@ AGENT_EXCHANGES = {'acks': f'{ACK_TOPIC}.#', 'reports': f'{REPORT_TOPIC}.#'}
 
 HOST_MAP_NAMESPACE = 'host-map'
 PEER_NAMESPACE = 'peers'
+OPERATOR_NAMESPACE = 'operators'
 
 #: Seconds. How long a caller of the host map waits for the answer.
 HOST_MAP_TIMEOUT = 10.0
@@ -383,3 +385,49 @@ class PeerAPI:
     def _cast(self, version: str, method: str, **arguments: object) -> None:
         client = self._client.prepare(fanout=True, version=version)
         client.cast(context.for_service(), method, **arguments)
+
+
+class BreakerState(enum.StrEnum):
+    """The circuit breaker of a host, as one worker has it."""
+
+    CLOSED = 'closed'
+    #: The host did not acknowledge.
+    OPEN = 'open'
+    #: The queue of the host has no consumer.
+    UNCONSUMED = 'unconsumed'
+
+
+class OperatorAPI:
+    """Client of the resolvers for the commands of operators.
+
+    Version history:
+
+    * 1.0: ``breakers``
+    """
+
+    VERSION = '1.0'
+
+    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
+        target = messaging.Target(topic=TOPIC, namespace=OPERATOR_NAMESPACE, version=self.VERSION)
+        self._client = rpc.get_client(transport, target, version_cap=version_cap)
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> OperatorAPI:
+        """The client that the configuration asks for."""
+        return cls(transport)
+
+    def breakers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, BreakerState]:
+        """Ask one worker for the circuit breakers of hosts; the workers tell each other what changes.
+
+        :param timeout: seconds
+        :returns: the state for each of the hosts
+        :raises ResolverUnavailable: no resolver answered, or its release does not know the question
+        :raises BrokerUnavailable: the call did not reach a resolver
+        """
+        with rpc.translated(no_answer=exceptions.ResolverUnavailable):
+            client = self._client.prepare(timeout=timeout, version='1.0')
+            answer = client.call(context.for_service(), 'breakers', hosts=list(hosts))
+        try:
+            return {host: BreakerState(answer[host]) for host in hosts}
+        except (TypeError, KeyError, ValueError) as exc:
+            raise exceptions.ResolverUnavailable(reason=f'its answer is invalid ({exc})') from exc

@@ -185,6 +185,7 @@ class Resolver:
                 endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout),
                 endpoint.HostMapEndpoint(host_map, self._recovery, self._liveness, report_proofs),
                 endpoint.PeerEndpoint(self._recovery, self._liveness),
+                endpoint.OperatorEndpoint(breakers),
             ],
         )
         # NOTE: a server of its own, whose threads are the only ones that agents can occupy.

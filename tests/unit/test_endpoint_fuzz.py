@@ -26,6 +26,7 @@ from external_events_router.messaging.amqp import frames
 from external_events_router.resolver import endpoint as resolver_endpoint
 from external_events_router.resolver import proofs
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
 from tests import base
 from tests import fuzzing
 
@@ -102,6 +103,7 @@ class EndpointFuzzTest(base.TestCase):
                 behind, behind, behind, proofs.Proofs(lambda: bytes(32), behind, required=True)
             ),
             resolver_endpoint.PeerEndpoint(behind, behind),
+            resolver_endpoint.OperatorEndpoint(circuit_breaker.CircuitBreakers()),
             agent_endpoint.AgentEndpoint(behind),
         ]
 

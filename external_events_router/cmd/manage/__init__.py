@@ -1,7 +1,7 @@
 """``external-events-manage``: the command with which an operator reads and changes the database.
 
 This package has one module per group of commands; ``app`` contains the parts that they share. The
-command connects to the database, but not to the broker or to a service.
+command connects to the database. Only ``simulate`` also connects to the broker and to a resolver.
 """
 
 from __future__ import annotations
@@ -15,13 +15,24 @@ from typing import cast
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
+from external_events_router.cmd.manage import events
+from external_events_router.cmd.manage import explain
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
+from external_events_router.cmd.manage import simulate
 from external_events_router.process import printable
 from external_events_router.process import startup
 
 #: The words of a command, and its class.
-COMMANDS = {**broker.COMMANDS, **db.COMMANDS, **held.COMMANDS, **host_map.COMMANDS}
+COMMANDS = {
+    **broker.COMMANDS,
+    **db.COMMANDS,
+    **events.COMMANDS,
+    **explain.COMMANDS,
+    **held.COMMANDS,
+    **host_map.COMMANDS,
+    **simulate.COMMANDS,
+}
 
 
 def run(argv: Sequence[str]) -> int:

@@ -121,7 +121,13 @@ class ManageApp(app.App):
 
         :raises ConfigurationError: the database cannot be used
         """
-        database = session.Database.from_conf(self.conf, read_timeout=READ_TIMEOUT)
+        return self.keep_open(session.Database.from_conf(self.conf, read_timeout=READ_TIMEOUT))
+
+    def keep_open(self, database: session.Database) -> session.Database:
+        """Close a database when the command ends.
+
+        :returns: the database
+        """
         self._closing.callback(database.close)
         return database
 
@@ -155,6 +161,11 @@ def open_host_map(cmd: command.Command) -> sql.SqlHostMap:
     """Open the host map in the configured database, for a command; see :func:`open_database`."""
     longest_host = checks.longest_host(cast(ManageApp, cmd.app).conf.compute.topic)
     return sql.SqlHostMap(open_database(cmd), longest_host=longest_host)
+
+
+def keep_open(cmd: command.Command, database: session.Database) -> session.Database:
+    """Close a database when a command ends; see :meth:`ManageApp.keep_open`."""
+    return cast(ManageApp, cmd.app).keep_open(database)
 
 
 def open_database(cmd: command.Command) -> session.Database:

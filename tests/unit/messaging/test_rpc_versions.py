@@ -29,6 +29,7 @@ PAIRS = (
     (rpcapi.AckAPI, {}, endpoint.AckEndpoint),
     (rpcapi.HostMapAPI, {}, endpoint.HostMapEndpoint),
     (rpcapi.PeerAPI, {}, endpoint.PeerEndpoint),
+    (rpcapi.OperatorAPI, {}, endpoint.OperatorEndpoint),
     (agent_rpcapi.AgentAPI, {'topic': 'compute'}, agent_endpoint.AgentEndpoint),
 )
 
@@ -71,7 +72,7 @@ class Recorder:
 
     def call(self, _ctxt: Any, method: str, **message: Any) -> Any:
         self.sent[method] = set(message)
-        return {'now': 0.0} if method == 'report' else []
+        return {'report': {'now': 0.0}, 'breakers': {'h': 'closed'}}.get(method, [])
 
     def cast(self, _ctxt: Any, method: str, **message: Any) -> None:
         self.sent[method] = set(message)

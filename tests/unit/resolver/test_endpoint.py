@@ -14,6 +14,7 @@ from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import endpoint
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.host_map import base as host_map_base
 from tests import base
 
@@ -335,6 +336,17 @@ class HostMapTest(EndpointTest):
             self.refused(peers.hosts_are_back, CONTEXT, bad)
             self.refused(peers.hosts_are_silent, CONTEXT, bad)
         self.refused(peers.hosts_are_silent, CONTEXT, [], unconsumed='yes')
+
+    def test_operators_are_told_the_circuit_breakers(self):
+        breakers = circuit_breaker.CircuitBreakers()
+        breakers.open(['silent'])
+        breakers.open(['ended'], unconsumed=True)
+        operators = endpoint.OperatorEndpoint(breakers)
+        self.assertEqual(
+            {'well': 'closed', 'silent': 'open', 'ended': 'unconsumed'},
+            operators.breakers(CONTEXT, ['well', 'silent', 'ended', '#', None]),
+        )
+        self.refused(operators.breakers, CONTEXT, 'silent')
 
     def test_servers(self):
         for bad in ('', 'x', 'x' * 36, None, 3, [], '\xe9' * 36):
