@@ -207,13 +207,34 @@ class Delivery:
     events: tuple[Event, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Handling:
+    """What the agent reports about one event, in addition to its verdict.
+
+    :ivar waiter: whether a waiter on the host received the event
+    :ivar wait_ms: with a waiter: how long it had waited when the event arrived. Without one:
+        negative, how long ago the last wait for the event had ended; None: no such wait is known
+    :ivar handler: the name of the last handler that was called; None: none was called
+    :ivar handler_ms: how long the handlers took
+    """
+
+    waiter: bool
+    wait_ms: int | None = None
+    handler: str | None = None
+    handler_ms: int | None = None
+
+
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Result:
-    """What one host says of one event: a line of an acknowledgement."""
+    """What one host says of one event: a line of an acknowledgement.
+
+    :ivar handling: None: the agent does not report it
+    """
 
     event_id: str
     verdict: Verdict
     reason: str | None = None
+    handling: Handling | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as a JSON object, for an RPC message."""

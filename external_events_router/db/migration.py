@@ -60,17 +60,18 @@ def upgrade(database: session.Database) -> None:
             command.upgrade(settings, 'head')
 
 
-def check(database: session.Database) -> None:
+def check(database: session.Database, *, option: str = connecting.OPTION) -> None:
     """Insist on a schema that this release can use.
 
     A newer one is taken, because a rolling upgrade begins with the schema.
 
+    :param option: that names the database, for the error
     :raises ConfigurationError: the database cannot be asked, or its schema is missing or old
     """
     try:
         revision = current(database)
     except exceptions.DatabaseUnavailable as exc:
-        raise exceptions.ConfigurationError(option=connecting.OPTION, reason=str(exc)) from exc
+        raise exceptions.ConfigurationError(option=option, reason=str(exc)) from exc
     if revision == head():
         return
     if revision is not None and not _is_known(revision):
@@ -78,7 +79,7 @@ def check(database: session.Database) -> None:
         return
     found = 'there is no schema' if revision is None else f'the schema is at {revision}, not at {head()}'
     raise exceptions.ConfigurationError(
-        option=connecting.OPTION, reason=f'{found}; run: external-events-manage db upgrade'
+        option=option, reason=f'{found}; run: external-events-manage db upgrade'
     )
 
 

@@ -5,6 +5,7 @@ With ``[journal] record = none`` it is :data:`NOTHING`, whose methods do nothing
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import os
@@ -47,7 +48,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def steps(self, steps: Sequence[entries.Step]) -> None:
+    def steps(self, steps: Iterable[entries.Step]) -> None:
         """Record what happened to events after their answers."""
         ...
 
@@ -77,7 +78,7 @@ class Nothing:
     ) -> None:
         """See :class:`Recorder`."""
 
-    def steps(self, steps: Sequence[entries.Step]) -> None:
+    def steps(self, steps: Iterable[entries.Step]) -> None:
         """See :class:`Recorder`."""
 
     def refused(self, refusal: entries.Refusal) -> None:
@@ -129,7 +130,7 @@ class Journal:
             )
         )
 
-    def steps(self, steps: Sequence[entries.Step]) -> None:
+    def steps(self, steps: Iterable[entries.Step]) -> None:
         """See :class:`Recorder`."""
         for step in steps:
             self._writer.add(step)

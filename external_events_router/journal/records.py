@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from external_events_router import events
 from external_events_router.journal import reasons
 
 #: Microseconds of a second and of the periods by which the indexes are ordered.
@@ -16,21 +17,8 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Handling:
-    """What the agent reports about one event, in addition to its verdict.
-
-    :ivar waiter: whether a waiter on the host received the event
-    :ivar wait_ms: with a waiter: how long it had waited when the event arrived. Without one:
-        negative, how long ago the last wait for the event had ended; None: no such wait is known
-    :ivar handler: the name of the last handler that was called; None: none was called
-    :ivar handler_ms: how long the handlers took
-    """
-
-    waiter: bool
-    wait_ms: int | None = None
-    handler: str | None = None
-    handler_ms: int | None = None
+#: What the agent reports about one event.
+Handling = events.Handling
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

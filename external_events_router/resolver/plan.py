@@ -37,11 +37,16 @@ class Answer:
     :ivar reason: why, in words: the host's, or why it could not be asked
     :ivar asked: false if the broker did not take the message: the missing
         verdict then says nothing about the host
+    :ivar at: when the host answered, an instant of ``time.monotonic()``; None: it did not, or
+        that is not known
+    :ivar handling: what the agent reports in addition; None: nothing
     """
 
     verdict: events.Verdict | None
     reason: str | None = None
     asked: bool = True
+    at: float | None = None
+    handling: events.Handling | None = None
 
 
 def by_host(batch: Mapping[int, events.Event], lookup: base.Lookup) -> Plan:

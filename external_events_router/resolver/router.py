@@ -20,9 +20,11 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import throttled_log
+from external_events_router.journal import recorder
 from external_events_router.resolver import plan
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import hold
@@ -99,7 +101,10 @@ class Router:
         hold: hold.Hold,
         breakers: circuit_breaker.CircuitBreakers,
         slow_hosts: slow_host_limiter.SlowHostLimiter,
+        *,
+        journal: recorder.Recorder = recorder.NOTHING,
     ) -> None:
+        self._journal = journal
         self._slow_hosts = slow_hosts
         self._host_map = host_map
         self._deliverer = deliverer
@@ -153,6 +158,7 @@ class Router:
             for position, event in enumerate(batch)
         ]
         outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadlines.hold)
+        self._journal.batch(ctxt, outcomes, answers, since=began)
         self._log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
         return outcomes
 
@@ -185,9 +191,12 @@ class Router:
                 # moment would be held for as long as that goes on.
                 if len(behind) == len(positions):
                     asked.discard(host)
-        for host in asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked))):
+        refused = asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked)))
+        unconsumed = self._breakers.unconsumed_among(refused) if refused else frozenset()
+        for host in refused:
+            reason = liveness.NO_CONSUMER if host in unconsumed else NOT_WAITED_FOR
             for position in first.by_host[host]:
-                unasked.setdefault((host, position), NOT_WAITED_FOR)
+                unasked.setdefault((host, position), reason)
         return unasked
 
     def _hold_rest(

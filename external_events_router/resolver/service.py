@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import uuid
 
@@ -16,12 +17,14 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.db import session
+from external_events_router.journal import recorder
 from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import host_map
 from external_events_router.resolver import proofs
+from external_events_router.resolver import recording
 from external_events_router.resolver import report_key
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
@@ -107,11 +110,11 @@ def check(conf: cfg.ConfigOpts) -> None:
     Settings.from_conf(conf)
     factory.check(conf)
     host_map.check(conf)
-    held = session.Database.from_conf(conf)
-    try:
+    with contextlib.closing(session.Database.from_conf(conf)) as held:
         migration.check(held)
-    finally:
-        held.close()
+    if conf.journal.record != 'none' and conf.journal.connection:
+        with contextlib.closing(recorder.open_database(conf)) as journal:
+            migration.check(journal, option=recorder.OPTION)
 
 
 class Resolver:
@@ -129,16 +132,19 @@ class Resolver:
         read_report_key: Callable[[], bytes],
         agent_forwarding: forwarding.Forwarding | None = None,
         bindings: consumer.Consumer | None = None,
+        make_journal: Callable[[str], recorder.Recorder] = lambda name: recorder.NOTHING,
     ) -> None:
         """:param driver: what runs on the hosts
         :param read_report_key: see :class:`proofs.Proofs`
         :param agent_forwarding: has the broker forward what agents send; None: it need not
         :param bindings: of ``rpc.get_bindings``
+        :param make_journal: makes the recorder of a worker from its name
         """
         self._bindings = bindings
         self._threads = settings.threads
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
+        self._journal = make_journal(self._name.name)
         self._driver = driver
         breakers, slow_hosts = (
             circuit_breaker.CircuitBreakers(),
@@ -175,8 +181,11 @@ class Resolver:
             ack_timeout=settings.ack_timeout,
             max_interval=settings.retry_interval,
             keep_ended=settings.keep_expired,
+            journal=self._journal,
         )
-        self._router = router.Router(host_map, deliverer, self._hold, breakers, slow_hosts)
+        self._router = router.Router(
+            host_map, deliverer, self._hold, breakers, slow_hosts, journal=self._journal
+        )
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
             transport,
@@ -223,6 +232,7 @@ class Resolver:
             read_report_key=report_key.ReportKey(database).read,
             agent_forwarding=_forwarding(conf),
             bindings=rpc.get_bindings(conf),
+            make_journal=recording.from_conf(conf),
         )
 
     def start(self) -> None:
@@ -231,6 +241,7 @@ class Resolver:
         Blocks for as long as the broker is away; ``rpc.check_broker`` tells that beforehand.
         """
         # NOTE: these first, because they need no broker, and the others wait for one.
+        self._journal.start()
         self._redelivery.start()
         self._liveness.start()
         self._host_map.warm()
@@ -290,6 +301,7 @@ class Resolver:
         self._recovery.close()
         self._hold.close()
         self._host_map.close()
+        self._journal.stop()
         self._name.release()
         LOG.info('Resolver worker %s has stopped', self._name.name)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 
 from cliff import command
 
 from external_events_router.cmd.manage import app
 from external_events_router.db import migration
+from external_events_router.journal import recorder
 
 
 class Upgrade(command.Command):
-    """Upgrade the schema of the database to the newest version.
+    """Upgrade the schema of the database, and of the journal's own database, to the newest version.
 
     Existing data stays in the database. Run this command before you start services of a new
     release. If the schema is already the newest, the command changes nothing.
@@ -19,6 +21,10 @@ class Upgrade(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         migration.upgrade(app.open_database(self))
+        conf = app.configuration(self)
+        if conf.journal.connection:
+            with contextlib.closing(recorder.open_database(conf)) as journal:
+                migration.upgrade(journal)
 
 
 class Version(app.ShowOne):

@@ -27,7 +27,9 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
+from external_events_router.journal import recorder
 from external_events_router.process import essential
+from external_events_router.resolver import recording
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.health import circuit_breaker
@@ -88,12 +90,15 @@ class RedeliveryWorker:
         ack_timeout: float,
         max_interval: float,
         keep_ended: float,
+        journal: recorder.Recorder = recorder.NOTHING,
     ) -> None:
         """:param worker: names this worker's claims; a new name at each start
         :param ack_timeout: seconds that an attempt waits for its hosts
         :param max_interval: seconds between two attempts for a server, at most
         :param keep_ended: seconds that what ended unacknowledged is kept
+        :param journal: records what attempts came to
         """
+        self._journal = journal
         self._hold = hold
         self._store = hold.store
         self._host_map = host_map
@@ -277,6 +282,7 @@ class RedeliveryWorker:
         ]
         with self._transaction:
             due_again = self._store.settle(self._worker, settlements)
+        self._journal.steps(recording.attempts(plans, answers, settlements, worker=self._worker))
         if due_again:
             self.wake()
         self._log(plans, settlements)

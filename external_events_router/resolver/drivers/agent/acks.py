@@ -68,8 +68,10 @@ class AckRound:
     def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
         """Take a host's word on some events; a second word on the same event is ignored."""
         said: Answers = {}
+        now = time.monotonic()
         for result in results:
-            said.setdefault((host, result.event_id), plan.Answer(result.verdict, result.reason))
+            answer = plan.Answer(result.verdict, result.reason, at=now, handling=result.handling)
+            said.setdefault((host, result.event_id), answer)
         self._settle(said)
 
     def fail(self, host: str, reason: str, *, asked: bool = True) -> None:

@@ -243,7 +243,8 @@ class NovaDeliverer:
         if not carried:
             return {}
         answer = (
-            _problem(load.line, load.host, functools.partial(self._cast, load, ctxt, carried)) or _HANDLED
+            _problem(load.line, load.host, functools.partial(self._cast, load, ctxt, carried))
+            or self._handled()
         )
         if answer.verdict in _OF_ONE and len(carried) > 1:
             # NOTE: the reply does not say which of them it was, nor how many were
@@ -251,6 +252,11 @@ class NovaDeliverer:
             LOG.info('%s; its %d events are sent one by one', answer.reason, len(carried))
             return functools.reduce(operator.or_, (self._put(load, ctxt, [event]) for event in carried))
         return {event.id: answer for event in carried}
+
+    def _handled(self) -> plan.Answer:
+        if self._reply_timeout is None:
+            return _HANDLED
+        return plan.Answer(events.Verdict.HANDLED, at=time.monotonic())
 
     def _cast(self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]) -> None:
         servers = dict.fromkeys(event.server_uuid for event in carried)

@@ -1,0 +1,163 @@
+"""What the journal records of the resolver's work: why an event has its code, and what attempts came to.
+
+Pure functions, called by the thread that writes the journal or by redelivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import functools
+
+from oslo_config import cfg
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
+from external_events_router.journal import recorder
+from external_events_router.resolver import plan
+from external_events_router.resolver import router
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import liveness
+from external_events_router.resolver.hold import base
+from external_events_router.resolver.hold import redelivery_plan
+
+#: How the text of a reason shows that nothing consumes from the queue of a host.
+_NO_QUEUE = (liveness.NO_CONSUMER, str(exceptions.HostUnreachable(host='')).strip())
+
+_ENDS: Mapping[base.State, reasons.Step] = {
+    base.State.EXPIRED: reasons.Step.EXPIRED,
+    base.State.REFUSED: reasons.Step.REFUSED,
+    base.State.GONE: reasons.Step.GONE,
+    base.State.DAMAGED: reasons.Step.DAMAGED,
+}
+
+_WITHOUT_HOST: Mapping[events.Code, reasons.Reason] = {
+    events.Code.BAD_TAG: reasons.Reason.BAD_TAG,
+    events.Code.NO_SUCH_SERVER: reasons.Reason.UNKNOWN_SERVER,
+    events.Code.NO_HOST: reasons.Reason.NO_HOST,
+    events.Code.REFUSED: reasons.Reason.HANDLER_FAILED,
+    events.Code.UNDELIVERED: reasons.Reason.MAP_UNAVAILABLE,
+}
+
+
+def from_conf(conf: cfg.ConfigOpts) -> Callable[[str], recorder.Recorder]:
+    """Make the recorder of a worker from its name.
+
+    :raises ConfigurationError: by the call, if a value cannot be used
+    """
+    handed = conf.compute.driver == 'nova' and conf.nova.acknowledge == 'broker'
+    return lambda name: recorder.from_conf(
+        conf, functools.partial(reason_of, delivered=_delivered(handed)), name=name, service=conf.prog or ''
+    )
+
+
+def reason_of(
+    outcome: events.Outcome,
+    told: Mapping[str, plan.Answer],
+    *,
+    delivered: reasons.Reason = reasons.Reason.ACKNOWLEDGED,
+) -> reasons.Reason:
+    """Return why an event has its code.
+
+    :param told: host to its answer, for each host of the server
+    :param delivered: the reason of an event that all hosts have taken
+    """
+    if outcome.code is events.Code.DELIVERED:
+        # NOTE: a delivered event has no reason in words, and a held one always has.
+        return delivered if outcome.reason is None else _held(told)
+    if told and outcome.code is events.Code.NO_HOST:
+        return reasons.Reason.NOT_ON_HOST
+    if told and outcome.code is events.Code.UNDELIVERED:
+        return reasons.Reason.NOT_HELD
+    return _WITHOUT_HOST[outcome.code]
+
+
+def _held(told: Mapping[str, plan.Answer]) -> reasons.Reason:
+    if not told:
+        return reasons.Reason.HELD_UNASSIGNED
+    for answer in told.values():
+        if answer.verdict is None:
+            return _missing(answer)
+    return reasons.Reason.HELD_MAP_UNAVAILABLE
+
+
+def _missing(answer: plan.Answer) -> reasons.Reason:
+    """Why a host has not taken an event."""
+    reason = answer.reason or ''
+    if not answer.asked:
+        return reasons.Reason.HELD_BROKER_UNAVAILABLE
+    if reason == router.BEHIND:
+        return reasons.Reason.HELD_BEHIND
+    if reason.startswith(_NO_QUEUE):
+        return reasons.Reason.HELD_NO_QUEUE
+    if reason in (acks.NO_ACK, router.NOT_WAITED_FOR, liveness.SUSPECTED):
+        return reasons.Reason.HELD_SILENT_HOST
+    return reasons.Reason.HELD_OTHER
+
+
+def _delivered(handed: bool) -> reasons.Reason:
+    return reasons.Reason.HANDED_TO_BROKER if handed else reasons.Reason.ACKNOWLEDGED
+
+
+def attempts(
+    plans: Sequence[redelivery_plan.Plan],
+    answers: acks.Answers,
+    settlements: Sequence[base.Settlement],
+    *,
+    worker: str,
+) -> Iterator[entries.Step]:
+    """Return what attempts for held events came to: a step for each host that did not take an
+    event, and for each event that ended.
+
+    :param worker: the name of the worker that made them
+    """
+    for attempted, settlement in zip(plans, settlements, strict=True):
+        number = attempted.claim.attempts + 1
+        for held in attempted.claim.events:
+            targets = attempted.targets.get(held.seq, frozenset())
+            step = functools.partial(
+                entries.Step, held.event.id, held.event.server_uuid, attempt=number, actor=worker
+            )
+            if held.seq in settlement.delivered:
+                host, answer = _best(held.event, targets, answers)
+                handling = None if answer is None else answer.handling
+                yield step(reasons.Step.DELIVERED, host=host, handling=handling)
+            elif held.seq in settlement.ended:
+                state, reason = settlement.ended[held.seq]
+                host = _refusing(held.event, targets, answers) if state is base.State.REFUSED else None
+                yield step(_ENDS[state], host=host, detail=reason)
+            else:
+                for host in sorted(targets):
+                    told = answers.get((host, held.event.id))
+                    if told is not None and told.verdict is not events.Verdict.HANDLED:
+                        yield step(reasons.Step.ATTEMPT, host=host, detail=told.reason or told.verdict)
+
+
+def _best(
+    event: events.Event, targets: Collection[str], answers: acks.Answers
+) -> tuple[str | None, plan.Answer | None]:
+    """The host that handled an event, first of all the one with a waiter or a handler for it."""
+    found: tuple[str | None, plan.Answer | None] = (None, None)
+    for host in sorted(targets):
+        answer = answers.get((host, event.id))
+        if answer is None or answer.verdict is not events.Verdict.HANDLED:
+            continue
+        before = None if found[1] is None else found[1].handling
+        if found[1] is None or (
+            answer.handling is not None and entries.better(before, answer.handling) is answer.handling
+        ):
+            found = host, answer
+    return found
+
+
+def _refusing(event: events.Event, targets: Collection[str], answers: acks.Answers) -> str | None:
+    for host in sorted(targets):
+        answer = answers.get((host, event.id))
+        if answer is not None and answer.verdict is events.Verdict.REFUSED:
+            return host
+    return None

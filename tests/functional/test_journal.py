@@ -1,0 +1,119 @@
+"""What the journal contains after batches were delivered, held, refused and delivered late, over ``fake://``."""
+
+from external_events_router.journal import completeness
+from external_events_router.journal import reads
+from external_events_router.journal import reasons
+from external_events_router.journal import records
+from tests import base
+from tests.functional import fixtures
+
+PLACED, MIGRATING, ON_NO_HOST, ON_B, UNKNOWN = (
+    f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 6)
+)
+HOSTS_OF = {PLACED: ['host-a'], MIGRATING: ['host-a', 'host-b'], ON_NO_HOST: [], ON_B: ['host-b']}
+
+
+class JournalTest(base.TestCase):
+    def start(self, **overrides):
+        overrides = {'delivery__ack_timeout': 0.4, **overrides}
+        self.router = self.useFixture(fixtures.Router(HOSTS_OF, **overrides))
+        self.reader = reads.Reader(self.router.database)
+        self.began = self.reader.now()
+        return self.router
+
+    def period(self):
+        return reads.Period(self.began - records.HOUR, self.reader.now() + records.HOUR)
+
+    def events(self, number, **chosen):
+        """The events in the journal, when there are so many."""
+
+        def found():
+            return self.reader.events(reads.Selection(**chosen), self.period())
+
+        self.router.wait_until(lambda: len(found()) >= number)
+        return found()
+
+    def steps(self, number, **chosen):
+        def found():
+            return self.reader.steps(reads.Selection(**chosen), self.period())
+
+        self.router.wait_until(lambda: len(found()) >= number)
+        return found()
+
+    def test_a_batch_with_different_results(self):
+        router = self.start()
+        router.handled.actions[ON_B] = fixtures.refused
+        answer = router.post(
+            fixtures.event(PLACED, tag='port-1'),
+            fixtures.event(MIGRATING),
+            fixtures.event(ON_NO_HOST),
+            fixtures.event(UNKNOWN),
+            fixtures.event(ON_B),
+            fixtures.event(PLACED, 'volume-extended'),
+            request_id='req-00000000-0000-4000-8000-00000000abcd',
+        )
+        found = self.events(6)
+        self.assertEqual(answer.codes, [event.code for event in found])
+        self.assertEqual(
+            ['acknowledged', 'acknowledged', 'no_host', 'unknown_server', 'handler_failed', 'bad_tag'],
+            [str(event.reason) for event in found],
+        )
+        self.assertEqual(
+            [('host-a',), ('host-a', 'host-b'), (), (), ('host-b',), ()],
+            [event.hosts for event in found],
+        )
+        self.assertEqual([True, True, False], [event.ack_ms is not None for event in found[:3]])
+        (request,) = {event.request for event in found}
+        self.assertEqual('req-00000000-0000-4000-8000-00000000abcd', request.global_request_id)
+        self.assertEqual(6, request.events)
+        self.assertEqual([found[0]], self.events(1, tag='port-1'))
+
+    def test_an_event_that_is_held_and_delivered(self):
+        router = self.start(hosts=())
+        router.post(fixtures.event(PLACED))
+        router.post(fixtures.event(PLACED))
+        first, second = self.events(2)
+        self.assertEqual([200, 200], [first.code, second.code])
+        self.assertIs(reasons.Reason.HELD_BEHIND, second.reason)
+        self.assertIn(first.reason, reasons.HELD - {reasons.Reason.HELD_OTHER})
+        router.place(PLACED, 'host-b')
+        router._hosts = ('host-b',)
+        router.start_agents()
+        delivered = self.steps(2, kinds=frozenset({reasons.Step.DELIVERED}))
+        self.assertEqual([first.event_id, second.event_id], [step.event_id for step in delivered])
+        self.assertEqual({'host-b'}, {step.host for step in delivered})
+        tried = self.reader.steps(reads.Selection(kinds=frozenset({reasons.Step.ATTEMPT})), self.period())
+        self.assertEqual(PLACED, (tried or delivered)[0].server_uuid)
+
+    def test_an_event_that_expires(self):
+        router = self.start(hosts=(), delivery__event_ttl=1.0)
+        router.post(fixtures.event(PLACED))
+        (expired,) = self.steps(1, kinds=frozenset({reasons.Step.EXPIRED}))
+        self.assertEqual('not acknowledged before its deadline', expired.detail)
+        self.assertEqual(PLACED, expired.server_uuid)
+
+    def test_the_record_is_complete(self):
+        router = self.start()
+        router.post(fixtures.event(PLACED))
+        self.events(1)
+        (worker,) = completeness.workers(router.database, 0, self.reader.now())
+        self.assertTrue(worker.name.endswith(':0') or ':' in worker.name)
+        router.resolver.stop()
+        (worker,) = completeness.workers(router.database, 0, self.reader.now())
+        self.assertEqual([], completeness.gaps(router.database, worker.started_at, worker.stopped_at))
+        self.assertEqual((1, False), (worker.written, worker.killed))
+
+    def test_nothing_is_recorded(self):
+        router = self.start(journal__record='none')
+        router.post(fixtures.event(PLACED))
+        router.resolver.stop()
+        self.assertEqual([], self.reader.events(reads.Selection(), self.period()))
+        self.assertEqual([], completeness.workers(router.database, 0, self.reader.now()))
+
+    def test_problems_are_recorded(self):
+        router = self.start(journal__record='problems')
+        router.post(fixtures.event(PLACED))
+        router.post(fixtures.event(PLACED), fixtures.event(UNKNOWN))
+        router.resolver.stop()
+        found = self.reader.events(reads.Selection(), self.period())
+        self.assertEqual([UNKNOWN], [event.server_uuid for event in found])

@@ -1,0 +1,95 @@
+"""Why an event has its code, and what attempts came to, for the journal."""
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.journal import reasons
+from external_events_router.resolver import plan
+from external_events_router.resolver import recording
+from external_events_router.resolver import router
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import liveness
+from external_events_router.resolver.hold import base as hold_base
+from external_events_router.resolver.hold import redelivery_plan
+from tests import base
+
+SERVER = '00000000-0000-4000-8000-000000000001'
+EVENT = events.Event('network-changed', SERVER, id='event-1')
+HANDLED = plan.Answer(events.Verdict.HANDLED, at=1.0, handling=events.Handling(True, 5))
+NOT_HERE = plan.Answer(events.Verdict.NOT_HERE)
+MISSING = plan.Answer(None, acks.NO_ACK)
+
+
+class TestReason(base.TestCase):
+    def check(self, expected, code, told, reason='held: because', **kwargs):
+        outcome = events.Outcome(EVENT, code, reason)
+        found = recording.reason_of(outcome, told, **kwargs)
+        self.assertIs(expected, found)
+        self.assertIs(code, reasons.CODES[found])
+
+    def test_delivered(self):
+        self.check(reasons.Reason.ACKNOWLEDGED, events.Code.DELIVERED, {'a': HANDLED}, None)
+        handed = reasons.Reason.HANDED_TO_BROKER
+        self.check(handed, events.Code.DELIVERED, {'a': HANDLED}, None, delivered=handed)
+
+    def test_held(self):
+        unreachable = str(exceptions.HostUnreachable(host='node-1'))
+        for answer, expected in (
+            (MISSING, reasons.Reason.HELD_SILENT_HOST),
+            (plan.Answer(None, router.NOT_WAITED_FOR), reasons.Reason.HELD_SILENT_HOST),
+            (plan.Answer(None, liveness.SUSPECTED), reasons.Reason.HELD_SILENT_HOST),
+            (plan.Answer(None, liveness.NO_CONSUMER), reasons.Reason.HELD_NO_QUEUE),
+            (plan.Answer(None, unreachable), reasons.Reason.HELD_NO_QUEUE),
+            (plan.Answer(None, 'x', asked=False), reasons.Reason.HELD_BROKER_UNAVAILABLE),
+            (plan.Answer(None, router.BEHIND), reasons.Reason.HELD_BEHIND),
+            (plan.Answer(None, 'the instance could not be read'), reasons.Reason.HELD_OTHER),
+            (NOT_HERE, reasons.Reason.HELD_MAP_UNAVAILABLE),
+        ):
+            self.check(expected, events.Code.DELIVERED, {'a': HANDLED, 'b': answer})
+        self.check(reasons.Reason.HELD_UNASSIGNED, events.Code.DELIVERED, {})
+
+    def test_not_delivered(self):
+        self.check(reasons.Reason.NO_HOST, events.Code.NO_HOST, {})
+        self.check(reasons.Reason.NOT_ON_HOST, events.Code.NO_HOST, {'a': NOT_HERE})
+        self.check(reasons.Reason.NOT_HELD, events.Code.UNDELIVERED, {'a': MISSING})
+        self.check(reasons.Reason.MAP_UNAVAILABLE, events.Code.UNDELIVERED, {})
+        self.check(reasons.Reason.UNKNOWN_SERVER, events.Code.NO_SUCH_SERVER, {})
+        self.check(reasons.Reason.BAD_TAG, events.Code.BAD_TAG, {})
+        refused = plan.Answer(events.Verdict.REFUSED)
+        self.check(reasons.Reason.HANDLER_FAILED, events.Code.REFUSED, {'a': refused})
+
+
+class TestAttempts(base.TestCase):
+    def attempt(self, answers, *, remaining=60.0, attempts=2):
+        held = hold_base.Held(1, EVENT, {}, remaining, frozenset())
+        claim = hold_base.Claim(SERVER, attempts, [held])
+        ended = {} if remaining > 0 else {1: redelivery_plan.EXPIRED}
+        targets = {1: frozenset({'a', 'b'})} if remaining > 0 else {}
+        attempted = redelivery_plan.Plan(claim, targets, ended)
+        settlement = redelivery_plan.settle(attempted, answers, max_interval=10.0)
+        steps = list(recording.attempts([attempted], answers, [settlement], worker='controller:0'))
+        self.assertEqual({('event-1', SERVER, 3)}, {(s.event_id, s.server_uuid, s.attempt) for s in steps})
+        return [(str(step.kind), step.host, step.detail, step.handling) for step in steps]
+
+    def test_delivered(self):
+        other = plan.Answer(events.Verdict.HANDLED, handling=events.Handling(False, handler='log'))
+        found = self.attempt({('a', 'event-1'): other, ('b', 'event-1'): HANDLED})
+        self.assertEqual([('delivered', 'b', None, HANDLED.handling)], found)
+
+    def test_a_host_that_does_not_answer(self):
+        found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): MISSING})
+        self.assertEqual([('attempt', 'b', acks.NO_ACK, None)], found)
+
+    def test_a_host_that_refuses(self):
+        refused = plan.Answer(events.Verdict.REFUSED, 'no such volume')
+        found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): refused})
+        self.assertEqual([('refused', 'b', 'b: no such volume', None)], found)
+
+    def test_expired(self):
+        found = self.attempt({}, remaining=0.0)
+        self.assertEqual([('expired', None, 'not acknowledged before its deadline', None)], found)
+
+    def test_hosts_that_were_not_asked(self):
+        held = hold_base.Held(1, EVENT, {}, 60.0, frozenset())
+        attempted = redelivery_plan.Plan(hold_base.Claim(SERVER, 0, [held]), {1: frozenset({'a'})}, {})
+        settlement = redelivery_plan.settle(attempted, {}, max_interval=10.0)
+        self.assertEqual([], list(recording.attempts([attempted], {}, [settlement], worker='w')))
