@@ -1,7 +1,7 @@
-"""The request context: who asks, and under which request ids.
+"""The request context: the caller and the request ids.
 
-A leaf on oslo.context. It is made in the front, travels with every RPC (see
-``rpc.ContextSerializer``), and is what oslo.log prints in every line.
+Imports only oslo.context. The API creates it, every RPC message contains it (see
+``rpc.ContextSerializer``), and oslo.log writes it into every message.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from oslo_context import context
 
 from external_events_router import ids
 
-#: What of a context matters beyond the process where it was made.
+#: Members of a context that are sent to other processes.
 CARRIED = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
 _CARRIED = frozenset(CARRIED)
 
-#: Characters of a member, and roles, that are taken from another process.
+#: Maximum characters of a member, and maximum number of roles, in a context from another process.
 MAX_MEMBER = 255
 MAX_ROLES = 100
 
 
 class RequestContext(context.RequestContext):
-    """oslo.context's own, under a name of ours for the annotations.
+    """The context of oslo.context, with two differences for this service.
 
-    ``request_id`` is this service's id for the request, ``global_request_id``
-    the one that the sender brought in ``X-OpenStack-Request-ID``. As a dict it has
-    ``user_id`` too, which oslo.context calls ``user`` there.
+    ``request_id`` is the id that this service gives the request. ``global_request_id`` is the id of
+    the sender in ``X-OpenStack-Request-ID``. :meth:`to_dict` also contains ``user_id``, which
+    oslo.context calls ``user``. The values for the log are cached.
     """
 
     _logged: dict[str, Any] | None = None
 
     def get_logging_values(self) -> dict[str, Any]:
-        # NOTE: oslo.log asks twice for each line, and none of it changes.
+        # NOTE: oslo.log calls this twice for each message, and the values do not change.
         if self._logged is None:
             self._logged = super().get_logging_values()
         return self._logged
@@ -45,19 +45,19 @@ class RequestContext(context.RequestContext):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], **kwargs: Any) -> Self:
         if not kwargs and _CARRIED.issuperset(values):
-            # As on_the_wire() has it; any other takes four times as long.
+            # The format of on_the_wire(). Other formats take four times as long.
             return cls(**values)
         kwargs.setdefault('user_id', values.get('user_id') or values.get('user'))
         return super().from_dict(dict(values), **kwargs)
 
 
 def from_wire(values: object) -> RequestContext:
-    """The context of a message from another process.
+    """Return the context of a message from another process.
 
-    Members that are not known, or whose values are not allowed, are left out: the message
-    does not depend on them.
+    Unknown members and invalid values are ignored: the processing of a message does not depend on
+    them.
 
-    :param values: as :func:`on_the_wire` or ``to_dict`` makes it; any JSON value
+    :param values: result of :func:`on_the_wire` or ``to_dict``; may be any JSON value
     """
     if type(values) is not dict:
         return RequestContext()
@@ -80,15 +80,15 @@ def _is_text(value: object) -> bool:
 
 
 def new_request_id() -> str:
-    """An id of ours for a request, in the form that all of OpenStack has."""
+    """Return a new request id, in the format of OpenStack."""
     return f'req-{ids.random_uuid()}'
 
 
 def for_service() -> RequestContext:
-    """A context for work that no request asked for (reports, start-up)."""
+    """Return a context for work without a request (reports, start)."""
     return RequestContext(is_admin=True, overwrite=True)
 
 
 def on_the_wire(ctxt: RequestContext) -> dict[str, Any]:
-    """What of a context goes over the fast road, as ``from_dict`` takes it: what matters and is set."""
+    """Return the members of a context that are set, for a message with direct AMQP; see ``from_dict``."""
     return {name: value for name in CARRIED if (value := getattr(ctxt, name))}

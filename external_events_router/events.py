@@ -1,8 +1,7 @@
-"""Events, their outcomes, and the one table of names, tags and codes.
+"""Events, their outcomes, and the table of names, tags and codes.
 
-A leaf: it imports the standard library and leaves only, so every room may use it. What
-an event does on a host is not known here (see ``agent``), and how a code
-becomes an HTTP status is not either (see ``api``).
+Imports only the standard library and leaf modules, so every package may import it. ``agent``
+processes events on a host, and ``api`` chooses the HTTP status.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from external_events_router import ids
 
 Microversion = tuple[int, int]
 
-#: The highest compute microversion this service speaks. Nova 34 (2026.2)
-#: documents 2.104 as its maximum; none after 2.93 changes this resource.
+#: The highest compute microversion of this service. Nova 34 (2026.2) documents 2.104 as its maximum;
+#: no microversion after 2.93 changes this resource.
 MAX_MICROVERSION: Microversion = (2, 104)
 MIN_MICROVERSION: Microversion = (2, 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EventType:
-    """What is fixed about all events of one name.
+    """The properties of all events with the same name.
 
     :ivar name: as in the request body, for example ``network-vif-plugged``
-    :ivar min_version: the first microversion whose schema admits the name
-    :ivar tag_required: an event without a tag is answered 400
-    :ivar tags: the only tags with a meaning; empty: any tag
+    :ivar min_version: first microversion that accepts the name
+    :ivar tag_required: an event without a tag gets 400
+    :ivar tags: the only valid tags; empty: any tag
     """
 
     name: str
@@ -46,9 +45,9 @@ class EventType:
     tags: tuple[str, ...] = ()
 
 
-#: Names and microversions: the API reference of the compute service, "Create
-#: external events", and the REST API version history. Which names need a tag
-#: was measured on a running Nova 34.
+#: Names and microversions are from the API reference of the compute service, "Create external
+#: events", and the REST API version history. The names that need a tag were measured with a running
+#: Nova 34.
 EVENT_TYPES: Mapping[str, EventType] = types.MappingProxyType(
     {
         event_type.name: event_type
@@ -65,25 +64,26 @@ EVENT_TYPES: Mapping[str, EventType] = types.MappingProxyType(
     }
 )
 
-#: What a sender may say of an event; ``completed`` where it says nothing.
+#: Values of the status of an event; ``completed`` is the default.
 STATUSES = ('failed', 'completed', 'in-progress')
 DEFAULT_STATUS = 'completed'
 
-#: Characters of a tag: the request schema of the compute service.
+#: Maximum characters of a tag: from the request schema of the compute service.
 MAX_TAG_LENGTH = 255
 
-#: Events of one message between the services: more than a batch may have, see ``[api] max_events``.
+#: Maximum number of events in one message between services: more than in any batch, see ``[api]
+#: max_events``.
 MAX_EVENTS = 100_000
 
-#: The form of a uuid that is passed around inside.
+#: The form of all uuids inside the service.
 _CANONICAL = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
-#: Namespace of the event ids that are derived from a sender's request id.
+#: Namespace for event ids that are derived from the request id of the sender.
 _ID_NAMESPACE = uuid.UUID('5b0d8c1e-6d0b-5f0e-9a0a-3c5a3f2f6f41')
 
 
 class Code(enum.IntEnum):
-    """The code of one event in an answer: DESIGN, "Outcomes"."""
+    """The code of one event in a response. The architecture page, "Decision of a code", explains them."""
 
     DELIVERED = 200
     BAD_TAG = 400
@@ -94,29 +94,29 @@ class Code(enum.IntEnum):
 
 
 class Verdict(enum.StrEnum):
-    """What a host says of one event in its acknowledgement."""
+    """The result of one event on a host, in an acknowledgement."""
 
     HANDLED = 'handled'
     NOT_HERE = 'not-here'
     REFUSED = 'refused'
 
 
-#: By what they are on the wire; to call the class takes ten times as long.
+#: Lookup by the value in a message, because calling the class takes ten times as long.
 _VERDICTS = {str(verdict): verdict for verdict in Verdict}
 
 
-# NOTE: this and the two after it are not frozen, which would make each of them, and
-# there are several for an event, take five times as long. Nobody changes one.
+# NOTE: this class and the two classes after it are not frozen, because creating a frozen object takes
+# five times as long, and there are several objects for each event. Treat them as immutable.
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Event:
     """One event, from the handler to the host and back.
 
     :ivar name: a key of :data:`EVENT_TYPES`
     :ivar server_uuid: canonical form, lower case with dashes
-    :ivar tag: what the event is about (a port, a volume), or None
+    :ivar tag: object of the event (a port, a volume), or None
     :ivar status: one of :data:`STATUSES`
-    :ivar id: the same on every retry of this event, ours or its sender's, and
-        on no other event; hosts drop what they have seen by it
+    :ivar id: unique id; the same on every retry of the event by this service or its sender. Hosts
+        ignore an event whose id they have already received
     """
 
     name: str
@@ -126,7 +126,7 @@ class Event:
     id: str = dataclasses.field(default_factory=ids.random_uuid)
 
     def to_dict(self) -> dict[str, Any]:
-        """The event as a JSON object, for an RPC message."""
+        """Return the event as a JSON object for an RPC message."""
         return {
             'id': self.id,
             'name': self.name,
@@ -137,12 +137,12 @@ class Event:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Event:
-        """Rebuild what :meth:`to_dict` made.
+        """Rebuild an event from the result of :meth:`to_dict`.
 
-        The rules are those of a request body, and the server's uuid is canonical.
+        The rules are the same as for a request body; in addition the uuid must be canonical.
 
         :param data: any JSON value
-        :raises MalformedMessage: a member is missing, or its value is not allowed
+        :raises MalformedMessage: a member is missing or not valid
         """
         try:
             name, server_uuid, tag = data['name'], data['server_uuid'], data['tag']
@@ -164,8 +164,8 @@ class Event:
 class Outcome:
     """The answer to one event.
 
-    :ivar reason: why it was not delivered, for logs; never in a response body,
-        whose members are fixed
+    :ivar reason: why the event was not delivered, for logs. It is never part of a response, whose
+        members are fixed
     """
 
     event: Event
@@ -173,12 +173,12 @@ class Outcome:
     reason: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The outcome as a JSON object, for an RPC message."""
+        """Return the outcome as a JSON object for an RPC message."""
         return {'event': self.event.to_dict(), 'code': int(self.code), 'reason': self.reason}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
-        """Rebuild what :meth:`to_dict` made.
+        """Rebuild an outcome from the result of :meth:`to_dict`.
 
         :raises MalformedMessage: a member is missing or has another type
         """
@@ -192,13 +192,13 @@ class Outcome:
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Delivery:
-    """The events of one batch that concern one host: what one cast carries.
+    """The events of one batch for one host: the content of one cast.
 
-    :ivar id: names the delivery in its acknowledgements
-    :ivar reply_to: the resolver worker that waits for them
-    :ivar deadline: seconds since the epoch, by the resolver's clock; a host
-        that finds the delivery later than this does not run its events
-    :ivar events: in the order in which the host has to handle those of a server
+    :ivar id: identifies the delivery in its acknowledgements
+    :ivar reply_to: resolver worker that waits for the acknowledgements
+    :ivar deadline: seconds since the epoch, by the clock of the resolver; a host that receives the
+        delivery later does not handle its events
+    :ivar events: the host has to handle events of the same server in this order
     """
 
     id: str
@@ -209,13 +209,13 @@ class Delivery:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handling:
-    """What the agent reports about one event, in addition to its verdict.
+    """Details that the agent reports about one event, in addition to its verdict.
 
     :ivar waiter: whether a waiter on the host received the event
-    :ivar wait_ms: with a waiter: how long it had waited when the event arrived. Without one:
-        negative, how long ago the last wait for the event had ended; None: no such wait is known
-    :ivar handler: the name of the last handler that was called; None: none was called
-    :ivar handler_ms: how long the handlers took
+    :ivar wait_ms: with a waiter: milliseconds that it had waited when the event arrived. Without a
+        waiter: negative, milliseconds since the end of the last wait for the event; None: there was no wait
+    :ivar handler: name of the last handler that was called; None: no handler was called
+    :ivar handler_ms: milliseconds that the handlers took
     """
 
     waiter: bool
@@ -226,9 +226,9 @@ class Handling:
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Result:
-    """What one host says of one event: a line of an acknowledgement.
+    """The result of one event on one host: an element of an acknowledgement.
 
-    :ivar handling: None: the agent does not report it
+    :ivar handling: details from the agent; None: the agent does not report them
     """
 
     event_id: str
@@ -237,17 +237,17 @@ class Result:
     handling: Handling | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as a JSON object, for an RPC message."""
+        """Return the result as a JSON object for an RPC message."""
         return {'event_id': self.event_id, 'verdict': str(self.verdict), 'reason': self.reason}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """Rebuild what :meth:`to_dict` made.
+        """Rebuild a result from the result of :meth:`to_dict`.
 
-        A reason is cut, and loses what a database or a log cannot take.
+        A reason is cut, and characters that a database or a log does not accept are replaced.
 
         :param data: any JSON value
-        :raises MalformedMessage: a member is missing, or its value is not allowed
+        :raises MalformedMessage: a member is missing or not valid
         """
         try:
             event_id, verdict, reason = data['event_id'], _VERDICTS[data['verdict']], data.get('reason')
@@ -262,14 +262,14 @@ class Result:
 
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Acknowledgement:
-    """What one host says of some events of one delivery."""
+    """Results of one host for some or all events of one delivery."""
 
     delivery_id: str
     host: str
     results: tuple[Result, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The acknowledgement as a JSON object, for an RPC message."""
+        """Return the acknowledgement as a JSON object for an RPC message."""
         return {
             'delivery_id': self.delivery_id,
             'host': self.host,
@@ -278,10 +278,10 @@ class Acknowledgement:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Acknowledgement:
-        """Rebuild what :meth:`to_dict` made.
+        """Rebuild an acknowledgement from the result of :meth:`to_dict`.
 
         :param data: any JSON value
-        :raises MalformedMessage: a member is missing, or its value is not allowed
+        :raises MalformedMessage: a member is missing or not valid
         """
         try:
             delivery_id, host, results = data['delivery_id'], data['host'], data['results']
@@ -293,10 +293,10 @@ class Acknowledgement:
 
 
 def canonical_uuid(text: str) -> str | None:
-    """The lower-case dashed form of a uuid, or None if the text is none.
+    """Return a uuid in lower case with dashes, or None if the text is not a uuid.
 
-    Capitals, missing dashes, a ``urn:uuid:`` in front and braces around make
-    no other uuid of it; anything more does, white space too.
+    Upper case, missing dashes, the prefix ``urn:uuid:`` and surrounding braces are accepted. Other
+    differences, also white space, are not.
     """
     if _CANONICAL.fullmatch(text):
         return text
@@ -305,20 +305,20 @@ def canonical_uuid(text: str) -> str | None:
         canonical = uuid.UUID(bare)
     except ValueError:
         return None
-    # NOTE: uuid.UUID reads the digits with int(), which takes underscores,
-    # signs, white space and the digits of other scripts too.
+    # NOTE: uuid.UUID reads the digits with int(), which also accepts underscores, signs, white space
+    # and digits of other scripts.
     return str(canonical) if canonical.hex == bare else None
 
 
 def names_at(version: Microversion) -> tuple[str, ...]:
-    """The event names that the schema of a microversion admits, in table order."""
+    """Return the event names that the schema of a microversion accepts, in the order of the table."""
     return tuple(name for name, kind in EVENT_TYPES.items() if kind.min_version <= version)
 
 
 def tag_problem(event: Event) -> str | None:
-    """Why the event's tag makes the event meaningless, or None if it does not.
+    """Return why the tag of an event is not valid, or None if it is valid.
 
-    An empty tag is a tag, as in Nova.
+    An empty tag counts as a tag, as in Nova.
     """
     kind = EVENT_TYPES[event.name]
     if kind.tag_required and event.tag is None:
@@ -331,12 +331,11 @@ def tag_problem(event: Event) -> str | None:
 def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
     """Give each event the id that it keeps on every retry.
 
-    :param events: without ids, or with any
-    :param request_id: the sender's global request id, which it repeats when it
-        sends a batch again; None: the events get random ids
-    :returns: the events in their order. Two equal events of one batch get
-        different ids (the sender meant two), the same batch sent again gets
-        the same ids.
+    :param events: events with any ids; the ids are replaced
+    :param request_id: global request id of the sender, which it repeats when it sends the batch again;
+        None: the events get random ids
+    :returns: the events in their order. Two equal events of one batch get different ids, because
+        the sender wanted two. The same batch gets the same ids when it is sent again.
     """
     if request_id is None:
         return [Event(event.name, event.server_uuid, event.tag, event.status) for event in events]
@@ -345,8 +344,8 @@ def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
     for event in events:
         tag = '' if event.tag is None else f'tag={event.tag}'
         content = (event.server_uuid, event.name, event.status, tag)
-        # NOTE: control characters cannot occur in the other members, and the
-        # tag is last, so that no two contents are joined to the same text.
+        # NOTE: the other members cannot contain control characters, and the tag is last, so different
+        # contents always result in different texts.
         key = f'{request_id}\n{event.server_uuid}\n{event.name}\n{event.status}\n{seen[content]}\n{tag}'
         seen[content] += 1
         identified.append(Event(event.name, event.server_uuid, event.tag, event.status, _derived_id(key)))
@@ -354,7 +353,7 @@ def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
 
 
 def _derived_id(key: str) -> str:
-    # NOTE: uuid.uuid5 written out, because it cannot encode the lone surrogates
-    # that a JSON string may hold.
+    # NOTE: the algorithm of uuid.uuid5, which cannot encode the lone surrogates that a JSON string may
+    # contain.
     named = hashlib.sha1(_ID_NAMESPACE.bytes + key.encode('utf-8', 'surrogatepass'), usedforsecurity=False)
     return ids.as_uuid(named.hexdigest(), version=5)

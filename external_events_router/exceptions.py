@@ -1,10 +1,9 @@
-"""Every error that the service raises itself.
+"""All exceptions of this package.
 
-A leaf: the standard library and ``checks`` only. Errors of other libraries are turned into
-these at the border where they occur (``rpcapi`` for messaging, ``db`` and the
-host maps for the database), with ``from``. Per-event results are data
-(:class:`external_events_router.events.Outcome`), never errors: an error here
-means that something as a whole could not be done.
+Imports only the standard library and ``checks``. Exceptions of other libraries are translated, with
+``from``, where they occur (``rpcapi`` for messaging, ``db`` and the host maps for the database).
+Results of single events are data (:class:`external_events_router.events.Outcome`), not exceptions: an
+exception means that a whole operation has failed.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from external_events_router import checks
 
 
 class RouterError(Exception):
-    """The base of all: a template, filled with keywords that stay readable.
+    """The base class: a message template and its arguments, which are kept in ``kwargs``.
 
-    May cross RPC: a receiver rebuilds it as ``cls(message, **kwargs)``.
+    It can be sent over RPC: the receiver rebuilds it as ``cls(message, **kwargs)``.
     """
 
     template = 'An unknown error occurred.'
@@ -28,48 +27,48 @@ class RouterError(Exception):
 
 
 class ConfigurationError(RouterError):
-    """A value in the configuration cannot be used; the service does not start."""
+    """An option has a value that is not valid; the service does not start."""
 
     template = '{option}: {reason}'
 
 
 class MalformedMessage(RouterError):
-    """A message on the wire, or a line of a file, is not of the agreed form."""
+    """A message, or a line of a file, does not have the agreed format."""
 
     template = 'malformed {what}: {value}'
 
     def __init__(self, message: str | None = None, /, **kwargs: Any) -> None:
-        # NOTE: cut here, because the value is of any size, and goes to logs and over RPC. A
-        # caller that rebuilds the error has the message already, and the text as the value.
+        # NOTE: the value may be large, and the text is logged and sent over RPC, so it is cut here. A
+        # caller that rebuilds the exception passes the message, and the value as text.
         if message is None and 'value' in kwargs:
             kwargs['value'] = checks.shown(kwargs['value'])
         super().__init__(message, **kwargs)
 
 
 class BrokerUnavailable(RouterError):
-    """The message could not be given to the broker in the time there was."""
+    """The broker did not accept the message in time."""
 
-    template = 'the message broker did not take the message: {reason}'
+    template = 'the message broker did not accept the message: {reason}'
 
 
 class HostUnreachable(RouterError):
-    """The broker has no queue for the host: no agent listens there."""
+    """The broker has no queue for the host, because no agent has started there."""
 
     template = 'no agent listens for host {host}'
 
 
 class Unsendable(RouterError):
-    """The message cannot be encoded: nobody can ever send it."""
+    """The message cannot be encoded, so it can never be sent."""
 
     template = 'the message cannot be sent: {reason}'
 
 
 class InvalidHost(RouterError):
-    """A host cannot be sent anything, because its name is none that a queue can have."""
+    """The name of a host is not valid, so the host cannot have a queue."""
 
     template = (
-        'nothing can be sent to host {host}: its name is too long or has characters that are not '
-        'allowed; assign the server to another name and unassign this one'
+        'nothing can be sent to host {host}: its name is too long or contains characters that are not '
+        'permitted; assign the server to another host name and unassign this one'
     )
 
     def __init__(self, message: str | None = None, /, **kwargs: Any) -> None:
@@ -79,55 +78,55 @@ class InvalidHost(RouterError):
 
 
 class NoReply(RouterError):
-    """A host did not reply in the time there was; what became of the events is not known."""
+    """A host did not reply in time; it is unknown whether the events were handled."""
 
     template = 'host {host} did not reply: {reason}'
 
 
 class HostFailed(RouterError):
-    """A host replied with an error of its own."""
+    """A host has replied with an error."""
 
     template = 'host {host} failed with {error}'
 
 
 class ResolverUnavailable(RouterError):
-    """No resolver answered in the time there was; what became of the events is not known."""
+    """No resolver answered in time; it is unknown whether the events were delivered."""
 
     template = 'no resolver answered: {reason}'
 
 
 class DatabaseUnavailable(RouterError):
-    """The database could not be asked, or did not answer in time."""
+    """The database is unavailable, or did not answer in time."""
 
-    template = 'the database did not answer: {reason}'
+    template = 'the database is unavailable: {reason}'
 
 
 class DatabaseRefused(DatabaseUnavailable):
-    """The database answered, but does not take this statement or its values."""
+    """The database has answered that it refuses the statement or its values."""
 
     template = 'the database refused the statement: {reason}'
 
 
 class NoSuchServer(RouterError):
-    """The host map does not know the server."""
+    """The host map does not contain the server."""
 
     template = 'no server {server_uuid} in the host map'
 
 
 class NoSuchEvent(RouterError):
-    """The hold has no such event, neither held nor ended."""
+    """The hold does not contain the event, neither held nor ended."""
 
     template = 'no event {event_id} in the hold'
 
 
 class ReadOnlyHostMap(RouterError):
-    """The host map in use is written by somebody else."""
+    """The host map in use is read-only, because another service writes it."""
 
     template = 'this host map cannot be written: {reason}'
 
 
 class BadLine(RouterError):
-    """A line of a host map file cannot be used; nothing of the file was."""
+    """A line of a host map file is not valid; the whole file is ignored."""
 
     template = 'line {number}: {reason}'
 
@@ -139,18 +138,18 @@ class NotHere(RouterError):
 
 
 class Refused(RouterError):
-    """Raised by a handler: the event will never be handled here, do not send it again."""
+    """Raised by a handler: the event will never be handled on this host; do not send it again."""
 
     template = 'refused: {reason}'
 
 
 class WaitTimeout(RouterError):
-    """Events that were waited for did not come in time."""
+    """Awaited events did not arrive in time."""
 
     template = 'waited {timeout} s for {missing}'
 
 
 class AgentStopped(RouterError):
-    """The agent was stopped while something waited for events."""
+    """The agent was stopped while a thread waited for events."""
 
     template = 'the agent was stopped while waiting for {missing}'

@@ -1,27 +1,26 @@
-"""Ids that nothing else has: random ones, and names made of digests.
+"""Unique ids: random ids, and ids derived from digests.
 
-A leaf: the standard library only. Random ids come from the system's generator, so that
-nobody can guess one: an acknowledgement is accepted because of the id of its delivery. They
-are read in blocks, because each call of the system takes longer than all the rest.
+Imports only the standard library. Random ids come from the system's generator, so that they cannot be
+guessed: an acknowledgement is accepted because of the id of its delivery. Random bits are read in
+blocks, because a system call takes longer than all other steps.
 """
 
 from __future__ import annotations
 
 import os
 
-#: Ids that one call of the system makes.
+#: Number of ids per system call.
 _BLOCK = 256
 
-# Ids that were not used yet, and the process that they belong to: a child has a copy of the
-# list and must not use it. Taking the last one is one step of the interpreter, so threads
-# need no lock.
+# Unused ids, and the process to which they belong: a child process has a copy of the list and must not
+# use it. list.pop() is one step of the interpreter, so no lock is needed.
 _unused: list[str] = []
 _owner = os.getpid()
 
 
 def random_hex() -> str:
-    """32 hexadecimal digits that nobody can guess."""
-    # NOTE: not by os.register_at_fork, which a server that forks in C may not call.
+    """Return 32 hexadecimal digits that cannot be guessed."""
+    # NOTE: os.register_at_fork is not sufficient: a server that forks in C may not call it.
     if os.getpid() != _owner:
         _after_fork()
     try:
@@ -31,14 +30,14 @@ def random_hex() -> str:
 
 
 def random_uuid() -> str:
-    """A uuid of version 4, in its canonical form."""
+    """Return a uuid of version 4 in canonical form."""
     return as_uuid(random_hex(), version=4)
 
 
 def as_uuid(digits: str, *, version: int) -> str:
-    """The uuid of a version that some random bits, or a digest's, make.
+    """Build a uuid of a version from random bits or from a digest.
 
-    :param digits: hexadecimal, 32 or more
+    :param digits: 32 or more hexadecimal digits
     """
     variant = '89ab'[int(digits[16], 16) & 3]
     return f'{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}'
@@ -54,6 +53,6 @@ def _refill() -> str:
 
 def _after_fork() -> None:
     global _owner, _unused
-    # NOTE: the list first, so that no thread of the child takes from the copy.
+    # NOTE: replace the list first, so that no thread of the child takes an id from the copy.
     _unused = []
     _owner = os.getpid()

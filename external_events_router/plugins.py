@@ -1,6 +1,6 @@
-"""Finding a plug-in by its name, or saying which option named one that is not there.
+"""Loading of plug-ins by name, with an error that names the option.
 
-A leaf on stevedore. What a plug-in has to be is said where it is used.
+Imports only stevedore. The module that uses a plug-in describes its interface.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from external_events_router import exceptions
 
 
 def load(namespace: str, name: str, *, option: str) -> Any:
-    """What an entry point names.
+    """Return the object of an entry point.
 
     :param namespace: group of the entry points
-    :param option: the option whose value the name is, for the error
-    :raises ConfigurationError: there is none of this name, or it cannot be loaded
+    :param option: option that contains the name, for the error
+    :raises ConfigurationError: the name is unknown, or the plug-in cannot be loaded
     """
     try:
         return stevedore.DriverManager(namespace, name, on_missing_entrypoints_callback=None).driver
     except stevedore_exception.NoMatches as exc:
         known = ', '.join(sorted(stevedore.ExtensionManager(namespace).entry_points_names()))
-        reason = f'there is no {name!r}; there are: {known}'
+        reason = f'unknown value {name!r}; use one of: {known}'
         raise exceptions.ConfigurationError(option=option, reason=reason) from exc
     except (ImportError, AttributeError) as exc:
         reason = f'{name!r} cannot be loaded: {exc}'

@@ -1,8 +1,8 @@
-"""Invalid input from the broker, databases and files: counted, and logged without flooding the log.
+"""Invalid input from the broker, databases and files: counted, and logged at a limited rate.
 
-A leaf: the standard library and other leaves only. Each kind of invalid input has one log
-message in :data:`EVERY` seconds for the whole process, with the number of those in between.
-The counters are this module's own, because all services of a process share them.
+Imports only the standard library and leaf modules. Each kind of invalid input has at most one log
+message in :data:`EVERY` seconds per process, with the number of items in between. The
+counters are global, because all services of a process share them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from external_events_router import checks
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds from one message about a kind to the next.
+#: Minimum seconds between two messages about the same kind.
 EVERY = 30.0
 
-#: Kinds and sources that have a message of their own at the same time; others share one.
+#: Maximum number of kinds and sources with separate messages; others share one message per kind.
 MAX_CAUSES = 1000
 
 
@@ -28,19 +28,19 @@ class Rejections:
     """Counts rejected items by kind. Thread-safe."""
 
     def __init__(self) -> None:
-        # Guards what follows. _next: kind and source to the time of the next message, and
-        # how many there were since the last one.
+        # Guards the attributes below. _next: for each kind and source, the time of the next message
+        # and the number of items since the last one.
         self._lock = threading.Lock()
         self._counts: collections.Counter[str] = collections.Counter()
         self._next: dict[tuple[str, str], tuple[float, int]] = {}
 
     def note(self, kind: str, problem: str, value: object = None, *, source: str = '') -> None:
-        """Count a rejected item; log it unless its kind was logged just now.
+        """Count a rejected item. Log it, unless its kind was logged a short time ago.
 
-        :param kind: from a closed list in the code, for example ``acknowledgement``
-        :param problem: what is wrong with it and what was done, a sentence without its end
-        :param value: what was rejected; it is cut
-        :param source: who sent it, where each has a message of its own; it is cut
+        :param kind: one of a closed list in the code, for example ``acknowledgement``
+        :param problem: the error and the consequence, a sentence without its end
+        :param value: the rejected item; it is cut
+        :param source: sender of the item, if each sender has separate messages; it is cut
         """
         now = time.monotonic()
         with self._lock:
@@ -58,12 +58,12 @@ class Rejections:
         LOG.warning('Invalid %s: %s: %s%s', kind, checks.clean_text(problem), checks.shown(value), repeated)
 
     def counts(self) -> Mapping[str, int]:
-        """Items that were rejected since the process started, by kind."""
+        """Return the number of rejected items since the start of the process, by kind."""
         with self._lock:
             return dict(self._counts)
 
     def reset(self) -> None:
-        """Forget everything; for tests."""
+        """Delete all counts; for tests."""
         with self._lock:
             self._counts.clear()
             self._next.clear()
@@ -73,5 +73,5 @@ class Rejections:
             del self._next[cause]
 
 
-#: Those of this process.
+#: The counters of this process.
 ALL = Rejections()

@@ -1,7 +1,7 @@
-"""JSON Schemas of the API's request and response, and what is wrong with a document.
+"""JSON Schemas for request and response of the API, and error messages for invalid documents.
 
-Built from the one table of events, per microversion. It knows nothing of HTTP:
-which status a problem becomes is said in ``api``.
+The schemas are built from the table of events, per microversion. ``api`` chooses the HTTP status of an
+error.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import jsonschema.protocols
 
 from external_events_router import events
 
-#: Characters of a value that an error message repeats.
+#: Maximum characters of a value in an error message.
 _SHOWN = 60
 
-#: For what is ordinary, see :func:`_is_ordinary`.
+#: Used by :func:`_is_ordinary`.
 _BODY_MEMBERS = {'events'}
 _EVENT_MEMBERS = frozenset({'name', 'server_uuid', 'tag', 'status'})
 _STATUSES = tuple(events.STATUSES)
@@ -36,10 +36,10 @@ _ARTICLED = {
 
 
 def request_schema(version: events.Microversion, *, strict: bool = True) -> dict[str, Any]:
-    """The schema of a request body.
+    """Return the schema of a request body.
 
-    :param strict: members that the API does not know are an error; False: they
-        are ignored, as the compatible ``/v2`` endpoint does
+    :param strict: unknown members are errors; False: they are ignored, as in the compatible ``/v2``
+        endpoint
     """
     return _request_schema(events.names_at(version), strict)
 
@@ -66,7 +66,7 @@ def _request_schema(names: tuple[str, ...], strict: bool) -> dict[str, Any]:
 
 
 def response_schema() -> dict[str, Any]:
-    """The schema of a response body that has a code per event (200 and 207)."""
+    """Return the schema of a response with a code per event (200 and 207)."""
     event = {
         'type': 'object',
         'properties': {
@@ -89,10 +89,10 @@ def response_schema() -> dict[str, Any]:
 
 
 def request_problem(document: Any, version: events.Microversion, *, strict: bool = True) -> str | None:
-    """What is wrong with a request body, or None.
+    """Return the first error of a request body, or None.
 
-    :returns: a message that names the member, its value, and what is allowed
-    :raises RecursionError: the document is nested too deep to be looked at
+    :returns: a message with the member, its value, and the permitted values
+    :raises RecursionError: the document is nested too deeply
     """
     names = events.names_at(version)
     if _is_ordinary(document, frozenset(names)):
@@ -103,10 +103,10 @@ def request_problem(document: Any, version: events.Microversion, *, strict: bool
 
 
 def _is_ordinary(document: Any, names: frozenset[str]) -> bool:
-    """Whether a body is of the form that nearly all have, which is valid; else the schema has to say.
+    """Return whether a body has the usual form, which is valid; otherwise the schema must be checked.
 
-    It walks through each event in a tenth of the time that the schema takes, which would
-    be a quarter of all that the service does for a large batch.
+    This check takes a tenth of the time of the schema, which would be a quarter of the time of the
+    service for a large batch.
     """
     if type(document) is not dict or document.keys() != _BODY_MEMBERS:
         return False
@@ -144,7 +144,7 @@ def _message(error: jsonschema.ValidationError) -> str:
     where = _path(error)
     value: Any = error.instance
     shown = _short(value)
-    # NOTE: an error can lack these by its type, those of a validator do not.
+    # NOTE: by their types these members are optional, but errors of a validator always have them.
     rule: Any = error.validator_value
     schema: Any = error.schema
     match error.validator:
@@ -164,7 +164,7 @@ def _message(error: jsonschema.ValidationError) -> str:
         case 'format':
             return f'{where} is {shown}, but must be a UUID'
         case _:
-            return f'{where} is empty, but must hold at least one event'
+            return f'{where} is empty, but must contain at least one event'
 
 
 def _since(error: jsonschema.ValidationError) -> str:

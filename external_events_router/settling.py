@@ -1,7 +1,7 @@
-"""Results that are told exactly once for each item, whatever raises on the way.
+"""Reports the result of each item exactly once, whatever exceptions occur.
 
-A leaf: the standard library only. A function that takes items and a callback has to tell the
-result of each item once: not twice if an exception comes after some were told, and not never.
+Imports only the standard library. A function that gets items and a callback has to report the result
+of each item once: not twice if an exception occurs after some results were reported, and not never.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ E = TypeVar('E', bound=Exception)
 
 
 class Once(Generic[E]):
-    """Tells the result of each of some items, by its number, exactly once. Thread-safe.
+    """Reports the result of each item, by its number, exactly once. Thread-safe.
 
-    It never raises: what the callback raises is logged, and the item counts as told.
+    It never raises: an exception of the callback is logged, and the item counts as reported.
     """
 
     def __init__(self, items: int, done: Callable[[int, E | None], None]) -> None:
@@ -29,7 +29,7 @@ class Once(Generic[E]):
         self._done = done
 
     def settle(self, item: int, error: E | None) -> None:
-        """Tell the result of an item, unless that was done before."""
+        """Report the result of an item, unless it was reported before."""
         try:
             self._open.remove(item)
         except KeyError:
@@ -37,12 +37,12 @@ class Once(Generic[E]):
         self._tell(item, error)
 
     def settle_rest(self, error: E | None) -> None:
-        """Tell the result of all items that were not told yet, in their order."""
+        """Report the same result for all items without a reported result, in their order."""
         for item in sorted(self._open):
             self.settle(item, error)
 
     def _tell(self, item: int, error: E | None) -> None:
         try:
             self._done(item, error)
-        except Exception:  # one callback must not prevent the others
-            LOG.exception('A callback failed after a message was sent or refused')
+        except Exception:  # continue with the other items
+            LOG.exception('A callback failed after a message was sent or refused; continuing')

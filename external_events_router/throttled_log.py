@@ -1,9 +1,9 @@
-"""What goes wrong over and over, in the log: once, then every so often, and when it is over.
+"""Log messages about repeated problems: the first message, then at intervals, then the end.
 
-A database that is away fails every batch; a line for each would bury the rest.
-:class:`ThrottledLog` is for one thing that fails repeatedly, :class:`Summary` for many
-objects to which the same thing happens, and :class:`Bounded` for messages that are
-different each time.
+While a database is unavailable, every batch fails; a message for each would hide all others.
+:class:`ThrottledLog` is for one problem that occurs repeatedly, :class:`Summary` for many
+objects with the same problem, :class:`Totals` for a number, and :class:`Bounded` for messages that
+differ each time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import logging
 import threading
 import time
 
-#: Seconds from one line to the next.
+#: Seconds between two messages.
 EVERY = 30.0
 
 
 class ThrottledLog:
-    """One thing that may go wrong. Thread-safe."""
+    """One repeated problem. Thread-safe."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class ThrottledLog:
         self._log = log
         self._every = every
         self._clock = clock
-        # Guards all below.
+        # Guards everything below.
         self._lock = threading.Lock()
         self._next = float('-inf')
         self._unsaid = 0
@@ -40,7 +40,7 @@ class ThrottledLog:
         self._said = False
 
     def occurred(self, level: int, message: str, *args: object) -> None:
-        """It went wrong; say so unless that was said just now.
+        """Log that the problem occurred, unless it was logged a short time ago.
 
         :param level: of ``logging``
         """
@@ -54,36 +54,36 @@ class ThrottledLog:
             unsaid, self._unsaid = self._unsaid, 0
             self._said = True
         if unsaid:
-            message, args = f'{message} (and %d times since this was last said)', (*args, unsaid)
+            message, args = f'{message} (and %d times since the last message)', (*args, unsaid)
         self._log.log(level, message, *args)
 
     def over(self, message: str, *args: object) -> None:
-        """It went well; say so if it had gone wrong, and that was said."""
-        # NOTE: without the lock, because it is asked for with every batch.
+        """Log that the problem has ended, if its occurrence was logged."""
+        # NOTE: first without the lock, because this is called for every batch.
         if not self._present:
             return
         with self._lock:
             self._present = False
-            # NOTE: what comes and goes is said at intervals, and so is its end.
+            # NOTE: a problem that comes and goes is logged at intervals, and so is its end.
             said, self._said = self._said, False
             if not said:
                 return
             unsaid, self._unsaid = self._unsaid, 0
         if said:
-            self._log.info(f'{message} (it had failed %d times more than was said)', *args, unsaid)
+            self._log.info(f'{message} (%d failures were not logged)', *args, unsaid)
 
 
-#: Seconds that the first message of a :class:`Summary` waits for more objects with the same cause.
+#: Seconds that the first message of a :class:`Summary` waits for more objects with the same problem.
 GATHER = 0.5
 
-#: Objects that a :class:`Summary` names.
+#: Maximum number of objects that a :class:`Summary` names.
 EXAMPLES = 3
 
 
 class Summary:
-    """One message for all objects to which the same thing happened. Thread-safe.
+    """One message for all objects with the same problem. Thread-safe.
 
-    Somebody has to call :meth:`flush` now and then, and at the end.
+    The owner has to call :meth:`flush` regularly, and at the end.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Summary:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param level: of ``logging``
-        :param one: the message for a single object, with ``%s`` for its name
-        :param many: the message for several, with ``%d`` for their number and ``%s`` for examples
-        :param every: seconds between two messages at least
+        :param one: message for a single object, with ``%s`` for its name
+        :param many: message for several objects, with ``%d`` for their number and ``%s`` for examples
+        :param every: minimum seconds between two messages
         """
         self._log = log
         self._level = level
@@ -107,14 +107,14 @@ class Summary:
         self._many = many
         self._every = every
         self._clock = clock
-        # Guards what follows. _names is ordered as a dict is.
+        # Guards the attributes below. _names is an ordered set.
         self._lock = threading.Lock()
         self._names: dict[str, None] = {}
         self._due = 0.0
         self._not_before = float('-inf')
 
     def add(self, names: Collection[str]) -> None:
-        """It happened to these objects."""
+        """Record objects with the problem."""
         if not names:
             return
         with self._lock:
@@ -125,7 +125,7 @@ class Summary:
     def flush(self, *, now: bool = False) -> None:
         """Write the message if it is due.
 
-        :param now: whether it is due or not
+        :param now: write it even if it is not due
         """
         if not self._names:
             return
@@ -142,7 +142,7 @@ class Summary:
 
 
 class Totals:
-    """A message with the number of times that something happened since the last one. Thread-safe."""
+    """A message with the number of occurrences since the last message. Thread-safe."""
 
     def __init__(
         self,
@@ -155,27 +155,27 @@ class Totals:
     ) -> None:
         """:param level: of ``logging``
         :param message: with ``%d`` for the number
-        :param every: seconds between two messages at least
+        :param every: minimum seconds between two messages
         """
         self._log = log
         self._level = level
         self._message = message
         self._every = every
         self._clock = clock
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         self._number = 0
         self._not_before = float('-inf')
 
     def add(self, number: int) -> None:
-        """It happened so many times."""
+        """Record this number of occurrences."""
         with self._lock:
             self._number += number
 
     def flush(self, *, now: bool = False) -> None:
         """Write the message if it is due.
 
-        :param now: whether it is due or not
+        :param now: write it even if it is not due
         """
         if not self._number:
             return
@@ -188,7 +188,7 @@ class Totals:
 
 
 class Bounded:
-    """Messages of which so many are written in a period; the others are counted. Thread-safe."""
+    """Messages with a maximum number per period; further messages are counted. Thread-safe."""
 
     def __init__(
         self,
@@ -199,16 +199,16 @@ class Bounded:
         rest: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param lines: messages that are written in a period
+        """:param lines: maximum number of messages in a period
         :param period: seconds
-        :param rest: the message after a period with more, with ``%d`` for the number of the others
+        :param rest: message after a period with more messages, with ``%d`` for their number
         """
         self._log = log
         self._lines = lines
         self._period = period
         self._rest = rest
         self._clock = clock
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         self._ends = float('-inf')
         self._written = 0
@@ -232,9 +232,9 @@ class Bounded:
         self._log.log(level, message, *args)
 
     def flush(self, *, now: bool = False) -> None:
-        """Say how many were not written, if the period has ended.
+        """Log the number of messages that were not written, if the period has ended.
 
-        :param now: whether it has ended or not
+        :param now: log it even if the period has not ended
         """
         if not self._unwritten:
             return

@@ -1,6 +1,6 @@
-"""How we connect: the URL with its bounds, and what every new connection is told.
+"""Connections to the database: the URL with its timeouts, and settings for each new connection.
 
-No transactions and no statements of the service here, see ``session``.
+``session`` contains transactions and statements.
 """
 
 from __future__ import annotations
@@ -13,62 +13,62 @@ import sqlalchemy as sa
 
 from external_events_router import exceptions
 
-#: The option that errors about the database name.
+#: The default option that error messages name.
 OPTION = '[database] connection'
 
-#: Seconds in which a connection must stand. libpq rounds 1 up to 2.
+#: Maximum seconds for opening a connection. libpq rounds 1 up to 2.
 CONNECT_TIMEOUT = 5
 
-#: Seconds that one statement of a service may take. Look-ups have a bound of
-#: their own far below; this one gives their threads back.
+#: Maximum seconds of one statement of a service. Look-ups have a much shorter timeout; this one ends
+#: the threads of look-ups that nothing waits for.
 READ_TIMEOUT = 10.0
 
-#: Seconds that a statement waits for another transaction's lock, at most.
+#: Maximum seconds that a statement waits for the lock of another transaction.
 LOCK_TIMEOUT = 5.0
 
-#: Seconds between attempts where SQLite itself does not wait.
+#: Seconds between attempts if SQLite itself does not wait.
 _POLL = 0.01
 
-#: Execution option: the transaction is going to write.
+#: Execution option: the transaction will write.
 WRITES = 'external_events_writes'
 
-#: Of an engine for reading: every statement is a transaction of its own, which needs no
-#: end, and no connection is asked beforehand whether it is still there. One that is
-#: not is seen by the statement, which is sent again (see ``session.retried``).
+#: Options of an engine for reading: each statement is a separate transaction without an explicit
+#: end, and a pooled connection is not tested before use. If the connection is lost, the statement
+#: fails and is sent again (see ``session.retried``).
 READER = {'isolation_level': 'AUTOCOMMIT', 'skip_autocommit_rollback': True, 'pool_pre_ping': False}
 
-#: Of an engine for writing: not a round trip more than the transaction has. All ways out
-#: of ``Database.writing`` end the transaction, so nothing is left to be rolled back.
+#: Options of an engine for writing: no round trips in addition to the transaction. All paths through
+#: ``Database.writing`` end the transaction, so the pool need not roll back.
 WRITER = {'pool_pre_ping': False, 'pool_reset_on_return': None}
 
-#: The database systems that the service knows.
+#: The supported database systems.
 _BACKENDS = ('sqlite', 'postgresql', 'mysql')
 
-#: The driver where a URL names none: what we are tested with.
+#: The drivers for URLs without a driver; the tests use these.
 _DRIVERS = {'mysql': 'mysql+pymysql', 'mariadb': 'mysql+pymysql', 'postgresql': 'postgresql+psycopg'}
 
 
 def bounded(
     connection: str | None, parameters: str = '', *, read_timeout: float, option: str = OPTION
 ) -> sa.URL:
-    """The URL to connect to, with a bound for every wait where the operator set none.
+    """Return the URL to connect to, with a limit for every wait for which the operator has set none.
 
-    :param connection: as ``[database] connection``
-    :param parameters: as ``[database] connection_parameters``
-    :param option: where the URL is from, for the error
-    :raises ConfigurationError: there is no URL, or it names no database that we know
+    :param connection: ``[database] connection``
+    :param parameters: ``[database] connection_parameters``
+    :param option: option that contains the URL, for the error
+    :raises ConfigurationError: the URL is missing, or its database is not supported
     """
     if not connection:
         raise exceptions.ConfigurationError(option=option, reason='is not set')
     try:
         url = sa.make_url(connection).update_query_string(parameters or '')
     except Exception as error:
-        # NOTE: not the error's own text, which holds the URL and its password.
+        # NOTE: without the text of the error, which contains the URL and its password.
         raise exceptions.ConfigurationError(option=option, reason='is not a database URL') from error
     if url.drivername in _DRIVERS:
         url = url.set(drivername=_DRIVERS[url.drivername])
     elif url.drivername.startswith('mariadb+'):
-        # NOTE: oslo.db knows deadlocks and lost connections by the name mysql only.
+        # NOTE: oslo.db recognises deadlocks and lost connections only with the name mysql.
         url = url.set(drivername=url.drivername.replace('mariadb', 'mysql', 1))
     _check_encoding(url, option)
     return url.update_query_dict(
@@ -77,7 +77,7 @@ def bounded(
 
 
 def no_driver(url: sa.URL, option: str, error: BaseException) -> exceptions.ConfigurationError:
-    """The error for a URL whose driver is unknown, or is not installed."""
+    """Return the error for a URL whose driver is unknown or not installed."""
     return exceptions.ConfigurationError(
         option=option,
         reason=f'no driver for {url.drivername} ({type(error).__name__}); '
@@ -90,8 +90,8 @@ def _check_encoding(url: sa.URL, option: str) -> None:
 
     :raises ConfigurationError: the password has characters outside of Latin-1
     """
-    # NOTE: PyMySQL encodes passwords as Latin-1, whatever the character set of
-    # the connection is, and raises UnicodeEncodeError at each connect.
+    # NOTE: PyMySQL encodes passwords as Latin-1, with every character set of the connection,
+    # and raises UnicodeEncodeError when it connects.
     if url.drivername != 'mysql+pymysql':
         return
     try:
@@ -105,12 +105,12 @@ def _check_encoding(url: sa.URL, option: str) -> None:
 
 
 def in_memory(url: sa.URL) -> bool:
-    """Whether it is an SQLite that ends with its connection."""
+    """Return whether the URL is an SQLite database in memory, which ends with its connection."""
     return url.get_backend_name() == 'sqlite' and url.database in (None, '', ':memory:')
 
 
 def listen(engine: sa.Engine, *, read_timeout: float) -> None:
-    """Have every new connection of an engine told what no URL can say."""
+    """Apply settings to each new connection of an engine that a URL cannot contain."""
     sa.event.listen(engine, 'do_connect', _connect)
     match engine.dialect.name:
         case 'sqlite':
@@ -125,19 +125,19 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
 
 
 def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
-    """Connect; an error that is not one of the driver's own means that it cannot use the URL.
+    """Connect. An exception that is not an error of the driver means that it cannot use the URL.
 
-    :raises DatabaseUnavailable: in place of a TypeError, ValueError and the like
+    :raises DatabaseUnavailable: instead of TypeError, ValueError and similar exceptions
     """
     try:
         return dialect.connect(*arguments, **parameters)
     except (TypeError, dialect.loaded_dbapi.ProgrammingError) as error:
-        # NOTE: it names a parameter of the URL, and no value.
+        # NOTE: the text names a parameter of the URL, but no value.
         raise exceptions.DatabaseUnavailable(reason=f'the driver refuses the URL: {error}') from error
     except (dialect.loaded_dbapi.Error, OSError):
         raise
     except Exception as error:
-        # NOTE: not the error's own text, which may hold a part of the password.
+        # NOTE: without the text of the error, which may contain part of the password.
         raise exceptions.DatabaseUnavailable(
             reason=f'the driver cannot use the URL ({type(error).__name__})'
         ) from error
@@ -147,7 +147,7 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
     backend = url.get_backend_name()
     if backend not in _BACKENDS:
         raise exceptions.ConfigurationError(
-            option=option, reason=f'{backend} is none of {", ".join(_BACKENDS)}; use one of these'
+            option=option, reason=f'{backend} is not supported; use one of {", ".join(_BACKENDS)}'
         )
     try:
         driver = url.get_driver_name()
@@ -157,8 +157,8 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
         case 'sqlite', _:
             return {'timeout': LOCK_TIMEOUT}
         case 'postgresql', 'psycopg':
-            # NOTE: the server bounds the statement (see listen); these bound a
-            # server that is gone without a word, at about as many seconds.
+            # NOTE: the server limits the time of a statement (see listen). These options detect a
+            # server that does not respond any more, after about the same time.
             return {
                 'connect_timeout': CONNECT_TIMEOUT,
                 'keepalives_idle': 3,
@@ -174,9 +174,9 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
 
 
 def _write_ahead(dbapi_connection: Any, record: Any) -> None:
-    # NOTE: readers then do not wait for a writer. The first one changes the
-    # mode of a new file, while others may have it open: SQLite then gives up
-    # at once and not at its timeout.
+    # NOTE: in this mode readers do not wait for a writer. The first connection changes the mode of a
+    # new file while others may have it open. In this case SQLite fails immediately instead of
+    # waiting for its timeout.
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
@@ -186,16 +186,16 @@ def _write_ahead(dbapi_connection: Any, record: Any) -> None:
                 return
             time.sleep(_POLL)
         except sqlite3.DatabaseError:
-            # What is wrong with the file the first statement says better.
+            # The first statement reports an error of the file more precisely.
             return
         else:
             return
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
-    # NOTE: a transaction that reads first and then finds that another one wrote
-    # fails at once, whatever the timeout. So writers queue at their beginning.
-    # The plain BEGIN that oslo.db has sent just before has done nothing yet.
+    # NOTE: if a transaction reads first, and another one has written meanwhile, its write fails
+    # immediately, with every timeout. So a writer waits at the start of its transaction. oslo.db has
+    # just sent a plain BEGIN, which has no effect yet.
     if connection.get_execution_options().get(WRITES):
         connection.exec_driver_sql('ROLLBACK')
         connection.exec_driver_sql('BEGIN IMMEDIATE')
@@ -210,8 +210,8 @@ def _statement_timeout(seconds: float) -> Any:
 
 
 def _set_session(dbapi_connection: Any, record: Any) -> None:
-    # NOTE: as PostgreSQL does it; without the gaps that REPEATABLE READ locks,
-    # two reports at once seldom meet.
+    # NOTE: the same isolation as in PostgreSQL. REPEATABLE READ also locks gaps between rows, so two
+    # simultaneous reports would often wait for each other.
     with dbapi_connection.cursor() as cursor:
         cursor.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED')
         cursor.execute(f'SET SESSION innodb_lock_wait_timeout = {int(LOCK_TIMEOUT)}')

@@ -1,6 +1,6 @@
-"""The version of the schema: read it, bring it up, insist on it.
+"""The version of the schema: read it, upgrade it, check it.
 
-The steps themselves are in ``migrations/versions``.
+The steps are in ``migrations/versions``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOG = log.getLogger(__name__)
 
 _INI = pathlib.Path(__file__).with_name('alembic.ini')
 
-#: How to wait, a minute or as long as a statement may take, for another upgrade to end.
+#: Statements that wait for the end of another upgrade: one minute, or the timeout of a statement.
 _LOCKS = {
     'mysql': sa.select(sa.func.get_lock('external_events_router.upgrade', 60)),
     'postgresql': sa.select(sa.func.pg_advisory_lock(0x65767274)),
@@ -32,25 +32,25 @@ _LOCKS = {
 
 
 def head() -> str:
-    """The newest revision that this release knows."""
+    """Return the newest revision in this release."""
     revision = _scripts().get_current_head()
     assert revision is not None  # noqa: S101 - there are migrations
     return revision
 
 
 def current(database: session.Database) -> str | None:
-    """The revision of the schema; None: there is none.
+    """Return the revision of the schema; None: there is no schema.
 
-    :raises DatabaseUnavailable: the database cannot be asked
+    :raises DatabaseUnavailable: the database is unavailable
     """
     with session.translated(), database.reading() as connection:
         return _revision(connection)
 
 
 def upgrade(database: session.Database) -> None:
-    """Bring the schema to :func:`head`. Two at once do it one after the other.
+    """Upgrade the schema to :func:`head`. Two simultaneous upgrades run one after the other.
 
-    :raises DatabaseUnavailable: the database cannot be asked, or refused a step
+    :raises DatabaseUnavailable: the database is unavailable, or a step has failed
     """
     with session.translated(), _alone(database), database.writing() as connection:
         revision = _revision(connection)
@@ -61,12 +61,12 @@ def upgrade(database: session.Database) -> None:
 
 
 def check(database: session.Database, *, option: str = connecting.OPTION) -> None:
-    """Insist on a schema that this release can use.
+    """Check that this release can use the schema.
 
-    A newer one is taken, because a rolling upgrade begins with the schema.
+    A newer schema is accepted, because a rolling upgrade starts with the schema.
 
-    :param option: that names the database, for the error
-    :raises ConfigurationError: the database cannot be asked, or its schema is missing or old
+    :param option: option that names the database, for the error
+    :raises ConfigurationError: the database is unavailable, or its schema is missing or too old
     """
     try:
         revision = current(database)
@@ -75,7 +75,11 @@ def check(database: session.Database, *, option: str = connecting.OPTION) -> Non
     if revision == head():
         return
     if revision is not None and not _is_known(revision):
-        LOG.warning('The schema is at revision %s, newer than this release knows (%s)', revision, head())
+        LOG.warning(
+            'The schema is at revision %s, newer than this release supports (%s); upgrade this service, too',
+            revision,
+            head(),
+        )
         return
     found = 'there is no schema' if revision is None else f'the schema is at {revision}, not at {head()}'
     raise exceptions.ConfigurationError(
@@ -103,11 +107,11 @@ def _is_known(revision: str) -> bool:
 @contextlib.contextmanager
 def _alone(database: session.Database) -> Iterator[None]:
     if database.dialect == 'sqlite':
-        # The transaction holds the file.
+        # The transaction locks the file.
         yield
         return
-    # NOTE: on a connection of its own, because MySQL ends the transaction at
-    # each step. The lock ends with the connection.
+    # NOTE: on a separate connection, because MySQL ends the transaction at each step. The lock is
+    # released with the connection.
     with database.reading() as connection:
         try:
             if connection.scalar(_LOCKS[database.dialect]) == 0:

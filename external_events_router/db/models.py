@@ -1,8 +1,8 @@
 """The tables of the service.
 
-Only their shape: who reads and writes them are the modules that own the data
-(``resolver.host_map.sql``, ``resolver.hold.store``, ``resolver.report_key``, ``journal``). What
-changes here needs a migration beside it.
+This module defines only the tables. The modules that own the data read and write them
+(``resolver.host_map.sql``, ``resolver.hold.store``, ``resolver.report_key``, ``journal``). A change
+in this module needs a migration.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import mysql
 
-#: Characters of a host's name: what a compute host may be called at most.
+#: Maximum characters of the name of a compute host.
 HOST_LENGTH = 255
 
-#: Characters that are kept of the reason of a failed attempt, and of who claims.
+#: Maximum characters of the reason of a failed attempt, and of the name of the claiming worker.
 REASON_LENGTH = 255
 CLAIM_LENGTH = 320
 
-#: Characters of ids, names and texts in the journal.
+#: Maximum characters of ids, names and texts in the journal.
 ID_LENGTH = 64
 NAME_LENGTH = 32
 TAG_LENGTH = 255
 DETAIL_LENGTH = 255
 WORKER_LENGTH = 320
 
-#: Hexadecimal digits of a key.
+#: Number of hexadecimal digits of a key.
 KEY_LENGTH = 64
 
 _UUID_LENGTH = 36
 
-# NOTE: SQLite numbers rows itself only in a column of exactly this type.
+# NOTE: SQLite assigns numbers only in a column of exactly this type.
 _SEQUENCE = sa.BigInteger().with_variant(sa.Integer, 'sqlite')
 
 
 def _name(length: int) -> sa.String:
-    """A column type whose values are ASCII and compare byte by byte on every database.
+    """Return a column type for ASCII values that every database compares byte by byte.
 
-    MySQL would otherwise take host names that differ in case for the same, and
-    PostgreSQL sort by the rules of a language.
+    Otherwise MySQL would treat host names that differ only in case as equal, and PostgreSQL would
+    sort by the rules of a language.
     """
     return (
         sa.String(length)
@@ -51,7 +51,7 @@ def _name(length: int) -> sa.String:
 
 
 def _text(length: int) -> sa.String:
-    """A column type for any text that compares byte by byte on every database."""
+    """Return a column type for any text that every database compares byte by byte."""
     return (
         sa.String(length)
         .with_variant(sa.String(length, collation='C'), 'postgresql')
@@ -60,12 +60,12 @@ def _text(length: int) -> sa.String:
 
 
 def host_list(hosts: Collection[str]) -> str:
-    """Hosts as a column has them: a JSON list in their order, so that equal sets are equal texts."""
+    """Encode hosts for a column: a sorted JSON list, so that equal sets are equal texts."""
     return json.dumps(sorted(hosts))
 
 
 def host_set(text: str | None) -> frozenset[str]:
-    """The hosts that a column names; null, and what is damaged: none."""
+    """Return the hosts in a column; an empty set for null and damaged values."""
     try:
         hosts = json.loads(text) if text else ()
     except (ValueError, RecursionError):
@@ -76,7 +76,7 @@ def host_set(text: str | None) -> frozenset[str]:
 
 
 class Base(orm.DeclarativeBase):
-    """What all tables share."""
+    """The base class of all tables."""
 
     metadata = sa.MetaData(
         naming_convention={
@@ -101,7 +101,7 @@ class Server(Base):
 
 
 class ServerHost(Base):
-    """A host that a server is on: no row, one, or two while it migrates."""
+    """A host of a server: no row, one row, or two rows during a migration."""
 
     __tablename__ = 'server_hosts'
     __table_args__ = {'mysql_engine': 'InnoDB'}
@@ -113,21 +113,21 @@ class ServerHost(Base):
 
 
 class HeldServer(Base):
-    """A server that has events held: what its next attempt waits for.
+    """A server with held events, and the state of their redelivery.
 
-    Events of a server are delivered in their order, so it is the server that is
-    claimed by a worker and tried again, not the event.
+    The events of a server are delivered in order, so a worker claims and retries the server, not a
+    single event.
 
-    All times are seconds since the epoch by the database's clock, because those
-    of the machines may differ.
+    All times are seconds since the epoch by the clock of the database, because the clocks of the
+    machines may differ.
 
-    :ivar next_attempt: when it is due
-    :ivar attempts: how many there were
-    :ivar reason: why the last one did not succeed, or why it was held
-    :ivar claimed_by: the worker that tries it now
-    :ivar claimed_until: when another worker may take over
-    :ivar free_hosts: the hosts that have acknowledged every held event of the server, a
-        JSON list: they get later events at once. Null: there is none
+    :ivar next_attempt: time of the next attempt
+    :ivar attempts: number of attempts
+    :ivar reason: why the last attempt failed, or why the events were held
+    :ivar claimed_by: worker that runs an attempt now
+    :ivar claimed_until: time after which another worker may claim the server
+    :ivar free_hosts: JSON list of the hosts that have acknowledged every held event of the server.
+        They get later events immediately. Null: no hosts
     """
 
     __tablename__ = 'held_servers'
@@ -143,7 +143,7 @@ class HeldServer(Base):
 
 
 class HeldHost(Base):
-    """A host that a held server waits for."""
+    """A host for which events of a server are held."""
 
     __tablename__ = 'held_hosts'
     __table_args__ = {'mysql_engine': 'InnoDB'}
@@ -155,14 +155,14 @@ class HeldHost(Base):
 
 
 class HeldEvent(Base):
-    """An event that was answered 200 and not yet acknowledged by all its hosts.
+    """An event that was answered 200 and is not acknowledged by all its hosts yet.
 
-    :ivar seq: the order in which a server's events are delivered
-    :ivar event: as ``Event.to_dict`` makes it, JSON in ASCII
+    :ivar seq: order in which the events of a server are delivered
+    :ivar event: result of ``Event.to_dict`` as JSON in ASCII
     :ivar context: the request ids and the caller, JSON
-    :ivar held_at: when it was held
-    :ivar deadline: until when it is worth anything
-    :ivar acknowledged: the hosts that have acknowledged it, a JSON list
+    :ivar held_at: time at which it was held
+    :ivar deadline: time at which it expires
+    :ivar acknowledged: JSON list of the hosts that have acknowledged it
     """
 
     __tablename__ = 'held_events'
@@ -173,7 +173,7 @@ class HeldEvent(Base):
 
     seq: orm.Mapped[int] = orm.mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
     event_id: orm.Mapped[str] = orm.mapped_column(_name(_UUID_LENGTH))
-    # No cascade: a server's row must not go while it has events.
+    # No cascade: the row of a server must not be deleted while the server has events.
     server_uuid: orm.Mapped[str] = orm.mapped_column(
         _name(_UUID_LENGTH), sa.ForeignKey(HeldServer.server_uuid), index=True
     )
@@ -185,12 +185,12 @@ class HeldEvent(Base):
 
 
 class EndedEvent(Base):
-    """An event whose hold ended without all acknowledgements, kept for inspection.
+    """An event whose hold ended without all acknowledgements, kept for operators.
 
     :ivar state: ``expired``, ``refused``, ``gone`` or ``damaged``
-    :ivar hosts: the hosts that it waited for, a JSON list
-    :ivar reason: why the last attempt did not succeed
-    :ivar ended_at: when, as all times here
+    :ivar hosts: JSON list of the hosts that had not acknowledged it
+    :ivar reason: why the last attempt failed
+    :ivar ended_at: time at which the hold ended
     """
 
     __tablename__ = 'ended_events'
@@ -210,9 +210,9 @@ class EndedEvent(Base):
 
 
 class ReportKey(Base):
-    """The key of the tokens that agents send with their reports: one row.
+    """The key of the tokens that agents send with their reports. The table has one row.
 
-    :ivar key: hexadecimal
+    :ivar key: hexadecimal digits
     """
 
     __tablename__ = 'report_keys'
@@ -429,12 +429,12 @@ class JournalGap(Base):
 
 
 class JournalRetention(Base):
-    """What retention has deleted, and which worker deletes now: one row.
+    """The deletions by retention, and the worker that deletes now. The table has one row.
 
     :ivar worker: the worker that deletes until ``leased_until``
     :ivar deleted_until: rows of requests that arrived before this time have been deleted
-    :ivar balance: event rows written by workers without a row in ``journal_workers`` any more,
-        less the event rows that were deleted; negative while most workers have a row
+    :ivar balance: event rows written by workers whose row in ``journal_workers`` was deleted, minus the
+        deleted event rows; negative while most workers have a row
     """
 
     __tablename__ = 'journal_retention'

@@ -1,8 +1,7 @@
-"""Transactions: their connections, what differs between databases in them, and errors of ours.
+"""Database transactions: connections, differences between database systems, translation of errors.
 
-It knows no table. Whoever has data there (the host map) takes a
-:class:`Database` and writes its statements on the connections that it hands
-out.
+This module knows no table. Modules that own data (for example the host map) get a
+:class:`Database` and execute their statements on its connections.
 """
 
 from __future__ import annotations
@@ -37,19 +36,19 @@ from external_events_router.db import connecting
 _P = ParamSpec('_P')
 _T = TypeVar('_T')
 
-#: How often, and after how many seconds at first, a transaction is tried again
-#: that lost against another one.
+#: Maximum number of retries of a transaction that failed because of another transaction, and the
+#: first and the longest interval in seconds.
 _RETRIES = 5
 _RETRY_INTERVAL = 0.05
 _MAX_RETRY_INTERVAL = 1.0
 
-#: Seconds within which a connection must have been lost for its transaction to be
-#: tried once more: one that was cut off or had gone stale in the pool is lost at
-#: once, one to a database that hangs only after all the time that it was given.
+#: Maximum seconds from the start of a transaction to the loss of its connection for one more attempt.
+#: A connection that was cut, or was stale in the pool, fails immediately. A connection to a database
+#: that hangs fails only at its timeout.
 _LOST_AT_ONCE = 1.0
 
-#: Errors of drivers, by the names of their classes and by MariaDB's numbers, that say that a
-#: value cannot be used: collations that do not fit, incorrect strings.
+#: Errors of drivers for invalid values, by the names of their classes and by the numbers of
+#: MariaDB: for example collations that do not match, and incorrect strings.
 _REFUSALS = frozenset({'DataError', 'UntranslatableCharacter', 'CharacterNotInRepertoire'})
 _MYSQL_REFUSALS = frozenset({1267, 1300, 1366, 3988})
 
@@ -59,28 +58,28 @@ Merge = Callable[[Any, Any], Sequence[tuple[str, Any]]]
 
 
 class Database:
-    """The database of ``[database] connection``. Connects at its first use; thread-safe.
+    """The database of ``[database] connection``. It connects at the first use. Thread-safe.
 
     :ivar dialect: ``sqlite``, ``postgresql`` or ``mysql``
     """
 
     def __init__(self, engine: sa.Engine, reader: sa.Engine | None = None) -> None:
-        """:param reader: connections without transactions, for reading; None: those of ``engine``"""
+        """:param reader: engine for reading, without transactions; None: ``engine``"""
         self.dialect = engine.dialect.name
         self._engine = engine
         self._reader = reader or engine
-        # NOTE: an in-memory SQLite is one connection for all threads, and
-        # transactions belong to a connection.
+        # NOTE: an SQLite database in memory has one connection for all threads, and a transaction
+        # belongs to a connection.
         self._turn: contextlib.AbstractContextManager[Any] = (
             threading.RLock() if connecting.in_memory(engine.url) else contextlib.nullcontext()
         )
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, *, read_timeout: float = connecting.READ_TIMEOUT) -> Database:
-        """The database that the configuration names.
+        """Build the database from the configuration.
 
-        :param read_timeout: seconds that one statement may take
-        :raises ConfigurationError: the option is missing or names no database that we know
+        :param read_timeout: maximum seconds of one statement
+        :raises ConfigurationError: the option is missing, or the database is not supported
         """
         options = conf.database
         return cls.at(conf, options.connection, options.connection_parameters, read_timeout=read_timeout)
@@ -95,13 +94,13 @@ class Database:
         option: str = connecting.OPTION,
         read_timeout: float = connecting.READ_TIMEOUT,
     ) -> Database:
-        """The database at a URL, with the pool and the sessions that ``[database]`` says.
+        """Build the database for a URL, with the options for pools and sessions of ``[database]``.
 
-        :param connection: as ``[database] connection``
-        :param parameters: as ``[database] connection_parameters``
-        :param option: where the URL is from, for the error
-        :param read_timeout: seconds that one statement may take
-        :raises ConfigurationError: there is none, or it names no database that we know
+        :param connection: in the format of ``[database] connection``
+        :param parameters: in the format of ``[database] connection_parameters``
+        :param option: option that contains the URL, for the error
+        :param read_timeout: maximum seconds of one statement
+        :raises ConfigurationError: the URL is missing, or its database is not supported
         """
         options = conf.database
         url = connecting.bounded(connection, parameters, read_timeout=read_timeout, option=option)
@@ -114,22 +113,22 @@ class Database:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection for reading; each statement sees what is committed by then."""
+        """Yield a connection for reading. Each statement sees the data that is committed at its start."""
         with self._turn, self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """A connection with a transaction that is committed at the end, or rolled back on an error."""
+        """Yield a connection with a transaction. It is committed at the end, or rolled back on an error."""
         with self._turn, self._engine.connect() as connection:
             connection.execution_options(**{connecting.WRITES: True})
             with connection.begin():
                 yield connection
 
     def among(self, column: sa.ColumnElement[str], values: Collection[str]) -> sa.ColumnElement[bool]:
-        """``column`` is one of ``values``, however many those are."""
-        # NOTE: SQLite takes 32,766 parameters in a statement and PostgreSQL
-        # 65,535, so the values travel as one. PyMySQL writes them into the text.
+        """Return the condition that ``column`` is one of ``values``, for any number of values."""
+        # NOTE: a statement of SQLite can have 32,766 parameters, and one of PostgreSQL 65,535, so the
+        # values are sent as one parameter. PyMySQL writes them into the statement.
         match self.dialect:
             case 'postgresql':
                 return column == sa.any_(sa.literal(list(values), postgresql.ARRAY(sa.String)))
@@ -140,12 +139,12 @@ class Database:
                 return column.in_(values)
 
     def rows_among(self, select: str, column: str, values: Collection[str]) -> Sequence[Sequence[Any]]:
-        """The rows of ``SELECT ... FROM ...`` in which ``column`` is one of ``values``.
+        """Return the rows of ``SELECT ... FROM ...`` in which ``column`` is one of ``values``.
 
-        For what every batch asks: the text is handed to the driver as it is, because
-        building and compiling a statement takes longer than all the rest.
+        For queries of every batch. The text is passed to the driver directly, because building
+        and compiling a statement takes longer than all other steps.
 
-        :param select: without parameters, of names that every database takes
+        :param select: without parameters; its names must be valid in all databases
         """
         if not values:
             return ()
@@ -164,10 +163,10 @@ class Database:
             return connection.exec_driver_sql(statement, parameters).all()
 
     def _fetch(self, statement: str, parameters: Sequence[object]) -> Sequence[Sequence[Any]] | None:
-        """The rows of a statement, by the driver alone: SQLAlchemy's own way takes longer than the rest.
+        """Return the rows of a statement, using only the driver: SQLAlchemy would take most of the time.
 
-        :returns: None: it failed at once, and the ordinary way knows what that means
-        :raises sa.exc.DBAPIError: it failed after a while
+        :returns: None: it failed immediately, and has to be executed with SQLAlchemy to handle the error
+        :raises sa.exc.DBAPIError: it failed after some time
         """
         began = time.monotonic()
         error = self._reader.dialect.loaded_dbapi.Error
@@ -185,14 +184,14 @@ class Database:
                 cursor.execute(statement, parameters)
                 return cursor.fetchall()
             except BaseException:
-                # NOTE: what state it is in, nobody knows.
+                # NOTE: the state of the connection is unknown.
                 connection.invalidate()
                 raise
 
     def insert_missing(
         self, connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Insert the rows whose key is not there yet, whoever else inserts them meanwhile."""
+        """Insert the rows whose key does not exist, also if others insert the same rows at the same time."""
         if not rows:
             return
         statement: sa.Insert
@@ -202,20 +201,20 @@ class Database:
             case 'sqlite':
                 statement = sqlite.insert(table).on_conflict_do_nothing()
             case _:
-                # NOTE: not INSERT IGNORE, which would let any other error pass.
+                # NOTE: not INSERT IGNORE, which would also hide all other errors.
                 column = next(iter(table.primary_key.columns))
                 statement = mysql.insert(table).on_duplicate_key_update({column.name: column})
         connection.execute(statement, rows)
 
     def insert_or_merge(self, table: sa.Table, merge: Merge) -> sa.Insert:
-        """A statement that inserts rows, and locks those whose primary key is there already, until the end.
+        """Return a statement that inserts rows, and updates and locks rows whose primary key exists.
 
-        Make it once, and execute it with rows in the order of their keys, or two
-        callers may deadlock.
+        Create it once. Execute it with rows in the order of their keys; otherwise two callers may
+        deadlock. The locks are held until the end of the transaction.
 
-        :param merge: the update of an existing row: called with the columns of the table and
-            of the proposed row; returns the name and the new value of each changed column.
-            A value must not depend on a column that stands before it
+        :param merge: returns the update of an existing row: the name and the new value of each changed
+            column. Its arguments are the columns of the table and of the new row. A value must not
+            depend on a column before it
         """
         key = next(iter(table.primary_key.columns)).name
         statement: Any
@@ -225,9 +224,9 @@ class Database:
                 changes = dict(merge(table.c, statement.excluded)) or {key: statement.excluded[key]}
                 return cast(sa.Insert, statement.on_conflict_do_update(index_elements=[key], set_=changes))
             case _:
-                # NOTE: here a change sees those before it, so the order of the pairs counts.
-                # VALUES() and not the alias of MySQL 8, with which PyMySQL would send
-                # each row on its own.
+                # NOTE: in MySQL a change sees the changes before it, so the order matters. With the
+                # row alias of MySQL 8 instead of VALUES(), PyMySQL would send each row in a separate
+                # statement.
                 proposed = {
                     column.name: sa.func.values(sa.literal_column(column.name)) for column in table.columns
                 }
@@ -236,7 +235,7 @@ class Database:
                 return cast(sa.Insert, statement.on_duplicate_key_update(pairs))
 
     def skips_locked(self, connection: sa.Connection) -> bool:
-        """Whether ``SELECT ... FOR UPDATE`` can pass over what others have locked; else it waits for them."""
+        """Return whether ``SELECT ... FOR UPDATE`` can skip locked rows; otherwise it waits for them."""
         if self.dialect != 'mysql':
             return True
         dialect = connection.dialect
@@ -244,7 +243,7 @@ class Database:
         return tuple(dialect.server_version_info or ()) >= needed
 
     def now(self, connection: sa.Connection) -> float:
-        """Seconds since the epoch by the database's clock, which all machines share."""
+        """Return seconds since the epoch by the clock of the database, which all machines share."""
         match self.dialect:
             case 'postgresql':
                 clock = 'extract(epoch from clock_timestamp())'
@@ -255,18 +254,18 @@ class Database:
         return float(connection.exec_driver_sql(f'SELECT {clock}').scalar_one())
 
     def analyze(self, connection: sa.Connection, *tables: sa.Table) -> None:
-        """Have the database count, after a change of many rows."""
-        # NOTE: until PostgreSQL has counted it reads whole tables where it
-        # should use their keys (0.4 s for a look-up among a million servers);
-        # the others need no count to choose right.
+        """Update the statistics of the database after a change of many rows."""
+        # NOTE: until PostgreSQL has statistics it reads whole tables instead of using their keys
+        # (0.4 s for a look-up among a million servers). The other databases choose the keys without
+        # statistics.
         if self.dialect == 'postgresql':
             for table in tables:
                 connection.exec_driver_sql(f'ANALYZE {table.name}')
 
     def warm(self, connections: int) -> None:
-        """Have connections for writing open in the pool: so many, but no more than the pool keeps.
+        """Open this number of connections for writing in the pool, at most as many as the pool keeps.
 
-        For SQLite there are none, because it opens them at once.
+        Does nothing for SQLite, which opens connections very fast.
         """
         pool = self._engine.pool
         if self._reader is self._engine or not isinstance(pool, sa.QueuePool):
@@ -276,7 +275,7 @@ class Database:
                 stack.enter_context(self._engine.connect())
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._engine.dispose()
         self._reader.dispose()
 
@@ -284,7 +283,7 @@ class Database:
 def _make_engine(
     options: Any, url: sa.URL, *, read_timeout: float, option: str, **changed: object
 ) -> sa.Engine:
-    """:param changed: arguments of SQLAlchemy's that oslo.db has others for, or none
+    """:param changed: arguments of SQLAlchemy that replace those of oslo.db
     :raises ConfigurationError: there is no driver for the URL
     """
 
@@ -304,19 +303,19 @@ def _make_engine(
             connection_trace=options.connection_trace,
             max_pool_size=options.max_pool_size,
             max_overflow=options.max_overflow,
-            # NOTE: a SQLite file has no pool, and oslo.db would pass this on to it.
+            # NOTE: an SQLite file has no pool, and oslo.db would pass the option to it.
             pool_timeout=None if url.get_backend_name() == 'sqlite' else options.pool_timeout,
-            # NOTE: else it would connect here, before our listeners are on.
+            # NOTE: otherwise it would connect here, before the listeners are registered.
             max_retries=0,
-            # NOTE: else each transaction ends with a change of threads, which is
-            # for green ones.
+            # NOTE: otherwise each transaction would end with a thread switch, which is useful only for
+            # green threads.
             thread_checkin=False,
             _engine_target=make,
         )
     except (ImportError, sa.exc.NoSuchModuleError) as exc:
         raise connecting.no_driver(url, option, exc) from exc
     except Exception as exc:
-        # NOTE: not the error's own text, which may hold a part of the URL.
+        # NOTE: without the text of the error, which may contain part of the URL.
         raise exceptions.ConfigurationError(
             option=option, reason=f'the driver cannot use the URL ({type(exc).__name__}); correct it'
         ) from exc
@@ -326,28 +325,28 @@ def _make_engine(
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn the errors of the database into ours.
+    """Translate the errors of the database into exceptions of this package.
 
-    :raises DatabaseRefused: the database does not take a value
-    :raises DatabaseUnavailable: with what the database said, in one line
+    :raises DatabaseRefused: the database refuses a value
+    :raises DatabaseUnavailable: other errors, with the message of the database in one line
     """
     try:
         yield
     except (
         db_exception.DBError,
         sa.exc.SQLAlchemyError,
-        # NOTE: a driver's own, of a TLS file that is missing.
+        # NOTE: raised by a driver if a TLS file is missing.
         OSError,
     ) as exc:
         kind = exceptions.DatabaseRefused if _is_refusal(exc) else exceptions.DatabaseUnavailable
         raise kind(reason=_what_it_said(exc)) from exc
     except UnicodeError as exc:
-        # NOTE: a driver that cannot encode a value.
+        # NOTE: the driver cannot encode a value.
         raise exceptions.DatabaseRefused(reason=type(exc).__name__) from exc
 
 
 def _is_refusal(exc: Exception) -> bool:
-    """Whether the database answered that it does not take a value."""
+    """Return whether the database has answered that it refuses a value."""
     inner: BaseException = getattr(exc, 'inner_exception', None) or exc
     original: BaseException = getattr(inner, 'orig', None) or inner
     if type(original).__name__ in _REFUSALS:
@@ -356,7 +355,7 @@ def _is_refusal(exc: Exception) -> bool:
 
 
 def is_away(exc: exceptions.DatabaseUnavailable) -> bool:
-    """Whether the database could not be reached, or was too busy; else it refused what it was given."""
+    """Return whether the database was unavailable or too busy; False: it refused the statement."""
     cause = exc.__cause__
     return isinstance(
         cause, (db_exception.DBConnectionError, db_exception.DBDeadlock, sa.exc.TimeoutError, OSError)
@@ -364,17 +363,17 @@ def is_away(exc: exceptions.DatabaseUnavailable) -> bool:
 
 
 def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Run a whole transaction again when it lost against another one; errors as :func:`translated`.
+    """Retry a transaction that failed because of another transaction; errors as in :func:`translated`.
 
-    Once more, too, when its connection was lost: it must bear to be run after a
-    commit whose answer did not come.
+    The transaction is also repeated once if its connection was lost. So it must be safe to run it again
+    after a commit whose response was lost.
     """
     again = api.wrap_db_retry(
         max_retries=_RETRIES,
         retry_interval=_RETRY_INTERVAL,
         max_retry_interval=_MAX_RETRY_INTERVAL,
         retry_on_deadlock=True,
-        # NOTE: the server of a new row was forgotten before the row was there.
+        # NOTE: the referenced server was deleted before the new row was inserted.
         exception_checker=lambda exc: isinstance(exc, db_exception.DBReferenceError),
     )(function)
 
@@ -393,7 +392,7 @@ def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def _what_it_said(exc: BaseException) -> str:
-    # NOTE: SQLAlchemy's own text would bring the statement and its values, and
-    # so do psycopg's further lines.
+    # NOTE: the text of SQLAlchemy would contain the statement and its values, and so would further
+    # lines of psycopg.
     inner = getattr(exc, 'inner_exception', None) or exc
     return ': '.join([type(inner).__name__, *str(inner).strip().splitlines()[:1]])

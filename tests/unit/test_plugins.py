@@ -13,4 +13,4 @@ class LoadTest(base.TestCase):
         error = self.assertRaises(
             exceptions.ConfigurationError, plugins.load, handlers.NAMESPACE, 'nosuch', option='[a] b'
         )
-        self.assertEqual("[a] b: there is no 'nosuch'; there are: exec, log", str(error))
+        self.assertEqual("[a] b: unknown value 'nosuch'; use one of: exec, log", str(error))

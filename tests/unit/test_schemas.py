@@ -63,7 +63,7 @@ class RequestTest(base.TestCase):
             ({}, 'events is missing'),
             ({'event': []}, 'events is missing'),
             ({'events': {}}, 'events is {}, but must be an array'),
-            ({'events': []}, 'events is empty, but must hold at least one event'),
+            ({'events': []}, 'events is empty, but must contain at least one event'),
             ({'events': [EVENT], 'x': 1}, 'x is not a known member; known are: events'),
             ({'events': [EVENT, None]}, 'events[1] is null, but must be an object'),
             ({'events': [{'server_uuid': SERVER}]}, 'events[0].name is missing'),

@@ -26,8 +26,8 @@ class TroubleTest(base.TestCase):
         self.assertEqual(
             [
                 'bad: why',
-                'bad: still (and 4 times since this was last said)',
-                'well (it had failed 2 times more than was said)',
+                'bad: still (and 4 times since the last message)',
+                'well (2 failures were not logged)',
             ],
             self.lines(),
         )

@@ -1,1 +1,1 @@
-"""The steps from one schema to the next, for alembic."""
+"""Alembic migrations of the schema."""

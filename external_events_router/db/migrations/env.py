@@ -1,4 +1,4 @@
-"""What alembic runs for every command that needs a database: the steps, on the given connection."""
+"""The environment of alembic: runs the migrations on the given connection."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ _given = context.config.attributes.get('connection')
 if _given is not None:
     _run(_given)
 else:
-    # A developer's own call: alembic -c .../alembic.ini -x url=sqlite:///... revision --autogenerate
+    # For developers: alembic -c .../alembic.ini -x url=sqlite:///... revision --autogenerate
     with sa.create_engine(context.get_x_argument(as_dictionary=True)['url']).begin() as _connection:
         _run(_connection)

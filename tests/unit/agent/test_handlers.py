@@ -142,7 +142,7 @@ class TestLoad(base.TestCase):
     def test_unknown(self):
         self.conf.set_override('handlers', ['nosuch'], 'agent')
         error = self.assertRaises(exceptions.ConfigurationError, handlers.load, self.conf)
-        self.assertEqual("[agent] handlers: there is no 'nosuch'; there are: exec, log", str(error))
+        self.assertEqual("[agent] handlers: unknown value 'nosuch'; use one of: exec, log", str(error))
 
 
 class TestLogHandler(base.TestCase):

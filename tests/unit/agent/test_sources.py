@@ -102,7 +102,7 @@ class TestLoad(base.TestCase):
 
     def test_unknown(self):
         self.conf.set_override('source', 'nosuch', 'agent')
-        self.assertEqual("[agent] source: there is no 'nosuch'; there are: file, none", self._error())
+        self.assertEqual("[agent] source: unknown value 'nosuch'; use one of: file, none", self._error())
 
     def test_file_missing(self):
         self.conf.set_override('source', 'file', 'agent')

@@ -83,7 +83,7 @@ class TestSchema(ManageTestCase):
             connection.execute("UPDATE alembic_version SET version_num = '999'")
         (export,) = self.manage('host-map export')
         self.assertEqual({'server': A, 'hosts': ['one']}, json.loads(export[1]))
-        self.assertIn('newer than this release knows', export[2])
+        self.assertIn('newer than this release supports', export[2])
 
 
 class TestHostMap(ManageTestCase):

@@ -236,7 +236,7 @@ class NovaDelivererTest(base.TestCase):
     def test_without_its_action_an_event_is_not_sent(self):
         self.lines['one'].errors['record'] = exceptions.DatabaseUnavailable(reason='away')
         sent = [self.event(A, 'v', 'volume-extended'), self.event(A, 'p'), self.event(A, 'u', 'power-update')]
-        away = 'the database did not answer: away'
+        away = 'the database is unavailable: away'
         answers = self.deliver({'h@uuid-one': sent})
         self.assertEqual({('h', 'v'): away, ('h', 'p'): HANDLED, ('h', 'u'): away}, answers)
         self.assertEqual([('h', 'req-batch', [A], ['p'])], self.lines['one'].sent)

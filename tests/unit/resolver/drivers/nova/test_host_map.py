@@ -225,7 +225,7 @@ class NovaHostMapTest(base.TestCase):
         self.map.check()
         found = self.look_up(A, B)
         self.assertEqual([A], list(found.hosts))
-        self.assertEqual('cell two: the database did not answer: unexpected KeyError', found.why(B))
+        self.assertEqual('cell two: the database is unavailable: unexpected KeyError', found.why(B))
 
     def test_a_row_that_nobody_has_foreseen_is_unavailable_alone(self):
         self.cloud.add_instance(A, 'one', 'h')
