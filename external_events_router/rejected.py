@@ -14,6 +14,7 @@ import threading
 import time
 
 from external_events_router import checks
+from external_events_router.metrics import recorder
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Rejections:
         :param value: the rejected item; it is cut
         :param source: sender of the item, if each sender has separate messages; it is cut
         """
+        recorder.current().rejected(kind)
         now = time.monotonic()
         with self._lock:
             self._counts[kind] += 1

@@ -26,6 +26,7 @@ from external_events_router.agent import handlers
 from external_events_router.agent import sources
 from external_events_router.agent import waiters
 from external_events_router.concurrency import keyed_pool
+from external_events_router.metrics import recorder
 
 LOG = logging.getLogger(__name__)
 
@@ -277,6 +278,8 @@ class _Tally:
             self.left -= number
             if self.left:
                 return
+        seconds = time.monotonic() - self._since
+        recorder.current().agent_delivery_ended(self._counts, seconds=seconds)
         self._log()
         self._ended(self)
 

@@ -24,6 +24,7 @@ from external_events_router import throttled_log
 from external_events_router.agent import clock
 from external_events_router.agent import sources
 from external_events_router.messaging.amqp import availability
+from external_events_router.metrics import recorder
 from external_events_router.process import essential
 from external_events_router.resolver import rpcapi
 
@@ -204,11 +205,13 @@ class Reporter:
         if answer.proof_needed:
             self._refused(entry, token)
             return
+        recorder.current().agent_reported(accepted=True)
         LOG.debug('Host %s reported: %s', entry.name, 'servers unknown' if servers is None else len(servers))
         entry.ever, entry.reported, entry.refused = True, servers, 0
         self._plan(entry, self._interval)
 
     def _refused(self, entry: _Host, token: str) -> None:
+        recorder.current().agent_reported(accepted=False)
         LOG.debug('The report of host %s was refused: it needs a token', entry.name)
         entry.ever = False
         self._plan(entry, TOKEN_PAUSE)
@@ -222,6 +225,7 @@ class Reporter:
             self._refusals.flush()
 
     def _failed(self, entry: _Host, error: exceptions.RouterError, *, began: float) -> None:
+        recorder.current().agent_reported(accepted=False)
         # The resolver or the broker has failed, so all hosts wait.
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
         if not self._logged:

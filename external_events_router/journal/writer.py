@@ -23,6 +23,7 @@ from external_events_router import throttled_log
 from external_events_router.journal import entries
 from external_events_router.journal import reasons
 from external_events_router.journal import store
+from external_events_router.metrics import recorder
 from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
@@ -159,6 +160,7 @@ class Writer:
             reason = reasons.GapReason.DATABASE if self._failing else reasons.GapReason.QUEUE_FULL
             self._drops = _Drops(reason, entry.since, entry.until, seq, seq, 0)
         self._drops.add(entry, seq)
+        recorder.current().journal_dropped(entry.size)
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL):
@@ -308,7 +310,10 @@ class Writer:
             for drops in group.lost
         ]
         until = clock(max(group.complete_until, self._started))
-        return self._store.write(self._worker, rows, store.Progress(until, group.seq, lost))
+        is_written = self._store.write(self._worker, rows, store.Progress(until, group.seq, lost))
+        if is_written:
+            recorder.current().journal_written(sum(map(len, rows.values())))
+        return is_written
 
     def _rows(self, group: _Group) -> dict[str, list[tuple[Any, ...]]]:
         """The rows of a group by table. An entry that has none because of an error becomes a gap."""
@@ -342,4 +347,5 @@ class Writer:
 def _dropped(entry: entries.Entry, seq: int) -> _Drops:
     drops = _Drops(reasons.GapReason.DATABASE, entry.since, entry.until, seq, seq, 0)
     drops.add(entry, seq)
+    recorder.current().journal_dropped(entry.size)
     return drops

@@ -230,9 +230,11 @@ BROKER_BLOCKED = _gauge(
 BROKER_LOSSES = _counter(
     'broker_losses', 'Times that a worker has lost its connections to the broker.', EVERY_ROLE
 )
-JOURNAL_ROWS = _counter('journal_rows', 'Rows that were written to the journal.', RESOLVER)
+JOURNAL_ROWS = _counter('journal_rows', 'Rows that were written to the journal.', API | RESOLVER)
 JOURNAL_DROPPED = _counter(
-    'journal_dropped', 'Rows that are missing in the journal, because it could not be written.', RESOLVER
+    'journal_dropped',
+    'Rows that are missing in the journal, because it could not be written.',
+    API | RESOLVER,
 )
 REJECTED_ITEMS = _counter(
     'rejected', 'Invalid items in messages, databases and files, by kind.', EVERY_ROLE, kind=REJECTED

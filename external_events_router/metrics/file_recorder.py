@@ -27,6 +27,8 @@ _RESULTS = {
 class FileRecorder(recorder.Recorder):
     """Counts in :class:`values.Values`; each call takes its lock once or twice, whatever the batch has."""
 
+    is_counting = True
+
     def __init__(self, stored: values.Values, sender_names: senders.Senders) -> None:
         self._stored = stored
         self._senders = sender_names
@@ -105,27 +107,17 @@ class FileRecorder(recorder.Recorder):
         self._stored.set(catalogue.BREAKERS_OPEN, float(open_breakers))
         self._stored.set(catalogue.HOSTS_KNOWN, float(known))
 
-    def broker_lost(self, connections: Hashable) -> None:
+    def broker_lost(self, connections: Hashable, present: bool) -> None:
         with self._lock:
-            first = not self._lost
-            self._lost.add(connections)
-            self._stored.set(catalogue.BROKER_UP, 0.0)
+            first = present and not self._lost
+            (self._lost.add if present else self._lost.discard)(connections)
+            self._stored.set(catalogue.BROKER_UP, float(not self._lost))
         if first:
             self._stored.add([(catalogue.BROKER_LOSSES, (), 1.0)])
 
-    def broker_available(self, connections: Hashable) -> None:
+    def broker_blocked(self, connections: Hashable, present: bool) -> None:
         with self._lock:
-            self._lost.discard(connections)
-            self._stored.set(catalogue.BROKER_UP, float(not self._lost))
-
-    def broker_blocked(self, connections: Hashable) -> None:
-        with self._lock:
-            self._blocked.add(connections)
-            self._stored.set(catalogue.BROKER_BLOCKED, 1.0)
-
-    def broker_unblocked(self, connections: Hashable) -> None:
-        with self._lock:
-            self._blocked.discard(connections)
+            (self._blocked.add if present else self._blocked.discard)(connections)
             self._stored.set(catalogue.BROKER_BLOCKED, float(bool(self._blocked)))
 
     def journal_written(self, rows: int) -> None:

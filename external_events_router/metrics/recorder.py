@@ -29,7 +29,12 @@ class Answer(Protocol):
 
 
 class Recorder:
-    """Ignores everything. Thread-safe, as every recorder."""
+    """Ignores everything. Thread-safe, as every recorder.
+
+    :cvar is_counting: false if all that it is given is ignored; for values that take time to determine
+    """
+
+    is_counting = False
 
     def request_ended(self, status: str) -> None:
         """The API has answered a request.
@@ -85,17 +90,11 @@ class Recorder:
     def hosts_counted(self, *, open_breakers: int, known: int) -> None:
         """The numbers of hosts now."""
 
-    def broker_lost(self, connections: Hashable) -> None:
-        """The broker is not available to some connections of this process."""
+    def broker_lost(self, connections: Hashable, present: bool) -> None:
+        """The broker is unavailable to some connections of this process, or is available again."""
 
-    def broker_available(self, connections: Hashable) -> None:
-        """It is available to them again, or they are not needed any more."""
-
-    def broker_blocked(self, connections: Hashable) -> None:
-        """The broker blocks connections of this process that publish."""
-
-    def broker_unblocked(self, connections: Hashable) -> None:
-        """It accepts messages on them again."""
+    def broker_blocked(self, connections: Hashable, present: bool) -> None:
+        """The broker blocks the messages of some connections of this process, or accepts them again."""
 
     def journal_written(self, rows: int) -> None:
         """Rows were written to the journal."""

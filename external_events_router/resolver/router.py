@@ -21,6 +21,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import throttled_log
 from external_events_router.journal import recorder
+from external_events_router.metrics import recorder as metrics
 from external_events_router.resolver import plan
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.health import circuit_breaker
@@ -159,7 +160,9 @@ class Router:
         ]
         outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadlines.hold)
         self._journal.batch(ctxt, outcomes, answers, since=began)
-        self._log(outcomes, hosts=len(first.by_host), seconds=time.monotonic() - began)
+        seconds = time.monotonic() - began
+        metrics.current().batch_routed(outcomes, seconds=seconds)
+        self._log(outcomes, hosts=len(first.by_host), seconds=seconds)
         return outcomes
 
     def _plan(self, batch: Mapping[int, events.Event], deadline: float) -> tuple[plan.Plan, base.Lookup]:
@@ -247,6 +250,7 @@ class Router:
         deadline: float,
         lookup: base.Lookup,
     ) -> Answers:
+        began = time.monotonic()
         told = self._deliverer.deliver(
             ctxt,
             {
@@ -258,6 +262,8 @@ class Router:
             lifetime=self._hold.lifetimes.of,
             records=lookup.records,
         )
+        seconds = time.monotonic() - began
+        metrics.current().hosts_answered(told.values(), path=metrics.DIRECT, seconds=seconds)
         answers: Answers = {}
         for host, positions in by_host.items():
             for position in positions:

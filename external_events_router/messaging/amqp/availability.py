@@ -19,6 +19,8 @@ import weakref
 
 from oslo_log import log
 
+from external_events_router.metrics import recorder
+
 LOG = log.getLogger(__name__)
 
 #: Seconds between two messages at WARNING about the same loss.
@@ -48,15 +50,18 @@ class Condition:
         *,
         began: str,
         ended: str,
+        changed: Callable[[bool], None] = lambda present: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param name: of the broker
         :param began: the WARNING, with ``%s`` for the name, for the time since it began and for the reason
         :param ended: the INFO, with ``%s`` for the name and ``%.0f`` for the seconds
+        :param changed: called when the fault begins and when it has ended
         """
         self._name = name
         self._began_message = began
         self._ended_message = ended
+        self._changed = changed
         self._clock = clock
         # Guards what follows. _faulty: connections that have the fault; _began, _ended: instants;
         # _not_before: of the next message; _logged: the present fault was logged.
@@ -82,6 +87,7 @@ class Condition:
             now = self._clock()
             if not self._present:
                 self._present, self._began = True, now
+                self._changed(True)
                 if now - self._ended > STABLE:
                     self._not_before = now
             if lasting:
@@ -102,6 +108,7 @@ class Condition:
             if not self._present or self._faulty:
                 return
             self._present, self._ended = False, self._clock()
+            self._changed(False)
             logged, self._logged = self._logged, False
             seconds = self._ended - self._began
         if logged:
@@ -119,10 +126,18 @@ class Availability:
     ) -> None:
         """:param name: addresses of the nodes, for the log"""
         self.alarm = Condition(
-            name, began=_ALARM, ended='RabbitMQ at %s accepts messages again, after %.0f s', clock=clock
+            name,
+            began=_ALARM,
+            ended='RabbitMQ at %s accepts messages again, after %.0f s',
+            changed=lambda present: recorder.current().broker_blocked(self, present),
+            clock=clock,
         )
         self._loss = Condition(
-            name, began=_UNAVAILABLE, ended='RabbitMQ at %s is available again, after %.0f s', clock=clock
+            name,
+            began=_UNAVAILABLE,
+            ended='RabbitMQ at %s is available again, after %.0f s',
+            changed=lambda present: recorder.current().broker_lost(self, present),
+            clock=clock,
         )
 
     def was_lost(self, since: float) -> bool:

@@ -16,6 +16,8 @@ import dataclasses
 import threading
 import time
 
+from external_events_router.metrics import recorder
+
 #: Seconds that a breaker stays open without a sign of life until a batch may try the host.
 RESET = 15.0
 
@@ -124,7 +126,14 @@ class CircuitBreakers:
             if now >= self._next_cleaning:
                 self._next_cleaning = now + RESET
                 self._forget(before=now - FORGET)
+        if opened:
+            recorder.current().breakers_changed(opened=len(opened))
         return opened
+
+    def hosts(self) -> list[str]:
+        """The hosts whose breaker is open."""
+        with self._lock:
+            return list(self._open)
 
     def unconsumed(self) -> list[str]:
         """The hosts whose queues nobody consumed from when that was looked at last."""
@@ -158,7 +167,10 @@ class CircuitBreakers:
         if host not in self._open:
             return False
         with self._lock:
-            return self._open.pop(host, None) is not None
+            closed = self._open.pop(host, None) is not None
+        if closed:
+            recorder.current().breakers_changed(closed=1)
+        return closed
 
     def _forget(self, *, before: float) -> None:
         # A host that was taken out of the cloud is tried no more.

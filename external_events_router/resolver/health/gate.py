@@ -18,6 +18,7 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.messaging.amqp import availability
+from external_events_router.metrics import recorder
 
 LOG = log.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class BrokerGate:
         except exceptions.BrokerUnavailable as exc:
             with self._lock:
                 self._error, self._next = exc, self._clock() + PAUSE
+            recorder.current().broker_lost(self, True)
             # NOTE: connections to RabbitMQ log it themselves, once for all.
             self._trouble.occurred(
                 availability.level(),
@@ -78,4 +80,5 @@ class BrokerGate:
             return
         with self._lock:
             self._error = None
+        recorder.current().broker_lost(self, False)
         self._trouble.over('%s is available again', self._name)

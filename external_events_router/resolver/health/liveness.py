@@ -32,6 +32,7 @@ from oslo_log import log
 
 from external_events_router import exceptions
 from external_events_router import throttled_log
+from external_events_router.metrics import recorder
 from external_events_router.process import essential
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
@@ -40,6 +41,9 @@ LOG = log.getLogger(__name__)
 
 #: Seconds between two looks at what is waited for.
 TICK = 0.1
+
+#: Seconds between two reports of the numbers of hosts.
+COUNT_PAUSE = 1.0
 
 #: Seconds without an answer after which a host's queue is looked at.
 LOOK_AFTER = 0.4
@@ -153,6 +157,7 @@ class HostLiveness:
         # The thread's own: host to when its queue was looked at; instants.
         self._looked: dict[str, float] = {}
         self._look_at = 0.0
+        self._count_at = 0.0
         self._look_again_at = 0.0
         self._sweep = False
         self._next_forget = 0.0
@@ -241,9 +246,19 @@ class HostLiveness:
         while not self._stopping.wait(TICK):
             try:
                 self.look()
+                self._count()
             except Exception:  # the outermost loop of this thread
                 LOG.exception('Looking for hosts that do not respond failed')
                 self._stopping.wait(1.0)
+
+    def _count(self) -> None:
+        """Report the numbers of hosts to be counted, once in a second."""
+        now, counting = self._clock(), recorder.current()
+        if counting.is_counting and now >= self._count_at:
+            self._count_at = now + COUNT_PAUSE
+            is_open = self._breakers.hosts()
+            known = self._heard.keys() | set(is_open)
+            counting.hosts_counted(open_breakers=len(is_open), known=len(known))
 
     def _note_silence(self, hosts: Collection[str]) -> None:
         """See whether so many hosts are silent together that the others are suspects."""

@@ -64,6 +64,7 @@ class Held:
     :ivar context: request ids and caller, as the request context's dict
     :ivar remaining: seconds until its deadline, from the claim; negative: past
     :ivar acknowledged: hosts that have acknowledged it
+    :ivar age: seconds for which it had been held at the claim
     """
 
     seq: int
@@ -71,6 +72,7 @@ class Held:
     context: Mapping[str, Any]
     remaining: float
     acknowledged: frozenset[str]
+    age: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

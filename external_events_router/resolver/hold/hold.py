@@ -24,6 +24,7 @@ from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
 from external_events_router.conf import delivery as delivery_conf
+from external_events_router.metrics import recorder
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import group_commit
 from external_events_router.resolver.hold import store
@@ -151,8 +152,10 @@ class Hold:
         try:
             self._writer.write(base.Request(items, ctxt.to_dict()), deadline=deadline)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
+            recorder.current().held(len(items), stored=False)
             self._not_held.occurred(logging.ERROR, '%d events could not be held: %s', len(items), _text(exc))
             return _text(exc)
+        recorder.current().held(len(items), stored=True)
         self._not_held.over('Events are held again')
         self._holding.occurred(
             logging.INFO, 'Holding %d events of a batch, the first because %s', len(items), items[0].reason

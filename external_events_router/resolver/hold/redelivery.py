@@ -28,6 +28,7 @@ from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
 from external_events_router.journal import recorder
+from external_events_router.metrics import recorder as metrics
 from external_events_router.process import essential
 from external_events_router.resolver import recording
 from external_events_router.resolver.drivers.agent import acks
@@ -300,7 +301,8 @@ class RedeliveryWorker:
             for held in sent
         }
         everything = [held for sent in by_host.values() for held in sent]
-        return self._deliverer.deliver(
+        began = time.monotonic()
+        answers = self._deliverer.deliver(
             _context(everything),
             {host: [held.event for held in sent] for host, sent in by_host.items()},
             deadline=time.monotonic() + self._ack_timeout,
@@ -308,9 +310,13 @@ class RedeliveryWorker:
             records=lookup.records,
             contexts={held.event.id: _own_context(held) for held in everything},
         )
+        seconds = time.monotonic() - began
+        metrics.current().hosts_answered(answers.values(), path=metrics.HELD, seconds=seconds)
+        return answers
 
     def _log(self, plans: Sequence[redelivery_plan.Plan], settlements: Sequence[base.Settlement]) -> None:
         self._delivered.add(sum(len(settlement.delivered) for settlement in settlements))
+        _count(plans, settlements)
         for plan, settlement in zip(plans, settlements, strict=True):
             if settlement.ended:
                 for held in plan.claim.events:
@@ -351,6 +357,15 @@ def _by_host(
             if host in ask or host in probing:
                 by_host.setdefault(host, []).extend(held)
     return by_host
+
+
+def _count(plans: Sequence[redelivery_plan.Plan], settlements: Sequence[base.Settlement]) -> None:
+    counting = metrics.current()
+    if not counting.is_counting:
+        return
+    for plan, settlement in zip(plans, settlements, strict=True):
+        counting.redelivered(held.age for held in plan.claim.events if held.seq in settlement.delivered)
+        counting.ended(str(state) for state, _reason in settlement.ended.values())
 
 
 def _context(held: Sequence[base.Held]) -> context.RequestContext:

@@ -30,6 +30,7 @@ from external_events_router import exceptions
 from external_events_router import rejected
 from external_events_router.db import models
 from external_events_router.db import session
+from external_events_router.metrics import recorder
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
 
@@ -376,6 +377,7 @@ class HoldStore:
         with self._database.writing() as connection:
             if connection.execute(sa.delete(_held).where(_held.c.seq == row.seq)).rowcount:
                 connection.execute(sa.insert(_ended).values(ended))
+        recorder.current().ended([base.State.DAMAGED])
 
     def _note_acknowledged(self, connection: sa.Connection, settlements: Collection[base.Settlement]) -> None:
         """Take out the events that have ended, and write down who has acknowledged of the others."""
@@ -610,6 +612,7 @@ def _held_event(row: Any, *, now: float) -> base.Held:
         context=loaded(row.context, dict, {}),
         remaining=row.deadline - now,
         acknowledged=hosts_among(row.acknowledged),
+        age=now - row.held_at,
     )
 
 

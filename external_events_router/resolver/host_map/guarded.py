@@ -23,6 +23,7 @@ from external_events_router import rejected
 from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
 from external_events_router.concurrency import pause
+from external_events_router.metrics import recorder
 from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
@@ -83,6 +84,12 @@ class GuardedHostMap:
         wanted = frozenset(server_uuids)
         if not wanted:
             return base.Lookup({})
+        began = time.monotonic()
+        found = self._look_up(wanted, timeout)
+        recorder.current().looked_up(_result(found), time.monotonic() - began)
+        return found
+
+    def _look_up(self, wanted: frozenset[str], timeout: float | None) -> base.Lookup:
         if not self._pause.admits():
             return self._memory.recall(wanted, reason='the host map failed just now')
         seconds = self._timeout if timeout is None else max(0.0, min(timeout, self._timeout))
@@ -198,6 +205,13 @@ class GuardedHostMap:
         if not isinstance(self._inner, base.WritableHostMap):
             raise exceptions.ReadOnlyHostMap(reason=f'{type(self._inner).__name__} only reads')
         return self._inner
+
+
+def _result(found: base.Lookup) -> str:
+    """What a look-up counts as in the metrics."""
+    if found.unavailable:
+        return 'failed'
+    return 'cached' if found.remembered else 'complete'
 
 
 class _Memory:

@@ -1,12 +1,17 @@
+import contextlib
 import inspect
 import time
 
 from external_events_router import events
+from external_events_router import exceptions
+from external_events_router import rejected
+from external_events_router.messaging.amqp import availability
 from external_events_router.metrics import catalogue
 from external_events_router.metrics import file_recorder
 from external_events_router.metrics import recorder
 from external_events_router.metrics import senders
 from external_events_router.resolver import plan
+from external_events_router.resolver.health import gate
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
 
@@ -34,7 +39,7 @@ class RecorderTest(base.TestCase):
         ignoring = recorder.Recorder()
         ignoring.request_ended('200 OK')
         ignoring.batch_answered([outcome()], user=None, seconds=1.0)
-        ignoring.broker_lost('connection')
+        ignoring.broker_lost('connection', True)
         ignoring.ended(['expired'])
         self.check(0.0, 'requests_total', status='200')
 
@@ -117,22 +122,22 @@ class RecorderTest(base.TestCase):
 
     def test_broker_is_up_until_a_connection_is_lost(self):
         self.check(1.0, 'broker_up')
-        self.recorder.broker_lost('one')
-        self.recorder.broker_lost('other')
+        self.recorder.broker_lost('one', True)
+        self.recorder.broker_lost('other', True)
         self.check(0.0, 'broker_up')
         self.check(1.0, 'broker_losses_total')
-        self.recorder.broker_available('one')
+        self.recorder.broker_lost('one', False)
         self.check(0.0, 'broker_up')
-        self.recorder.broker_available('other')
+        self.recorder.broker_lost('other', False)
         self.check(1.0, 'broker_up')
-        self.recorder.broker_available('other')
-        self.recorder.broker_lost('one')
+        self.recorder.broker_lost('other', False)
+        self.recorder.broker_lost('one', True)
         self.check(2.0, 'broker_losses_total')
 
     def test_broker_that_blocks(self):
-        self.recorder.broker_blocked('one')
+        self.recorder.broker_blocked('one', True)
         self.check(1.0, 'broker_blocked')
-        self.recorder.broker_unblocked('one')
+        self.recorder.broker_blocked('one', False)
         self.check(0.0, 'broker_blocked')
         self.check(1.0, 'broker_up')
 
@@ -158,6 +163,53 @@ class RecorderTest(base.TestCase):
         self.check(1.0, 'agent_delivery_seconds_count')
         self.check(1.0, 'agent_reports_total', result='accepted')
         self.check(1.0, 'agent_reports_total', result='failed')
+
+
+class BrokerTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.recording = self.useFixture(metrics_fixtures.Recording())
+
+    def state(self):
+        return tuple(
+            self.recording.value(f'external_events_broker_{name}')
+            for name in ('up', 'blocked', 'losses_total')
+        )
+
+    def test_connections_to_rabbitmq(self):
+        state = availability.Availability('broker:5672')
+        connections = [Connection() for _ in range(2)]
+        for connection in connections:
+            state.lost(connection, 'refused')
+        self.assertEqual((0.0, 0.0, 1.0), self.state())
+        state.connected(connections[0])
+        self.assertEqual((0.0, 0.0, 1.0), self.state())
+        state.connected(connections[1])
+        self.assertEqual((1.0, 0.0, 1.0), self.state())
+        state.alarm.add(connections[0], 'low on disk')
+        self.assertEqual((1.0, 1.0, 1.0), self.state())
+        state.closed(connections[0])
+        self.assertEqual((1.0, 0.0, 1.0), self.state())
+
+    def test_broker_that_oslo_messaging_casts_to(self):
+        now = [100.0]
+        casts = gate.BrokerGate('the broker of cell 1', clock=lambda: now[0])
+        with contextlib.suppress(exceptions.BrokerUnavailable):
+            with casts.cast():
+                raise exceptions.BrokerUnavailable(reason='refused')
+        self.assertEqual((0.0, 0.0, 1.0), self.state())
+        now[0] += gate.PAUSE
+        with casts.cast():
+            pass
+        self.assertEqual((1.0, 0.0, 1.0), self.state())
+
+    def test_rejected_item(self):
+        rejected.ALL.note('result', 'it is dropped', {})
+        self.assertEqual(1.0, self.recording.value('external_events_rejected_total', kind='result'))
+
+
+class Connection:
+    pass
 
 
 class SendersTest(base.TestCase):
