@@ -134,6 +134,13 @@ class MariaDB(Server):
     SCHEME, USER, HOME = 'mysql+pymysql', 'root', ''
     STOP = signal.SIGTERM
 
+    def __init__(self, *, buffer_pool=32):
+        """:param buffer_pool: MiB of memory for tables; if these are larger, the server takes several
+        times as much processor time
+        """
+        super().__init__()
+        self.buffer_pool = buffer_pool
+
     def prepare(self):
         _run(
             _found('mariadb-install-db'),
@@ -152,7 +159,7 @@ class MariaDB(Server):
             f'--socket={self.folder}/socket',
             f'--port={self.port}',
             '--bind-address=127.0.0.1',
-            '--innodb-buffer-pool-size=32M',
+            f'--innodb-buffer-pool-size={self.buffer_pool}M',
             '--skip-name-resolve',
             *self._as_root(),
         ]

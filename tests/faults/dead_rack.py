@@ -316,6 +316,10 @@ class Run:
 
     def audit(self):
         """Hold what was told against what was handled."""
+        # NOTE: on a busy machine some events of the last time are still held.
+        until = time.monotonic() + self.form.recovery
+        if site.waited(lambda: not self.router.held(1), until=until) is None:
+            self.problems.append(f'events are still held {self.form.recovery:g} s after the end')
         told = self.book.told()
         bound = ACK_TIMEOUT + 1.0
         found = ledger.audit(told, self.book.handled(), self.book.places, bound=bound)
@@ -348,7 +352,8 @@ def main():
     args = parser.parse_args()
     form = SHORT if args.short else LONG
     form = dataclasses.replace(form, hosts=args.hosts or form.hosts, seconds=args.seconds or form.seconds)
-    with broker.Broker() as rabbit, database.MariaDB() as server:
+    # NOTE: 128 MiB is MariaDB's default. 90,000 held events of 50,000 servers take 110 MB.
+    with broker.Broker() as rabbit, database.MariaDB(buffer_pool=128) as server:
         return _run(rabbit, server, form, args)
 
 

@@ -27,8 +27,8 @@ import threading
 import time
 
 from external_events_router.agent import Agent
+from external_events_router.agent import AgentRuntime
 from external_events_router.agent import Handlers
-from external_events_router.agent import Shared
 from external_events_router.messaging import rpc
 from external_events_router.process import signals
 from external_events_router.process import startup
@@ -42,15 +42,15 @@ def main(config_file, ledger, *hosts):
     came = signals.catch()
     book = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     transport = rpc.get_transport(conf)
-    shared = Shared.from_conf(conf, transport)
+    runtime = AgentRuntime.from_conf(conf, transport)
     if slow := os.environ.get('EER_TEST_SLOW_ACKS'):
         every, _, seconds = slow.partition(':')
-        shared.acker = SlowAcker(shared.acker, every=int(every), seconds=float(seconds))
+        runtime.acker = SlowAcker(runtime.acker, every=int(every), seconds=float(seconds))
     agents = [
-        Agent.from_conf(conf, transport, host, handlers=_recorder(host, book), shared=shared)
+        Agent.from_conf(conf, transport, host, handlers=_recorder(host, book), shared=runtime)
         for host in hosts
     ]
-    shared.start()
+    runtime.start()
     # NOTE: each waits until the broker sends; together they wait once.
     with futures.ThreadPoolExecutor(STARTERS) as starters:
         list(starters.map(Agent.start, agents))
@@ -59,7 +59,7 @@ def main(config_file, ledger, *hosts):
     came.get()
     with futures.ThreadPoolExecutor(len(agents)) as stoppers:
         list(stoppers.map(Agent.stop, agents))
-    shared.stop(10.0)
+    runtime.stop(10.0)
 
 
 class SlowAcker:
