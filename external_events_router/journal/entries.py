@@ -46,7 +46,7 @@ Clock = Callable[[float], int]
 
 
 class Answer(Protocol):
-    """What a host said of an event: ``plan.Answer`` of the resolver.
+    """What a host said of an event: ``answers.Answer`` of the resolver.
 
     :ivar at: when, an instant of ``time.monotonic()``; None: it said nothing
     :ivar handling: see ``records.Handling``
@@ -95,7 +95,7 @@ class Entry(Protocol):
 class Batch:
     """A batch that was answered.
 
-    :ivar answers: position in the batch to host to answer
+    :ivar answers: by the host and the id of the event
     :ivar classify: states the reason of an outcome
     :ivar problems_only: leave out events that were simply delivered
     """
@@ -104,7 +104,7 @@ class Batch:
     since: float
     until: float
     outcomes: Sequence[events.Outcome]
-    answers: Mapping[int, Mapping[str, Answer]]
+    answers: Mapping[tuple[str, str], Answer]
     classify: Classify
     problems_only: bool = False
     replayed: bool = False
@@ -132,8 +132,11 @@ class Batch:
                 _milliseconds(self.until - self.since),
             ),
         )
+        by_event: dict[str, dict[str, Answer]] = {}
+        for (host, event_id), answer in self.answers.items():
+            by_event.setdefault(event_id, {})[host] = answer
         for position, outcome in enumerate(self.outcomes):
-            told = self.answers.get(position) or {}
+            told = by_event.get(outcome.event.id, {})
             reason = self.classify(outcome, told)
             if self.problems_only and reason in reasons.ORDINARY:
                 continue

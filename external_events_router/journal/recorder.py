@@ -37,13 +37,13 @@ class Recorder(Protocol):
         self,
         ctxt: context.RequestContext,
         outcomes: Sequence[events.Outcome],
-        answers: Mapping[int, Mapping[str, entries.Answer]],
+        answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
     ) -> None:
         """Record a batch that was routed.
 
-        :param answers: position in the batch to host to answer; not changed afterwards
+        :param answers: by the host and the id of the event; not changed afterwards
         :param since: when it arrived, an instant of ``time.monotonic()``
         """
         ...
@@ -72,7 +72,7 @@ class Nothing:
         self,
         ctxt: context.RequestContext,
         outcomes: Sequence[events.Outcome],
-        answers: Mapping[int, Mapping[str, entries.Answer]],
+        answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
     ) -> None:
@@ -117,7 +117,7 @@ class Journal:
         self,
         ctxt: context.RequestContext,
         outcomes: Sequence[events.Outcome],
-        answers: Mapping[int, Mapping[str, entries.Answer]],
+        answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
     ) -> None:

@@ -19,7 +19,7 @@ DIRECT, HELD = 'direct', 'held'
 
 
 class Answer(Protocol):
-    """What is known of one event at one host; see ``resolver.plan.Answer``."""
+    """What is known of one event at one host; see ``resolver.answers.Answer``."""
 
     @property
     def verdict(self) -> events.Verdict | None: ...

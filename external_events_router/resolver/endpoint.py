@@ -217,15 +217,21 @@ def _require_list(name: str, value: object) -> None:
 
 def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, dict[str, Any]]]]:
     """The events of a batch, and the outcomes of the items that are none, by their positions."""
-    batch, refused = [], []
+    batch: dict[str, events.Event] = {}
+    refused = []
     for position, data in enumerate(items):
         try:
-            batch.append(events.Event.from_dict(data))
+            event = events.Event.from_dict(data)
+            # NOTE: the answers of hosts name events by their ids.
+            if batch.setdefault(event.id, event) is not event:
+                raise exceptions.MalformedMessage(
+                    what='event id that is not unique in its batch', value=event.id
+                )
         except exceptions.MalformedMessage as exc:
             rejected.ALL.note('event', 'it is answered 400 and not routed', data)
             outcome = {'event': data, 'code': int(events.Code.BAD_TAG), 'reason': str(exc)}
             refused.append((position, outcome))
-    return batch, refused
+    return list(batch.values()), refused
 
 
 def _acknowledgement(data: Any) -> events.Acknowledgement | None:

@@ -1,72 +1,76 @@
-"""Pure decisions: which host gets which event of a batch, and what its answers amount to.
+"""The plan for a batch: the events for each host, and the codes of events that need no host.
 
-No I/O and no time: what it decides on is looked up, cast and awaited elsewhere
-(``host_map``, ``dispatch``, ``acks``), and put together in ``router``.
+Everything here is pure. The code of an event that hosts were asked about is decided in ``answers``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 
 from external_events_router import events
+from external_events_router.resolver import answers
 from external_events_router.resolver.host_map import base
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done with a batch.
+    """The plan for a batch, by the ids of its events.
 
-    :ivar decided: position of an event in the batch to its outcome, where no
-        host needs to be asked
-    :ivar by_host: host to the positions of its events, in the batch's order
+    :ivar decided: the outcome of each event that needs no host
+    :ivar hosts: the hosts of each other event; not empty
+    :ivar by_host: the events for each host, in the order of the batch
     """
 
-    decided: Mapping[int, events.Outcome]
-    by_host: Mapping[str, Sequence[int]]
+    decided: Mapping[str, events.Outcome]
+    hosts: Mapping[str, tuple[str, ...]]
+    by_host: Mapping[str, Sequence[events.Event]]
+
+    def without(self, skipped: Collection[answers.Key]) -> Mapping[str, Sequence[events.Event]]:
+        """:attr:`by_host` without some events at some hosts, and without hosts that have no events then."""
+        if not skipped:
+            return self.by_host
+        remaining = {
+            host: [event for event in sent if (host, event.id) not in skipped]
+            for host, sent in self.by_host.items()
+        }
+        return {host: sent for host, sent in remaining.items() if sent}
+
+    def with_decided(self, outcomes: Iterable[events.Outcome]) -> Plan:
+        """The plan with the outcomes of more events."""
+        decided = {outcome.event.id: outcome for outcome in outcomes}
+        return dataclasses.replace(self, decided={**self.decided, **decided})
+
+    def extended(self, later: Plan) -> Plan:
+        """The plan with the outcomes of a later one, and with its hosts after those of each event."""
+        hosts = {
+            event_id: tuple(dict.fromkeys((*self.hosts.get(event_id, ()), *more)))
+            for event_id, more in later.hosts.items()
+        }
+        return Plan({**self.decided, **later.decided}, {**self.hosts, **hosts}, self.by_host)
 
 
-# NOTE: not frozen, which would make one take five times as long; nobody changes it.
-@dataclasses.dataclass(slots=True)
-class Answer:
-    """What became of one event at one host.
-
-    :ivar verdict: the host's own word; None: it said nothing
-    :ivar reason: why, in words: the host's, or why it could not be asked
-    :ivar asked: false if the broker did not take the message: the missing
-        verdict then says nothing about the host
-    :ivar at: when the host answered, an instant of ``time.monotonic()``; None: it did not, or
-        that is not known
-    :ivar handling: what the agent reports in addition; None: nothing
-    """
-
-    verdict: events.Verdict | None
-    reason: str | None = None
-    asked: bool = True
-    at: float | None = None
-    handling: events.Handling | None = None
-
-
-def by_host(batch: Mapping[int, events.Event], lookup: base.Lookup) -> Plan:
-    """Group events by host; decide what needs no host.
-
-    :param batch: position to event, in the order of the positions
+def by_host(batch: Iterable[events.Event], lookup: base.Lookup) -> Plan:
+    """Group events by host, and decide the codes of events that need no host.
 
     The order of the checks is Nova's: a server that is not known is 404 before
-    its event's tag is looked at, and a bad tag is 400 before a missing host is 422.
+    its event's tag is checked, and a bad tag is 400 before a missing host is 422.
     """
-    decided: dict[int, events.Outcome] = {}
-    positions: dict[str, list[int]] = {}
-    for position, event in batch.items():
+    decided: dict[str, events.Outcome] = {}
+    hosts: dict[str, tuple[str, ...]] = {}
+    grouped: dict[str, list[events.Event]] = {}
+    for event in batch:
         outcome = _without_host(event, lookup)
         if outcome is not None:
-            decided[position] = outcome
+            decided[event.id] = outcome
             continue
-        for host in lookup.hosts[event.server_uuid]:
-            positions.setdefault(host, []).append(position)
-    return Plan(decided=decided, by_host=positions)
+        hosts[event.id] = lookup.hosts[event.server_uuid]
+        for host in hosts[event.id]:
+            grouped.setdefault(host, []).append(event)
+    return Plan(decided, hosts, grouped)
 
 
 def _without_host(event: events.Event, lookup: base.Lookup) -> events.Outcome | None:
@@ -82,34 +86,3 @@ def _without_host(event: events.Event, lookup: base.Lookup) -> events.Outcome | 
     if not lookup.hosts[event.server_uuid]:
         return events.Outcome(event, events.Code.NO_HOST, 'the server is on no host')
     return None
-
-
-def is_stale(answers: Collection[Answer]) -> bool:
-    """Whether every host that was asked says that the server is elsewhere."""
-    return all(answer.verdict is events.Verdict.NOT_HERE for answer in answers)
-
-
-def outcome_of(event: events.Event, answers: Mapping[str, Answer]) -> events.Outcome:
-    """One outcome from what the event's hosts answered.
-
-    A host that refused decides (the event was not handled where it should have
-    been, and sending it again will not help); then one that said nothing; a
-    host where the server is not does not count beside one that handled it.
-
-    :param answers: host to its answer; not empty
-    """
-    if all(answer.verdict is events.Verdict.HANDLED for answer in answers.values()):
-        return events.Outcome(event, events.Code.DELIVERED)
-    for host, answer in answers.items():
-        if answer.verdict is events.Verdict.REFUSED:
-            return events.Outcome(event, events.Code.REFUSED, _at(host, answer))
-    for host, answer in answers.items():
-        if answer.verdict is None:
-            return events.Outcome(event, events.Code.UNDELIVERED, _at(host, answer))
-    if is_stale(answers.values()):
-        return events.Outcome(event, events.Code.NO_HOST, f'not on {", ".join(answers)}')
-    return events.Outcome(event, events.Code.DELIVERED)
-
-
-def _at(host: str, answer: Answer) -> str:
-    return f'{host}: {answer.reason or "no reason given"}'

@@ -19,9 +19,8 @@ from external_events_router import exceptions
 from external_events_router.journal import entries
 from external_events_router.journal import reasons
 from external_events_router.journal import recorder
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import router
-from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import redelivery_plan
@@ -58,7 +57,7 @@ def from_conf(conf: cfg.ConfigOpts) -> Callable[[str], recorder.Recorder]:
 
 def reason_of(
     outcome: events.Outcome,
-    told: Mapping[str, plan.Answer],
+    told: Mapping[str, host_answers.Answer],
     *,
     delivered: reasons.Reason = reasons.Reason.ACKNOWLEDGED,
 ) -> reasons.Reason:
@@ -77,7 +76,7 @@ def reason_of(
     return _WITHOUT_HOST[outcome.code]
 
 
-def _held(told: Mapping[str, plan.Answer]) -> reasons.Reason:
+def _held(told: Mapping[str, host_answers.Answer]) -> reasons.Reason:
     if not told:
         return reasons.Reason.HELD_UNASSIGNED
     for answer in told.values():
@@ -86,7 +85,7 @@ def _held(told: Mapping[str, plan.Answer]) -> reasons.Reason:
     return reasons.Reason.HELD_MAP_UNAVAILABLE
 
 
-def _missing(answer: plan.Answer) -> reasons.Reason:
+def _missing(answer: host_answers.Answer) -> reasons.Reason:
     """Why a host has not taken an event."""
     reason = answer.reason or ''
     if not answer.asked:
@@ -95,7 +94,7 @@ def _missing(answer: plan.Answer) -> reasons.Reason:
         return reasons.Reason.HELD_BEHIND
     if reason.startswith(_NO_QUEUE):
         return reasons.Reason.HELD_NO_QUEUE
-    if reason in (acks.NO_ACK, router.NOT_WAITED_FOR, liveness.SUSPECTED):
+    if reason in (host_answers.NO_ACK, router.NOT_WAITED_FOR, liveness.SUSPECTED):
         return reasons.Reason.HELD_SILENT_HOST
     return reasons.Reason.HELD_OTHER
 
@@ -106,7 +105,7 @@ def _delivered(handed: bool) -> reasons.Reason:
 
 def attempts(
     plans: Sequence[redelivery_plan.Plan],
-    answers: acks.Answers,
+    answers: host_answers.Answers,
     settlements: Sequence[base.Settlement],
     *,
     worker: str,
@@ -139,10 +138,10 @@ def attempts(
 
 
 def _best(
-    event: events.Event, targets: Collection[str], answers: acks.Answers
-) -> tuple[str | None, plan.Answer | None]:
+    event: events.Event, targets: Collection[str], answers: host_answers.Answers
+) -> tuple[str | None, host_answers.Answer | None]:
     """The host that handled an event, first of all the one with a waiter or a handler for it."""
-    found: tuple[str | None, plan.Answer | None] = (None, None)
+    found: tuple[str | None, host_answers.Answer | None] = (None, None)
     for host in sorted(targets):
         answer = answers.get((host, event.id))
         if answer is None or answer.verdict is not events.Verdict.HANDLED:
@@ -155,7 +154,7 @@ def _best(
     return found
 
 
-def _refusing(event: events.Event, targets: Collection[str], answers: acks.Answers) -> str | None:
+def _refusing(event: events.Event, targets: Collection[str], answers: host_answers.Answers) -> str | None:
     for host in sorted(targets):
         answer = answers.get((host, event.id))
         if answer is not None and answer.verdict is events.Verdict.REFUSED:

@@ -1,19 +1,17 @@
-"""The way of one batch through the resolver: look up, cast, await, decide, hold what is not acknowledged.
+"""The steps of a batch in the resolver: look up, cast, wait, decide, hold what is not acknowledged.
 
-The steps live in ``host_map``, ``delivery``, ``plan`` and ``hold``; here is
-their order and their deadline. It knows no RPC: ``endpoint`` calls it.
+The steps are in ``lookup``, ``plan``, ``drivers``, ``answers`` and ``hold``. This module has
+their order and their deadlines. It does not know RPC: ``endpoint`` calls it.
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import logging
 import time
-from typing import Protocol
 
 from oslo_log import log
 
@@ -22,6 +20,8 @@ from external_events_router import events
 from external_events_router import throttled_log
 from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
+from external_events_router.resolver import answers as host_answers
+from external_events_router.resolver import lookup
 from external_events_router.resolver import plan
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.health import circuit_breaker
@@ -52,18 +52,6 @@ BATCHES_LOGGED = 5
 BEHIND = 'behind an earlier event of the server'
 MAP_NOT_READ = 'no host has the server, and the host map could not be read again'
 NOT_WAITED_FOR = 'the host is not waited for'
-
-#: Host to its answer, for each position in the batch that a host was asked about.
-Answers = dict[int, dict[str, plan.Answer]]
-
-
-class Map(Protocol):
-    """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
-
-    @property
-    def tells_busy(self) -> bool: ...
-
-    def lookup(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +85,7 @@ class Router:
 
     def __init__(
         self,
-        host_map: Map,
+        batch_lookup: lookup.BatchLookup,
         deliverer: delivery.Deliverer,
         hold: hold.Hold,
         breakers: circuit_breaker.CircuitBreakers,
@@ -106,11 +94,11 @@ class Router:
         journal: recorder.Recorder = recorder.NOTHING,
     ) -> None:
         self._journal = journal
-        self._slow_hosts = slow_hosts
-        self._host_map = host_map
+        self._lookup = batch_lookup
         self._deliverer = deliverer
         self._hold = hold
         self._breakers = breakers
+        self._slow_hosts = slow_hosts
         self._not_ordinary = throttled_log.Bounded(
             LOG, lines=BATCHES_LOGGED, rest='%d more batches had events that were held or not delivered'
         )
@@ -135,173 +123,132 @@ class Router:
         """
         began = time.monotonic()
         deadlines = Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout)
-        servers = {event.server_uuid for event in batch}
-        # NOTE: asked before the map answers, so that a batch waits for both at once.
-        asked = None if self._host_map.tells_busy else self._hold.ask_busy(servers)
-        first, lookup = self._plan(dict(enumerate(batch)), deadlines.hosts)
-        busy = lookup.busy
-        if busy is None:
-            asked = self._hold.ask_busy(servers) if asked is None else asked
-            busy = self._hold.busy(asked, deadline=deadlines.hosts)
-        unasked = self._unasked(batch, first, busy)
-        direct = first.by_host
-        if unasked:
-            direct = {
-                host: [position for position in positions if (host, position) not in unasked]
-                for host, positions in direct.items()
-            }
-        answers = self._deliver(ctxt, batch, direct, deadlines.hosts, lookup)
-        for (host, position), reason in unasked.items():
-            answers.setdefault(position, {})[host] = plan.Answer(None, reason)
-        decided = {**first.decided, **self._follow_moves(ctxt, batch, answers, deadlines.hosts)}
+        found, held_servers = self._lookup.hosts_and_held_servers(_servers(batch), deadline=deadlines.hosts)
+        first = plan.by_host(batch, found)
+        answers = self._unasked(first, held_servers)
+        answers |= self._deliver(ctxt, first.without(answers), found, deadlines.hosts)
+        final = self._follow_moves(ctxt, batch, first, answers, deadline=deadlines.hosts)
         outcomes = [
-            decided[position] if position in decided else plan.outcome_of(event, answers[position])
-            for position, event in enumerate(batch)
+            final.decided.get(event.id) or host_answers.outcome_of(event, final.hosts[event.id], answers)
+            for event in batch
         ]
-        outcomes = self._hold_rest(ctxt, outcomes, answers, deadline=deadlines.hold)
+        outcomes = self._hold_rest(ctxt, outcomes, final, answers, deadline=deadlines.hold)
         self._journal.batch(ctxt, outcomes, answers, since=began)
         seconds = time.monotonic() - began
         metrics.current().batch_routed(outcomes, seconds=seconds)
         self._log(outcomes, hosts=len(first.by_host), seconds=seconds)
         return outcomes
 
-    def _plan(self, batch: Mapping[int, events.Event], deadline: float) -> tuple[plan.Plan, base.Lookup]:
-        lookup = self._host_map.lookup(
-            {event.server_uuid for event in batch.values()}, timeout=deadline - time.monotonic()
-        )
-        return plan.by_host(batch, lookup), lookup
+    def _unasked(self, first: plan.Plan, held_servers: base.HeldServers) -> host_answers.Answers:
+        """The answers of hosts that must not get an event now: the reasons.
 
-    def _unasked(
-        self, batch: Sequence[events.Event], first: plan.Plan, busy: base.Busy
-    ) -> Mapping[tuple[str, int], str]:
-        """Hosts that must not get an event now, with the event's position, and why.
-
-        What is held is the part of such a host: the other hosts of the server get the
-        event at once.
+        The event is held for such a host. The other hosts of its server get it at once.
         """
-        unasked: dict[tuple[str, int], str] = {}
+        unasked: host_answers.Answers = {}
         asked = set(first.by_host)
-        if busy:
-            for host, positions in first.by_host.items():
-                behind = [
-                    position
-                    for position in positions
-                    if (free := busy.get(batch[position].server_uuid)) is not None and host not in free
-                ]
-                unasked.update(dict.fromkeys(((host, position) for position in behind), BEHIND))
+        if held_servers:
+            for host, sent in first.by_host.items():
+                behind = [event for event in sent if _must_wait(event, host, held_servers)]
+                unasked.update({(host, event.id): host_answers.Answer(None, BEHIND) for event in behind})
                 # NOTE: then nothing is asked of it. A host that is let through to be tried
                 # would not be, and not again for a while: a server with an event at each
                 # moment would be held for as long as that goes on.
-                if len(behind) == len(positions):
+                if len(behind) == len(sent):
                     asked.discard(host)
         refused = asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked)))
         unconsumed = self._breakers.unconsumed_among(refused) if refused else frozenset()
         for host in refused:
-            reason = liveness.NO_CONSUMER if host in unconsumed else NOT_WAITED_FOR
-            for position in first.by_host[host]:
-                unasked.setdefault((host, position), reason)
+            answer = host_answers.Answer(None, liveness.NO_CONSUMER if host in unconsumed else NOT_WAITED_FOR)
+            for event in first.by_host[host]:
+                unasked.setdefault((host, event.id), answer)
         return unasked
-
-    def _hold_rest(
-        self,
-        ctxt: context.RequestContext,
-        outcomes: Sequence[events.Outcome],
-        answers: Answers,
-        *,
-        deadline: float,
-    ) -> list[events.Outcome]:
-        """Hold what some host has not acknowledged and may yet."""
-        items = {
-            position: self._item(outcome, answers.get(position, {}))
-            for position, outcome in enumerate(outcomes)
-            if self._is_worth_holding(outcome, answers.get(position, {}))
-        }
-        if not items:
-            return list(outcomes)
-        problem = self._hold.hold(ctxt, list(items.values()), deadline=deadline)
-        return [
-            _held(outcome, problem) if position in items else outcome
-            for position, outcome in enumerate(outcomes)
-        ]
-
-    def _is_worth_holding(self, outcome: events.Outcome, told: Mapping[str, plan.Answer]) -> bool:
-        if outcome.code is events.Code.NO_HOST:
-            return not told and self._hold.lifetimes.unassigned > 0
-        # A server that could not be looked up has no hosts here: it may not exist.
-        return outcome.code is events.Code.UNDELIVERED and bool(told)
-
-    def _item(self, outcome: events.Outcome, told: Mapping[str, plan.Answer]) -> hold_base.Item:
-        handled = frozenset(host for host, answer in told.items() if answer.verdict is events.Verdict.HANDLED)
-        lifetimes = self._hold.lifetimes
-        unassigned = outcome.code is events.Code.NO_HOST
-        return hold_base.Item(
-            event=outcome.event,
-            ttl=lifetimes.unassigned if unassigned else lifetimes.of(outcome.event),
-            hosts=tuple(host for host in told if host not in handled),
-            acknowledged=handled,
-            reason=outcome.reason or '',
-        )
 
     def _deliver(
         self,
         ctxt: context.RequestContext,
-        batch: Sequence[events.Event],
-        by_host: Mapping[str, Sequence[int]],
+        by_host: Mapping[str, Sequence[events.Event]],
+        found: base.Lookup,
         deadline: float,
-        lookup: base.Lookup,
-    ) -> Answers:
+    ) -> host_answers.Answers:
         began = time.monotonic()
-        told = self._deliverer.deliver(
-            ctxt,
-            {
-                host: [batch[position] for position in positions]
-                for host, positions in by_host.items()
-                if positions
-            },
-            deadline=deadline,
-            lifetime=self._hold.lifetimes.of,
-            records=lookup.records,
+        answers = self._deliverer.deliver(
+            ctxt, by_host, deadline=deadline, lifetime=self._hold.lifetimes.of, records=found.records
         )
         seconds = time.monotonic() - began
-        metrics.current().hosts_answered(told.values(), path=metrics.DIRECT, seconds=seconds)
-        answers: Answers = {}
-        for host, positions in by_host.items():
-            for position in positions:
-                answers.setdefault(position, {})[host] = told[host, batch[position].id]
+        metrics.current().hosts_answered(answers.values(), path=metrics.DIRECT, seconds=seconds)
         return answers
 
     def _follow_moves(
         self,
         ctxt: context.RequestContext,
         batch: Sequence[events.Event],
-        answers: Answers,
+        first: plan.Plan,
+        answers: host_answers.Answers,
+        *,
         deadline: float,
-    ) -> Mapping[int, events.Outcome]:
+    ) -> plan.Plan:
         """Read the map again for servers that none of their hosts has, and try the new hosts, once.
 
-        :param answers: is added to
-        :returns: what the second look at the map decided without a host
+        :param answers: the answers of the new hosts are added
+        :returns: the plan after that, with all hosts of each event
         """
-        stale = {
-            position: batch[position] for position, told in answers.items() if plan.is_stale(told.values())
-        }
+        stale = [
+            event
+            for event in batch
+            if (hosts := first.hosts.get(event.id)) and host_answers.is_stale(event, hosts, answers)
+        ]
         if not stale:
-            return {}
-        again, lookup = self._plan(stale, deadline)
-        if lookup.remembered:
+            return first
+        found = self._lookup.hosts(_servers(stale), deadline=deadline)
+        if found.remembered:
             # These are the hosts that were asked; where it is now, only the map could say.
-            return {
-                position: events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ)
-                for position, event in stale.items()
-            }
-        new_hosts: dict[str, list[int]] = {}
-        for host, positions in again.by_host.items():
-            for position in positions:
-                if host not in answers[position]:
-                    new_hosts.setdefault(host, []).append(position)
-        for position, told in self._deliver(ctxt, batch, new_hosts, deadline, lookup).items():
-            answers[position].update(told)
-        return again.decided
+            return first.with_decided(
+                [events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ) for event in stale]
+            )
+        again = plan.by_host(stale, found)
+        answers |= self._deliver(ctxt, again.without(answers), found, deadline)
+        return first.extended(again)
+
+    def _hold_rest(
+        self,
+        ctxt: context.RequestContext,
+        outcomes: Sequence[events.Outcome],
+        final: plan.Plan,
+        answers: host_answers.Answers,
+        *,
+        deadline: float,
+    ) -> list[events.Outcome]:
+        """Hold the events that some host has not acknowledged and may acknowledge later."""
+        items = {
+            outcome.event.id: self._item(outcome, final.hosts.get(outcome.event.id, ()), answers)
+            for outcome in outcomes
+            if self._is_worth_holding(outcome, final)
+        }
+        if not items:
+            return list(outcomes)
+        problem = self._hold.hold(ctxt, list(items.values()), deadline=deadline)
+        return [_held(outcome, problem) if outcome.event.id in items else outcome for outcome in outcomes]
+
+    def _is_worth_holding(self, outcome: events.Outcome, final: plan.Plan) -> bool:
+        hosts = final.hosts.get(outcome.event.id)
+        if outcome.code is events.Code.NO_HOST:
+            return not hosts and self._hold.lifetimes.unassigned > 0
+        # A server that could not be looked up has no hosts here: it may not exist.
+        return outcome.code is events.Code.UNDELIVERED and bool(hosts)
+
+    def _item(
+        self, outcome: events.Outcome, hosts: Sequence[str], answers: host_answers.Answers
+    ) -> hold_base.Item:
+        handled = host_answers.hosts_that_handled(outcome.event, hosts, answers)
+        lifetimes = self._hold.lifetimes
+        unassigned = outcome.code is events.Code.NO_HOST
+        return hold_base.Item(
+            event=outcome.event,
+            ttl=lifetimes.unassigned if unassigned else lifetimes.of(outcome.event),
+            hosts=tuple(host for host in hosts if host not in handled),
+            acknowledged=handled,
+            reason=outcome.reason or '',
+        )
 
     def _log(self, outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
         # NOTE: the front says at INFO how each batch ended; here it is said if not all was
@@ -320,6 +267,16 @@ class Router:
             ', '.join(f'{count} x {code}' for code, count in sorted(counts.items())),
         )
         _log_each(outcomes)
+
+
+def _servers(batch: Sequence[events.Event]) -> frozenset[str]:
+    return frozenset(event.server_uuid for event in batch)
+
+
+def _must_wait(event: events.Event, host: str, held_servers: base.HeldServers) -> bool:
+    """Whether a host has not acknowledged all earlier events of the server of an event."""
+    free_hosts = held_servers.get(event.server_uuid)
+    return free_hosts is not None and host not in free_hosts
 
 
 def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:

@@ -23,6 +23,7 @@ from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import host_map
+from external_events_router.resolver import lookup
 from external_events_router.resolver import proofs
 from external_events_router.resolver import recording
 from external_events_router.resolver import report_key
@@ -183,8 +184,9 @@ class Resolver:
             keep_ended=settings.keep_expired,
             journal=self._journal,
         )
+        batch_lookup = lookup.BatchLookup(host_map, self._hold)
         self._router = router.Router(
-            host_map, deliverer, self._hold, breakers, slow_hosts, journal=self._journal
+            batch_lookup, deliverer, self._hold, breakers, slow_hosts, journal=self._journal
         )
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(

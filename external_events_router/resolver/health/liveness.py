@@ -34,7 +34,7 @@ from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.metrics import recorder
 from external_events_router.process import essential
-from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver import answers
 from external_events_router.resolver.health import circuit_breaker
 
 LOG = log.getLogger(__name__)
@@ -82,7 +82,7 @@ FORGET = 3600.0
 #: Seconds until it is tried again to look at queues, after that was not possible.
 NOT_POSSIBLE = 5.0
 
-#: Why a host is not waited for, beside ``acks.NO_ACK``; also the words of the message.
+#: Why a host is not waited for, beside ``answers.NO_ACK``; also the words of the message.
 NO_CONSUMER = 'no consumer on its queue'
 SUSPECTED = 'no acknowledgement while many hosts are silent'
 
@@ -171,7 +171,7 @@ class HostLiveness:
                 f'{text}; holding their events until they respond',
             )
             for reason, text in {
-                acks.NO_ACK: f'no acknowledgement within {ack_timeout:g} s',
+                answers.NO_ACK: f'no acknowledgement within {ack_timeout:g} s',
                 NO_CONSUMER: 'no agent consumes from the queue',
                 SUSPECTED: f'no acknowledgement within {SUSPECT_WAIT:g} s while many hosts are silent',
                 '': 'the delivery failed (DEBUG level shows the reason for each event)',
@@ -219,7 +219,7 @@ class HostLiveness:
                 ]
             )
         self._observer.tell_silent(opened, unconsumed=False)
-        self._note_silence([host for host in opened if reasons[host] in (acks.NO_ACK, SUSPECTED)])
+        self._note_silence([host for host in opened if reasons[host] in (answers.NO_ACK, SUSPECTED)])
 
     def told_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
         """Another worker says that hosts do not respond.

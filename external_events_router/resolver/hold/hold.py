@@ -94,7 +94,7 @@ class Hold:
         self.lifetimes = lifetimes
         self._timeout = timeout
         self._writer = group_commit.GroupCommit(functools.partial(held.hold_all, retry_after=FIRST_RETRY))
-        self._questions = batch_loader.BatchLoader(held.servers_among, threads=THREADS, name='busy')
+        self._questions = batch_loader.BatchLoader(held.servers_among, threads=THREADS, name='held-servers')
         self._not_asked = throttled_log.ThrottledLog(LOG)
         self._not_held = throttled_log.ThrottledLog(LOG)
         self._holding = throttled_log.ThrottledLog(LOG)
@@ -105,27 +105,29 @@ class Hold:
         self._news: set[str] = set()
         self._warm = threading.Event()
 
-    def ask_busy(self, server_uuids: Collection[str]) -> batch_loader.LoadRequest[host_map_base.Busy]:
-        """Have it found out which servers have something held, and their free hosts; for :meth:`busy`."""
+    def query_held_servers(
+        self, server_uuids: Collection[str]
+    ) -> batch_loader.LoadRequest[host_map_base.HeldServers]:
+        """Begin the query for servers that have held events; :meth:`held_servers` returns its result."""
         return self._questions.begin(frozenset(server_uuids))
 
-    def busy(
-        self, asked: batch_loader.LoadRequest[host_map_base.Busy], *, deadline: float
-    ) -> host_map_base.Busy:
-        """Those of the servers asked about that have something held, behind which later events must go.
+    def held_servers(
+        self, query: batch_loader.LoadRequest[host_map_base.HeldServers], *, deadline: float
+    ) -> host_map_base.HeldServers:
+        """The servers of a query that have held events, so that later events must wait behind these.
 
         While the database is away: as far as this worker knows, and no host is free then.
         One that has not learned anything yet takes every server for one of them.
 
         :param deadline: an instant of ``time.monotonic()``
         """
-        server_uuids = asked.keys
+        server_uuids = query.keys
         try:
             found = self._questions.answer(
-                asked, timeout=max(0.0, min(self._timeout, deadline - time.monotonic()))
+                query, timeout=max(0.0, min(self._timeout, deadline - time.monotonic()))
             )
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
-            self._questions.give_up(asked)
+            self._questions.give_up(query)
             self._not_asked.occurred(
                 logging.WARNING,
                 'Not known whether %d servers have held events: %s',

@@ -30,8 +30,8 @@ from external_events_router.concurrency import bounded_pool
 from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
 from external_events_router.process import essential
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import recording
-from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base
@@ -290,7 +290,7 @@ class RedeliveryWorker:
 
     def _deliver(
         self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
-    ) -> acks.Answers:
+    ) -> host_answers.Answers:
         elapsed = time.monotonic() - batch.since
         # NOTE: a delivery has one deadline. Without this bound an event at its
         # end would take those beside it along; it may so be handled later than

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 import dataclasses
 
 from external_events_router import events
-from external_events_router.resolver import plan as batch_plan
-from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
 
@@ -76,7 +75,7 @@ def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
 
 def settle(
     attempted: Plan,
-    answers: acks.Answers,
+    answers: host_answers.Answers,
     *,
     max_interval: float,
     unconsumed: Collection[str] = (),
@@ -96,17 +95,18 @@ def settle(
     for held in attempted.claim.events:
         if held.seq not in attempted.targets:
             continue
+        hosts = held.acknowledged | attempted.targets[held.seq]
         told = _told(held, attempted.targets[held.seq], answers)
-        outcome = batch_plan.outcome_of(held.event, told)
+        outcome = host_answers.outcome_of(held.event, sorted(hosts), told)
         if outcome.code is events.Code.DELIVERED:
             delivered.add(held.seq)
         elif outcome.code is events.Code.REFUSED:
             ended[held.seq] = (base.State.REFUSED, outcome.reason or '')
         else:
-            handled = {host for host, answer in told.items() if answer.verdict is events.Verdict.HANDLED}
+            handled = host_answers.hosts_that_handled(held.event, hosts, told)
             if handled != held.acknowledged:
-                acknowledged[held.seq] = frozenset(handled)
-            missing |= told.keys() - handled
+                acknowledged[held.seq] = handled
+            missing |= hosts - handled
             reason = reason or outcome.reason or 'no reason given'
     return base.Settlement(
         server_uuid=attempted.claim.server_uuid,
@@ -120,10 +120,13 @@ def settle(
     )
 
 
-def _told(held: base.Held, targets: frozenset[str], answers: acks.Answers) -> Mapping[str, batch_plan.Answer]:
-    told = {host: batch_plan.Answer(events.Verdict.HANDLED) for host in held.acknowledged}
+def _told(held: base.Held, targets: frozenset[str], answers: host_answers.Answers) -> host_answers.Answers:
+    """The answers to a held event: of the hosts that acknowledged it before, and of its targets."""
+    handled = host_answers.Answer(events.Verdict.HANDLED)
+    told = {(host, held.event.id): handled for host in held.acknowledged}
     for host in targets:
-        told[host] = answers.get((host, held.event.id), batch_plan.Answer(None, 'it is not waited for now'))
+        key = (host, held.event.id)
+        told[key] = answers.get(key, host_answers.Answer(None, 'it is not waited for now'))
     return told
 
 

@@ -93,7 +93,7 @@ class HoldStore:
         self._database.close()
 
     @session.retried
-    def servers_among(self, server_uuids: Collection[str]) -> host_map_base.Busy:
+    def servers_among(self, server_uuids: Collection[str]) -> host_map_base.HeldServers:
         """Those of the servers that have events held: later ones must go behind them, but for the free hosts.
 
         :raises DatabaseUnavailable: the database cannot be asked

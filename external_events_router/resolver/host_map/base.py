@@ -16,9 +16,9 @@ from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
 
-#: Servers that have events held, each with the hosts that have acknowledged all of
-#: these: a later event goes to those hosts at once, and behind the held ones to others.
-Busy = Mapping[str, frozenset[str]]
+#: Servers that have held events, each with the hosts that have acknowledged all of these
+#: events. A later event is sent to those hosts at once, and is held for the other hosts.
+HeldServers = Mapping[str, frozenset[str]]
 
 #: Hosts of each known server: none, one, or two while it migrates. A server
 #: that is not a key is unknown.
@@ -38,8 +38,8 @@ class Lookup:
     :ivar reasons: why, for servers that have a reason of their own
     :ivar records: what else the source knows of a server that has hosts, for
         the deliverer that goes with it; nobody else looks into it
-    :ivar busy: those of the known servers that have events held, see :data:`Busy`; None:
-        the source does not know
+    :ivar held_servers: the known servers that have held events; None: the source does not
+        know
     :ivar remembered: the source was not asked, or has not answered: the hosts are those
         that it told before
     """
@@ -49,7 +49,7 @@ class Lookup:
     reason: str | None = None
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     records: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    busy: Busy | None = None
+    held_servers: HeldServers | None = None
     remembered: bool = False
 
     def only(self, server_uuids: frozenset[str]) -> Lookup:
@@ -61,9 +61,9 @@ class Lookup:
             hosts={server: self.hosts[server] for server in server_uuids if server in self.hosts},
             unavailable=self.unavailable & server_uuids,
             records={server: self.records[server] for server in server_uuids if server in self.records},
-            busy=None
-            if self.busy is None
-            else {server: free for server, free in self.busy.items() if server in server_uuids},
+            held_servers=None
+            if self.held_servers is None
+            else {server: free for server, free in self.held_servers.items() if server in server_uuids},
         )
 
     def why(self, server_uuid: str) -> str:
@@ -107,25 +107,29 @@ class HostMap(Protocol):
 
 
 @runtime_checkable
-class HostAndHoldMap(HostMap, Protocol):
-    """A map in the database where events are held: one question tells both."""
+class DetailedHostMap(HostMap, Protocol):
+    """A map whose look-up returns more than hosts: see :class:`Lookup`.
 
-    def locate(self, server_uuids: Collection[str]) -> Lookup:
-        """As :meth:`hosts_of`, and which of the servers have events held, for which hosts."""
+    :ivar includes_held_servers: whether the look-up returns the servers that have held events
+    """
+
+    includes_held_servers: bool
+
+    def look_up(self, server_uuids: Collection[str], *, timeout: float) -> Lookup:
+        """As :meth:`hosts_of`, with the details.
+
+        :param timeout: seconds after which a map of several sources waits for none of them
+        :raises DatabaseUnavailable: nothing can be learned of any server
+        """
         ...
 
 
 @runtime_checkable
-class PartialHostMap(HostMap, Protocol):
-    """A map of several sources, some of which may fail while the others answer."""
+class PartialHostMap(DetailedHostMap, Protocol):
+    """A map of several sources, some of which may fail while the others answer.
 
-    def look_up(self, server_uuids: Collection[str], *, timeout: float) -> Lookup:
-        """As :meth:`hosts_of`, but a source that fails makes only its own servers unavailable.
-
-        :param timeout: seconds after which no source is waited for
-        :raises DatabaseUnavailable: nothing can be learned of any server
-        """
-        ...
+    A source that fails makes only its own servers unavailable.
+    """
 
     def warm(self) -> None:
         """Find the sources and connect to them, so that the first batch does not have to wait for that.

@@ -36,7 +36,7 @@ THREADS = 8
 FIRST_TRY_TIMEOUT_SHARE = 1 / 3
 
 #: The part of its time that a partial map has for its sources.
-PATIENT = 2 / 3
+SOURCES_TIMEOUT_SHARE = 2 / 3
 
 
 class GuardedHostMap:
@@ -58,7 +58,7 @@ class GuardedHostMap:
         self._inner = inner
         # NOTE: here, because to ask takes as long as a look-up: protocols compare members.
         self._partial = inner if isinstance(inner, base.PartialHostMap) else None
-        self._with_hold = inner if isinstance(inner, base.HostAndHoldMap) else None
+        self._detailed = inner if isinstance(inner, base.DetailedHostMap) else None
         self._timeout = timeout
         self._memory = _Memory(remembered)
         self._questions = batch_loader.BatchLoader(self._fetch, threads=threads, name='host-map')
@@ -66,9 +66,9 @@ class GuardedHostMap:
         self._failing = throttled_log.ThrottledLog(LOG)
 
     @property
-    def tells_busy(self) -> bool:
-        """Whether its look-ups say which servers have events held, unless they fail."""
-        return self._with_hold is not None
+    def includes_held_servers(self) -> bool:
+        """Whether look-ups return the servers that have held events, unless they fail."""
+        return self._detailed is not None and self._detailed.includes_held_servers
 
     def lookup(self, server_uuids: Collection[str], *, timeout: float | None = None) -> base.Lookup:
         """Look up a batch's servers, within the map's ``timeout``, and within that given here.
@@ -192,10 +192,8 @@ class GuardedHostMap:
     def _fetch(self, wanted: frozenset[str]) -> base.Lookup:
         # NOTE: it also remembers what comes too late for who asked.
         epoch = self._memory.epoch
-        if self._partial is not None:
-            found = self._partial.look_up(wanted, timeout=self._timeout * PATIENT)
-        elif self._with_hold is not None:
-            found = self._with_hold.locate(wanted)
+        if self._detailed is not None:
+            found = self._detailed.look_up(wanted, timeout=self._timeout * SOURCES_TIMEOUT_SHARE)
         else:
             found = base.Lookup(self._inner.hosts_of(wanted))
         self._memory.learn(wanted - found.unavailable, found.hosts, epoch=epoch)

@@ -66,6 +66,9 @@ class Imported:
 class SqlHostMap:
     """A map in SQL tables. Thread-safe."""
 
+    #: The held events are in the same database.
+    includes_held_servers = True
+
     def __init__(self, database: session.Database, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> None:
         """:param longest_host: characters of a host name that may be written, see ``checks``"""
         self._database = database
@@ -100,12 +103,17 @@ class SqlHostMap:
         return _gather(self._database.rows_among(_LOCATE, 'uuid', server_uuids))
 
     @session.retried
-    def locate(self, server_uuids: Collection[str]) -> base.Lookup:
-        """As :class:`base.HostAndHoldMap` says: one query, too."""
+    def look_up(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup:
+        """As :class:`base.DetailedHostMap` says: hosts and held servers in one query.
+
+        :param timeout: not needed, because there is one source
+        """
         rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
         return base.Lookup(
             _gather((server_uuid, host) for server_uuid, host, _held, _free in rows),
-            busy={held: models.host_set(free) for _uuid, _host, held, free in rows if held is not None},
+            held_servers={
+                held: models.host_set(free) for _uuid, _host, held, free in rows if held is not None
+            },
         )
 
     def show(self, server_uuid: str) -> tuple[str, ...]:

@@ -218,7 +218,8 @@ class WriterScenarios(JournalScenarios):
         worker = self.started()
         answer = Told(at=time.monotonic() + 0.012, handling=records.Handling(True, 40, 'log', 3))
         batch = self.batch('one', 'two')
-        batch.answers = {0: {'node-1': Told(at=None, handling=None), 'node-2': answer}}
+        first = batch.outcomes[0].event.id
+        batch.answers = {('node-1', first): Told(at=None, handling=None), ('node-2', first): answer}
         batch.outcomes[1].code, batch.outcomes[1].reason = (
             events.Code.NO_HOST,
             'the server is on \x00 no host',

@@ -10,7 +10,7 @@ from external_events_router.metrics import catalogue
 from external_events_router.metrics import file_recorder
 from external_events_router.metrics import recorder
 from external_events_router.metrics import senders
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.health import gate
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
@@ -80,11 +80,11 @@ class RecorderTest(base.TestCase):
 
     def test_answers_of_hosts(self):
         answers = [
-            plan.Answer(events.Verdict.HANDLED),
-            plan.Answer(events.Verdict.NOT_HERE),
-            plan.Answer(events.Verdict.REFUSED),
-            plan.Answer(None),
-            plan.Answer(None, 'the broker is unavailable', asked=False),
+            host_answers.Answer(events.Verdict.HANDLED),
+            host_answers.Answer(events.Verdict.NOT_HERE),
+            host_answers.Answer(events.Verdict.REFUSED),
+            host_answers.Answer(None),
+            host_answers.Answer(None, 'the broker is unavailable', asked=False),
         ]
         self.recorder.hosts_answered(answers, path=recorder.DIRECT, seconds=1.0)
         for result in catalogue.RESULTS:

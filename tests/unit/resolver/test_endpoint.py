@@ -155,6 +155,16 @@ class RouteTest(EndpointTest):
         self.assertEqual({'event': len(bad)}, rejected.ALL.counts())
         self.assertEqual(1, self.logs.output.count('Invalid event'))
 
+    def test_the_second_event_with_an_id_is_refused(self):
+        first, second = (
+            self.event(id='one'),
+            self.event(id='one', name='network-vif-plugged', status='failed'),
+        )
+        answered = self.endpoint.route(CONTEXT, [first, second, self.event(id='two')], 1.0)
+        self.assertEqual([200, 400, 200], [outcome['code'] for outcome in answered])
+        ((batch, _timeout),) = self.router.batches
+        self.assertEqual(['one', 'two'], [event.id for event in batch])
+
     def test_the_time_is_bounded(self):
         for asked, had in ((1e6, 2.0), (1, 1), (0.5, 0.5)):
             self.endpoint.route(CONTEXT, [self.event()], asked)

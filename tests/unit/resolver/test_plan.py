@@ -6,11 +6,6 @@ from tests import base as tests_base
 ONE = '11111111-1111-4111-8111-111111111111'
 TWO = '22222222-2222-4222-8222-222222222222'
 
-HANDLED = plan.Answer(events.Verdict.HANDLED)
-NOT_HERE = plan.Answer(events.Verdict.NOT_HERE)
-REFUSED = plan.Answer(events.Verdict.REFUSED, 'broken')
-SILENT = plan.Answer(None, 'no acknowledgement in time')
-
 
 def lookup(hosts=None, unavailable=(), **more):
     return base.Lookup(hosts=hosts or {}, unavailable=frozenset(unavailable), **more)
@@ -18,18 +13,31 @@ def lookup(hosts=None, unavailable=(), **more):
 
 class ByHostTest(tests_base.TestCase):
     def decide(self, event, **found):
-        made = plan.by_host({0: event}, lookup(**found))
-        return made.decided.get(0), made.by_host
+        made = plan.by_host([event], lookup(**found))
+        return made.decided.get(event.id), made.by_host
 
     def test_groups_by_host_in_the_order_of_the_batch(self):
-        changed = events.Event('network-changed', ONE)
-        plugged = events.Event('network-vif-plugged', TWO)
-        made = plan.by_host(
-            dict(enumerate([changed, plugged, changed])),
-            lookup({ONE: ('host-a',), TWO: ('host-b', 'host-a')}),
-        )
+        first, second = events.Event('network-changed', ONE), events.Event('network-vif-plugged', TWO)
+        third = events.Event('network-changed', ONE)
+        made = plan.by_host([first, second, third], lookup({ONE: ('host-a',), TWO: ('host-b', 'host-a')}))
         self.assertEqual({}, made.decided)
-        self.assertEqual({'host-a': [0, 1, 2], 'host-b': [1]}, made.by_host)
+        self.assertEqual({'host-a': [first, second, third], 'host-b': [second]}, made.by_host)
+        hosts = {first.id: ('host-a',), second.id: ('host-b', 'host-a'), third.id: ('host-a',)}
+        self.assertEqual(hosts, made.hosts)
+
+    def test_host_without_an_event_to_send_is_left_out(self):
+        first, second = events.Event('network-changed', ONE), events.Event('network-changed', TWO)
+        made = plan.by_host([first, second], lookup({ONE: ('host-a',), TWO: ('host-b', 'host-a')}))
+        self.assertEqual(made.by_host, made.without({}))
+        skipped = {('host-a', first.id), ('host-b', second.id)}
+        self.assertEqual({'host-a': [second]}, made.without(skipped))
+
+    def test_later_plan_adds_hosts_and_outcomes(self):
+        moved, deleted = events.Event('network-changed', ONE), events.Event('network-changed', TWO)
+        first = plan.by_host([moved, deleted], lookup({ONE: ('host-a',), TWO: ('host-a',)}))
+        final = first.extended(plan.by_host([moved, deleted], lookup({ONE: ('host-b', 'host-a')})))
+        self.assertEqual({moved.id: ('host-a', 'host-b'), deleted.id: ('host-a',)}, final.hosts)
+        self.assertEqual(events.Code.NO_SUCH_SERVER, final.decided[deleted.id].code)
 
     def test_unknown_server_is_404_whatever_its_tag(self):
         for name in ('network-changed', 'volume-extended'):
@@ -59,30 +67,3 @@ class ByHostTest(tests_base.TestCase):
             events.Event('network-changed', ONE), unavailable=[ONE, TWO], reasons={ONE: 'its cell is away'}
         )
         self.assertEqual('its cell is away', outcome.reason)
-
-
-class OutcomeTest(tests_base.TestCase):
-    def code(self, **answers):
-        return plan.outcome_of(events.Event('network-changed', ONE), answers).code
-
-    def test_every_mixture_of_two_hosts(self):
-        for first, second, code in (
-            (HANDLED, HANDLED, 200),
-            (HANDLED, NOT_HERE, 200),
-            (HANDLED, SILENT, 503),
-            (HANDLED, REFUSED, 500),
-            (NOT_HERE, NOT_HERE, 422),
-            (NOT_HERE, SILENT, 503),
-            (NOT_HERE, REFUSED, 500),
-            (SILENT, SILENT, 503),
-            (SILENT, REFUSED, 500),
-            (REFUSED, REFUSED, 500),
-        ):
-            self.assertEqual(code, self.code(a=first, b=second), (first, second))
-            self.assertEqual(code, self.code(a=second, b=first), (second, first))
-
-    def test_reason_names_the_host(self):
-        outcome = plan.outcome_of(
-            events.Event('network-changed', ONE), {'host-a': HANDLED, 'host-b': REFUSED}
-        )
-        self.assertEqual('host-b: broken', outcome.reason)

@@ -3,10 +3,9 @@
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.journal import reasons
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import recording
 from external_events_router.resolver import router
-from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import redelivery_plan
@@ -14,9 +13,9 @@ from tests import base
 
 SERVER = '00000000-0000-4000-8000-000000000001'
 EVENT = events.Event('network-changed', SERVER, id='event-1')
-HANDLED = plan.Answer(events.Verdict.HANDLED, at=1.0, handling=events.Handling(True, 5))
-NOT_HERE = plan.Answer(events.Verdict.NOT_HERE)
-MISSING = plan.Answer(None, acks.NO_ACK)
+HANDLED = host_answers.Answer(events.Verdict.HANDLED, at=1.0, handling=events.Handling(True, 5))
+NOT_HERE = host_answers.Answer(events.Verdict.NOT_HERE)
+MISSING = host_answers.Answer(None, host_answers.NO_ACK)
 
 
 class TestReason(base.TestCase):
@@ -35,13 +34,13 @@ class TestReason(base.TestCase):
         unreachable = str(exceptions.HostUnreachable(host='node-1'))
         for answer, expected in (
             (MISSING, reasons.Reason.HELD_SILENT_HOST),
-            (plan.Answer(None, router.NOT_WAITED_FOR), reasons.Reason.HELD_SILENT_HOST),
-            (plan.Answer(None, liveness.SUSPECTED), reasons.Reason.HELD_SILENT_HOST),
-            (plan.Answer(None, liveness.NO_CONSUMER), reasons.Reason.HELD_NO_QUEUE),
-            (plan.Answer(None, unreachable), reasons.Reason.HELD_NO_QUEUE),
-            (plan.Answer(None, 'x', asked=False), reasons.Reason.HELD_BROKER_UNAVAILABLE),
-            (plan.Answer(None, router.BEHIND), reasons.Reason.HELD_BEHIND),
-            (plan.Answer(None, 'the instance could not be read'), reasons.Reason.HELD_OTHER),
+            (host_answers.Answer(None, router.NOT_WAITED_FOR), reasons.Reason.HELD_SILENT_HOST),
+            (host_answers.Answer(None, liveness.SUSPECTED), reasons.Reason.HELD_SILENT_HOST),
+            (host_answers.Answer(None, liveness.NO_CONSUMER), reasons.Reason.HELD_NO_QUEUE),
+            (host_answers.Answer(None, unreachable), reasons.Reason.HELD_NO_QUEUE),
+            (host_answers.Answer(None, 'x', asked=False), reasons.Reason.HELD_BROKER_UNAVAILABLE),
+            (host_answers.Answer(None, router.BEHIND), reasons.Reason.HELD_BEHIND),
+            (host_answers.Answer(None, 'the instance could not be read'), reasons.Reason.HELD_OTHER),
             (NOT_HERE, reasons.Reason.HELD_MAP_UNAVAILABLE),
         ):
             self.check(expected, events.Code.DELIVERED, {'a': HANDLED, 'b': answer})
@@ -54,7 +53,7 @@ class TestReason(base.TestCase):
         self.check(reasons.Reason.MAP_UNAVAILABLE, events.Code.UNDELIVERED, {})
         self.check(reasons.Reason.UNKNOWN_SERVER, events.Code.NO_SUCH_SERVER, {})
         self.check(reasons.Reason.BAD_TAG, events.Code.BAD_TAG, {})
-        refused = plan.Answer(events.Verdict.REFUSED)
+        refused = host_answers.Answer(events.Verdict.REFUSED)
         self.check(reasons.Reason.HANDLER_FAILED, events.Code.REFUSED, {'a': refused})
 
 
@@ -71,16 +70,16 @@ class TestAttempts(base.TestCase):
         return [(str(step.kind), step.host, step.detail, step.handling) for step in steps]
 
     def test_delivered(self):
-        other = plan.Answer(events.Verdict.HANDLED, handling=events.Handling(False, handler='log'))
+        other = host_answers.Answer(events.Verdict.HANDLED, handling=events.Handling(False, handler='log'))
         found = self.attempt({('a', 'event-1'): other, ('b', 'event-1'): HANDLED})
         self.assertEqual([('delivered', 'b', None, HANDLED.handling)], found)
 
     def test_a_host_that_does_not_answer(self):
         found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): MISSING})
-        self.assertEqual([('attempt', 'b', acks.NO_ACK, None)], found)
+        self.assertEqual([('attempt', 'b', host_answers.NO_ACK, None)], found)
 
     def test_a_host_that_refuses(self):
-        refused = plan.Answer(events.Verdict.REFUSED, 'no such volume')
+        refused = host_answers.Answer(events.Verdict.REFUSED, 'no such volume')
         found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): refused})
         self.assertEqual([('refused', 'b', 'b: no such volume', None)], found)
 

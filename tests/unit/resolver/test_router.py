@@ -2,7 +2,8 @@ import time
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers
+from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
@@ -20,7 +21,7 @@ TWO = '22222222-2222-4222-8222-222222222222'
 class Map:
     """Answers each look-up with the next of its states, the last one for ever."""
 
-    tells_busy = False
+    includes_held_servers = False
 
     def __init__(self, *states):
         self.states = list(states)
@@ -65,14 +66,14 @@ class Hold:
     def __init__(self):
         self.items = []
         self.lifetimes = hold.Lifetimes()
-        self.busy_servers = {}
+        self.servers = {}
         self.problem = None
 
-    def ask_busy(self, server_uuids):
+    def query_held_servers(self, server_uuids):
         return server_uuids
 
-    def busy(self, asked, *, deadline):
-        return {server: free for server, free in self.busy_servers.items() if server in asked}
+    def held_servers(self, query, *, deadline):
+        return {server: free for server, free in self.servers.items() if server in query}
 
     def hold(self, ctxt, items, *, deadline):
         self.items += items
@@ -85,6 +86,15 @@ class RouteCase(tests_base.TestCase):
         super().setUp()
         self.hold = Hold()
 
+    def router(self, host_map, deliverer, breakers=None):
+        return router.Router(
+            lookup.BatchLookup(host_map, self.hold),
+            deliverer,
+            self.hold,
+            breakers or circuit_breaker.CircuitBreakers(),
+            slow_host_limiter.SlowHostLimiter(16),
+        )
+
     def route(self, host_map, hosts, *batch, ack_timeout=30, silent=()):
         collector = acks.Collector()
         hosts.connect(collector)
@@ -93,7 +103,7 @@ class RouteCase(tests_base.TestCase):
         breakers = circuit_breaker.CircuitBreakers()
         breakers.open(silent)
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
+        made = self.router(host_map, deliverer, breakers)
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
         self.assertEqual({}, collector._waiting)
@@ -106,13 +116,13 @@ class RecordsTest(RouteCase):
             def deliver(self, ctxt, by_host, *, records, **more):
                 given.append(records)
                 return {
-                    (host, event.id): plan.Answer(events.Verdict.NOT_HERE)
+                    (host, event.id): answers.Answer(events.Verdict.NOT_HERE)
                     for host, sent in by_host.items()
                     for event in sent
                 }
 
         class RecordingMap:
-            tells_busy = False
+            includes_held_servers = False
 
             def lookup(self, server_uuids, *, timeout=None):
                 number = len(asked)
@@ -120,13 +130,7 @@ class RecordsTest(RouteCase):
                 return base.Lookup({ONE: (f'host{number}',)}, records={ONE: number})
 
         given, asked = [], []
-        made = router.Router(
-            RecordingMap(),
-            Deliverer(),
-            self.hold,
-            circuit_breaker.CircuitBreakers(),
-            slow_host_limiter.SlowHostLimiter(16),
-        )
+        made = self.router(RecordingMap(), Deliverer())
         made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
         # The second look has records of its own.
         self.assertEqual([{ONE: 0}, {ONE: 1}], given)
@@ -134,9 +138,7 @@ class RecordsTest(RouteCase):
 
 class MessagesTest(RouteCase):
     def test_the_end_logs_how_many_batches_had_no_message(self):
-        breakers = circuit_breaker.CircuitBreakers()
-        deliverer = delivery.AgentDeliverer(None, acks.Collector(), reply_to='worker')
-        made = router.Router(Map({}), deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
+        made = self.router(Map({}), delivery.AgentDeliverer(None, acks.Collector(), reply_to='worker'))
         for _ in range(router.BATCHES_LOGGED + 3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
         self.assertNotIn('more batches', self.logs.output)
@@ -281,7 +283,7 @@ class PerHostTest(RouteCase):
         self.assertEqual([({'b'}, frozenset({'a'}))], self.held())
 
     def test_free_host_gets_what_goes_behind_held_events_for_the_other(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.HANDLED)
         began = time.monotonic()
         codes = self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE))
@@ -290,32 +292,32 @@ class PerHostTest(RouteCase):
         self.assertEqual([({'b'}, frozenset({'a'}))], self.held())
 
     def test_server_that_is_only_on_free_hosts_is_served_as_others(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED)
         self.assertEqual([200], self.route(Map({ONE: ('a',)}), hosts, events.Event('network-changed', ONE)))
         self.assertEqual([], self.held())
 
     def test_host_that_the_server_came_to_meanwhile_is_not_free(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(c=events.Verdict.HANDLED)
         self.route(Map({ONE: ('b', 'c')}), hosts, events.Event('network-changed', ONE))
         self.assertEqual(([], [({'b', 'c'}, frozenset())]), (hosts.delivered, self.held()))
 
     def test_free_host_that_does_not_acknowledge_is_owed_the_event_too(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         event = events.Event('network-changed', ONE)
         self.assertEqual([200], self.route(Map({ONE: ('a', 'b')}), Hosts(a=None), event, ack_timeout=0.3))
         self.assertEqual([({'a', 'b'}, frozenset())], self.held())
 
     def test_free_host_that_does_not_have_the_server(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a', 'b')})
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
         # The other one may have it, so the map is not read again.
         self.assertEqual((1, [({'a', 'b'}, frozenset())]), (len(host_map.asked), self.held()))
 
     def test_free_host_that_refuses_decides(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.REFUSED)
         self.assertEqual(
             [500], self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE))
@@ -323,7 +325,7 @@ class PerHostTest(RouteCase):
         self.assertEqual([], self.held())
 
     def test_other_servers_of_the_host_are_not_behind(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.HANDLED)
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO, ONE)]
         self.assertEqual([200] * 3, self.route(Map({ONE: ('a', 'b'), TWO: ('a', 'b')}), hosts, *batch))
@@ -332,7 +334,7 @@ class PerHostTest(RouteCase):
         self.assertEqual([batch[0], batch[2]], [item.event for item in self.hold.items])
 
     def test_one_host_that_is_not_waited_for_and_one_that_is_behind(self):
-        self.hold.busy_servers = {ONE: frozenset({'a'})}
+        self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED)
         self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), silent=['a'])
         self.assertEqual(([], [({'a', 'b'}, frozenset())]), (hosts.delivered, self.held()))
@@ -349,7 +351,7 @@ class HoldingTest(RouteCase):
         self.assertEqual([503], codes)
 
     def test_event_behind_a_held_one_is_held_and_not_sent(self):
-        self.hold.busy_servers = {ONE: frozenset()}
+        self.hold.servers = {ONE: frozenset()}
         hosts = Hosts(a=events.Verdict.HANDLED)
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO, ONE)]
         self.assertEqual([200] * 3, self.route(Map({ONE: ('a',), TWO: ('a',)}), hosts, *batch))
@@ -364,13 +366,11 @@ class HoldingTest(RouteCase):
         dispatcher = dispatch.Dispatcher(hosts, publishers=1)
         self.addCleanup(dispatcher.close)
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', answered=breakers.close)
-        made = router.Router(
-            Map({ONE: ('a',)}), deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16)
-        )
+        made = self.router(Map({ONE: ('a',)}), deliverer, breakers)
         breakers.open(['a'])
         now[0] = circuit_breaker.RESET + 1
-        for busy, held in (({ONE: frozenset()}, 1), ({}, 1)):
-            self.hold.busy_servers = busy
+        for held_servers, held in (({ONE: frozenset()}, 1), ({}, 1)):
+            self.hold.servers = held_servers
             event = events.Event('network-changed', ONE)
             made.route(context.RequestContext(), [event], ack_timeout=30)
             self.assertEqual(held, len(self.hold.items))
@@ -379,21 +379,21 @@ class HoldingTest(RouteCase):
 
     def test_map_that_tells_what_is_held_is_believed(self):
         class Both(Map):
-            tells_busy = True
+            includes_held_servers = True
 
         hosts = Hosts(a=events.Verdict.HANDLED)
         # NOTE: wrong on purpose, so that one sees whether the hold was asked.
-        self.hold.busy_servers = {TWO: frozenset()}
+        self.hold.servers = {TWO: frozenset()}
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO)]
-        found = base.Lookup({ONE: ('a',), TWO: ('a',)}, busy={ONE: frozenset()})
+        found = base.Lookup({ONE: ('a',), TWO: ('a',)}, held_servers={ONE: frozenset()})
         self.route(Both(found), hosts, *batch)
         self.assertEqual([batch[0]], [item.event for item in self.hold.items])
 
     def test_map_that_cannot_tell_now_has_the_hold_asked(self):
         class Both(Map):
-            tells_busy = True
+            includes_held_servers = True
 
-        self.hold.busy_servers = {ONE: frozenset()}
+        self.hold.servers = {ONE: frozenset()}
         self.route(Both({ONE: ('a',)}), Hosts(a=events.Verdict.HANDLED), events.Event('network-changed', ONE))
         self.assertEqual(1, len(self.hold.items))
 
@@ -411,7 +411,7 @@ class HoldingTest(RouteCase):
         self.addCleanup(dispatcher.close)
         breakers = circuit_breaker.CircuitBreakers()
         deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
-        made = router.Router(host_map, deliverer, self.hold, breakers, slow_host_limiter.SlowHostLimiter(16))
+        made = self.router(host_map, deliverer, breakers)
         for _ in range(3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.3)
         self.assertEqual(['b'], [host for host, _ in hosts.delivered])

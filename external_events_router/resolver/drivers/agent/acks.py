@@ -2,7 +2,7 @@
 
 A :class:`Collector` per resolver worker knows every delivery that is waited
 for; the RPC server of the acknowledgement topic feeds it. Nothing is sent here
-(see ``dispatch``) and nothing is decided (see ``plan``).
+(see ``dispatch``) and nothing is decided (see ``answers``).
 """
 
 from __future__ import annotations
@@ -22,15 +22,9 @@ from oslo_log import log
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers
 
 LOG = log.getLogger(__name__)
-
-#: What each host said of each event that it was sent: host and event id to answer.
-Answers = dict[tuple[str, str], plan.Answer]
-
-#: Why a host has no answer, where nothing else is known.
-NO_ACK = 'no acknowledgement in time'
 
 #: Why no host has an answer that is waited for while there is no connection.
 CONNECTION_LOST = 'the connection to the broker was lost'
@@ -59,7 +53,7 @@ class AckRound:
         self._missing = {
             (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
         }
-        self._answers: Answers = {}
+        self._answers: answers.Answers = {}
         # Hosts that were not waited for to the end.
         self._failed: frozenset[str] = frozenset()
         if not self._missing:
@@ -67,17 +61,17 @@ class AckRound:
 
     def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
         """Take a host's word on some events; a second word on the same event is ignored."""
-        said: Answers = {}
+        said: answers.Answers = {}
         now = time.monotonic()
         for result in results:
-            answer = plan.Answer(result.verdict, result.reason, at=now, handling=result.handling)
+            answer = answers.Answer(result.verdict, result.reason, at=now, handling=result.handling)
             said.setdefault((host, result.event_id), answer)
         self._settle(said)
 
     def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
         """Wait no longer for a host.
 
-        :param asked: false if the broker did not take the message, see ``plan.Answer``
+        :param asked: false if the broker did not take the message, see ``answers.Answer``
         """
         self.fail_hosts({host}, reason, asked=asked)
 
@@ -86,7 +80,7 @@ class AckRound:
         with self._lock:
             unheard = [key for key in self._missing if key[0] in hosts]
             self._failed |= {host for host, _event_id in unheard}
-        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked)))
+        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked)))
 
     def misses(self, host: str) -> bool:
         """Whether something that was sent to a host is not answered yet."""
@@ -104,9 +98,9 @@ class AckRound:
         with self._lock:
             unheard = list(self._missing)
             self._failed |= {host for host, _event_id in unheard}
-        self._settle(dict.fromkeys(unheard, plan.Answer(None, reason, asked=False)))
+        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked=False)))
 
-    def wait(self, deadline: float) -> Answers:
+    def wait(self, deadline: float) -> answers.Answers:
         """Return when every host has answered for every event, or at the deadline.
 
         :param deadline: an instant of ``time.monotonic()``
@@ -115,7 +109,7 @@ class AckRound:
         if self._settled.acquire(timeout=max(0.0, deadline - time.monotonic())):
             self._settled.release()
         with self._lock:
-            return {**self._answers, **dict.fromkeys(self._missing, plan.Answer(None, NO_ACK))}
+            return {**self._answers, **dict.fromkeys(self._missing, answers.Answer(None, answers.NO_ACK))}
 
     def silent(self) -> frozenset[str]:
         """The hosts that have not acknowledged all of their events."""
@@ -124,10 +118,10 @@ class AckRound:
                 return frozenset()
             return self._failed.union(host for host, _event_id in self._missing)
 
-    def _settle(self, answers: Answers) -> None:
+    def _settle(self, told: answers.Answers) -> None:
         with self._lock:
             waited = bool(self._missing)
-            for key, answer in answers.items():
+            for key, answer in told.items():
                 if key in self._missing:
                     self._missing.remove(key)
                     self._answers[key] = answer

@@ -18,6 +18,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import ids
+from external_events_router.resolver import answers
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import slow_host_limiter
 
@@ -57,7 +58,7 @@ class Deliverer(Protocol):
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object],
         contexts: Mapping[str, context.RequestContext] = ...,
-    ) -> acks.Answers:
+    ) -> answers.Answers:
         """Send each host its events, and wait for what they say.
 
         :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
@@ -109,7 +110,7 @@ class AgentDeliverer:
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object] = NO_RECORDS,
         contexts: Mapping[str, context.RequestContext] = NO_CONTEXTS,
-    ) -> acks.Answers:
+    ) -> answers.Answers:
         """Send each host its events, in their order, and wait for what they say.
 
         :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
@@ -135,24 +136,24 @@ class AgentDeliverer:
             if waiting.abandoned:
                 # NOTE: nothing is sent. The events are held, and delivered once the
                 # acknowledgements of that can arrive.
-                answers = waiting.wait(0.0)
-                self._tell(by_host, answers)
-                return answers
+                told = waiting.wait(0.0)
+                self._tell(by_host, told)
+                return told
             with (
                 self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline),
                 self._slow_hosts.wait(deliveries),
             ):
-                answers = waiting.wait(deadline)
-        self._tell(by_host, answers)
-        return answers
+                told = waiting.wait(deadline)
+        self._tell(by_host, told)
+        return told
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], told: answers.Answers) -> None:
         silent = {}
         for host, sent in by_host.items():
-            told = [answers[host, event.id] for event in sent]
-            if any(answer.verdict is not None for answer in told):
+            of_host = [told[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in of_host):
                 self._answered(host)
-            elif told[0].asked:
-                silent[host] = told[0].reason or acks.NO_ACK
+            elif of_host[0].asked:
+                silent[host] = of_host[0].reason or answers.NO_ACK
         if silent:
             self._silent(silent)

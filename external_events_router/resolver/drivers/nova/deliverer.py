@@ -24,8 +24,7 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.resolver import plan
-from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver import answers
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.drivers.nova import cast_batches
 from external_events_router.resolver.drivers.nova import cell_client as lines
@@ -38,8 +37,8 @@ from external_events_router.resolver.health import slow_host_limiter
 
 LOG = log.getLogger(__name__)
 
-_HANDLED = plan.Answer(events.Verdict.HANDLED)
-_UNREAD = plan.Answer(None, 'the instance could not be read')
+_HANDLED = answers.Answer(events.Verdict.HANDLED)
+_UNREAD = answers.Answer(None, 'the instance could not be read')
 #: Errors of a compute: it does not understand us, and so handled nothing; the
 #: server is not there.
 _NOT_UNDERSTOOD = frozenset(
@@ -50,7 +49,7 @@ _NOT_THERE = 'InstanceNotFound'
 #: Verdicts of a reply that are of one event.
 _OF_ONE = (events.Verdict.NOT_HERE, events.Verdict.REFUSED)
 
-_NOT_BEGUN = plan.Answer(None, 'no thread of its cell was free in time')
+_NOT_BEGUN = answers.Answer(None, 'no thread of its cell was free in time')
 
 
 class Lines(Protocol):
@@ -75,7 +74,7 @@ class _Load:
     records: Mapping[str, host_map.Record]
     began: float
 
-    def keys(self, event_ids: Iterable[str]) -> list[in_flight.Key]:
+    def keys(self, event_ids: Iterable[str]) -> list[answers.Key]:
         return [(self.host, event_id) for event_id in event_ids]
 
 
@@ -124,7 +123,7 @@ class NovaDeliverer:
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object],
         contexts: Mapping[str, context.RequestContext] = delivery.NO_CONTEXTS,
-    ) -> acks.Answers:
+    ) -> answers.Answers:
         """See :class:`delivery.Deliverer`. An event without a record is not sent.
 
         :param lifetime: not needed: nova-compute knows no deadlines
@@ -136,17 +135,17 @@ class NovaDeliverer:
             self._loads(by_host, records, asks), asks, lambda event: contexts.get(event.id, ctxt)
         )
         with self._slow_hosts.wait(by_host):
-            answers = asks.wait(deadline)
+            told = asks.wait(deadline)
         for load, sent, future in begun:
             if future.cancel():
                 for key in load.keys(event.id for event in sent):
                     self._pending.settle(key, _NOT_BEGUN)
-        answers |= asks.wait(0.0)
+        told |= asks.wait(0.0)
         self._pending.leave(keys, asks)
         for key in keys:
-            answers.setdefault(key, plan.Answer(None, acks.NO_ACK))
-        self._tell(by_host, answers)
-        return answers
+            told.setdefault(key, answers.Answer(None, answers.NO_ACK))
+        self._tell(by_host, told)
+        return told
 
     def _loads(
         self,
@@ -206,24 +205,24 @@ class NovaDeliverer:
         for shipment in packed:
             try:
                 shipment.context.update_store()
-                answers = self._sent(load, shipment)
+                told = self._sent(load, shipment)
             except Exception as exc:
                 # NOTE: each event is settled once, or a later attempt would wait for it.
                 LOG.exception('Cast to %s failed', load.host)
-                answers = {event.id: _unexpected(exc) for event in shipment.carried}
-            if any(answer.verdict is not None for answer in answers.values()):
+                told = {event.id: _unexpected(exc) for event in shipment.carried}
+            if any(answer.verdict is not None for answer in told.values()):
                 self._heard(load.host, load.began)
             was_late = False
             for event in shipment.carried:
                 for key in load.keys(shipment.ids(event)):
-                    waited_for = self._pending.settle(key, answers[event.id])
-                    was_late |= not waited_for and answers[event.id].verdict is not None
+                    waited_for = self._pending.settle(key, told[event.id])
+                    was_late |= not waited_for and told[event.id].verdict is not None
             if was_late:
                 self._late(load.host)
 
-    def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, plan.Answer]:
+    def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, answers.Answer]:
         """What became of each event of a cast; never an error."""
-        answers = {}
+        told = {}
         for event in shipment.carried:
             if event.name in cast_batches.WITH_ACTION:
                 home = self._lines.to(load.records[event.server_uuid].cell)
@@ -232,14 +231,14 @@ class NovaDeliverer:
                 )
                 if problem is not None:
                     # Without its action its handler would fail.
-                    answers[event.id] = problem
-        return answers | self._put(
-            load, shipment.context, [event for event in shipment.carried if event.id not in answers]
+                    told[event.id] = problem
+        return told | self._put(
+            load, shipment.context, [event for event in shipment.carried if event.id not in told]
         )
 
     def _put(
         self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]
-    ) -> dict[str, plan.Answer]:
+    ) -> dict[str, answers.Answer]:
         if not carried:
             return {}
         answer = (
@@ -253,10 +252,10 @@ class NovaDeliverer:
             return functools.reduce(operator.or_, (self._put(load, ctxt, [event]) for event in carried))
         return {event.id: answer for event in carried}
 
-    def _handled(self) -> plan.Answer:
+    def _handled(self) -> answers.Answer:
         if self._reply_timeout is None:
             return _HANDLED
-        return plan.Answer(events.Verdict.HANDLED, at=time.monotonic())
+        return answers.Answer(events.Verdict.HANDLED, at=time.monotonic())
 
     def _cast(self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]) -> None:
         servers = dict.fromkeys(event.server_uuid for event in carried)
@@ -270,38 +269,38 @@ class NovaDeliverer:
                 reply_timeout=self._reply_timeout,
             )
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: acks.Answers) -> None:
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], told: answers.Answers) -> None:
         silent = {}
         for host, sent in by_host.items():
-            told = [answers[host, event.id] for event in sent]
-            if any(answer.verdict is not None for answer in told):
+            of_host = [told[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in of_host):
                 self._answered(host)
-            elif tried := [answer for answer in told if answer.asked and answer is not _UNREAD]:
-                silent[host] = tried[0].reason or acks.NO_ACK
+            elif tried := [answer for answer in of_host if answer.asked and answer is not _UNREAD]:
+                silent[host] = tried[0].reason or answers.NO_ACK
         if silent:
             self._silent(silent)
 
 
-def _unexpected(exc: Exception) -> plan.Answer:
-    return plan.Answer(None, f'unexpected {type(exc).__name__}')
+def _unexpected(exc: Exception) -> answers.Answer:
+    return answers.Answer(None, f'unexpected {type(exc).__name__}')
 
 
-def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> plan.Answer | None:
+def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> answers.Answer | None:
     """Take a step on a thread of a cell; why it failed, if it did."""
     try:
         step()
     except exceptions.HostFailed as exc:
         error = exc.kwargs['error']
         if error in _NOT_UNDERSTOOD:
-            return plan.Answer(None, str(exc))
+            return answers.Answer(None, str(exc))
         gone = error == _NOT_THERE
-        return plan.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
+        return answers.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
     except (exceptions.ConfigurationError, exceptions.DatabaseUnavailable) as exc:
         _warn(line, str(exc))
-        return plan.Answer(None, str(exc))
+        return answers.Answer(None, str(exc))
     except exceptions.RouterError as exc:
         LOG.debug('Cast to %s failed: %s', host, exc)
-        return plan.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
+        return answers.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
     except Exception as exc:  # the outermost frame of this thread's work
         # NOTE: not the error's own text, which may hold a part of the cell's URL.
         LOG.debug('Cast to %s failed', host, exc_info=True)

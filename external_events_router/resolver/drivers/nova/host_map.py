@@ -69,6 +69,9 @@ class Record:
 class NovaHostMap:
     """Nova's own map. Thread-safe."""
 
+    #: The held events are in another database.
+    includes_held_servers = False
+
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         """Connects at its first use.
 

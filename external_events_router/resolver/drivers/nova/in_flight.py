@@ -12,10 +12,7 @@ from collections.abc import Iterable
 import threading
 import time
 
-from external_events_router.resolver import plan
-
-#: A host, by its name in the map, and the id of an event.
-Key = tuple[str, str]
+from external_events_router.resolver import answers
 
 #: Answers that nobody waited for which are kept, the latest.
 REMEMBERED = 10_000
@@ -24,13 +21,13 @@ REMEMBERED = 10_000
 class AckRound:
     """The answers of one round of casts: begun at once, awaited together. Thread-safe."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[answers.Key]) -> None:
         # Guards both below; notified when nothing is missing any more.
         self._settled = threading.Condition()
         self._missing = set(keys)
-        self._answers: dict[Key, plan.Answer] = {}
+        self._answers: answers.Answers = {}
 
-    def answer(self, key: Key, answer: plan.Answer) -> None:
+    def answer(self, key: answers.Key, answer: answers.Answer) -> None:
         """Take the answer for one event at one host; a second one is ignored."""
         with self._settled:
             if key in self._missing:
@@ -39,7 +36,7 @@ class AckRound:
                 if not self._missing:
                     self._settled.notify_all()
 
-    def wait(self, deadline: float) -> dict[Key, plan.Answer]:
+    def wait(self, deadline: float) -> answers.Answers:
         """The answers, once there are all, or at the deadline.
 
         :param deadline: an instant of ``time.monotonic()``
@@ -56,10 +53,10 @@ class InFlight:
         self._remembered = remembered
         # Guards both tables: who waits for what is on its way, and late answers.
         self._lock = threading.Lock()
-        self._waiting: dict[Key, set[AckRound]] = {}
-        self._late: collections.OrderedDict[Key, plan.Answer] = collections.OrderedDict()
+        self._waiting: dict[answers.Key, set[AckRound]] = {}
+        self._late: collections.OrderedDict[answers.Key, answers.Answer] = collections.OrderedDict()
 
-    def join(self, key: Key, asks: AckRound) -> bool:
+    def join(self, key: answers.Key, asks: AckRound) -> bool:
         """Have a round told how an event ends at a host.
 
         :returns: whether it is on its way, or has ended, without being sent again
@@ -74,13 +71,13 @@ class InFlight:
         asks.answer(key, late)
         return True
 
-    def leave(self, keys: Iterable[Key], asks: AckRound) -> None:
+    def leave(self, keys: Iterable[answers.Key], asks: AckRound) -> None:
         """The round waits no more."""
         with self._lock:
             for key in keys:
                 self._waiting.get(key, set()).discard(asks)
 
-    def settle(self, key: Key, answer: plan.Answer) -> bool:
+    def settle(self, key: answers.Key, answer: answers.Answer) -> bool:
         """An event has come to its end at a host.
 
         :returns: whether somebody waited; if not, a verdict is kept

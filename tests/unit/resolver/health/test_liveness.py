@@ -1,7 +1,7 @@
 """Hosts that do not respond: one, many, and those that were only thought to."""
 
 from external_events_router import exceptions
-from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver import answers
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
 from tests import base
@@ -185,7 +185,7 @@ class SilenceTest(LivenessCase):
     def silence(self, hosts):
         """Hosts are silent for as long as one waits for them."""
         self.clock.now += ACK_TIMEOUT
-        self.liveness.silent(dict.fromkeys(hosts, acks.NO_ACK))
+        self.liveness.silent(dict.fromkeys(hosts, answers.NO_ACK))
 
     def test_single_hosts_make_no_suspects(self):
         for host in HOSTS:
@@ -254,7 +254,7 @@ class WithoutRoundsTest(LivenessCase):
         self.clock.now += 10
         self.liveness.heard(HOSTS[39])
         self.clock.now += 1
-        self.liveness.silent(dict.fromkeys(HOSTS[:20], acks.NO_ACK))
+        self.liveness.silent(dict.fromkeys(HOSTS[:20], answers.NO_ACK))
         self.assertEqual(HOSTS[:39], self.open())
         self.liveness.look()
 

@@ -6,6 +6,7 @@ import time
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
@@ -85,7 +86,7 @@ class PaceTest(base.TestCase):
 
 
 class Map:
-    tells_busy = False
+    includes_held_servers = False
 
     def lookup(self, server_uuids, *, timeout=None):
         return map_base.Lookup({server: ('slow' if server == SLOW else 'quick',) for server in server_uuids})
@@ -133,10 +134,10 @@ class Hold:
     def __init__(self):
         self.items = []
 
-    def ask_busy(self, server_uuids):
+    def query_held_servers(self, server_uuids):
         return server_uuids
 
-    def busy(self, asked, *, deadline):
+    def held_servers(self, query, *, deadline):
         return {}
 
     def hold(self, ctxt, items, *, deadline):
@@ -155,7 +156,7 @@ class RoutingTest(base.TestCase):
         self.addCleanup(hosts.may_answer.set)
         hosts.collector = acks.Collector(heard=slow_hosts.answered)
         deliverer = delivery.AgentDeliverer(hosts, hosts.collector, reply_to='worker', slow_hosts=slow_hosts)
-        made = router.Router(Map(), deliverer, hold, breakers, slow_hosts)
+        made = router.Router(lookup.BatchLookup(Map(), hold), deliverer, hold, breakers, slow_hosts)
         codes = []
 
         def route(server):

@@ -67,23 +67,24 @@ class KeeperTest(base.TestCase):
             deadline=time.monotonic() + seconds,
         )
 
-    def busy(self, *servers):
-        return self.keeper.busy(self.keeper.ask_busy(servers), deadline=time.monotonic() + 30.0)
+    def held_servers(self, *servers):
+        query = self.keeper.query_held_servers(servers)
+        return self.keeper.held_servers(query, deadline=time.monotonic() + 30.0)
 
     def test_ordinary(self):
         self.assertIsNone(self.hold(A))
-        self.assertEqual({A: FREE}, self.busy(A, B))
-        self.assertEqual({}, self.busy())
+        self.assertEqual({A: FREE}, self.held_servers(A, B))
+        self.assertEqual({}, self.held_servers())
 
     def test_without_its_database_it_goes_by_what_it_knows(self):
         self.store.held.add(A)
         self.keeper.learn()
         self.hold(B)
         self.store.away = True
-        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B, C))
         self.assertIn('away', self.hold(C))
         self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
-        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B, C))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B, C))
 
     def test_what_is_held_while_it_learns_is_not_forgotten(self):
         self.keeper.learn()
@@ -91,7 +92,7 @@ class KeeperTest(base.TestCase):
         self.keeper.learn()
         self.store.at_learning = lambda: None
         self.store.away = True
-        self.assertEqual({A: frozenset()}, self.busy(A))
+        self.assertEqual({A: frozenset()}, self.held_servers(A))
 
     def test_is_warm_when_it_has_learned_and_the_store_has_connections(self):
         self.store.away = True
@@ -103,7 +104,7 @@ class KeeperTest(base.TestCase):
 
     def test_before_it_knows_anything_every_server_may_have_something_held(self):
         self.store.away = True
-        self.assertEqual({A: frozenset(), B: frozenset()}, self.busy(A, B))
+        self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B))
 
     def test_what_was_settled_is_forgotten(self):
         self.hold(A)
@@ -111,7 +112,7 @@ class KeeperTest(base.TestCase):
         self.store.held.clear()
         self.keeper.learn()
         self.store.away = True
-        self.assertEqual({}, self.busy(A))
+        self.assertEqual({}, self.held_servers(A))
 
     def test_database_that_hangs_costs_no_more_than_the_time_given(self):
         self.keeper.learn()
@@ -120,7 +121,7 @@ class KeeperTest(base.TestCase):
         # More than there are threads for it, one after the other.
         for _ in range(hold.THREADS + 1):
             began = time.monotonic()
-            self.assertEqual({A: frozenset()}, self.busy(A))
+            self.assertEqual({A: frozenset()}, self.held_servers(A))
             self.assertIn('in time', self.hold(B, seconds=0.05))
             self.assertLess(time.monotonic() - began, 5.0)
         self.store.open.set()
@@ -128,12 +129,12 @@ class KeeperTest(base.TestCase):
     def test_outage_is_not_a_line_for_each_batch(self):
         self.store.away = True
         for _ in range(50):
-            self.busy(A)
+            self.held_servers(A)
             self.hold(A)
         self.assertEqual(1, self.logs.output.count('Not known whether'))
         self.assertEqual(1, self.logs.output.count('could not be held'))
         self.store.away = False
-        self.busy(A)
+        self.held_servers(A)
         self.hold(A)
         self.assertIn('Events are held again', self.logs.output)
         self.assertIn('It is known again', self.logs.output)

@@ -7,7 +7,7 @@ import fixtures
 
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import hold
@@ -231,7 +231,7 @@ class Deliverer:
         self.given = records, contexts
         self.entered.set()
         self.open.wait(helpers.PATIENCE)
-        answer = plan.Answer(events.Verdict.HANDLED)
+        answer = answers.Answer(events.Verdict.HANDLED)
         return {(host, event.id): answer for host, sent in by_host.items() for event in sent}
 
 

@@ -1,5 +1,5 @@
 from external_events_router import events
-from external_events_router.resolver import plan as batch_plan
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import redelivery_plan
 from external_events_router.resolver.host_map import base as host_map_base
@@ -31,7 +31,8 @@ def on(*hosts):
 def settle(plan, answers=None, **kwargs):
     """By host and number of the event: a verdict, or None."""
     told = {
-        (host, str(seq)): batch_plan.Answer(verdict, 'so') for (host, seq), verdict in (answers or {}).items()
+        (host, str(seq)): host_answers.Answer(verdict, 'so')
+        for (host, seq), verdict in (answers or {}).items()
     }
     return redelivery_plan.settle(plan, told, max_interval=kwargs.pop('max_interval', 10.0))
 

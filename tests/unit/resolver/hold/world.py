@@ -26,6 +26,7 @@ from external_events_router.agent import dispatcher as agent_dispatcher
 from external_events_router.agent import handlers
 from external_events_router.agent import waiters
 from external_events_router.db import models
+from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
@@ -253,7 +254,11 @@ class Worker:
             keep_ended=1e6,
         )
         self.router = router.Router(
-            world, deliverer, held, self.breakers, slow_host_limiter.SlowHostLimiter(16)
+            lookup.BatchLookup(world, held),
+            deliverer,
+            held,
+            self.breakers,
+            slow_host_limiter.SlowHostLimiter(16),
         )
 
     def route(self, batch):
@@ -301,7 +306,7 @@ class World:
         self.instant = 0
 
     #: As of a map in the database of the hold.
-    tells_busy = True
+    includes_held_servers = True
 
     def lookup(self, server_uuids, *, timeout=None):
         """As the host map's."""
@@ -309,7 +314,7 @@ class World:
             return host_map_base.Lookup({}, frozenset(server_uuids), 'away')
         return host_map_base.Lookup(
             {server: self.map[server] for server in server_uuids},
-            busy=self.workers[0].store.servers_among(server_uuids),
+            held_servers=self.workers[0].store.servers_among(server_uuids),
         )
 
     def send(self, worker, batch, *, heard=True):
@@ -486,19 +491,19 @@ class OneServer(World):
         number = self.random.choice(WORKERS)
         worker, (server,) = self.workers[number], self.servers
         (event,) = batch = self.new_batch(1)
-        busy = worker.store.servers_among(self.servers)
+        held_servers = worker.store.servers_among(self.servers)
         well = [
             host
             for name, host in self.hosts.items()
             if host.state == 'up'
             and name in self.truth[server]
             and worker.breakers.closed([name])
-            and name in busy.get(server, self.hosts)
+            and name in held_servers.get(server, self.hosts)
         ]
         self.send(number, batch)
         if not self.map_away and self.map == self.truth:
             for host in well:
-                assert event.id in host.handled, (host.name, busy)
+                assert event.id in host.handled, (host.name, held_servers)
 
     def a_host_is_up(self):
         """And says so, to one worker, which may tell it to the other."""

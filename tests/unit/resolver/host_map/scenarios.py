@@ -48,7 +48,7 @@ class HostMapScenarios:
                 self.assertEqual({B: ('one',)}, self.map.hosts_of(servers))
             self.assertEqual(1, len(sent), sent)
 
-    def test_locate(self):
+    def test_look_up(self):
         self.map.import_lines([line(A), line(B, 'one'), line(C, 'two', 'one')])
         held = store.HoldStore(self.database)
         for server, having in ((A, ()), (C, ('two', 'one')), (D, ())):
@@ -56,11 +56,11 @@ class HostMapScenarios:
             item = hold_base.Item(event, ttl=300, acknowledged=frozenset(having))
             held.hold([item], {}, retry_after=1)
         with databases.statements(self.database) as sent:
-            found = self.map.locate([A, B, C, D])
+            found = self.map.look_up([A, B, C, D], timeout=1.0)
         self.assertEqual({A: (), B: ('one',), C: ('one', 'two')}, found.hosts)
-        self.assertEqual({A: frozenset(), C: frozenset({'one', 'two'})}, found.busy)
+        self.assertEqual({A: frozenset(), C: frozenset({'one', 'two'})}, found.held_servers)
         self.assertEqual(1, len(sent), sent)
-        self.assertEqual(base.Lookup({}, busy={}), self.map.locate([]))
+        self.assertEqual(base.Lookup({}, held_servers={}), self.map.look_up([], timeout=1.0))
 
     def test_show(self):
         self.map.import_lines([line(A)])

@@ -135,10 +135,12 @@ class TestWithHold(tests_base.TestCase):
         super().setUp()
 
         class Both(Source):
-            def locate(self, server_uuids):
+            includes_held_servers = True
+
+            def look_up(self, server_uuids, *, timeout):
                 return base.Lookup(
                     self.hosts_of(server_uuids),
-                    busy={server: FREE for server in (A, B) if server in server_uuids},
+                    held_servers={server: FREE for server in (A, B) if server in server_uuids},
                 )
 
         self.source = Both()
@@ -147,13 +149,13 @@ class TestWithHold(tests_base.TestCase):
         self.addCleanup(self.map.close)
 
     def test_who_has_something_held_is_told(self):
-        self.assertTrue(self.map.tells_busy)
-        self.assertEqual({A: FREE}, self.map.lookup([A, C]).busy)
-        self.assertEqual({}, self.map.lookup([C]).busy)
+        self.assertTrue(self.map.includes_held_servers)
+        self.assertEqual({A: FREE}, self.map.lookup([A, C]).held_servers)
+        self.assertEqual({}, self.map.lookup([C]).held_servers)
 
     def test_of_a_question_for_several_everyone_is_told_their_own(self):
-        found = self.source.locate([A, B, C])
-        self.assertEqual({B: FREE}, found.only(frozenset({B, C})).busy)
+        found = self.source.look_up([A, B, C], timeout=1.0)
+        self.assertEqual({B: FREE}, found.only(frozenset({B, C})).held_servers)
 
     def test_where_it_fails_it_is_not_known(self):
         self.map.lookup([A])
@@ -163,8 +165,8 @@ class TestWithHold(tests_base.TestCase):
     def test_a_map_without_it_does_not_tell(self):
         plain = guarded.GuardedHostMap(Source())
         self.addCleanup(plain.close)
-        self.assertFalse(plain.tells_busy)
-        self.assertIsNone(plain.lookup([A]).busy)
+        self.assertFalse(plain.includes_held_servers)
+        self.assertIsNone(plain.lookup([A]).held_servers)
 
 
 class TestHanging(GuardedTestCase):
@@ -194,7 +196,7 @@ class TestHanging(GuardedTestCase):
         guard = self.guard(timeout=LONG)
         self.source.may_answer.clear()
         threading.Timer(0.1, self.source.may_answer.set).start()
-        self.patch(guarded, 'IMPATIENT', 0.0001)
+        self.patch(guarded, 'FIRST_TRY_TIMEOUT_SHARE', 0.0001)
         self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
 
     def test_no_more_threads_than_allowed(self):

@@ -2,6 +2,7 @@ import threading
 import time
 
 from external_events_router import events
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.agent import acks
 from tests import base
 
@@ -50,7 +51,7 @@ class CollectorTest(base.TestCase):
             waiting.wait(began + 0.05)
             self.assertGreaterEqual(time.monotonic() - began, 0.05)
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
-            self.assertEqual(acks.NO_ACK, waiting.wait(0)['a', '1.0'].reason)
+            self.assertEqual(host_answers.NO_ACK, waiting.wait(0)['a', '1.0'].reason)
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '1.1'].verdict)
 
     def test_failed_host_is_not_waited_for(self):
@@ -168,5 +169,6 @@ class OverdueTest(base.TestCase):
             self.assertEqual({'no consumer'}, {answer.reason for answer in answers.values()})
             answers = two.wait(0)
             self.assertEqual(
-                ['no consumer', acks.NO_ACK], [answers[key].reason for key in (('a', '3.0'), ('c', '4.0'))]
+                ['no consumer', host_answers.NO_ACK],
+                [answers[key].reason for key in (('a', '3.0'), ('c', '4.0'))],
             )

@@ -5,6 +5,7 @@ import fixtures
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import delivery
 from external_events_router.resolver.drivers.agent import dispatch
@@ -93,7 +94,7 @@ class DelivererTest(base.TestCase):
         self.assertEqual({None}, set(answers.values()))
         self.assertEqual([], self.answered)
         self.assertEqual(
-            {'a': acks.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, self.silent
+            {'a': host_answers.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, self.silent
         )
 
     def test_broker_that_is_unavailable_says_nothing_about_its_hosts(self):

@@ -10,7 +10,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
-from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.nova import cast_batches
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import deliverer
@@ -196,7 +196,7 @@ class NovaDelivererTest(base.TestCase):
             {'g@uuid-two': [self.event(B, '2')], 'h@uuid-one': [self.event(B, '2')]}, seconds=0.2
         )
         self.assertLess(time.monotonic() - began, LONG / 2)
-        self.assertEqual({('g', '2'): acks.NO_ACK, ('h', '2'): HANDLED}, answers)
+        self.assertEqual({('g', '2'): host_answers.NO_ACK, ('h', '2'): HANDLED}, answers)
         # Its only thread hangs, so nothing else is begun there, nor left behind.
         waiting = {'g@uuid-two': [self.event(B, '3')]}
         self.assertEqual(
@@ -211,8 +211,8 @@ class NovaDelivererTest(base.TestCase):
         line = self.lines['one']
         line.may_take.clear()
         load = {'h@uuid-one': [self.event(A, '1')]}
-        self.assertEqual({('h', '1'): acks.NO_ACK}, self.deliver(load, seconds=0.05))
-        self.assertEqual({('h', '1'): acks.NO_ACK}, self.deliver(load, seconds=0.05))
+        self.assertEqual({('h', '1'): host_answers.NO_ACK}, self.deliver(load, seconds=0.05))
+        self.assertEqual({('h', '1'): host_answers.NO_ACK}, self.deliver(load, seconds=0.05))
         line.may_take.set()
         self.assertTrue(self.late.acquire(timeout=LONG))
         self.assertEqual({('h', '1'): HANDLED}, self.deliver(load))

@@ -3,13 +3,13 @@
 import time
 
 from external_events_router import events
-from external_events_router.resolver import plan
+from external_events_router.resolver import answers
 from external_events_router.resolver.drivers.nova import in_flight
 from tests import base
 
 KEY, OTHER = ('host', 'event'), ('host', 'other')
-HANDLED = plan.Answer(events.Verdict.HANDLED)
-SILENT = plan.Answer(None, 'no reply')
+HANDLED = answers.Answer(events.Verdict.HANDLED)
+SILENT = answers.Answer(None, 'no reply')
 
 
 class PendingTest(base.TestCase):
