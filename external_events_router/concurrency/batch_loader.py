@@ -1,9 +1,9 @@
-"""One question at a time for all who ask meanwhile: what waits behind one goes together in the next.
+"""Combines the queries of several callers: callers that wait during a query share the next query.
 
-A leaf, beside ``pools``. Where a database refuses a question because of its data, each
-asker's is asked separately, so that one asker's data fail that asker alone. There is no
-timer: where nothing runs, a question is asked at once. One
-that hangs holds nobody up: after :data:`PATIENCE` the next runs beside it.
+There is no timer: if no query is running, a new query starts immediately. If the running query takes
+longer than :data:`PATIENCE`, the next query starts in parallel, so a query that hangs does not block
+other callers. If the database refuses a query because of its data, the query is repeated for each
+caller separately, so that only the caller with the invalid data fails.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from external_events_router.concurrency import bounded_pool
 
 A = TypeVar('A')
 
-#: Seconds after which who waits has its question asked beside the one that runs. Far
-#: more than a look-up takes, far less than one may take.
+#: Seconds before a waiting query starts in parallel with the running query. Much longer than a
+#: normal look-up, and much shorter than the timeout of a look-up.
 PATIENCE = 0.05
 
-#: Keys of one question, unless a single asker has more: as many servers as the
-#: largest batches have.
+#: Maximum number of keys in one query, unless a single caller has more: as many servers as in the
+#: largest batches.
 MOST = 1000
 
 
 class LoadRequest(futures.Future[A]):
-    """What one asker wants to know.
+    """The query of one caller.
 
-    :ivar keys: what it is about
+    :ivar keys: the keys that it asks for
     """
 
     def __init__(self, keys: frozenset[str]) -> None:
@@ -42,25 +42,25 @@ class LoadRequest(futures.Future[A]):
 
 
 class BatchLoader(Generic[A]):
-    """Asks about keys, for many askers at a time. Thread-safe."""
+    """Queries values for keys, for many callers at the same time. Thread-safe."""
 
     def __init__(self, ask: Callable[[frozenset[str]], A], *, threads: int, name: str) -> None:
-        """:param ask: the answer for some keys; it may be about more than one asker's
-        :param threads: questions that may hang at the same time
-        :param name: of the threads
+        """:param ask: returns the answer for some keys, possibly of several callers
+        :param threads: maximum number of queries that run or hang at the same time
+        :param name: name of the threads
         """
         self._ask = ask
         self._threads = threads
         self._pool = bounded_pool.BoundedPool(threads, name)
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         self._waiting: list[LoadRequest[A]] = []
         self._running = 0
 
     def begin(self, keys: frozenset[str]) -> LoadRequest[A]:
-        """Have a question asked: now, or together with others when what runs has ended.
+        """Start a query immediately, or together with others after the running query has ended.
 
-        Whoever begins one also waits for it, with :meth:`answer`.
+        The caller must call :meth:`answer` afterwards.
         """
         question: LoadRequest[A] = LoadRequest(keys)
         with self._lock:
@@ -72,10 +72,10 @@ class BatchLoader(Generic[A]):
         return question
 
     def answer(self, question: LoadRequest[A], *, timeout: float) -> A:
-        """Wait for the answer; it may be about more keys than were asked for.
+        """Wait for the answer. It may contain more keys than requested.
 
-        :param timeout: seconds; after it wait again, or :meth:`give_up`
-        :raises TimeoutError: there is none yet
+        :param timeout: seconds; after it, call this method again or call :meth:`give_up`
+        :raises TimeoutError: there is no answer yet
         """
         deadline = time.monotonic() + timeout
         try:
@@ -90,14 +90,14 @@ class BatchLoader(Generic[A]):
             raise TimeoutError from exc
 
     def give_up(self, question: LoadRequest[A]) -> None:
-        """Wait for an answer no more."""
+        """Stop waiting for an answer."""
         question.cancel()
         with self._lock:
             if question in self._waiting:
                 self._waiting.remove(question)
 
     def close(self) -> None:
-        """Take no more questions; end the threads, each after what it has in hand."""
+        """Accept no more queries; end the threads after their current queries."""
         self._pool.close()
 
     def _ask_beside(self, question: LoadRequest[A]) -> None:
@@ -140,7 +140,7 @@ class BatchLoader(Generic[A]):
                 question.set_result(answer)
 
     def _take(self) -> list[LoadRequest[A]]:
-        """What is asked next, together; nothing: this thread has ended."""
+        """Return the requests of the next query; an empty list ends this thread."""
         taken: list[LoadRequest[A]] = []
         with self._lock:
             keys = 0

@@ -1,8 +1,8 @@
-"""A pool of threads that may hang, for calls that have no bound of their own.
+"""A pool of threads for calls that may hang because they have no timeout.
 
-A leaf: the standard library only. ``concurrent.futures`` waits at exit for its
-threads, and so would keep a process alive whose broker or database hangs; these
-are started when they are needed and keep no process from its end.
+``concurrent.futures`` waits for its threads at the exit of the process, so a broker or database that
+hangs would keep the process running. The threads of this pool start when they are needed, and do not
+delay the exit.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ T = TypeVar('T')
 
 
 class BoundedPool:
-    """A few threads for jobs that nobody may wait for without a bound. Thread-safe."""
+    """A limited number of threads for jobs that must have a timeout. Thread-safe."""
 
     def __init__(self, size: int, name: str) -> None:
-        """:param size: jobs that may run, or hang, at the same time
-        :param name: of the threads
+        """:param size: maximum number of jobs that run or hang at the same time
+        :param name: name of the threads
         """
         self._size = size
         self._name = name
@@ -33,18 +33,18 @@ class BoundedPool:
             queue.SimpleQueue()
         )
         self._idle = threading.Semaphore(0)
-        # A slot is free again when its job has ended, not when who waited for
-        # it has gone: nothing piles up behind what hangs.
+        # A slot becomes free when its job has ended, not when its caller has stopped waiting: so no
+        # jobs accumulate behind a job that hangs.
         self._slots = threading.BoundedSemaphore(size)
-        # Guards the two below.
+        # Guards the two attributes below.
         self._lock = threading.Lock()
         self._started = 0
         self._closed = False
 
     def submit(self, job: Callable[[], T]) -> futures.Future[T]:
-        """Have a job done by the next free thread, unless it is cancelled before.
+        """Queue a job for the next free thread. The future can be cancelled until the job starts.
 
-        :raises RuntimeError: there is no thread, and none can be started; the job is not taken
+        :raises RuntimeError: the first thread cannot be started; the job is not queued
         """
         future: futures.Future[T] = futures.Future()
         with self._lock:
@@ -58,17 +58,17 @@ class BoundedPool:
                     ).start()
                     self._started += 1
                 except RuntimeError:
-                    # The threads there are have to do it; without any nobody would.
+                    # The running threads have to do the job. Without any thread, it would never run.
                     if not self._started:
                         raise
             self._jobs.put((future, job))
         return future
 
     def run(self, job: Callable[[], T], *, timeout: float) -> T:
-        """Do a job in one of the threads, and wait for it no longer than the timeout.
+        """Run a job on a thread, and wait for it until the timeout.
 
         :param timeout: seconds
-        :raises TimeoutError: it did not end, or not begin, in time
+        :raises TimeoutError: the job did not start or end in time
         """
         deadline = time.monotonic() + timeout
         future = self.begin(job, timeout=timeout)
@@ -78,10 +78,10 @@ class BoundedPool:
             raise TimeoutError from exc
 
     def begin(self, job: Callable[[], T], *, timeout: float) -> futures.Future[T]:
-        """Have a job begun, without a queue: where all threads are taken, wait for one.
+        """Start a job without queueing: if all threads are busy, wait until one is free.
 
         :param timeout: seconds
-        :raises TimeoutError: none was free in time
+        :raises TimeoutError: no thread was free in time
         """
         if not self._slots.acquire(timeout=max(0.0, timeout)):
             raise TimeoutError
@@ -94,7 +94,7 @@ class BoundedPool:
         return future
 
     def close(self) -> None:
-        """Take no more jobs; end the threads, each after what it has in hand."""
+        """Accept no more jobs; end the threads after their current jobs."""
         with self._lock:
             self._closed = True
             for _ in range(self._started):
@@ -110,12 +110,12 @@ class BoundedPool:
                     self._idle.release()
                     future.set_exception(exc)
                 else:
-                    # NOTE: before its result is known, so that who submits the
-                    # next job at once finds this thread and starts no other.
+                    # NOTE: before the result is set, so that a caller that submits the next job
+                    # immediately finds this thread and does not start another one.
                     self._idle.release()
                     future.set_result(result)
                     del result
             else:
                 self._idle.release()
-            # Else the last job lives until the next.
+            # Otherwise the last job would stay in memory until the next job.
             del item, future, job

@@ -23,7 +23,7 @@ _LOOSE_END = object()
 class KeyedPool:
     """Runs tasks on a limited number of threads, in order per key.
 
-    A thread is started when there is work, and ends when there was none for some time, so an idle
+    A thread starts when there is work, and ends after some time without work, so an idle
     pool uses no threads. Waking a thread takes longer than a short task. So only one thread is being
     woken at a time, and before it starts a task it wakes the next thread if more keys are ready. The
     first thread completes a burst of short tasks alone, and a task that blocks does not delay others.

@@ -1,4 +1,4 @@
-"""A pause for a source that fails: nobody waits for it in vain, and now and then one tries it."""
+"""A pause for a source that fails: callers do not wait for it, except for one attempt per interval."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable
 import threading
 import time
 
-#: Look-ups that must fail one after the other before none is tried any more, and
-#: the seconds until one is tried again. Until then each costs no time.
+#: Number of consecutive failures after which callers do not try the source, and seconds until the
+#: next attempt. During the pause a call takes no time.
 FAILURES = 3
 PAUSE = 1.0
 
 
 class Pause:
-    """Whether a source is worth a try. Thread-safe."""
+    """Decides whether to try a source. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Guards both below.
+        # Guards both attributes below.
         self._lock = threading.Lock()
         self._failures = 0
         self._next_try = 0.0
 
     def admits(self) -> bool:
-        """Whether to try; after :data:`FAILURES`, one caller in every :data:`PAUSE` may."""
+        """Return whether to try; after :data:`FAILURES` failures, once in :data:`PAUSE` seconds."""
         with self._lock:
             if self._failures < FAILURES:
                 return True
@@ -34,17 +34,17 @@ class Pause:
             return True
 
     def is_on(self) -> bool:
-        """Whether it has failed so often that nobody should wait for it."""
+        """Return whether the source has failed so often that callers should not wait for it."""
         with self._lock:
             return self._failures >= FAILURES
 
     def succeeded(self) -> None:
-        """The source has answered."""
+        """Record that the source has answered."""
         with self._lock:
             self._failures = 0
 
     def failed(self) -> None:
-        """The source has not."""
+        """Record that the source has failed."""
         with self._lock:
             self._failures += 1
             self._next_try = self._clock() + PAUSE

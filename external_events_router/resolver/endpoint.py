@@ -1,7 +1,7 @@
-"""The RPC endpoints of a resolver worker. Their other half is ``resolver.rpcapi``.
+"""The RPC endpoints of a resolver worker. The clients are in ``resolver.rpcapi``.
 
-They check what other processes send, make one call, and encode its result. An invalid item
-is refused alone: the other items of its message are processed.
+They validate messages, make one call, and encode its result. An invalid item is refused alone: the
+other items of its message are processed.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import recovery
 from external_events_router.resolver.host_map import base
 
-#: Seconds beyond its ``ack_timeout`` that a batch may take at most, whatever its sender asks for.
+#: Maximum seconds for a batch in addition to its ``ack_timeout``, whatever the sender requests.
 MARGIN = 1.0
 
-#: Servers that one host may report.
+#: Maximum number of servers in a report.
 MAX_REPORTED = 100_000
 
-#: Hosts that a worker may name in one message.
+#: Maximum number of hosts in a message of another worker.
 MAX_HOSTS = 100_000
 
 
 class RouteEndpoint:
-    """Server of ``rpcapi.ResolverAPI``."""
+    """Server for ``rpcapi.ResolverAPI``."""
 
     target = messaging.Target(version=rpcapi.ResolverAPI.VERSION)
 
     def __init__(self, events_router: router.Router, *, ack_timeout: float = 60.0) -> None:
-        """:param ack_timeout: seconds that a batch waits for its hosts at most"""
+        """:param ack_timeout: maximum seconds that a batch waits for its hosts"""
         self._router = events_router
         self._longest = ack_timeout
 
@@ -74,7 +74,7 @@ class RouteEndpoint:
 
 
 class AckEndpoint:
-    """Server of ``rpcapi.AckAPI``."""
+    """Server for ``rpcapi.AckAPI``."""
 
     target = messaging.Target(version=rpcapi.AckAPI.VERSION)
 
@@ -105,7 +105,7 @@ class AckEndpoint:
 
 
 class ReportEndpoint:
-    """Server of what agents call; there is nothing else on their topic."""
+    """Server for the calls of agents; their topic has no other methods."""
 
     target = messaging.Target(namespace=rpcapi.HOST_MAP_NAMESPACE, version=rpcapi.HostMapAPI.VERSION)
 
@@ -142,7 +142,7 @@ class ReportEndpoint:
 
 
 class HostMapEndpoint(ReportEndpoint):
-    """Server of ``rpcapi.HostMapAPI``; reports come here from agents of version 1.0."""
+    """Server for ``rpcapi.HostMapAPI``; agents of version 1.0 send their reports here."""
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
@@ -160,7 +160,7 @@ class HostMapEndpoint(ReportEndpoint):
 
 
 class PeerEndpoint:
-    """Server of ``rpcapi.PeerAPI``."""
+    """Server for ``rpcapi.PeerAPI``."""
 
     target = messaging.Target(namespace=rpcapi.PEER_NAMESPACE, version=rpcapi.PeerAPI.VERSION)
 
@@ -210,13 +210,13 @@ class OperatorEndpoint:
 
 
 def _require_list(name: str, value: object) -> None:
-    """Make sure that an argument is a list of a number of items that a message of ours can have."""
+    """Check that an argument is a list that is not longer than any valid message contains."""
     if type(value) is not list or len(value) > events.MAX_EVENTS:
         raise exceptions.MalformedMessage(what=name, value=value)
 
 
 def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, dict[str, Any]]]]:
-    """The events of a batch, and the outcomes of the items that are none, by their positions."""
+    """Return the events of a batch, and the outcomes of invalid items by their positions."""
     batch: dict[str, events.Event] = {}
     refused = []
     for position, data in enumerate(items):
@@ -235,7 +235,7 @@ def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, d
 
 
 def _acknowledgement(data: Any) -> events.Acknowledgement | None:
-    """An acknowledgement without its invalid results; None: nothing of it can be used."""
+    """Return an acknowledgement without its invalid results; None: the whole item is invalid."""
     try:
         return events.Acknowledgement.from_dict(data)
     except exceptions.MalformedMessage:
@@ -251,7 +251,7 @@ def _acknowledgement(data: Any) -> events.Acknowledgement | None:
 
 
 def _results(items: Sequence[Any]) -> list[events.Result]:
-    """The results of an acknowledgement; an invalid one is left out."""
+    """Return the results of an acknowledgement without invalid results."""
     results = []
     for data in items:
         try:
@@ -262,7 +262,7 @@ def _results(items: Sequence[Any]) -> list[events.Result]:
 
 
 def _hosts(items: object) -> list[str]:
-    """The names of hosts; an invalid one is left out."""
+    """Return the valid names of hosts."""
     if type(items) is not list or len(items) > MAX_HOSTS:
         raise exceptions.MalformedMessage(what='hosts', value=items)
     hosts = []
@@ -275,7 +275,7 @@ def _hosts(items: object) -> list[str]:
 
 
 def _server_uuids(items: object) -> list[str]:
-    """The canonical uuids of a report; an invalid one is left out."""
+    """Return the valid uuids of a report in canonical form."""
     if type(items) is not list or len(items) > MAX_REPORTED:
         raise exceptions.MalformedMessage(what='server_uuids', value=items)
     servers = []

@@ -23,24 +23,24 @@ from external_events_router import exceptions
 
 LOG = log.getLogger(__name__)
 
-#: Seconds for which a token is valid, and seconds before its end from which on it is renewed.
+#: Seconds for which a token is valid, and seconds before its end at which it is renewed.
 LIFETIME = 86400.0
 RENEW = LIFETIME / 4
 
-#: Seconds in which a worker sends a host at most one token, however many reports name it. The queue of
-#: a host that is away fills at this rate at most.
+#: Period in seconds in which a worker sends a host at most one token, for any number of reports. So
+#: the queue of an unavailable host fills at most at this rate.
 PAUSE = 10.0
 
-#: Seconds after which the key is read again, and those until the next attempt if that failed.
+#: Seconds after which the key is read again, and seconds until the next attempt after a failure.
 KEY_LIFETIME = 300.0
 KEY_PAUSE = 10.0
 
-#: Seconds from the first report without a valid token to the first message about such reports, and
-#: from one message to the next.
+#: Seconds from the first report without a valid token to the first log message about such reports,
+#: and between two messages.
 FIRST_MESSAGE = 300.0
 EVERY = 3600.0
 
-#: Limits: hosts that are remembered for this message, hosts that the message names.
+#: Maximum number of hosts that are collected for a message, and number of hosts that it names.
 MAX_HOSTS = 10_000
 EXAMPLES = 3
 
@@ -51,8 +51,8 @@ class Sender(Protocol):
     def take_token(self, host: str, token: str) -> bool:
         """Send a token to the queue of a host.
 
-        :returns: False: agents do not know this message yet
-        :raises RouterError: the broker did not take the message
+        :returns: False: the version cap of agents excludes this message
+        :raises RouterError: the broker did not accept the message
         """
         ...
 
@@ -60,16 +60,16 @@ class Sender(Protocol):
 def make_token(key: bytes, host: str, expires: int) -> str:
     """Return the token of a host: ``<expires>.<HMAC-SHA256>``, 54 characters.
 
-    :param key: what all resolvers know, and no agent
+    :param key: known to all resolvers, and to no agent
     :param expires: seconds since the epoch
     """
-    # NOTE: a host name has no character that stands between the parts, see ``checks.is_host``.
+    # NOTE: a host name cannot contain the separators, see ``checks.is_host``.
     code = hmac.digest(key, f'report/{host}/{expires}'.encode(), 'sha256')
     return f'{expires}.{base64.urlsafe_b64encode(code).rstrip(b"=").decode()}'
 
 
 def seconds_left(key: bytes, host: str, token: object, now: float) -> float | None:
-    """Return the seconds for which a token is valid; None: it is no valid token of this host."""
+    """Return the seconds for which a token is valid; None: it is not a valid token of this host."""
     if not checks.is_id(token):
         return None
     expires, _, _code = token.partition('.')
@@ -81,7 +81,7 @@ def seconds_left(key: bytes, host: str, token: object, now: float) -> float | No
 
 
 class Proofs:
-    """Decides whether a report counts, and sends tokens. Thread-safe."""
+    """Decides whether a report is accepted, and sends tokens. Thread-safe."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Proofs:
     ) -> None:
         """:param read_key: may raise ``DatabaseUnavailable``
         :param sender: None: the hosts run nova-compute, which does not report
-        :param required: a report without a valid token does not count
+        :param required: refuse reports without a valid token
         """
         self._key = _Key(read_key, monotonic)
         self._sender = sender
@@ -102,15 +102,15 @@ class Proofs:
         self._wall = wall
         self._monotonic = monotonic
         self._without = _WithoutToken(required=required, clock=monotonic)
-        # Guards what follows: the hosts that were sent a token in the current period.
+        # Guards the attributes below: the hosts that were sent a token in the current period.
         self._lock = threading.Lock()
         self._period = 0
         self._sent: set[str] = set()
 
     def accepts(self, host: str, token: str | None) -> bool:
-        """Return whether a report counts; else the agent has to report again with a token.
+        """Return whether a report is accepted; otherwise the agent has to report again with a token.
 
-        :param token: as the agent sent it; empty: it has none yet; None: it knows no tokens
+        :param token: token of the agent; empty: it has none yet; None: it does not support tokens
         :raises DatabaseUnavailable: tokens are required, and the key cannot be read
         """
         try:
@@ -130,9 +130,9 @@ class Proofs:
         return not self._required
 
     def _send(self, key: bytes, host: str) -> bool:
-        """Send a host a token, unless it was sent one just now.
+        """Send a token to a host, unless it was sent one in this period.
 
-        :returns: whether one is in its queue, or will be
+        :returns: whether a token is in its queue, or will be
         """
         if self._sender is None:
             return False
@@ -146,7 +146,7 @@ class Proofs:
         try:
             sent = self._sender.take_token(host, make_token(key, host, int(self._wall() + LIFETIME)))
         except exceptions.RouterError as exc:
-            LOG.debug('Host %s was not sent a token for its reports: %s', host, exc)
+            LOG.debug('Could not send a token for reports to host %s: %s', host, exc)
             return False
         if not sent:
             with self._lock:
@@ -155,12 +155,12 @@ class Proofs:
 
 
 class _Key:
-    """The key, read again now and then: it may have been replaced."""
+    """The key, which is read again regularly, because it may have been replaced."""
 
     def __init__(self, read: Callable[[], bytes], clock: Callable[[], float]) -> None:
         self._read = read
         self._clock = clock
-        # Held by the thread that reads the key. Other threads use the key of before meanwhile.
+        # Held by the thread that reads the key. Meanwhile other threads use the previous key.
         self._lock = threading.Lock()
         self._key: bytes | None = None
         self._until = 0.0
@@ -168,18 +168,18 @@ class _Key:
     def get(self) -> bytes:
         """Return the key.
 
-        :raises DatabaseUnavailable: it was never read, and cannot be read now
+        :raises DatabaseUnavailable: it was never read, and the database is unavailable
         """
         key = self._key
         if key is not None and self._clock() < self._until:
             return key
         if not self._lock.acquire(blocking=key is None):
-            assert key is not None  # noqa: S101 - else it has waited
+            assert key is not None  # noqa: S101 - without a key, acquire() has waited
             return key
         try:
             if self._key is None or self._clock() >= self._until:
                 self._renew()
-            assert self._key is not None  # noqa: S101 - else an error was raised
+            assert self._key is not None  # noqa: S101 - _renew() raises if there is no key
             return self._key
         finally:
             self._lock.release()
@@ -196,21 +196,21 @@ class _Key:
 
 
 class _WithoutToken:
-    """The hosts of which reports came without a valid token: one message in an hour."""
+    """Logs the hosts that report without a valid token, once per hour."""
 
     def __init__(self, *, required: bool, clock: Callable[[], float]) -> None:
         self._required = required
         self._clock = clock
-        # Guards what follows. _once: hosts that were sent a token for it and may use it next time.
+        # Guards the attributes below. _once: hosts that were just sent a token and may use it next time.
         self._lock = threading.Lock()
         self._hosts: dict[str, None] = {}
         self._once: set[str] = set()
         self._due: float | None = None
 
     def add(self, host: str, *, again_only: bool) -> None:
-        """Note a report without a valid token.
+        """Record a report without a valid token.
 
-        :param again_only: it counts only if it is not the first one of the host
+        :param again_only: ignore it if it is the first one of the host
         """
         with self._lock:
             if again_only and host not in self._once:
@@ -230,7 +230,7 @@ class _WithoutToken:
         self._log(hosts)
 
     def remove(self, host: str) -> None:
-        """Note that a report had a valid token."""
+        """Record that a report had a valid token."""
         if host in self._hosts or host in self._once:
             with self._lock:
                 self._hosts.pop(host, None)

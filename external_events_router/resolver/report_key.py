@@ -1,8 +1,8 @@
-"""The key of the tokens of reports, which all resolvers share: one row in the database.
+"""The key for the tokens of reports, which all resolvers share: one row in the database.
 
-A program that can read it can also change the host map in the database. It
-is not derived from ``[database] connection``: resolvers may have URLs, users and passwords of their
-own, and each change of a password would replace the key.
+A program that can read the key can also change the host map in the database. The key is not derived
+from ``[database] connection``: resolvers may have different URLs, users and passwords, and each change
+of a password would replace the key.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from external_events_router import exceptions
 from external_events_router.db import models
 from external_events_router.db import session
 
-#: Bytes of a key, as many as the hash has.
+#: Length of the key in bytes, as long as the hash.
 KEY_BYTES = 32
 
-#: Of the only row.
+#: Id of the only row.
 _ID = 1
 
 
 class ReportKey:
-    """Reads the key. The first resolver that needs it makes it."""
+    """Reads the key. The first resolver that needs the key creates it."""
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
@@ -32,7 +32,7 @@ class ReportKey:
     def read(self) -> bytes:
         """Return the key; create it if the table is empty.
 
-        :raises DatabaseUnavailable: it cannot be read, or it is damaged
+        :raises DatabaseUnavailable: the key cannot be read, or is damaged
         """
         query = sa.select(models.ReportKey.key).where(models.ReportKey.id == _ID)
         with self._database.reading() as connection:
@@ -54,6 +54,6 @@ def _decoded(text: str) -> bytes:
         key = b''
     if len(key) != KEY_BYTES:
         raise exceptions.DatabaseUnavailable(
-            reason='the row of the table report_keys is damaged; delete it, and a resolver makes another one'
+            reason='the row of the table report_keys is damaged; delete it, then a resolver creates a new key'
         )
     return key

@@ -33,30 +33,30 @@ from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
 
-#: Seconds that a write to the hold has at least; and the seconds beyond the ack timeout
-#: in which it must have ended: the front answers within a second. So hosts are waited
-#: for a little less than the ack timeout.
+#: Minimum seconds for a write to the hold, and seconds after the ack timeout at which it must have
+#: ended, because the API answers one second after the ack timeout. Therefore a batch waits for hosts
+#: a little shorter than the ack timeout.
 HOLD_TIME = 1.0
 HOLD_GRACE = 0.9
 
-#: Seconds that the answer takes to who gave a time limit.
+#: Seconds for the response to a caller with a time limit.
 ANSWER_TIME = 0.05
 
-#: Seconds that hosts are waited for at least, where a time limit leaves less.
+#: Minimum seconds to wait for hosts, if the time limit of the caller leaves less.
 LEAST_WAIT = 0.02
 
-#: Batches that were not simply delivered, of which each has a message of its own, in a minute.
+#: Maximum number of log messages per minute about batches with events that were not delivered.
 BATCHES_LOGGED = 5
 
-#: Why an event is held although its host was not asked.
-BEHIND = 'behind an earlier event of the server'
+#: Reasons to hold an event without asking its host.
+BEHIND = 'waiting for an earlier held event of the server'
 MAP_NOT_READ = 'no host has the server, and the host map could not be read again'
-NOT_WAITED_FOR = 'the host is not waited for'
+NOT_WAITED_FOR = 'the host does not respond at the moment'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Until when a batch may wait, as instants of ``time.monotonic()``.
+    """The deadlines of a batch, as instants of ``time.monotonic()``.
 
     :ivar hosts: for look-ups and acknowledgements
     :ivar hold: for the write to the hold, at least :data:`HOLD_TIME` later
@@ -67,10 +67,10 @@ class Deadlines:
 
     @classmethod
     def after(cls, began: float, *, ack_timeout: float, timeout: float | None) -> Deadlines:
-        """Of a batch that came at an instant.
+        """Compute the deadlines of a batch that arrived at ``began``.
 
-        :param timeout: seconds after which nobody waits for the answer; None: a second
-            more than ``ack_timeout``
+        :param timeout: seconds after which the caller does not wait any longer; None: one second more
+            than ``ack_timeout``
         """
         wait = max(ack_timeout - (HOLD_TIME - HOLD_GRACE), ack_timeout / 2)
         end = max(ack_timeout + HOLD_GRACE, wait + HOLD_TIME)
@@ -104,7 +104,7 @@ class Router:
         )
 
     def close(self) -> None:
-        """Write the message that is left; after the last batch."""
+        """Write the last log message. Call it after the last batch."""
         self._not_ordinary.flush(now=True)
 
     def route(
@@ -115,11 +115,11 @@ class Router:
         ack_timeout: float,
         timeout: float | None = None,
     ) -> list[events.Outcome]:
-        """Deliver a batch, or hold it, and say what became of each event.
+        """Deliver a batch or hold its events.
 
-        :param ack_timeout: seconds after which no acknowledgement is waited for
-        :param timeout: seconds after which nobody waits for the answer, see :class:`Deadlines`
-        :returns: an outcome per event, in their order
+        :param ack_timeout: maximum seconds to wait for acknowledgements
+        :param timeout: seconds after which the caller does not wait any longer, see :class:`Deadlines`
+        :returns: an outcome per event, in the order of the events
         """
         began = time.monotonic()
         deadlines = Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout)
@@ -251,8 +251,8 @@ class Router:
         )
 
     def _log(self, outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
-        # NOTE: the front says at INFO how each batch ended; here it is said if not all was
-        # delivered or held. That something is held the keeper says, now and then.
+        # NOTE: the API logs the result of each batch at INFO. The router logs a batch only if an event
+        # was neither delivered nor held. The hold logs held events at intervals.
         ordinary = all(outcome.code is events.Code.DELIVERED for outcome in outcomes)
         if ordinary and not LOG.isEnabledFor(logging.DEBUG):
             return

@@ -1,9 +1,8 @@
-"""Calls and casts to the resolver. Their other half is ``resolver.endpoint``.
+"""Calls and casts to the resolver. The server is ``resolver.endpoint``.
 
-Three clients, because three kinds of caller reach the resolver: the front
-routes, agents acknowledge and report. Acknowledgements have a topic of their
-own: threads that wait for them must not be able to fill the pool that
-receives them.
+There are separate clients for the callers of the resolver: the API routes batches, agents acknowledge
+and report. Acknowledgements have their own topic: otherwise threads that wait for acknowledgements could
+use all threads of the pool that receives them.
 """
 
 from __future__ import annotations
@@ -33,48 +32,47 @@ from external_events_router.messaging.amqp import publisher
 
 LOG = logging.getLogger(__name__)
 
-#: For the API and operators: agents have no permission to publish to it.
+#: Topic of the API and of operators. Agents have no permission to publish to it.
 TOPIC = 'external-events-resolver'
 
-#: For agents. Over RabbitMQ they publish to an exchange for each of the two, and
+#: Topics of agents. With RabbitMQ they publish to a separate exchange for each of these topics, and
 #: have no permission to publish to the exchange of all topics.
 REPORT_TOPIC = 'external-events-reports'
 ACK_TOPIC = 'external-events-acks'
 
-#: End of the name of each of these exchanges, and the routing keys that the
-#: resolvers forward from it to the exchange of all topics.
+#: Suffix of the name of each of these exchanges, and the routing keys that the resolvers forward
+#: from it to the exchange of all topics.
 AGENT_EXCHANGES = {'acks': f'{ACK_TOPIC}.#', 'reports': f'{REPORT_TOPIC}.#'}
 
 HOST_MAP_NAMESPACE = 'host-map'
 PEER_NAMESPACE = 'peers'
 OPERATOR_NAMESPACE = 'operators'
 
-#: Seconds. How long a caller of the host map waits for the answer.
+#: Maximum seconds that a caller of the host map waits for the answer.
 HOST_MAP_TIMEOUT = 10.0
 
-#: Seconds for which an acknowledgement may wait until it is sent to the broker.
+#: Maximum seconds until an acknowledgement is sent to the broker.
 ACK_TIMEOUT = 5.0
 
-#: Seconds without a sign of life after which a resolver counts as dead. It
-#: gives one every half of it while it works. The least that oslo.messaging
-#: takes: at 1 its servers give no sign at all, and every call that takes longer
-#: than that fails.
+#: Seconds without a heartbeat after which a call treats the resolver as failed. A working resolver
+#: sends a heartbeat every half of this time. It is the minimum of oslo.messaging: with 1, its servers
+#: send no heartbeats, and every longer call fails.
 MONITOR_TIMEOUT = 2
 
 
 class ResolverAPI:
-    """Client of the routing of events.
+    """Client for routing events.
 
     Version history:
 
     * 1.0: ``route``
-    * 1.1: ``route`` says how long its caller waits, so that a second call, which has
-      less time, leaves the resolver the time to hold events
+    * 1.1: ``route`` has the time limit of its caller, so that a second call, which has less time,
+      leaves the resolver time to hold events
     """
 
     VERSION = '1.1'
 
-    #: A call on a broker that is away or in alarm may hang.
+    #: A call may hang while the broker is unavailable or in alarm.
     bounded = False
 
     def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
@@ -83,7 +81,7 @@ class ResolverAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> ResolverAPI:
-        """The client that the configuration asks for."""
+        """Build the client from the configuration."""
         return cls(transport, version_cap=conf.upgrade_levels.resolver)
 
     def route(
@@ -94,13 +92,13 @@ class ResolverAPI:
         ack_timeout: float,
         timeout: float,
     ) -> list[events.Outcome]:
-        """Have a batch delivered.
+        """Deliver a batch.
 
         :param ack_timeout: seconds that the resolver waits for hosts
-        :param timeout: seconds that this call may take, more than ``ack_timeout``
-        :returns: an outcome per event, in their order
-        :raises ResolverUnavailable: no resolver answered, or the one that had
-            the batch died; the events may have been delivered all the same
+        :param timeout: maximum seconds of this call, more than ``ack_timeout``
+        :returns: an outcome per event, in the order of the events
+        :raises ResolverUnavailable: no resolver answered, or the resolver with the batch has failed; the
+            events may have been delivered nevertheless
         :raises BrokerUnavailable: the batch did not reach a resolver
         """
         with rpc.translated(no_answer=exceptions.ResolverUnavailable):
@@ -126,8 +124,8 @@ class AckAPI:
     Version history:
 
     * 1.0: ``acknowledge``
-    * 1.1: ``acknowledge`` says from which ``host``, so that a late one counts
-      as a sign of life
+    * 1.1: ``acknowledge`` has the argument ``host``, so that a late acknowledgement shows that the host
+      responds
     * 1.2: ``acknowledge_all``, for several deliveries at once
     * 1.3: over RabbitMQ, to the exchange ``acks`` of :data:`AGENT_EXCHANGES`
     """
@@ -142,14 +140,14 @@ class AckAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> AckAPI:
-        """The client that the configuration asks for."""
+        """Build the client from the configuration."""
         return cls(transport, version_cap=conf.upgrade_levels.acks)
 
     def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
-        """Cast what hosts say of deliveries; results of other events of these may follow later.
+        """Cast the results of deliveries. More results of the same deliveries may follow later.
 
-        :param reply_to: as the deliveries said
-        :raises BrokerUnavailable: the broker did not take the message, or not all
+        :param reply_to: the value in the deliveries
+        :raises BrokerUnavailable: the broker did not accept all messages
         """
         with rpc.translated():
             for method, version, arguments in _ack_calls(acknowledgements, self._client.can_send_version):
@@ -159,16 +157,16 @@ class AckAPI:
 
 
 def ack_exchange(exchange: str, version_cap: str | None) -> str:
-    """Return the exchange to which agents publish acknowledgements over RabbitMQ.
+    """Return the exchange to which agents publish acknowledgements with RabbitMQ.
 
-    :param exchange: that of all topics
-    :param version_cap: of ``[upgrade_levels] acks``
+    :param exchange: exchange of all topics
+    :param version_cap: value of ``[upgrade_levels] acks``
     """
     return f'{exchange}_acks' if rpc.version_includes(version_cap or AckAPI.VERSION, '1.3') else exchange
 
 
 class FastAckAPI:
-    """Client of the worker that waits for acknowledgements, on the fast road; versions as :class:`AckAPI`."""
+    """Client of the worker that waits for acknowledgements, with direct AMQP; versions as :class:`AckAPI`."""
 
     def __init__(self, publishing: publisher.Publisher, *, version_cap: str | None = None) -> None:
         """:param publishing: publishes to :func:`ack_exchange`"""
@@ -183,10 +181,10 @@ class FastAckAPI:
         acknowledgements: Sequence[events.Acknowledgement],
         done: Callable[[exceptions.RouterError | None], None],
     ) -> None:
-        """Cast as :meth:`AckAPI.acknowledge_all` does, but do not wait.
+        """Cast as :meth:`AckAPI.acknowledge_all`, but do not wait.
 
-        :param done: called once, mostly from another thread, when the broker has
-            the message, or all, or with why it has not; has to be quick
+        :param done: called once, usually from another thread, when the broker has all messages, or
+            with the error; must be fast
         """
         once: settling.Once[exceptions.RouterError] = settling.Once(1, lambda _item, error: done(error))
         try:
@@ -202,13 +200,13 @@ class FastAckAPI:
             self._publisher.publish(
                 messages, _AllOf(len(messages), once).settle, until=time.monotonic() + ACK_TIMEOUT
             )
-        except Exception as exc:  # whatever it is, ``done`` has to be called
-            LOG.exception('Acknowledgements for %s cannot be published', reply_to)
+        except Exception as exc:  # with any error, ``done`` has to be called
+            LOG.exception('Could not publish acknowledgements for resolver worker %s', reply_to)
             once.settle(0, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
 
 
 class _AllOf:
-    """Messages that are done together, with the first error of any."""
+    """Reports the end of several messages together, with the first error."""
 
     def __init__(self, number: int, once: settling.Once[exceptions.RouterError]) -> None:
         self._left = number
@@ -216,8 +214,8 @@ class _AllOf:
         self._error: exceptions.RouterError | None = None
 
     def settle(self, _number: int, error: exceptions.RouterError | None) -> None:
-        """One is done; always called from the same thread, or before any other."""
-        # NOTE: a worker that is no more waits for nothing.
+        """Handle the end of one message; always called from the same thread, or before any other."""
+        # NOTE: a worker without a queue has ended, and does not wait for acknowledgements.
         if not isinstance(error, publisher.Unroutable):
             self._error = self._error or error
         self._left -= 1
@@ -228,7 +226,7 @@ class _AllOf:
 def _ack_calls(
     acknowledgements: Sequence[events.Acknowledgement], can_send: Callable[[str], bool]
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, version and arguments of each message that says it, to who knows these versions."""
+    """Yield method, version and arguments of messages that the receiver supports."""
     if can_send('1.2'):
         yield 'acknowledge_all', '1.2', {'acknowledgements': [each.to_dict() for each in acknowledgements]}
         return
@@ -242,18 +240,18 @@ def _ack_calls(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reported:
-    """The answer to a report.
+    """The response to a report.
 
-    :ivar now: the resolver's time, seconds since the epoch, by which an agent can tell how
-        far its own clock is off
-    :ivar proof_needed: the report had no effect; report again with a token
+    :ivar now: time of the resolver, seconds since the epoch; the agent computes the difference of its
+        clock from it
+    :ivar proof_needed: the report was ignored; report again with a token
     """
 
     now: float
     proof_needed: bool = False
 
 
-#: Of the methods of the host map that have not changed since.
+#: Options of the methods of the host map that are unchanged since 1.0.
 _FIRST = {'version': '1.0'}
 
 
@@ -277,31 +275,31 @@ class HostMapAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> HostMapAPI:
-        """The client that the configuration asks for."""
+        """Build the client from the configuration."""
         return cls(transport, version_cap=conf.upgrade_levels.host_map)
 
     def assign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
-        """Say that a server is on a host (too). An unknown server becomes known.
+        """Add a host to the hosts of a server. An unknown server becomes known.
 
         :raises ResolverUnavailable: no resolver answered
         :raises BrokerUnavailable: the call did not reach a resolver
-        :raises DatabaseUnavailable: the resolver could not write it down
+        :raises DatabaseUnavailable: the resolver could not write to the database
         """
         self._call(ctxt, 'assign', _FIRST, server_uuid=server_uuid, host=host)
 
     def unassign(self, ctxt: context.RequestContext, server_uuid: str, host: str) -> None:
-        """Say that a server is not on a host (any more).
+        """Remove a host from the hosts of a server.
 
-        :raises NoSuchServer: the map does not know it
-        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        :raises NoSuchServer: the map does not contain the server
+        :raises ResolverUnavailable: see :meth:`assign`, also for other errors
         """
         self._call(ctxt, 'unassign', _FIRST, server_uuid=server_uuid, host=host)
 
     def forget(self, ctxt: context.RequestContext, server_uuid: str) -> None:
-        """Say that a server is no more.
+        """Delete a server from the map.
 
-        :raises NoSuchServer: the map does not know it
-        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        :raises NoSuchServer: the map does not contain the server
+        :raises ResolverUnavailable: see :meth:`assign`, also for other errors
         """
         self._call(ctxt, 'forget', _FIRST, server_uuid=server_uuid)
 
@@ -312,12 +310,12 @@ class HostMapAPI:
         server_uuids: Iterable[str] | None,
         token: str = '',
     ) -> Reported:
-        """Say that a host is there, and the whole truth about its servers.
+        """Report that a host responds, and all its servers.
 
-        :param server_uuids: every server on the host; None: the host does not
-            know, and the map stays as it is
-        :param token: the last token from the queue of the host; empty: no token has arrived yet
-        :raises ResolverUnavailable: as :meth:`assign`, and the others there
+        :param server_uuids: all servers on the host; None: the host does not know them, and the map does
+            not change
+        :param token: last token from the queue of the host; empty: no token has arrived yet
+        :raises ResolverUnavailable: see :meth:`assign`, also for other errors
         """
         servers = None if server_uuids is None else sorted(server_uuids)
         where: dict[str, str] = {'version': '1.0'}
@@ -341,7 +339,7 @@ class HostMapAPI:
 
 
 class PeerAPI:
-    """Client of all resolver workers, of one of them.
+    """Client of one resolver worker for all resolver workers.
 
     Version history:
 
@@ -361,9 +359,9 @@ class PeerAPI:
         return cls(transport, version_cap=conf.upgrade_levels.resolver)
 
     def hosts_are_back(self, hosts: Sequence[str]) -> None:
-        """Cast to every worker that hosts which were not waited for have answered.
+        """Cast to all workers that hosts respond again.
 
-        :raises BrokerUnavailable: the broker did not take the message, or not all
+        :raises BrokerUnavailable: the broker did not accept all messages
         """
         with rpc.translated():
             if self._client.can_send_version('1.1'):
@@ -373,10 +371,10 @@ class PeerAPI:
                     self._cast('1.0', 'host_is_back', host=host)
 
     def hosts_are_silent(self, hosts: Sequence[str], *, unconsumed: bool) -> None:
-        """Cast to every worker that hosts do not respond. Workers before 1.1 are not told.
+        """Cast to all workers that hosts do not respond. Workers before 1.1 do not get this message.
 
-        :param unconsumed: nobody consumes from their queues
-        :raises BrokerUnavailable: the broker did not take the message
+        :param unconsumed: the queues of the hosts have no consumers
+        :raises BrokerUnavailable: the broker did not accept the message
         """
         with rpc.translated():
             if self._client.can_send_version('1.1'):

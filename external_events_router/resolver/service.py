@@ -1,4 +1,4 @@
-"""A resolver worker: what it stands on, its RPC server, its driver; started and stopped as one."""
+"""A resolver worker: its databases, RPC servers and driver, which start and stop together."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ from external_events_router.resolver.host_map import guarded
 
 LOG = log.getLogger(__name__)
 
-#: Reports of hosts that a worker handles at a time.
+#: Maximum number of reports that a worker handles at the same time.
 REPORT_THREADS = 8
 
-#: Seconds that ending a connection may take.
+#: Maximum seconds for closing a connection.
 STOP_TIMEOUT = 2.0
 
-#: Seconds that a start waits until events could be held; while the database is away they cannot.
+#: Maximum seconds that a start waits until events can be held, which needs the database.
 WARM_TIMEOUT = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The numbers of a worker, as ``[resolver]`` and ``[delivery]`` explain them.
+    """The numbers of a worker, from ``[resolver]`` and ``[delivery]``.
 
     :ivar host: name of this machine
-    :ivar threads: requests over the broker that it handles at a time
-    :ivar batches: that it routes at a time
+    :ivar threads: maximum number of requests over the broker at the same time
+    :ivar batches: maximum number of batches at the same time
     """
 
     host: str
@@ -74,17 +74,17 @@ class Settings:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Settings:
-        """What the configuration says.
+        """Read the settings from the configuration.
 
-        :raises ConfigurationError: a value cannot be used
+        :raises ConfigurationError: a value is not valid
         """
         # NOTE: the name of a worker is <host>:<slot>, and part of a routing key.
         longest = checks.longest_host(rpcapi.ACK_TOPIC) - len(':99999')
         if not checks.is_host(conf.host, longest):
             raise exceptions.ConfigurationError(
                 option='[DEFAULT] host',
-                reason=f'{checks.shown(conf.host)} cannot be the name of a resolver: 1 to {longest} '
-                'letters, digits and characters of .-_:@ are allowed',
+                reason=f'{checks.shown(conf.host)} is not a valid name of a resolver: use 1 to {longest} '
+                'letters, digits and characters of .-_:@',
             )
         return cls(
             host=conf.host,
@@ -101,11 +101,11 @@ class Settings:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Insist, before any worker is started, that one could be.
+    """Check the configuration before a worker is started.
 
-    :raises ConfigurationError: naming the option to look at
+    :raises ConfigurationError: with the name of the option that is not valid
     """
-    # NOTE: a worker needs none of alembic, which is much to keep.
+    # NOTE: imported here, because a worker does not need alembic, which uses much memory.
     from external_events_router.db import migration
 
     Settings.from_conf(conf)
@@ -119,7 +119,7 @@ def check(conf: cfg.ConfigOpts) -> None:
 
 
 class Resolver:
-    """One worker. Several, on any machines, share the work."""
+    """One worker. Several workers, on any machines, share the work."""
 
     def __init__(
         self,
@@ -135,11 +135,11 @@ class Resolver:
         bindings: consumer.Consumer | None = None,
         make_journal: Callable[[str], recorder.Recorder] = lambda name: recorder.NOTHING,
     ) -> None:
-        """:param driver: what runs on the hosts
+        """:param driver: integration with the software on the hosts
         :param read_report_key: see :class:`proofs.Proofs`
-        :param agent_forwarding: has the broker forward what agents send; None: it need not
-        :param bindings: of ``rpc.get_bindings``
-        :param make_journal: makes the recorder of a worker from its name
+        :param agent_forwarding: makes the broker forward messages of agents; None: not necessary
+        :param bindings: result of ``rpc.get_bindings``
+        :param make_journal: creates the recorder of a worker from its name
         """
         self._bindings = bindings
         self._threads = settings.threads
@@ -176,8 +176,8 @@ class Resolver:
             host_map,
             deliverer,
             breakers,
-            # NOTE: a new one at each start, so that a worker does not take
-            # for its own what its predecessor of the same name had claimed.
+            # NOTE: a new name at each start, so that a worker does not treat the claims of its
+            # predecessor with the same name as its own.
             worker=f'{self._name.name}/{uuid.uuid4()}',
             ack_timeout=settings.ack_timeout,
             max_interval=settings.retry_interval,
@@ -199,7 +199,7 @@ class Resolver:
                 endpoint.OperatorEndpoint(breakers),
             ],
         )
-        # NOTE: a server of its own, whose threads are the only ones that agents can occupy.
+        # NOTE: a separate server, so that agents can occupy only its threads.
         self._reports = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self._name.name),
@@ -217,11 +217,11 @@ class Resolver:
         database: session.Database | None = None,
         settings: Settings | None = None,
     ) -> Resolver:
-        """The worker that the configuration asks for.
+        """Build the worker from the configuration.
 
-        :param database: for what is held; None: that of ``[database] connection``
-        :param settings: in place of those of the configuration
-        :raises ConfigurationError: a value cannot be used
+        :param database: database of the hold; None: ``[database] connection``
+        :param settings: replaces the settings of the configuration
+        :raises ConfigurationError: a value is not valid
         """
         database = database or session.Database.from_conf(conf)
         return cls(
@@ -238,11 +238,11 @@ class Resolver:
         )
 
     def start(self) -> None:
-        """See to what is held, hear acknowledgements, then take requests.
+        """Start redelivery, receive acknowledgements, then accept requests.
 
-        Blocks for as long as the broker is away; ``rpc.check_broker`` tells that beforehand.
+        Blocks while the broker is unavailable; ``rpc.check_broker`` detects this before.
         """
-        # NOTE: these first, because they need no broker, and the others wait for one.
+        # NOTE: start these first, because they need no broker. The other parts wait for the broker.
         self._journal.start()
         self._redelivery.start()
         self._liveness.start()
@@ -261,10 +261,10 @@ class Resolver:
         LOG.info('Resolver worker %s is ready', self._name.name)
 
     def wait_until_warm(self) -> None:
-        """Wait until events could be held at once, or until that takes too long.
+        """Wait until events can be held immediately, or until the timeout.
 
-        A broker that is lost while a worker starts has it hold events before it has a
-        connection to the database, and on a busy machine it takes a second to open one.
+        If the broker fails while a worker starts, the worker has to hold events before it has a
+        connection to the database. On a busy machine it takes a second to open one.
         """
         self._hold.wait_until_warm(WARM_TIMEOUT)
 
@@ -284,9 +284,9 @@ class Resolver:
         self._slow_hosts.answered(host, began)
 
     def stop(self) -> None:
-        """Take no more requests, finish those in hand, close.
+        """Accept no more requests, finish the current requests, close connections.
 
-        Bounded by the requests' own deadlines: ``[delivery] ack_timeout``.
+        The deadlines of the requests limit the time: ``[delivery] ack_timeout``.
         """
         self._requests.stop()
         self._reports.stop()

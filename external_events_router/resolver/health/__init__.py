@@ -1,1 +1,1 @@
-"""Which hosts can be delivered to, and how that is found out."""
+"""Health of hosts and of the broker: circuit breakers, slow hosts, detection of failed hosts."""

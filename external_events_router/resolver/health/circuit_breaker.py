@@ -1,10 +1,10 @@
-"""Which hosts are worth waiting for: a circuit breaker per host, in the memory of one worker.
+"""A circuit breaker per host, in the memory of one worker.
 
-A host that lets a delivery go unanswered opens its breaker: no batch waits for it
-any more, and its events are held at once. Any sign of life closes it. Held events
-are what an open breaker is probed with, now and then; where there are none, it lets
-one batch try after :data:`RESET`. A host whose queue has no consumer is neither
-probed nor tried: somebody has to see a consumer first (see ``health.liveness``).
+A host that does not acknowledge a delivery in time opens its breaker: batches do not wait for the host
+any longer, and its events are held immediately. Any message from the host closes the breaker. While a
+breaker is open, held events probe the host at intervals. If there are no held events, a batch may try
+the host after :data:`RESET`. A host whose queue has no consumer is neither probed nor tried until its
+queue has a consumer again (see ``health.liveness``).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import time
 
 from external_events_router.metrics import recorder
 
-#: Seconds that a breaker stays open without a sign of life until a batch may try the host.
+#: Seconds after which a batch may try a host whose breaker is open.
 RESET = 15.0
 
-#: Seconds between two batches that try hosts whose breaker is open. Where thousands are,
-#: each batch would meet some that are due, and wait for them.
+#: Minimum seconds between two batches that try hosts with an open breaker. With thousands of such
+#: hosts, each batch would otherwise have some that are due, and wait for them.
 TRIAL_PAUSE = 1.0
 
-#: Seconds between two probes of a host. Longer than one waits, so that a host
-#: that is away takes less than one thread of the courier.
+#: Seconds between two probes of a host. Longer than the wait of a probe, so that an unavailable host
+#: occupies less than one thread of the redelivery worker.
 PROBE_PAUSE = 4.0
 
-#: Seconds after which a host that nobody has tried any more is forgotten.
+#: Seconds after which the breaker of a host is deleted if nothing has tried the host.
 FORGET = 3600.0
 
 
@@ -37,9 +37,9 @@ FORGET = 3600.0
 class _Open:
     """An open breaker.
 
-    :ivar batch: the instant from which a batch may try the host
-    :ivar probe: the same for a held event
-    :ivar unconsumed: nobody consumes from the host's queue, so nothing may try it
+    :ivar batch: instant from which a batch may try the host
+    :ivar probe: instant from which a held event may try it
+    :ivar unconsumed: the queue of the host has no consumer, so the host must not be tried
     """
 
     batch: float
@@ -52,22 +52,22 @@ class CircuitBreakers:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         self._open: dict[str, _Open] = {}
         self._next_trial = 0.0
         self._next_cleaning = 0.0
 
     def closed(self, hosts: Iterable[str]) -> bool:
-        """Whether all of the hosts are worth waiting for; asks nothing of them."""
+        """Return whether the breakers of all hosts are closed. Has no effect on the hosts."""
         with self._lock:
             return not any(host in self._open for host in hosts)
 
     def admit(self, hosts: Collection[str]) -> frozenset[str]:
-        """Those of the hosts that a batch may wait for.
+        """Return the hosts for which a batch may wait.
 
-        One whose breaker has been open for :data:`RESET` is let through once,
-        and the next one after the same time.
+        A host whose breaker is open is admitted once after :data:`RESET`, and again after the same
+        time.
         """
         if not self._open:
             return frozenset(hosts)
@@ -89,10 +89,10 @@ class CircuitBreakers:
             return frozenset(admitted)
 
     def probe(self, hosts: Iterable[str]) -> frozenset[str]:
-        """Those of the hosts that a held event may be tried at, to see whether they are there.
+        """Return the hosts to which a held event may be sent, to find out whether they respond.
 
-        Not those that were let through less than :data:`PROBE_PAUSE` ago, and not those
-        whose queue nobody consumes from.
+        Hosts that were probed less than :data:`PROBE_PAUSE` ago, and hosts whose queue has no
+        consumer, are not returned.
         """
         with self._lock:
             now = self._clock()
@@ -107,10 +107,10 @@ class CircuitBreakers:
             return frozenset(chosen)
 
     def open(self, hosts: Iterable[str], *, unconsumed: bool = False) -> list[str]:
-        """The hosts let a delivery go unanswered, or nobody consumes from their queues.
+        """Open the breakers of hosts that did not acknowledge in time, or whose queues have no consumer.
 
-        :param unconsumed: the latter
-        :returns: those whose breaker was closed
+        :param unconsumed: the queues have no consumer
+        :returns: hosts whose breaker was closed
         """
         opened = []
         with self._lock:
@@ -136,21 +136,21 @@ class CircuitBreakers:
             return list(self._open)
 
     def unconsumed(self) -> list[str]:
-        """The hosts whose queues nobody consumed from when that was looked at last."""
+        """Return the hosts whose queues had no consumer at the last check."""
         if not self._open:
             return []
         with self._lock:
             return [host for host, state in self._open.items() if state.unconsumed]
 
     def unconsumed_among(self, hosts: Iterable[str]) -> frozenset[str]:
-        """Those of the hosts whose queues nobody consumed from when that was looked at last."""
+        """Return those of the given hosts whose queues had no consumer at the last check."""
         if not self._open:
             return frozenset()
         with self._lock:
             return frozenset(host for host in hosts if host in self._open and self._open[host].unconsumed)
 
     def allow_trials(self, hosts: Iterable[str]) -> None:
-        """It is not known any more that nobody consumes from the hosts' queues: they may be tried now."""
+        """Permit trials of hosts for which it is not known any longer that their queues have no consumer."""
         with self._lock:
             now = self._clock()
             for host in hosts:
@@ -159,11 +159,11 @@ class CircuitBreakers:
                     state.batch, state.probe, state.unconsumed = now, now, False
 
     def close(self, host: str) -> bool:
-        """The host gave a sign of life.
+        """Close the breaker of a host that responds.
 
-        :returns: whether that was news
+        :returns: whether the breaker was open
         """
-        # NOTE: without the lock, because it is asked for with every acknowledgement.
+        # NOTE: first without the lock, because this is called for every acknowledgement.
         if host not in self._open:
             return False
         with self._lock:
@@ -173,6 +173,6 @@ class CircuitBreakers:
         return closed
 
     def _forget(self, *, before: float) -> None:
-        # A host that was taken out of the cloud is tried no more.
+        # A host that was removed from the cloud is not tried any longer.
         for host in [host for host, state in self._open.items() if state.batch < before]:
             del self._open[host]

@@ -1,8 +1,8 @@
 """A circuit breaker for a broker that is used through oslo.messaging.
 
-A cast on a broker that is unavailable may take seconds until it fails. After the first
-failure the next casts fail at once, but for one every :data:`PAUSE`, until one succeeds.
-The direct AMQP connections do not need it: they know whether they are connected.
+A cast may take seconds until it fails, while the broker is unavailable. After the first failure, the
+next casts fail immediately, except for one in :data:`PAUSE` seconds, until a cast succeeds. The direct
+AMQP connections do not need it: they know whether they are connected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from external_events_router.metrics import recorder
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two casts that see whether the broker is available again.
+#: Seconds between two casts that test whether the broker is available again.
 PAUSE = 1.0
 
 
@@ -30,11 +30,11 @@ class BrokerGate:
     """The state of one broker. Thread-safe."""
 
     def __init__(self, name: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """:param name: of the broker, for the log"""
+        """:param name: name of the broker, for the log"""
         self._name = name
         self._clock = clock
         self._trouble = throttled_log.ThrottledLog(LOG)
-        # Guards both below. _error: why the last cast failed; None: it did not.
+        # Guards both attributes below. _error: error of the last cast, or None.
         self._lock = threading.Lock()
         self._error: exceptions.BrokerUnavailable | None = None
         self._next = 0.0
@@ -43,7 +43,7 @@ class BrokerGate:
     def cast(self) -> Iterator[None]:
         """Cast within the block, which may raise ``BrokerUnavailable``.
 
-        :raises BrokerUnavailable: at once, while it is unavailable
+        :raises BrokerUnavailable: immediately, while the broker is unavailable
         """
         self._enter()
         try:
@@ -52,7 +52,7 @@ class BrokerGate:
             with self._lock:
                 self._error, self._next = exc, self._clock() + PAUSE
             recorder.current().broker_lost(self, True)
-            # NOTE: connections to RabbitMQ log it themselves, once for all.
+            # NOTE: connections to RabbitMQ log this themselves, once for all.
             self._trouble.occurred(
                 availability.level(),
                 '%s is unavailable; holding events until it is back: %s',
@@ -61,7 +61,7 @@ class BrokerGate:
             )
             raise
         except exceptions.RouterError:
-            # What a host said, or that it has no queue: the broker was asked.
+            # The host has answered, or has no queue: in both cases the broker is available.
             self._passed()
             raise
         self._passed()

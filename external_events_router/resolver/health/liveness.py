@@ -1,20 +1,19 @@
-"""Which hosts do not respond, found out for many hosts at once.
+"""Detects hosts that do not respond, for many hosts at the same time.
 
-A host that is silent until the ack timeout opens its breaker; that alone would cost a
-timeout for each host and worker when a rack fails. Three things make it one timeout, or
-less:
+A host that does not acknowledge within the ack timeout opens its breaker. When a rack fails, this alone
+would cost each worker a timeout for each host. Three methods reduce this to one timeout or less:
 
-* A host that has not answered for :data:`LOOK_AFTER` is a reason to ask the broker for
-  the consumers of the queues of all hosts that are waited for. Nobody will answer for a
-  queue without one. If many have none, the queues of all hosts are looked at.
-* If many hosts are silent together, all hosts that were not heard since are suspects: a
-  frozen process keeps its consumers. A batch waits for a suspect for
-  :data:`SUSPECT_WAIT` only.
-* Other workers are told.
+* If a host has not answered for :data:`LOOK_AFTER`, the broker is asked for the number of consumers of
+  the queues of all hosts for which batches wait. A queue without a consumer will not be answered. If
+  many queues have no consumer, the queues of all hosts are checked.
+* If many hosts are silent at the same time, all hosts that have not responded since then are suspects,
+  because a frozen process keeps its consumers. A batch waits for a suspect only
+  :data:`SUSPECT_WAIT`.
+* The other workers are informed.
 
-To be wrong is cheap: any sign of life closes the breaker, and what was held goes out at
-once. A host whose breaker is open for want of a consumer is not tried; its queue is
-looked at again.
+A wrong decision has a small effect: any message from the host closes the breaker, and held events are
+delivered immediately. A host whose breaker is open because its queue has no consumer is not tried; its
+queue is checked again.
 """
 
 from __future__ import annotations
@@ -39,56 +38,56 @@ from external_events_router.resolver.health import circuit_breaker
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two looks at what is waited for.
+#: Seconds between two checks of the deliveries in flight.
 TICK = 0.1
 
 #: Seconds between two reports of the numbers of hosts.
 COUNT_PAUSE = 1.0
 
-#: Seconds without an answer after which a host's queue is looked at.
+#: Seconds without an answer after which the queue of a host is checked.
 LOOK_AFTER = 0.4
 
-#: Seconds between two looks at the queue of the same host.
+#: Minimum seconds between two checks of the queue of the same host.
 LOOK_PAUSE = 2.0
 
-#: Seconds between two looks at the queues that had no consumer, at least; and queues for
-#: which a second more is added, so that the broker is asked at a bounded rate.
+#: Minimum seconds between two checks of the queues that had no consumer, and number of queues for
+#: which one more second is added, so that the broker is asked at a limited rate.
 AGAIN = 2.0
 AGAIN_RATE = 1000.0
 
-#: Seconds that one look may take.
+#: Maximum seconds of one check.
 LOOK_TIMEOUT = 5.0
 
-#: Hosts, and their part of those concerned, from which on it is more than single hosts
-#: that failed.
+#: Number of failed hosts, and their part of the checked hosts, above which more than single hosts
+#: have failed.
 MANY = 10
 MANY_PART = 0.2
 
-#: Seconds within which hosts are silent together.
+#: Seconds within which silent hosts are counted together.
 TOGETHER = 5.0
 
 #: Seconds that a batch waits for a suspect.
 SUSPECT_WAIT = 0.25
 
-#: Seconds after the last silent host until nobody is a suspect any more.
+#: Seconds after the last silent host until no host is a suspect any longer.
 SUSPICION = 60.0
 
-#: Seconds: what another worker says of a host is ignored if the host was heard here later.
+#: Seconds: a message of another worker about a host is ignored if the host responded later than this.
 HEARSAY = 3.0
 
-#: Seconds after which it is forgotten when a host was heard.
+#: Seconds for which the last response of a host is remembered.
 FORGET = 3600.0
 
-#: Seconds until it is tried again to look at queues, after that was not possible.
+#: Seconds until the next attempt to check queues, after an attempt has failed.
 NOT_POSSIBLE = 5.0
 
-#: Why a host is not waited for, beside ``answers.NO_ACK``; also the words of the message.
+#: Reasons why batches do not wait for a host, in addition to ``answers.NO_ACK``; also used in the log.
 NO_CONSUMER = 'no consumer on its queue'
 SUSPECTED = 'no acknowledgement while many hosts are silent'
 
 
 class Rounds(Protocol):
-    """The deliveries that are waited for; see ``acks.Collector``."""
+    """The deliveries for which batches wait; see ``acks.Collector``."""
 
     def overdue(self, age: float) -> Sequence[str]: ...
 
@@ -98,23 +97,23 @@ class Rounds(Protocol):
 
 
 class Queues(Protocol):
-    """The queues of the hosts; for one thread."""
+    """The queues of the hosts. Only one thread uses it."""
 
     def consumers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
-        """The number of consumers for each host whose queue could be looked at; None: it has no queue.
+        """Return the number of consumers for each host whose queue could be checked; None: no queue.
 
         :param timeout: seconds
-        :raises BrokerUnavailable: they cannot be looked at
+        :raises BrokerUnavailable: the queues cannot be checked
         """
         ...
 
     def rest(self) -> None:
-        """Called now and then: let go of what was not used for a while."""
+        """Close resources that were not used for some time; called regularly."""
         ...
 
 
 class Signs(Protocol):
-    """The part of ``recovery.HostRecovery`` that is used here."""
+    """The used part of ``recovery.HostRecovery``."""
 
     def appeared(self, host: str) -> None: ...
 
@@ -124,7 +123,7 @@ class Signs(Protocol):
 
 
 class HostLiveness:
-    """Finds out which hosts do not respond, and has nobody wait for them. Thread-safe."""
+    """Detects hosts that do not respond, and stops batches from waiting for them. Thread-safe."""
 
     def __init__(
         self,
@@ -136,9 +135,9 @@ class HostLiveness:
         ack_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param signs: is told of hosts that are back, and tells the other workers
-        :param rounds: None: what is waited for cannot be failed
-        :param queues: None: they cannot be looked at
+        """:param observer: informed of hosts that respond again; informs the other workers
+        :param rounds: None: the waits of deliveries in flight cannot be ended
+        :param queues: None: queues cannot be checked
         :param ack_timeout: seconds that a host has to acknowledge
         """
         self._breakers = breakers
@@ -147,14 +146,14 @@ class HostLiveness:
         self._queues = queues
         self._ack_timeout = ack_timeout
         self._clock = clock
-        # Host to when it was heard last. Not guarded: one step of the interpreter each.
+        # Host to the time of its last response. Not guarded: each use is one step of the interpreter.
         self._heard: dict[str, float] = {}
-        # Guards both below. _silent: host to when it was silent last. _since: hosts that were
-        # not heard since this instant are suspects; None: nobody is.
+        # Guards both attributes below. _silent: host to the time when it was silent last. _since: hosts
+        # without a response since this instant are suspects; None: there are no suspects.
         self._lock = threading.Lock()
         self._silent: dict[str, float] = {}
         self._since: float | None = None
-        # The thread's own: host to when its queue was looked at; instants.
+        # Used only by the thread: host to the instant at which its queue was checked.
         self._looked: dict[str, float] = {}
         self._look_at = 0.0
         self._count_at = 0.0
@@ -183,29 +182,29 @@ class HostLiveness:
         )
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start to check hosts."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and write the messages that are left."""
+        """Stop, and write the remaining log messages."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(LOOK_TIMEOUT)
         self._flush_log(now=True)
 
     def heard(self, host: str) -> None:
-        """A host gave a sign of life; called for each acknowledgement."""
+        """Record a response of a host; called for each acknowledgement."""
         self._heard[host] = self._clock()
 
     def appeared(self, host: str) -> None:
-        """A host has started, has reported, or has acknowledged late."""
+        """Handle a host that has started, has reported, or has acknowledged late."""
         self.heard(host)
         self._observer.appeared(host)
 
     def silent(self, reasons: Mapping[str, str]) -> None:
-        """Hosts let deliveries go unanswered.
+        """Handle hosts that have not acknowledged deliveries in time.
 
-        :param reasons: host to why it is not known what became of its events
+        :param reasons: host to the reason why the result of its events is unknown
         """
         opened = self._breakers.open(reasons)
         if not opened:
@@ -222,19 +221,19 @@ class HostLiveness:
         self._note_silence([host for host in opened if reasons[host] in (answers.NO_ACK, SUSPECTED)])
 
     def told_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
-        """Another worker says that hosts do not respond.
+        """Handle a message of another worker that hosts do not respond.
 
-        :param unconsumed: nobody consumes from their queues
+        :param unconsumed: their queues have no consumer
         """
         after = self._clock() - HEARSAY
         hosts = {host for host in hosts if self._heard.get(host, 0.0) < after}
-        # NOTE: who cannot look at queues would never try such a host again.
+        # NOTE: a worker that cannot check queues would never try such a host again.
         self._breakers.open(hosts, unconsumed=unconsumed and self._queues is not None)
         if self._rounds is not None and unconsumed:
             self._rounds.fail(hosts, NO_CONSUMER)
 
     def look(self) -> None:
-        """Look at what is waited for, once; for the thread, and for tests."""
+        """Check the deliveries in flight once; called by the thread, and by tests."""
         self._flush_log(now=False)
         self._fail_suspects()
         if self._queues is not None and self._rounds is not None:
@@ -248,7 +247,7 @@ class HostLiveness:
                 self.look()
                 self._count()
             except Exception:  # the outermost loop of this thread
-                LOG.exception('Looking for hosts that do not respond failed')
+                LOG.exception('Could not check for hosts that do not respond; trying again')
                 self._stopping.wait(1.0)
 
     def _count(self) -> None:
@@ -261,7 +260,7 @@ class HostLiveness:
             counting.hosts_counted(open_breakers=len(is_open), known=len(known))
 
     def _note_silence(self, hosts: Collection[str]) -> None:
-        """See whether so many hosts are silent together that the others are suspects."""
+        """Decide whether so many hosts are silent together that the other silent hosts are suspects."""
         now = self._clock()
         with self._lock:
             self._silent.update(dict.fromkeys(hosts, now))
@@ -276,12 +275,12 @@ class HostLiveness:
                 return
             self._since = since = now - self._ack_timeout
         if self._rounds is None:
-            # NOTE: then nobody can be made to wait for a suspect a shorter time.
+            # NOTE: in this case the wait for a suspect cannot be shortened.
             suspects = [host for host, at in list(self._heard.items()) if at < since]
             self._messages[SUSPECTED].add(self._breakers.open(suspects))
 
     def _fail_suspects(self) -> None:
-        """Have nobody wait for suspects any longer than a moment."""
+        """End the waits for suspects after :data:`SUSPECT_WAIT`."""
         with self._lock:
             if self._since is None:
                 return
@@ -310,11 +309,11 @@ class HostLiveness:
         except exceptions.BrokerUnavailable as exc:
             self._cannot_look(exc)
             return
-        self._look_failed.over('The queues of hosts can be looked at again')
+        self._look_failed.over('The queues of hosts can be checked again')
         self._looked.update(dict.fromkeys(hosts, self._clock()))
         if again:
             self._look_again_at = self._clock() + AGAIN + len(again) / AGAIN_RATE
-        # NOTE: who was heard meanwhile is there, whatever was seen before.
+        # NOTE: a host that responded during the check is alive, whatever the check has returned.
         dead = {host for host in hosts if counts.get(host) == 0 and self._heard.get(host, 0.0) < now}
         self._fail_unconsumed(rounds, dead, looked_at=len(hosts))
         for host in again:
@@ -323,7 +322,7 @@ class HostLiveness:
         self._breakers.allow_trials(host for host in again if host in counts and counts[host] is None)
 
     def _to_look_at(self, rounds: Rounds, now: float) -> list[str]:
-        """Hosts whose queues have to be looked at now."""
+        """Return the hosts whose queues have to be checked now."""
         if self._sweep:
             self._sweep = False
             wanted: Collection[str] = list(self._heard)
@@ -339,7 +338,7 @@ class HostLiveness:
         ]
 
     def _fail_unconsumed(self, rounds: Rounds, dead: Collection[str], *, looked_at: int) -> None:
-        """Nobody consumes from the queues of these hosts, out of so many."""
+        """Handle the hosts whose queues have no consumers, out of all checked hosts."""
         if not dead:
             return
         opened = self._breakers.open(dead, unconsumed=True)
@@ -352,7 +351,7 @@ class HostLiveness:
 
     def _cannot_look(self, exc: exceptions.BrokerUnavailable) -> None:
         self._look_failed.occurred(
-            logging.INFO, 'The queues of hosts cannot be looked at, which delays nothing else: %s', exc
+            logging.INFO, 'Could not check the queues of hosts: %s; events are delivered nevertheless', exc
         )
         self._breakers.allow_trials(self._breakers.unconsumed())
         self._look_at = self._clock() + NOT_POSSIBLE

@@ -1,10 +1,10 @@
-"""What follows from a sign of life of a host: it is waited for again, and what is held for it goes out.
+"""Handles hosts that respond again: closes their breakers, and schedules their held events for a retry.
 
-Signs are its agent's start and reports, its acknowledgements, late ones too, and a
-consumer on its queue. Other workers are told, because each has breakers of its own; they
-are also told which hosts do not respond. Thousands of hosts may come back at the same
-time, so what is to be done for a host is gathered while the last of its kind is being
-done, and done together.
+A host responds if its agent starts or reports, if it acknowledges a delivery, also too late, or if its
+queue has a consumer again. Each worker has its own breakers, so the other workers are informed. They
+are also informed about hosts that do not respond. Thousands of hosts may respond again at the same time,
+so the work for several hosts is collected while the previous work of the same kind is running, and done
+together.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ LOG = log.getLogger(__name__)
 
 T = TypeVar('T')
 
-#: Hosts or servers that are dealt with at once, at most.
+#: Maximum number of hosts or servers that are handled together.
 TOGETHER = 1000
 
 
 class Held(Protocol):
-    """The part of ``hold.store.HoldStore`` that is used here."""
+    """The used part of ``hold.store.HoldStore``."""
 
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int: ...
 
 
 class Peers(Protocol):
-    """The part of ``rpcapi.PeerAPI`` that is used here, with a context."""
+    """The used part of ``rpcapi.PeerAPI``."""
 
     def hosts_are_back(self, hosts: Sequence[str]) -> None: ...
 
@@ -51,7 +51,7 @@ class Peers(Protocol):
 
 
 class HostRecovery:
-    """Takes signs of life. Thread-safe; no call waits for a database or a broker."""
+    """Handles responses of hosts. Thread-safe; no method waits for a database or a broker."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class HostRecovery:
         self._wake = wake
         self._peers = peers
         self._pool = bounded_pool.BoundedPool(5, 'presence')
-        # Host to whether the others are to be told in any case; servers; hosts that another
-        # worker has heard; host to whether nobody consumes from its queue; hosts that are back.
+        # Host to whether the other workers must be informed in any case; servers; hosts that respond to
+        # another worker; host to whether its queue has no consumer; hosts that respond again.
         self._hosts: _Gathered[bool] = _Gathered(self._pool, self._flush_hosts)
         self._servers: _Gathered[None] = _Gathered(self._pool, self._flush_servers)
         self._heard: _Gathered[None] = _Gathered(self._pool, self._flush_heard)
@@ -86,49 +86,49 @@ class HostRecovery:
         )
 
     def answered(self, host: str) -> None:
-        """A host acknowledged in time: ordinary, and so as cheap as can be."""
+        """Handle a host that has acknowledged in time. This is the normal case and must be fast."""
         if self._breakers.close(host):
             self._responding.add([host])
             self._hosts.add({host: True})
 
     def appeared(self, host: str) -> None:
-        """A host has started, has reported, has acknowledged late, or consumes from its queue."""
+        """Handle a host that has started, has reported, has acknowledged late, or consumes from its queue."""
         news = self._breakers.close(host)
         if news:
             self._responding.add([host])
         self._hosts.add({host: news})
 
     def heard_of(self, hosts: Collection[str]) -> None:
-        """Another worker says that hosts are back.
+        """Handle a message of another worker that hosts respond again.
 
-        NOTE: the other worker has made their servers due, but this one may have claimed some of them
-        since, and may have put them off for the want of a consumer, before it heard of the hosts.
+        NOTE: the other worker has scheduled their servers for a retry. But this worker may have claimed
+        some of them since, and postponed them because of a missing consumer, before this message arrived.
         """
         self._heard.add(dict.fromkeys(host for host in hosts if self._breakers.close(host)))
 
     def placed(self, server_uuids: Collection[str]) -> None:
-        """Servers have come to a host: what was held for want of one is due."""
+        """Handle servers that were assigned to a host: their events that were held without a host are due."""
         self._servers.add(dict.fromkeys(server_uuids))
 
     def tell_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
-        """Tell the other workers that hosts do not respond.
+        """Inform the other workers that hosts do not respond.
 
-        :param unconsumed: nobody consumes from their queues
+        :param unconsumed: their queues have no consumer
         """
         self._silent.add(dict.fromkeys(hosts, unconsumed))
 
     def flush_log(self, *, now: bool = False) -> None:
-        """Write the messages that are due; see ``throttled_log.Summary``."""
+        """Write the log messages that are due; see ``throttled_log.Summary``."""
         self._responding.flush(now=now)
 
     def close(self) -> None:
-        """Let go of threads."""
+        """End the threads."""
         self._pool.close()
         self.flush_log(now=True)
 
     def _flush_hosts(self, hosts: Mapping[str, bool]) -> None:
-        # NOTE: first, because it takes seconds to make the servers of many hosts due, and a
-        # worker that has not heard of the hosts puts these servers off.
+        # NOTE: first, because scheduling the servers of many hosts takes seconds, and a worker that is not
+        # informed yet would postpone these servers.
         self._back.add({host: None for host, news in hosts.items() if news})
         if self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts)):
             self._back.add({host: None for host, news in hosts.items() if not news})
@@ -152,14 +152,16 @@ class HostRecovery:
         try:
             cast()
         except exceptions.RouterError as exc:
-            # They will see for themselves.
+            # The other workers detect it themselves.
             self._not_told.occurred(
-                availability.level(), 'Other resolver workers are not told which hosts respond: %s', exc
+                availability.level(),
+                'Could not inform other resolver workers which hosts respond: %s',
+                exc,
             )
         except Exception:  # the outermost frame of this thread's work
-            LOG.exception('Other resolver workers are not told which hosts respond')
+            LOG.exception('Could not inform other resolver workers which hosts respond')
         else:
-            self._not_told.over('Other resolver workers are told again which hosts respond')
+            self._not_told.over('Other resolver workers are informed again which hosts respond')
 
     def _bring_forward(
         self, what: str, *, hosts: Collection[str] = (), servers: Collection[str] = ()
@@ -167,34 +169,37 @@ class HostRecovery:
         try:
             due = self._held.make_due(hosts=hosts, servers=servers)
         except exceptions.RouterError as exc:
-            # It will be due by itself.
+            # The events are retried later in any case.
             self._not_due.occurred(
-                logging.WARNING, 'Held events are not brought forward for %s: %s', what, exc
+                logging.WARNING,
+                'Could not schedule an immediate retry of held events for %s: %s; they are retried later',
+                what,
+                exc,
             )
             return False
         except Exception:  # the outermost frame of this thread's work
-            LOG.exception('Held events are not brought forward for %s', what)
+            LOG.exception('Could not schedule an immediate retry of held events for %s', what)
             return False
-        self._not_due.over('Held events are brought forward again')
+        self._not_due.over('Held events are scheduled again when their hosts respond')
         if due:
-            LOG.debug('%d servers with held events are due: %s found', due, what)
+            LOG.debug('Retrying the held events of %d servers now, because %s respond', due, what)
             self._wake()
         return bool(due)
 
 
 class _Gathered(Generic[T]):
-    """Items for a job, which is run for all that came since it was begun last. Thread-safe."""
+    """Collects items for a job that handles all items since its last start. Thread-safe."""
 
     def __init__(self, pool: bounded_pool.BoundedPool, job: Callable[[Mapping[str, T]], None]) -> None:
         self._pool = pool
         self._job = job
-        # Guards both below.
+        # Guards both attributes below.
         self._lock = threading.Lock()
         self._items: dict[str, T] = {}
         self._running = False
 
     def add(self, items: Mapping[str, T]) -> None:
-        """Have the job done for some items; of two values of an item the greater counts."""
+        """Run the job for these items. If an item has two values, a true value is kept."""
         if not items:
             return
         with self._lock:

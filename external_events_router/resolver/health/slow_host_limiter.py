@@ -1,12 +1,11 @@
-"""Which hosts are slow, and how many batches may wait for those.
+"""Limits the number of batches that wait for slow hosts.
 
-A host that is slow but answers opens no breaker. Batches that wait for such hosts
-may take a part of a worker's threads and no more, so that there is always one for the
-others; the events of the next are held at once.
+The breaker of a host that is slow but answers stays closed. Batches that wait for such hosts may use
+only a part of a worker's threads, so that other batches always find a free thread. Above this limit,
+events for slow hosts are held immediately.
 
-Slow is who is overtaken: others have answered what they were sent long after. Where
-all take long, nobody is: the machine has too much to do then, and holding would only be
-more of it.
+A host is slow if other hosts have already answered messages that were sent much later. If all hosts take
+long, none of them is slow: then the machine is overloaded, and holding events would increase the load.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ import math
 import threading
 import time
 
-#: The part of a worker's threads that may wait for slow hosts.
+#: Part of a worker's threads that may wait for slow hosts.
 PART = 0.5
 
-#: Seconds by which a host has to be overtaken. On a machine that has too much to do,
-#: half a second comes about by chance.
+#: Seconds by which other hosts must be faster. On an overloaded machine, differences of half a second
+#: occur by chance.
 LEAST = 1.0
 
-#: Seconds after which it is forgotten that a host was slow.
+#: Seconds for which a host counts as slow.
 REMEMBERED = 60.0
 
 
 class SlowHostLimiter:
-    """What one worker sees of its hosts' pace. Thread-safe."""
+    """Records how fast the hosts answer one worker. Thread-safe."""
 
     def __init__(self, batches: int) -> None:
-        """:param batches: that the worker routes at the same time"""
+        """:param batches: number of batches that the worker routes at the same time"""
         self._places = max(1, int(batches * PART))
-        # Guards what follows. _newest: when the latest wait began that was answered.
+        # Guards the attributes below. _newest: start of the latest wait that was answered.
         self._lock = threading.Lock()
         self._newest = -math.inf
-        # Host to since when batches wait for it, in the order in which they began.
+        # Host to the starts of the waits for it, in their order.
         self._waits: dict[str, dict[object, float]] = {}
-        # Host to when it was slow last.
+        # Host to the time at which it was slow last.
         self._slow: dict[str, float] = {}
 
     def admit(self, hosts: Collection[str]) -> frozenset[str]:
-        """Those of the hosts that one more batch may wait for."""
+        """Return the hosts for which one more batch may wait."""
         with self._lock:
             now = time.monotonic()
             slow = {host for host in hosts if self._is_slow(host, now)}
@@ -56,7 +55,7 @@ class SlowHostLimiter:
 
     @contextlib.contextmanager
     def wait(self, hosts: Collection[str]) -> Iterator[None]:
-        """Somebody waits for hosts within the block."""
+        """Record that a batch waits for hosts within the block."""
         key, now = object(), time.monotonic()
         with self._lock:
             for host in hosts:
@@ -72,7 +71,7 @@ class SlowHostLimiter:
                         del self._waits[host]
 
     def answered(self, host: str, began: float) -> None:
-        """A host has answered what it was sent at an instant of ``time.monotonic()``."""
+        """Record the answer of a host to a message that was sent at an instant of ``time.monotonic()``."""
         with self._lock:
             self._newest = max(self._newest, began)
             if self._newest - began > LEAST:

@@ -1,5 +1,5 @@
-"""The hold: events that were answered 200 and are not yet acknowledged.
+"""The hold: events that were answered 200 and are not acknowledged yet.
 
-``store`` keeps them in SQL, ``keeper`` stands between it and the way of a batch
-and bounds the waiting, ``courier`` delivers them when their hosts are there.
+``store`` keeps them in SQL. ``hold`` is the interface for the routing of batches and limits the time of each
+call. ``redelivery`` delivers the events when their hosts respond.
 """

@@ -1,4 +1,4 @@
-"""What is held, and what becomes of it: the data that the hold's modules pass to each other."""
+"""Data of the hold that its modules pass to each other."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from external_events_router import events
 
 
 class State(enum.StrEnum):
-    """Where an event of the hold stands.
+    """The state of an event of the hold.
 
-    ``held``: it waits for its hosts. The others are ends without all
-    acknowledgements: its deadline passed, a host refused it for good, its
-    server is no more, or its row cannot be read.
+    ``held``: it waits for its hosts. The other states are ends without all acknowledgements: its
+    deadline has passed, a host has refused it, its server does not exist any longer, or its row cannot
+    be read.
     """
 
     HELD = 'held'
@@ -31,9 +31,9 @@ class Item:
     """An event to be held.
 
     :ivar event: the event
-    :ivar ttl: seconds for which it is worth anything, from now
-    :ivar hosts: the hosts that it waits for, as far as they are known
-    :ivar acknowledged: hosts that have acknowledged it already
+    :ivar ttl: seconds until its deadline, from now
+    :ivar hosts: the known hosts that have to acknowledge it
+    :ivar acknowledged: hosts that have already acknowledged it
     :ivar reason: why it is held
     """
 
@@ -46,10 +46,10 @@ class Item:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """Events of one request to be held together.
+    """Events of one request that are held together.
 
-    :ivar items: in the order in which a server's are to be delivered
-    :ivar context: of the request that brought them, as the context's dict
+    :ivar items: in the order in which the events of a server have to be delivered
+    :ivar context: context of the request, as a dict
     """
 
     items: Sequence[Item]
@@ -58,11 +58,11 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
-    """A held event, claimed for an attempt.
+    """A held event that is claimed for an attempt.
 
-    :ivar seq: names its row; the order of a server's events
-    :ivar context: request ids and caller, as the request context's dict
-    :ivar remaining: seconds until its deadline, from the claim; negative: past
+    :ivar seq: identifies its row; also the order of the events of a server
+    :ivar context: request ids and caller, as the dict of the request context
+    :ivar remaining: seconds until its deadline, from the claim; negative after the deadline
     :ivar acknowledged: hosts that have acknowledged it
     :ivar age: seconds for which it had been held at the claim
     """
@@ -77,9 +77,9 @@ class Held:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A server whose held events one worker may try now.
+    """A server whose held events one worker may try to deliver now.
 
-    :ivar attempts: how often it was tried before
+    :ivar attempts: number of earlier attempts
     :ivar events: in the order in which they have to be delivered
     """
 
@@ -90,14 +90,14 @@ class Claim:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt came to, for one claimed server.
+    """The results of an attempt for one claimed server.
 
-    :ivar last: the last row of the claim; those after it came meanwhile, or were too many
+    :ivar last: last row of the claim; rows after it arrived later, or exceeded the limit of a claim
     :ivar delivered: rows that all hosts have acknowledged
-    :ivar ended: rows that end without it: state and reason
-    :ivar acknowledged: rows that go on: all hosts that have acknowledged them
-    :ivar hosts: the hosts that the server waits for now; None: as before
-    :ivar reason: why something of what was tried remains
+    :ivar ended: rows that end without all acknowledgements: state and reason
+    :ivar acknowledged: rows that stay held: all hosts that have acknowledged them
+    :ivar hosts: hosts for which the server waits now; None: unchanged
+    :ivar reason: why some events of the attempt are still held
     :ivar retry_after: seconds until the next attempt
     """
 
@@ -116,11 +116,11 @@ class Record:
     """An event of the hold, for an operator.
 
     :ivar seq: its number within its state
-    :ivar hosts: the hosts it waits or waited for
-    :ivar acknowledged: the hosts that have acknowledged it, of a held event
-    :ivar attempts: how often its server was tried
-    :ivar held_at: seconds since the epoch, by the database's clock; likewise ``until``
-    :ivar until: its deadline if it is held, else when it ended
+    :ivar hosts: hosts that have to acknowledge it, or had to
+    :ivar acknowledged: hosts that have acknowledged a held event
+    :ivar attempts: number of attempts for its server
+    :ivar held_at: seconds since the epoch, by the clock of the database; likewise ``until``
+    :ivar until: deadline of a held event, or the time when the event ended
     """
 
     seq: int

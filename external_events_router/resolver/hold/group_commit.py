@@ -1,12 +1,11 @@
-"""Writing to the hold: requests that come while a transaction runs share the next one.
+"""Group commit for the hold: requests that arrive during a transaction share the next transaction.
 
-Most of the cost of a transaction is the write to the disk, so a transaction with many
-requests costs little more than a transaction with one. There is no timer: if no
-transaction runs, a request is written at once. Each caller waits until its own deadline.
-An abandoned request was answered 503. It is not written if its transaction has not begun,
-or if nobody waits for any request of the transaction. Otherwise it is written with the
-others: a rollback would cost these the time that they have left, and a busy machine, on
-which one request is late, would answer 503 for all.
+Most of the time of a transaction is the write to the disk, so a transaction with many requests takes
+little longer than a transaction with one. There is no timer: if no transaction is running, a request is
+written immediately. Each caller waits until its own deadline. A request whose caller has stopped waiting
+was answered 503. It is not written if its transaction has not started, or if no caller waits for any
+request of the transaction. Otherwise it is written with the other requests: a rollback would use up their
+remaining time, and on a busy machine one late request would cause 503 for all.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from external_events_router.resolver.hold import base
 
 LOG = log.getLogger(__name__)
 
-#: Transactions that may run, or hang, at the same time, per worker.
+#: Maximum number of transactions that run or hang at the same time, per worker.
 THREADS = 4
 
-#: Seconds after which a request that waits has the next transaction begun beside the one
-#: that runs: that may wait for a row which another worker has locked.
+#: Seconds before the next transaction starts in parallel for a waiting request: the running transaction
+#: may wait for a row that another worker has locked.
 PATIENCE = 0.1
 
-#: Events of one transaction, unless a single request has more.
+#: Maximum number of events in one transaction, unless a single request has more.
 MOST = 1000
 
-#: Seconds beyond its deadline that a caller waits for a commit that has begun.
+#: Seconds after its deadline that a caller still waits for a commit that has started.
 COMMIT_TIME = 0.05
 
 
@@ -66,28 +65,28 @@ class _Entry(futures.Future[None]):
 
 
 class _AllGivenUp(Exception):
-    """Raised before a commit to roll back a transaction in which every request is abandoned."""
+    """Raised before a commit to roll back a transaction for which no caller waits."""
 
 
 class GroupCommit:
-    """Writes what is to be held, for many callers at a time. Thread-safe."""
+    """Writes requests to the hold, for many callers at the same time. Thread-safe."""
 
     def __init__(self, write: Write, *, threads: int = THREADS) -> None:
-        """:param threads: transactions that may run at the same time"""
+        """:param threads: maximum number of transactions at the same time"""
         self._write_all = write
         self._threads = threads
         self._pool = bounded_pool.BoundedPool(threads, 'hold')
-        # Guards what follows, and the step of each entry.
+        # Guards the attributes below, and the step of each entry.
         self._lock = threading.Lock()
         self._waiting: list[_Entry] = []
         self._running = 0
 
     def write(self, request: base.Request, *, deadline: float) -> None:
-        """Write a request, durably when it returns.
+        """Write a request. It is durable when this method returns.
 
         :param deadline: an instant of ``time.monotonic()``
-        :raises TimeoutError: it was not written in time; it may be written later if its
-            transaction had begun
+        :raises TimeoutError: it was not written in time; it may be written later if its transaction
+            has started
         :raises DatabaseUnavailable: it was not written
         """
         entry = _Entry(request)
@@ -109,11 +108,11 @@ class GroupCommit:
         entry.result(0.0)
 
     def close(self) -> None:
-        """Take no more requests; end the threads, each after what it has in hand."""
+        """Accept no more requests; end the threads after their current transactions."""
         self._pool.close()
 
     def _wait(self, entry: _Entry, until: float) -> bool:
-        """Whether it has ended by then."""
+        """Return whether the entry has ended at this time."""
         try:
             entry.exception(max(0.0, until - time.monotonic()))
         except TimeoutError:
@@ -128,7 +127,7 @@ class GroupCommit:
             self._start()
 
     def _give_up(self, entry: _Entry) -> bool:
-        """Have an entry left out; not possible once its commit has begun."""
+        """Mark an entry as abandoned; returns False if its commit has started."""
         with self._lock:
             if entry.step is _Step.COMMITTING:
                 return False
@@ -150,10 +149,12 @@ class GroupCommit:
             try:
                 self._write(entries)
             except Exception:  # the outermost frame of this thread's work
-                LOG.exception('Events could not be held: unexpected error')
+                LOG.exception(
+                    'Could not hold events because of an unexpected error; they get 503 and are lost'
+                )
 
     def _take(self) -> list[_Entry]:
-        """What the next transaction writes; nothing: this thread has ended."""
+        """Return the entries of the next transaction; an empty list ends this thread."""
         taken: list[_Entry] = []
         with self._lock:
             number = 0
@@ -194,8 +195,8 @@ class GroupCommit:
             for entry in entries:
                 entry.set_exception(exc)
             return
-        # NOTE: the database refused one of the requests. The others must not be lost with it.
-        LOG.warning('%d requests are held one by one, because together they failed: %s', len(entries), exc)
+        # NOTE: the database refused one of the requests. The other requests must not be lost because of it.
+        LOG.warning('Could not hold %d requests together, holding each separately: %s', len(entries), exc)
         for entry in entries:
             self._write([entry])
 

@@ -1,7 +1,6 @@
-"""Between the way of a batch and the store: a bound on every wait, and the policy of what is held how long.
+"""The interface of the hold for the routing of batches: time limits for each call, and lifetimes of events.
 
-A database that hangs costs a batch no more than the time it was given. What is
-held is delivered by the ``courier``.
+A database that hangs delays a batch only until its time limit. ``redelivery`` delivers the held events.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from external_events_router.resolver.host_map import base as host_map_base
 
 LOG = log.getLogger(__name__)
 
-#: Questions that may hang at the same time, per worker.
+#: Maximum number of queries that hang at the same time, per worker.
 THREADS = 8
 
-#: Servers with something held that are known by heart, for when the database is away.
+#: Maximum number of servers with held events that are remembered, for use while the database is unavailable.
 REMEMBERED = 10000
 
-#: Seconds until the first attempt for an event that was not acknowledged: its
-#: host may just be slow, and its late acknowledgement brings the attempt forward.
+#: Seconds until the first retry of an event that was not acknowledged. Its host may only be slow; then
+#: its late acknowledgement causes an immediate retry.
 FIRST_RETRY = 0.5
 
 NO_HOSTS: frozenset[str] = frozenset()
@@ -47,12 +46,11 @@ NO_HOSTS: frozenset[str] = frozenset()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long an event is worth anything, in seconds.
+    """Maximum times for which events are held, in seconds.
 
-    :ivar default: of an event whose name has none of its own
-    :ivar by_name: event name to its own
-    :ivar unassigned: how long an event waits for a server that is on no host
-        to be put on one; 0: not at all
+    :ivar default: for an event name without its own value
+    :ivar by_name: values for event names
+    :ivar unassigned: for an event whose server has no host; 0: such events are not held
     """
 
     default: float = 300.0
@@ -61,9 +59,9 @@ class Lifetimes:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Lifetimes:
-        """What ``[delivery]`` says.
+        """Read the lifetimes from ``[delivery]``.
 
-        :raises ConfigurationError: a name is no event's, or its value no number of seconds
+        :raises ConfigurationError: a name is not an event name, or a value is not a valid number of seconds
         """
         by_name = {}
         for name, value in conf.delivery.event_ttls.items():
@@ -75,21 +73,21 @@ class Lifetimes:
             if not known:
                 raise exceptions.ConfigurationError(
                     option='[delivery] event_ttls',
-                    reason=f'{name}:{value} is not the name of an event and a number of seconds, at most '
+                    reason=f'{name}:{value} is not an event name and a number of seconds, at most '
                     f'{delivery_conf.LONGEST_TTL:.0f}',
                 )
         return cls(conf.delivery.event_ttl, by_name, conf.delivery.hold_unassigned)
 
     def of(self, event: events.Event) -> float:
-        """Of an event, from when it came."""
+        """Return the lifetime of an event, from its arrival."""
         return self.by_name.get(event.name, self.default)
 
 
 class Hold:
-    """The hold, as the way of a batch uses it. Thread-safe."""
+    """The hold, as the routing of batches uses it. Thread-safe."""
 
     def __init__(self, held: store.HoldStore, *, lifetimes: Lifetimes, timeout: float) -> None:
-        """:param timeout: seconds that one question may take"""
+        """:param timeout: maximum seconds of one query"""
         self.store = held
         self.lifetimes = lifetimes
         self._timeout = timeout
@@ -98,8 +96,8 @@ class Hold:
         self._not_asked = throttled_log.ThrottledLog(LOG)
         self._not_held = throttled_log.ThrottledLog(LOG)
         self._holding = throttled_log.ThrottledLog(LOG)
-        # Guards both sets; the second is what was held since learning began. The
-        # first is None until something was learned.
+        # Guards both sets. _known: servers with held events at the last learn(), None before the first.
+        # _news: servers whose events were held since learn() started.
         self._lock = threading.Lock()
         self._known: frozenset[str] | None = None
         self._news: set[str] = set()
@@ -108,16 +106,16 @@ class Hold:
     def query_held_servers(
         self, server_uuids: Collection[str]
     ) -> batch_loader.LoadRequest[host_map_base.HeldServers]:
-        """Begin the query for servers that have held events; :meth:`held_servers` returns its result."""
+        """Start the query for servers that have held events; :meth:`held_servers` returns its result."""
         return self._questions.begin(frozenset(server_uuids))
 
     def held_servers(
         self, query: batch_loader.LoadRequest[host_map_base.HeldServers], *, deadline: float
     ) -> host_map_base.HeldServers:
-        """The servers of a query that have held events, so that later events must wait behind these.
+        """Return the servers of a query that have held events. Later events must wait for these events.
 
-        While the database is away: as far as this worker knows, and no host is free then.
-        One that has not learned anything yet takes every server for one of them.
+        While the database is unavailable, the result is the last known state, and no host is free. A
+        worker that has no state yet returns all servers.
 
         :param deadline: an instant of ``time.monotonic()``
         """
@@ -130,37 +128,45 @@ class Hold:
             self._questions.give_up(query)
             self._not_asked.occurred(
                 logging.WARNING,
-                'Not known whether %d servers have held events: %s',
+                'Could not query the held events of %d servers: %s; using the last known state',
                 len(server_uuids),
                 _text(exc),
             )
             with self._lock:
-                # NOTE: a worker that takes a dead one's place starts while the
-                # machine is busy with that, and its first question takes long.
+                # NOTE: a worker that replaces a failed worker starts while the machine is busy, and its
+                # first query takes long.
                 known = server_uuids if self._known is None else self._known
                 behind = known.union(self._news).intersection(server_uuids)
             return dict.fromkeys(behind, NO_HOSTS)
-        self._not_asked.over('It is known again which servers have held events')
+        self._not_asked.over('Held events can be queried again')
         return {server: free for server, free in found.items() if server in server_uuids}
 
     def hold(
         self, ctxt: context.RequestContext, items: Sequence[base.Item], *, deadline: float
     ) -> str | None:
-        """Hold events, durably when it returns.
+        """Hold events. They are durable when this method returns.
 
         :param deadline: an instant of ``time.monotonic()``
-        :returns: None, or why nothing was held
+        :returns: None, or the reason why no event was held
         """
         try:
             self._writer.write(base.Request(items, ctxt.to_dict()), deadline=deadline)
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             recorder.current().held(len(items), stored=False)
-            self._not_held.occurred(logging.ERROR, '%d events could not be held: %s', len(items), _text(exc))
+            self._not_held.occurred(
+                logging.ERROR,
+                '%d events could not be held: %s; they get 503 and are lost',
+                len(items),
+                _text(exc),
+            )
             return _text(exc)
         recorder.current().held(len(items), stored=True)
         self._not_held.over('Events are held again')
         self._holding.occurred(
-            logging.INFO, 'Holding %d events of a batch, the first because %s', len(items), items[0].reason
+            logging.INFO,
+            'Holding %d events of a batch; the reason for the first: %s',
+            len(items),
+            items[0].reason,
         )
         with self._lock:
             if len(self._news) < REMEMBERED:
@@ -168,9 +174,9 @@ class Hold:
         return None
 
     def learn(self) -> None:
-        """Learn by heart which servers have something held, and have connections for writing open.
+        """Remember the servers with held events, and open connections for writing.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
         with self._lock:
             if self._known is not None:
@@ -183,15 +189,15 @@ class Hold:
         self._warm.set()
 
     def wait_until_warm(self, timeout: float) -> bool:
-        """Wait until the first events could be held at once: :meth:`learn` has succeeded.
+        """Wait until events can be held immediately, which is after the first :meth:`learn`.
 
         :param timeout: seconds
-        :returns: whether it has
+        :returns: whether this was the case in time
         """
         return self._warm.wait(timeout)
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """End the threads and close the connections."""
         self._writer.close()
         self._questions.close()
         self.store.close()

@@ -1,7 +1,7 @@
-"""The hold as an operator sees it: what is in it, and the few things one may do to it by hand.
+"""The hold for operators: reading it, and changing it on request.
 
-It works on the tables beside running workers, as one more of them, and needs
-none. What the service itself does to the tables is in ``store``.
+It uses the tables like another worker, and needs no running worker. ``store`` contains the operations of the
+service.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _hosts = cast(sa.Table, models.HeldHost.__table__)
 _held = cast(sa.Table, models.HeldEvent.__table__)
 _ended = cast(sa.Table, models.EndedEvent.__table__)
 
-#: Events that are read, or changed, at a time.
+#: Number of events that are read or changed at a time.
 PAGE = 500
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events of the hold are meant: those that meet all that is given.
+    """Selects events of the hold that match all given values.
 
-    :ivar host: they wait, or waited, for it
+    :ivar host: they have to be acknowledged by this host, or had to be
     """
 
     event_ids: frozenset[str] | None = None
@@ -51,12 +51,12 @@ class Selection:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
-    """What a drop did.
+    """The result of a deletion.
 
-    :ivar events: how many events were dropped
-    :ivar hosts: the hosts that waited for them: a copy of an event may be in the queue of such a
-        host, or in an attempt that runs, and the agent handles it
-    :ivar until: seconds since the epoch by the database's clock after which no agent handles a
+    :ivar events: number of deleted events
+    :ivar hosts: hosts that had not acknowledged them: a copy of an event may be in the queue of such
+        a host, or in a running attempt, and then its agent handles it
+    :ivar until: seconds since the epoch, by the clock of the database, after which no agent handles a
         copy; None: there are no such hosts
     """
 
@@ -70,25 +70,25 @@ class Dropped:
 
 
 class Inspection:
-    """Reads and changes the hold. Memory does not grow with it."""
+    """Reads and changes the hold. Its memory use does not depend on the size of the hold."""
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
         self._insert_server = database.insert_or_merge(_servers, store.merge_held)
 
     def check(self) -> None:
-        """Insist on a database that answers and a schema that fits.
+        """Check that the database is available and its schema is supported.
 
-        :raises ConfigurationError: naming ``[database] connection``
+        :raises ConfigurationError: with ``[database] connection``
         """
         migration.check(self._database)
 
     def records(self, selection: Selection = Selection()) -> Iterator[base.Record]:
-        """Events of the hold: the held ones in their order, then those that ended, in theirs.
+        """Yield events of the hold: held events in their order, then ended events in their order.
 
-        No snapshot: what changes meanwhile may be among them or not.
+        This is not a snapshot: events that change meanwhile may be missing.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
         if selection.state in (None, base.State.HELD):
             yield from self._pages(self._held_page, selection)
@@ -96,10 +96,10 @@ class Inspection:
             yield from self._pages(self._ended_page, selection)
 
     def make_due(self, selection: Selection = Selection()) -> int:
-        """Have the servers of held events tried now.
+        """Schedule an immediate retry for the servers of held events.
 
-        :returns: how many servers
-        :raises DatabaseUnavailable: not all are
+        :returns: number of servers
+        :raises DatabaseUnavailable: not all servers are scheduled
         """
         held = store.HoldStore(self._database)
         made = 0
@@ -110,22 +110,22 @@ class Inspection:
         return made
 
     def put_back(self, ended: Iterable[base.Record], *, ttl: Callable[[events.Event], float]) -> int:
-        """Hold events again that have ended, in their order, behind what their servers have held.
+        """Hold ended events again, in their order, after the held events of their servers.
 
-        All hosts of the server are asked again; those that remember the event
-        do nothing twice. An event whose row cannot be read stays as it is.
+        All hosts of the server are asked again. Hosts that remember the event do not handle it
+        again. An event whose row cannot be read is not changed.
 
-        :param ttl: seconds that an event is worth something, from now
-        :returns: how many
-        :raises DatabaseUnavailable: not all are
+        :param ttl: returns the seconds until the deadline of an event, from now
+        :returns: number of events
+        :raises DatabaseUnavailable: not all events are held again
         """
         return sum(self._put_back([record.seq for record in page], ttl) for page in _paged(ended))
 
     def drop(self, selection: Selection, *, grace: float = 0.0) -> Dropped:
-        """Forget events, held or ended, for good: no further attempt is made to deliver them.
+        """Delete events, held or ended: there is no further attempt to deliver them.
 
-        :param grace: seconds that an attempt may extend the deadline of an event
-        :raises DatabaseUnavailable: not all are forgotten
+        :param grace: seconds by which an attempt may extend the deadline of an event
+        :raises DatabaseUnavailable: not all events are deleted
         """
         dropped = Dropped()
         for page in _paged(self.records(selection)):
@@ -145,8 +145,8 @@ class Inspection:
     ) -> Iterator[base.Record]:
         after = 0
         while page := read(selection, after):
-            # NOTE: the names of ended hosts are JSON in a text, which SQL
-            # finds by a pattern only.
+            # NOTE: the hosts of ended events are JSON in a text column, which SQL can only match with a
+            # pattern.
             yield from (record for record in page if selection.host in (None, *record.hosts))
             after = page[-1].seq
 
@@ -269,9 +269,9 @@ class Inspection:
 
 
 def require_found(found: Iterable[base.Record], event_ids: Collection[str]) -> None:
-    """Insist that every event is among those found.
+    """Check that every event id was found.
 
-    :raises NoSuchEvent: naming the first that is not
+    :raises NoSuchEvent: with the first missing id
     """
     missing = set(event_ids) - {record.event.id for record in found}
     if missing:

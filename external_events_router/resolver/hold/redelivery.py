@@ -1,10 +1,9 @@
-"""Delivers what is held: claims servers that are due, tries them, writes down what came of it.
+"""Redelivers held events: claims servers that are due, tries to deliver, and records the results.
 
-One scheduler per worker looks for what is due, every second and whenever it is
-woken; attempts run on a few threads. Those for hosts that are not waited for
-come after the others, and only one server's events probe such a host, now and
-then, so that a dead host delays no other's events. The map is read anew at each
-attempt. What an attempt's answers amount to is decided in ``attempt``.
+Each worker has one scheduler, which checks for due servers every second and when it is woken.
+Attempts run on a few threads. Servers whose hosts do not respond are tried last, and only events of
+one server probe such a host, at intervals, so that a failed host does not delay events for other
+hosts. Each attempt looks up the hosts again. ``redelivery_plan`` decides the results.
 """
 
 from __future__ import annotations
@@ -41,36 +40,36 @@ from external_events_router.resolver.host_map import base as host_map_base
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two looks for what is due, if nobody says that something is.
+#: Seconds between two checks for due servers, if the worker is not woken.
 POLL = 1.0
 
-#: Servers that one attempt takes at most.
+#: Maximum number of servers in one attempt.
 SERVERS = 200
 
-#: Attempts that may run at the same time, per worker.
+#: Maximum number of attempts at the same time, per worker.
 THREADS = 4
 
-#: Seconds that a claim outlasts the acknowledgements that it waits for.
+#: Seconds that a claim lasts longer than the wait for acknowledgements.
 LEASE_MARGIN = 15.0
 
-#: Events that ended unacknowledged, of which each has a message of its own in the log, in a
-#: minute.
+#: Maximum number of log messages per minute about single events that ended without an
+#: acknowledgement.
 ENDS_LOGGED = 5
 
-#: Seconds between two clean-ups of what ended, and after an error of the database.
+#: Seconds between two deletions of old ended events, and seconds to wait after an error of the database.
 PURGE_INTERVAL = 600.0
 ERROR_PAUSE = 1.0
 
 
 class Map(Protocol):
-    """The part of ``host_map.guarded.GuardedHostMap`` that is used here."""
+    """The used part of ``host_map.guarded.GuardedHostMap``."""
 
     def lookup(self, server_uuids: Collection[str]) -> host_map_base.Lookup: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Batch:
-    """Claims, with instants of ``time.monotonic()``: just before they were made, and until when they hold."""
+    """Claims, and two instants of ``time.monotonic()``: just before the claim, and its end."""
 
     claims: Sequence[base.Claim]
     since: float
@@ -78,7 +77,7 @@ class _Batch:
 
 
 class RedeliveryWorker:
-    """The scheduler and its threads. Thread-safe."""
+    """The scheduler and the threads for redelivery. Thread-safe."""
 
     def __init__(
         self,
@@ -93,11 +92,11 @@ class RedeliveryWorker:
         keep_ended: float,
         journal: recorder.Recorder = recorder.NOTHING,
     ) -> None:
-        """:param worker: names this worker's claims; a new name at each start
+        """:param worker: identifies the claims of this worker; a new name at each start
         :param ack_timeout: seconds that an attempt waits for its hosts
-        :param max_interval: seconds between two attempts for a server, at most
-        :param keep_ended: seconds that what ended unacknowledged is kept
-        :param journal: records what attempts came to
+        :param max_interval: maximum seconds between two attempts for a server
+        :param keep_ended: seconds for which ended events are kept
+        :param journal: records the results of attempts
         """
         self._journal = journal
         self._hold = hold
@@ -121,10 +120,10 @@ class RedeliveryWorker:
         self._delivered = throttled_log.Totals(LOG, logging.INFO, '%d held events were delivered')
         self._pool = bounded_pool.BoundedPool(THREADS, 'courier')
         self._places = threading.Semaphore(THREADS)
-        # NOTE: one transaction at a time, so that the writes of new events find the locks
-        # and the connections of the pool free: redelivery can wait, a sender cannot.
+        # NOTE: one transaction at a time, so that writes of new events find free locks and connections:
+        # redelivery can wait, but a sender cannot.
         self._transaction = threading.Lock()
-        # Guards the two below.
+        # Guards the two attributes below.
         self._woken = threading.Condition()
         self._news = False
         self._stopping = False
@@ -134,17 +133,17 @@ class RedeliveryWorker:
         self._next_purge = time.monotonic() + PURGE_INTERVAL
 
     def start(self) -> None:
-        """Begin to look for what is due."""
+        """Start to check for due servers."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Something may be due."""
+        """Check for due servers now."""
         with self._woken:
             self._news = True
             self._woken.notify_all()
 
     def stop(self) -> None:
-        """Claim no more, and wait for the attempts that run: no longer than they wait for hosts."""
+        """Claim no more servers, and wait for running attempts, at most as long as they wait for hosts."""
         with self._woken:
             if self._stopping:
                 return
@@ -158,10 +157,10 @@ class RedeliveryWorker:
         self._pool.close()
 
     def run_once(self) -> bool:
-        """Claim what is due and try it, on the calling thread.
+        """Claim due servers and try to deliver their events, on the calling thread.
 
-        :returns: whether something was due
-        :raises DatabaseUnavailable: that cannot be told
+        :returns: whether there were due servers
+        :raises DatabaseUnavailable: the database is unavailable
         """
         batch = self._claim()
         if batch.claims:
@@ -169,8 +168,8 @@ class RedeliveryWorker:
         return bool(batch.claims)
 
     def _schedule(self) -> None:
-        # NOTE: at once for the first time: until it has learned what is held,
-        # a worker takes everything for it.
+        # NOTE: the first time immediately: until a worker knows which servers have held events, it treats
+        # every server as one of them.
         going_on = True
         while going_on:
             try:
@@ -179,13 +178,15 @@ class RedeliveryWorker:
                 self._hold.learn()
                 self._purge()
             except exceptions.DatabaseUnavailable as exc:
-                self._database_away.occurred(logging.WARNING, 'Held events wait for the database: %s', exc)
+                self._database_away.occurred(
+                    logging.WARNING, 'Could not check for held events to retry: %s; trying again', exc
+                )
                 self._pause()
             except Exception:  # the outermost loop of this thread
-                LOG.exception('Looking for held events failed')
+                LOG.exception('Unexpected error while checking for held events; trying again')
                 self._pause()
             else:
-                self._database_away.over('Held events are looked for again')
+                self._database_away.over('Held events are retried again')
             self._flush_log()
             going_on = self._wait()
         self._flush_log(now=True)
@@ -201,8 +202,8 @@ class RedeliveryWorker:
             self._woken.wait_for(lambda: self._stopping, ERROR_PAUSE)
 
     def _claim_some(self) -> bool:
-        """Whether there may be more."""
-        # NOTE: a claim that cannot be tried would only put its servers off.
+        """Claim servers and start an attempt; return whether more servers may be due."""
+        # NOTE: a claim that cannot be tried would only delay its servers.
         if self._stopping or not self._deliverer.is_ready() or not self._places.acquire(timeout=POLL):
             return False
         try:
@@ -234,18 +235,17 @@ class RedeliveryWorker:
             others = [plan for plan in plans if not plan.hosts <= closed]
             if others:
                 probed = self._breakers.probe(hosts - closed)
-                # A host that answers is heard of by ``presence``, which has
-                # what waits for it tried at once.
+                # When a host answers, ``recovery`` schedules an immediate retry of all events for it.
                 self._try(batch, others, lookup, ask=closed, probe=probed)
         except exceptions.DatabaseUnavailable as exc:
             self._not_recorded.occurred(
                 logging.WARNING,
-                'Could not record the results of attempts for %d servers; they are made again: %s',
+                'Could not record the results of attempts for %d servers: %s; the attempts are repeated',
                 len(batch.claims),
                 exc,
             )
         except Exception:  # the outermost frame of this thread's work
-            LOG.exception('Attempts for %d servers failed', len(batch.claims))
+            LOG.exception('Attempts for %d servers failed; they are repeated', len(batch.claims))
         else:
             self._not_recorded.over('The results of attempts are recorded again')
 
@@ -258,20 +258,19 @@ class RedeliveryWorker:
         ask: frozenset[str],
         probe: frozenset[str] = frozenset(),
     ) -> None:
-        """Deliver, and settle.
+        """Deliver events and record the results.
 
-        :param ask: hosts to be asked
-        :param probe: hosts of which it is to be seen whether they are there:
-            one server's events each are enough
+        :param ask: hosts to ask
+        :param probe: hosts that may not respond: events of one server are sent to each of them
         """
         if not plans:
             return
         if time.monotonic() + self._ack_timeout > batch.until:
-            # NOTE: this worker stood still. Another one may have delivered them
-            # meanwhile, and later ones, which must not be overtaken.
+            # NOTE: this worker was suspended. Another worker may have delivered these events meanwhile, and
+            # later events, which must not be overtaken.
             self._late.occurred(
                 logging.WARNING,
-                'Attempts for %d servers come too late; other workers make them',
+                'Attempts for %d servers are too late, their claims have expired; other workers make them',
                 len(plans),
             )
             return
@@ -292,9 +291,9 @@ class RedeliveryWorker:
         self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
     ) -> host_answers.Answers:
         elapsed = time.monotonic() - batch.since
-        # NOTE: a delivery has one deadline. Without this bound an event at its
-        # end would take those beside it along; it may so be handled later than
-        # its own deadline by what a batch waits.
+        # NOTE: a delivery has one deadline. Without this minimum, an event just before its deadline would
+        # shorten the deadline of all events in the delivery. Therefore an event may be handled after its
+        # own deadline, later by at most the wait of a batch.
         left = {
             held.event.id: max(self._ack_timeout, held.remaining - elapsed)
             for sent in by_host.values()
@@ -349,7 +348,7 @@ class RedeliveryWorker:
 def _by_host(
     plans: Sequence[redelivery_plan.Plan], *, ask: frozenset[str], probe: frozenset[str]
 ) -> dict[str, list[base.Held]]:
-    """What each host is sent, in the order of each server's events."""
+    """Return the events for each host, in the order of the events of each server."""
     by_host: dict[str, list[base.Held]] = {}
     for plan in plans:
         probing = probe - by_host.keys()
@@ -369,7 +368,7 @@ def _count(plans: Sequence[redelivery_plan.Plan], settlements: Sequence[base.Set
 
 
 def _context(held: Sequence[base.Held]) -> context.RequestContext:
-    # A delivery has one context: that of the request, where one brought it all.
+    # A delivery has one context: the context of the request, if all events are from one request.
     kept = [one.context for one in held]
     if kept and all(other == kept[0] for other in kept):
         return context.from_wire(kept[0])

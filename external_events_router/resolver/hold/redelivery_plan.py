@@ -1,6 +1,6 @@
-"""Pure decisions about an attempt for one held server: whom to ask, and what the answers amount to.
+"""Pure decisions for an attempt for one held server: the hosts to ask, and the results of their answers.
 
-No I/O: the ``courier`` looks up, delivers and writes down.
+This module does no I/O: ``redelivery`` looks up, delivers and writes the results.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.host_map import base as host_map_base
 
-#: How events end without being asked about.
+#: State and reason of events that end without another attempt.
 EXPIRED = (base.State.EXPIRED, 'not acknowledged before its deadline')
-GONE = (base.State.GONE, 'the server is no more')
+GONE = (base.State.GONE, 'the server does not exist any longer')
 
-#: Seconds between the first attempts; each further one waits twice as long.
+#: Seconds until the second attempt; each later interval is twice as long.
 FIRST_INTERVAL = 0.5
 
-#: Seconds until the next attempt for a server that waits only for hosts whose queues have
-#: no consumer: these are looked at meanwhile, and a sign of life brings the attempt forward.
+#: Seconds until the next attempt for a server that waits only for hosts whose queues have no consumer:
+#: the queues are checked meanwhile, and a response of a host causes an immediate attempt.
 UNCONSUMED_INTERVAL = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What an attempt does for one server.
+    """The work of an attempt for one server.
 
-    :ivar targets: for each event to be asked about, the hosts to ask
-    :ivar ended: rows that end without being asked for: state and reason
-    :ivar reason: why nobody can be asked, where nobody can
-    :ivar waits_for: the hosts that the server waits for then; None: as before
+    :ivar targets: hosts to ask, for each event to be sent
+    :ivar ended: rows that end without another attempt: state and reason
+    :ivar reason: why no host can be asked, if this is the case
+    :ivar waits_for: hosts for which the server waits in this case; None: unchanged
     """
 
     claim: base.Claim
@@ -44,11 +44,11 @@ class Plan:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """All hosts to ask."""
+        """Return all hosts to ask."""
         return frozenset().union(*self.targets.values())
 
     def by_host(self) -> dict[str, list[base.Held]]:
-        """What each host is sent, in the order of the events."""
+        """Return the events for each host, in their order."""
         sent: dict[str, list[base.Held]] = {}
         for held in self.claim.events:
             for host in sorted(self.targets.get(held.seq, ())):
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
-    """Decide for one server, by where it is now."""
+    """Plan the attempt for one server, for its present hosts."""
     server = claim.server_uuid
     alive = [held for held in claim.events if held.remaining > 0]
     ended = {held.seq: EXPIRED for held in claim.events if held.remaining <= 0}
@@ -67,8 +67,8 @@ def plan(claim: base.Claim, lookup: host_map_base.Lookup) -> Plan:
         return Plan(claim, {}, {**ended, **{held.seq: GONE for held in alive}})
     hosts = frozenset(lookup.hosts[server])
     if not hosts:
-        # NOTE: not delivered, although one that it was on may have acknowledged
-        # it: between two hosts a server may be on none for a while.
+        # NOTE: not delivered, although a previous host may have acknowledged it: a server that moves
+        # between two hosts may have no host for some time.
         return Plan(claim, {}, ended, 'the server is on no host')
     return Plan(claim, {held.seq: hosts - held.acknowledged for held in alive}, ended)
 
@@ -80,12 +80,12 @@ def settle(
     max_interval: float,
     unconsumed: Collection[str] = (),
 ) -> base.Settlement:
-    """What one attempt came to.
+    """Return the results of one attempt.
 
-    :param answers: of the hosts that were asked; none: nobody was
-    :param max_interval: seconds between two attempts at most
-    :param unconsumed: hosts whose queues have no consumer; for these it is
-        :data:`UNCONSUMED_INTERVAL`
+    :param answers: answers of the asked hosts; empty: no host was asked
+    :param max_interval: maximum seconds between two attempts
+    :param unconsumed: hosts whose queues have no consumer; if the server waits only for these, the
+        interval is :data:`UNCONSUMED_INTERVAL`
     """
     delivered: set[int] = set()
     ended = dict(attempted.ended)
@@ -126,7 +126,7 @@ def _told(held: base.Held, targets: frozenset[str], answers: host_answers.Answer
     told = {(host, held.event.id): handled for host in held.acknowledged}
     for host in targets:
         key = (host, held.event.id)
-        told[key] = answers.get(key, host_answers.Answer(None, 'it is not waited for now'))
+        told[key] = answers.get(key, host_answers.Answer(None, 'the host does not respond'))
     return told
 
 
@@ -136,7 +136,7 @@ def _retry_after(
     interval = _interval(attempted.claim.attempts, max_interval)
     if not missing or not all(host in unconsumed for host in missing):
         return interval
-    # NOTE: not longer than until the first of its events has to end.
+    # NOTE: at most until the first of its events expires.
     first = min(held.remaining for held in attempted.claim.events if held.seq in attempted.targets)
     return max(interval, min(UNCONSUMED_INTERVAL, first))
 

@@ -18,10 +18,10 @@ _ended = cast(sa.Table, models.EndedEvent.__table__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counts:
-    """What the hold contains.
+    """The content of the hold.
 
     :ivar by_state: number of events in each state
-    :ivar oldest: age of the oldest held event in seconds; 0: none is held
+    :ivar oldest: age of the oldest held event in seconds; 0: there are no held events
     """
 
     by_state: Mapping[base.State, int]
@@ -36,12 +36,12 @@ class Statistics:
 
     @session.retried
     def read(self) -> Counts:
-        """Count now.
+        """Count the events now.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
         of_states = sa.select(_ended.c.state, sa.func.count()).group_by(_ended.c.state)
-        # NOTE: rows are numbered in the order in which events are held, and held_at has no index.
+        # NOTE: rows are numbered in the order in which events are held. held_at has no index.
         first = sa.select(_held.c.held_at).order_by(_held.c.seq).limit(1)
         with self._database.reading() as connection:
             now = self._database.now(connection)

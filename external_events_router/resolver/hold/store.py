@@ -1,9 +1,8 @@
 """Held events in SQL.
 
-Every method is one transaction, safe beside others of the same kind, here and
-in other processes. When something is tried is the courier's business; here is
-what makes that safe: a server's row is claimed by one worker, for a time, by
-the database's clock.
+Every method is one transaction, and can run at the same time as transactions of other processes.
+``redelivery`` decides when to try to deliver. This module makes it safe: the row of a server is
+claimed by one worker, for a limited time, by the clock of the database.
 """
 
 from __future__ import annotations
@@ -41,23 +40,23 @@ _hosts = cast(sa.Table, models.HeldHost.__table__)
 _held = cast(sa.Table, models.HeldEvent.__table__)
 _ended = cast(sa.Table, models.EndedEvent.__table__)
 
-#: Events of a server that one attempt takes, and events of all its servers;
-#: the others follow at once.
+#: Maximum number of events of one server in an attempt, and of all its servers. Other events follow
+#: immediately after the attempt.
 MAX_EVENTS = 200
 MAX_CLAIMED = 500
 
-#: Errors when the event of a row is read, if the row is damaged.
+#: Exceptions when the event of a damaged row is read.
 DAMAGED = (ValueError, TypeError, RecursionError, exceptions.MalformedMessage)
 
-#: Connections for writing that are open before they are needed. On a busy machine it
-#: takes a second to open one, which is all the time that a write has.
+#: Number of connections for writing that are opened in advance. On a busy machine, opening a connection
+#: takes a second, which is the whole time for a write.
 CONNECTIONS = 5
 
-#: Servers that are made due in one transaction: their rows are locked meanwhile, and a
-#: batch with an event for one of them waits.
+#: Maximum number of servers that are scheduled in one transaction. Meanwhile their rows are locked, and
+#: a batch with an event for one of them waits.
 MADE_DUE = 500
 
-#: Seconds between the times at which two such servers are due: these give their order.
+#: Seconds between the due times of two such servers, which give the order of the servers.
 DUE_STEP = 1e-6
 
 
@@ -73,15 +72,15 @@ class HoldStore:
 
     @session.retried
     def warm(self) -> None:
-        """Open connections and compile statements, so that the first events to be held do not wait for that.
+        """Open connections and compile statements, so that the first events are held without this delay.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
         self._database.warm(CONNECTIONS)
         if self._compiled:
             return
-        # NOTE: SQLAlchemy compiles a statement when it is first executed, which takes as
-        # much processor time as twenty writes to the hold.
+        # NOTE: SQLAlchemy compiles a statement when it is first executed, which takes as much processor
+        # time as twenty writes to the hold.
         event = events.Event('network-changed', str(uuid.uuid4()))
         request = base.Request([base.Item(event, 0.0, hosts=('-',))], {})
         with contextlib.suppress(_RolledBack):
@@ -89,24 +88,24 @@ class HoldStore:
         self._compiled = True
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._database.close()
 
     @session.retried
     def servers_among(self, server_uuids: Collection[str]) -> host_map_base.HeldServers:
-        """Those of the servers that have events held: later ones must go behind them, but for the free hosts.
+        """Return the given servers that have held events. Later events must wait, except for free hosts.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
-        select = f'SELECT server_uuid, free_hosts FROM {_servers.name}'  # noqa: S608 - a name of ours
+        select = f'SELECT server_uuid, free_hosts FROM {_servers.name}'  # noqa: S608 - a constant name
         rows = self._database.rows_among(select, 'server_uuid', server_uuids)
         return {server_uuid: models.host_set(free) for server_uuid, free in rows}
 
     @session.retried
     def servers(self, limit: int) -> frozenset[str]:
-        """Servers that have events held, at most so many.
+        """Return at most ``limit`` servers that have held events.
 
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises DatabaseUnavailable: the database is unavailable
         """
         with self._database.reading() as connection:
             return frozenset(connection.scalars(sa.select(_servers.c.server_uuid).limit(limit)))
@@ -123,16 +122,16 @@ class HoldStore:
         retry_after: float,
         before_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """Hold events, in their order, all or none. One that is held already stays as it is.
+        """Hold events in their order, all or none. An event that is already held does not change.
 
-        :param retry_after: seconds until the first attempt for a server that had nothing held
+        :param retry_after: seconds until the first attempt for a server without other held events
         :param before_commit: called before the commit; an exception rolls the transaction back
-        :raises DatabaseUnavailable: nothing is held
+        :raises DatabaseUnavailable: no event is held
         """
         items = [item for request in requests for item in request.items]
         with self._database.writing() as connection:
             now = self._database.now(connection)
-            # NOTE: all rows are built before the first is locked, see claim.
+            # NOTE: build all rows before the first row is locked, see claim.
             servers, hosts = _server_rows(items, due=now + retry_after), _host_rows(items)
             rows = [
                 _new_event(item, context, now=now)
@@ -140,25 +139,25 @@ class HoldStore:
                 for context in [_kept(request.context)]
                 for item in request.items
             ]
-            # NOTE: servers before their events, so that the lock on a server's row
-            # gives these their order.
+            # NOTE: servers before their events, because the lock on the row of a server determines the
+            # order of its events.
             connection.execute(self._insert_server, servers)
             self._database.insert_missing(connection, _hosts, hosts)
             self._database.insert_missing(connection, _held, rows)
             before_commit()
 
     def claim(self, worker: str, *, limit: int, lease: float) -> list[base.Claim]:
-        """Take the servers that are due, and that no other worker has, for a time.
+        """Claim servers that are due and that no other worker has claimed, for a limited time.
 
-        :param limit: servers at most
-        :param lease: seconds after which another worker may take over
-        :raises DatabaseUnavailable: nothing was taken, or the leases will end
+        :param limit: maximum number of servers
+        :param lease: seconds after which another worker may claim them
+        :raises DatabaseUnavailable: no server is claimed, or the claims will expire
         """
-        # NOTE: the servers' rows are locked only while they are marked as taken. A batch
-        # that holds an event for one of them waits for the lock, and to count and read the
-        # events takes seconds on a busy machine. Their order is right without a lock: an
-        # event that is committed later has a later number, because who holds events has
-        # the server's row locked from before their numbers are given until the commit.
+        # NOTE: the rows of the servers are locked only while they are marked as claimed. A batch that
+        # holds an event for one of them waits for the lock, and counting and reading the events takes
+        # seconds on a busy machine. The order is correct without a lock: an event that is committed
+        # later has a higher number, because a transaction that holds events locks the row of the server
+        # before the numbers are assigned, until its commit.
         now, due = self._due(limit)
         taken = self._take(worker, due, now=now, until=now + lease) if due else {}
         if not taken:
@@ -168,7 +167,7 @@ class HoldStore:
 
     @session.retried
     def _due(self, limit: int) -> tuple[float, list[str]]:
-        """The time, and servers that are due then, with no more events together than one attempt takes."""
+        """Return the time, and servers that are due at this time, with at most the events of one attempt."""
         with self._database.reading() as connection:
             now = self._database.now(connection)
             query = (
@@ -192,9 +191,9 @@ class HoldStore:
     def _take(
         self, worker: str, server_uuids: Sequence[str], *, now: float, until: float
     ) -> Mapping[str, int]:
-        """Mark servers as taken, but for those that others have taken or locked meanwhile.
+        """Mark servers as claimed, except for servers that others have claimed or locked meanwhile.
 
-        :returns: server to the number of its attempts, in the order given
+        :returns: server to the number of its attempts, in the given order
         """
         with self._database.writing() as connection:
             still_due = (
@@ -209,8 +208,8 @@ class HoldStore:
             )
             attempts = {row.server_uuid: row.attempts for row in connection.execute(still_due)}
             if attempts:
-                # NOTE: next_attempt is the lease's end too, so that who settles sees
-                # whether the server was made due meanwhile.
+                # NOTE: next_attempt is also set to the end of the claim, so that settle() can detect
+                # whether the server was scheduled meanwhile.
                 connection.execute(
                     sa.update(_servers)
                     .where(self._database.among(_servers.c.server_uuid, attempts))
@@ -220,12 +219,12 @@ class HoldStore:
 
     @session.retried
     def settle(self, worker: str, settlements: Sequence[base.Settlement]) -> int:
-        """Write down what attempts came to, and give the servers back.
+        """Record the results of attempts, and release the servers.
 
-        A server that another worker has taken over meanwhile stays as it is.
+        A server that another worker has claimed meanwhile is not changed.
 
-        :returns: how many of the servers are due again at once
-        :raises DatabaseUnavailable: nothing was written; the leases will end
+        :returns: number of these servers that are due again immediately
+        :raises DatabaseUnavailable: nothing was recorded; the claims will expire
         """
         by_server = {settlement.server_uuid: settlement for settlement in settlements}
         with self._database.writing() as connection:
@@ -242,8 +241,8 @@ class HoldStore:
             if not claimed:
                 return 0
             mine = {server: by_server[server] for server in claimed}
-            # NOTE: one statement for all servers wherever that can be: their rows are
-            # locked until the end, and a batch that holds an event may wait for one.
+            # NOTE: one statement for all servers if possible: their rows are locked until the end, and a
+            # batch that holds an event may wait for one of them.
             self._end(connection, claimed, mine, now=now)
             self._note_acknowledged(connection, mine.values())
             remains = self._remaining(connection, mine)
@@ -263,15 +262,15 @@ class HoldStore:
 
     @session.retried
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int:
-        """Make servers due now: those that wait for one of the hosts, and the given servers.
+        """Schedule servers for an immediate retry: all that wait for one of the hosts, and the given servers.
 
         The servers of a host become due one after the other, so that an attempt takes them
         together and sends the host one message.
 
-        :returns: the number of these servers, including those that were due already
+        :returns: the number of these servers, including servers that were already due
         :raises DatabaseUnavailable: not all are due
         """
-        # NOTE: read first, because usually there are none, and a write is expensive.
+        # NOTE: read first, because usually no server waits, and a write is expensive.
         with self._database.reading() as connection:
             now = self._database.now(connection)
             found = self._waiting(connection, hosts) if hosts else {}
@@ -282,7 +281,7 @@ class HoldStore:
         return len(found)
 
     def _waiting(self, connection: sa.Connection, hosts: Collection[str]) -> dict[str, float]:
-        """Servers that wait for hosts, in the order of the hosts, and when their next attempts are."""
+        """Return the servers that wait for hosts, in the order of the hosts, with their next attempts."""
         query = (
             sa.select(_servers.c.server_uuid, _servers.c.next_attempt)
             .join(_hosts, _hosts.c.server_uuid == _servers.c.server_uuid)
@@ -299,8 +298,8 @@ class HoldStore:
     def _make_due(self, server_uuids: Sequence[str]) -> None:
         with self._database.writing() as connection:
             now = self._database.now(connection)
-            # NOTE: locked in their order first. An update locks them in an order of
-            # its own, and two updates may deadlock. Other workers may have made them due.
+            # NOTE: lock them in the order of their keys first. An update locks them in another order,
+            # and two updates could deadlock. Other workers may have scheduled them.
             still_later = (
                 sa.select(_servers.c.server_uuid)
                 .where(
@@ -319,10 +318,10 @@ class HoldStore:
 
     @session.retried
     def purge(self, keep: float) -> int:
-        """Forget what ended longer ago.
+        """Delete old ended events.
 
-        :param keep: seconds
-        :returns: how many
+        :param keep: seconds for which ended events are kept
+        :returns: number of deleted events
         """
         with self._database.writing() as connection:
             before = self._database.now(connection) - keep
@@ -331,7 +330,7 @@ class HoldStore:
 
     @session.retried
     def _events(self, server_uuids: Collection[str], *, now: float) -> Mapping[str, list[base.Held]]:
-        """The first events of servers that this worker has taken."""
+        """Return the first events of servers that this worker has claimed."""
         ordered = sa.select(_held).order_by(_held.c.seq)
         with self._database.reading() as connection:
             counts = self._counts(connection, server_uuids)
@@ -350,7 +349,7 @@ class HoldStore:
         return of_server
 
     def _counts(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, int]:
-        """How many events servers have; those with none are not among them."""
+        """Return the number of events of servers; servers without events are not in the result."""
         query = (
             sa.select(_held.c.server_uuid, sa.func.count())
             .where(self._database.among(_held.c.server_uuid, server_uuids))
@@ -359,7 +358,7 @@ class HoldStore:
         return dict(connection.execute(query).all())
 
     def _end_damaged(self, row: Any, exc: Exception, *, now: float) -> None:
-        """End a row that nobody can deliver, so that the others of the claim go on."""
+        """End a row that cannot be read, so that the other events of the claim are delivered."""
         reason = f'the row cannot be read: {checks.clean_text(str(exc))}'
         rejected.ALL.note('held event', 'it was answered 200 and ends undelivered', (row.event_id, reason))
         ended = {
@@ -380,7 +379,7 @@ class HoldStore:
         recorder.current().ended([base.State.DAMAGED])
 
     def _note_acknowledged(self, connection: sa.Connection, settlements: Collection[base.Settlement]) -> None:
-        """Take out the events that have ended, and write down who has acknowledged of the others."""
+        """Delete ended events, and record which hosts have acknowledged the remaining events."""
         done = [seq for settlement in settlements for seq in (*settlement.delivered, *settlement.ended)]
         if done:
             connection.execute(sa.delete(_held).where(_held.c.seq.in_(done)))
@@ -394,9 +393,9 @@ class HoldStore:
     def _remaining(
         self, connection: sa.Connection, server_uuids: Collection[str]
     ) -> Mapping[str, list[_Remaining]]:
-        """What is still held for servers; those with nothing are not among them.
+        """Return the held events of servers; servers without held events are not in the result.
 
-        NOTE: the servers' rows are locked, so nothing comes until the end of the transaction.
+        NOTE: the rows of the servers are locked, so no event is added until the end of the transaction.
         """
         query = (
             sa.select(
@@ -419,17 +418,17 @@ class HoldStore:
         settlements: Mapping[str, base.Settlement],
         remains: Mapping[str, Sequence[_Remaining]],
     ) -> None:
-        """Make the hosts that servers wait for those of the settlements."""
+        """Replace the hosts for which servers wait by the hosts of the settlements."""
         told = {server: one for server, one in settlements.items() if one.hosts is not None}
         there = self._waited_for(connection, told)
         missing: list[dict[str, str]] = []
-        # NOTE: only what differs. To delete all and insert them again is to
-        # invite deadlocks, on MySQL, with who asks for the servers of a host.
+        # NOTE: change only differences. Deleting and inserting all rows would cause deadlocks on MySQL with
+        # transactions that look for the servers of a host.
         leaving: dict[str, list[str]] = {}
         for server, settlement in told.items():
             hosts, before = settlement.hosts or frozenset(), frozenset(there.get(server, ()))
             missing += [{'server_uuid': server, 'host': host} for host in sorted(hosts - before)]
-            # What came meanwhile may wait for any of them.
+            # Events that arrived meanwhile may wait for any of these hosts.
             if all(each.last <= settlement.last for each in remains[server]):
                 for host in before - hosts:
                     leaving.setdefault(host, []).append(server)
@@ -460,7 +459,7 @@ class HoldStore:
         *,
         now: float,
     ) -> None:
-        """Keep what ends without all acknowledgements, for inspection."""
+        """Keep events that end without all acknowledgements, for operators."""
         ended = {seq: end for each in settlements.values() for seq, end in each.ended.items()}
         if not ended:
             return
@@ -488,7 +487,7 @@ class HoldStore:
 
 
 class _RolledBack(Exception):
-    """Raised before a commit to roll back a transaction that is not to have an effect."""
+    """Raised before a commit to roll back a transaction without any effect."""
 
 
 def _roll_back() -> None:
@@ -497,7 +496,7 @@ def _roll_back() -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Remaining:
-    """Held events of a server that the same hosts have acknowledged: the first and last of their rows."""
+    """Held events of a server with the same acknowledged hosts: their first and last row."""
 
     acknowledged: frozenset[str]
     first: int
@@ -505,11 +504,11 @@ class _Remaining:
 
 
 def merge_held(there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
-    """What becomes of the row of a server that has something held when more is held for it.
+    """Return the changes of the row of a server with held events when more events are held for it.
 
-    A host remains free if it has acknowledged the new events too. Where that is not the
-    same set of hosts as before, none is: an attempt will find out which are, and that
-    soon, because the next event for such a host waits for it.
+    A host stays free if it has acknowledged the new events too. If this set of hosts differs from the
+    previous set, no host is free. An attempt will soon determine the free hosts, because the next
+    event for such a host waits for it.
     """
     same = there.free_hosts == proposed['free_hosts']
     sooner = sa.case(
@@ -536,16 +535,16 @@ def _replace_due(_there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
 def _after_attempt(
     claimed: Any, settlement: base.Settlement, remains: Sequence[_Remaining], *, now: float
 ) -> dict[str, Any]:
-    """The row of a server after an attempt.
+    """Return the row of a server after an attempt.
 
     :param claimed: the row before
-    :param remains: what is still held for it, at least one
+    :param remains: its held events, at least one
     """
-    # NOTE: an empty intersection where nothing of what was tried remains.
+    # NOTE: an empty intersection if none of the tried events remain.
     tried = [each.acknowledged for each in remains if each.first <= settlement.last] or [frozenset[str]()]
     having = frozenset.intersection(*tried)
-    # It was made due meanwhile, or nothing that was tried failed, or a host that has
-    # everything that was tried has to get what came after that.
+    # Due immediately if it was scheduled meanwhile, or if no tried event failed, or if a host that has
+    # acknowledged all tried events has to get later events.
     due = (
         claimed.next_attempt < claimed.claimed_until
         or not settlement.reason
@@ -567,7 +566,7 @@ def _free(hosts: Collection[str]) -> str | None:
 
 
 def _server_rows(items: Iterable[base.Item], *, due: float) -> list[dict[str, Any]]:
-    """The rows of the servers of items, in the order of their keys."""
+    """Return the rows of the servers of items, in the order of their keys."""
     reasons: dict[str, str] = {}
     free: dict[str, frozenset[str]] = {}
     for item in items:
@@ -580,10 +579,10 @@ def _server_rows(items: Iterable[base.Item], *, due: float) -> list[dict[str, An
 
 
 def new_server(server_uuid: str, reason: str, *, due: float, free: Collection[str] = ()) -> dict[str, Any]:
-    """The row of a server that has something held.
+    """Return the row of a server with held events.
 
-    :param due: when it is tried, by the database's clock
-    :param free: hosts that have acknowledged all of it
+    :param due: time of its next attempt, by the clock of the database
+    :param free: hosts that have acknowledged all its events
     """
     return {
         'server_uuid': server_uuid,
@@ -608,7 +607,7 @@ def _held_event(row: Any, *, now: float) -> base.Held:
     return base.Held(
         seq=row.seq,
         event=events.Event.from_dict(json.loads(row.event)),
-        # NOTE: without them it can be delivered all the same; a host knows an event again.
+        # NOTE: the event can be delivered without a valid context; a host recognises events by their ids.
         context=loaded(row.context, dict, {}),
         remaining=row.deadline - now,
         acknowledged=hosts_among(row.acknowledged),
@@ -617,12 +616,12 @@ def _held_event(row: Any, *, now: float) -> base.Held:
 
 
 def hosts_among(text: str | None) -> frozenset[str]:
-    """The hosts of a column; those that are damaged are left out, and asked again."""
+    """Return the valid hosts in a column. Hosts with damaged names are asked again."""
     return frozenset(filter(checks.is_host, loaded(text, list, []))) if text else frozenset()
 
 
 def loaded(text: str, kind: type[_T], otherwise: _T) -> _T:
-    """The value of a JSON text, or another where it is damaged or of another kind."""
+    """Return the value of a JSON text, or ``otherwise`` if it is damaged or has another type."""
     try:
         value = json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -631,7 +630,7 @@ def loaded(text: str, kind: type[_T], otherwise: _T) -> _T:
 
 
 def event_of(row: Any) -> events.Event:
-    """The event of a row for an operator, who sees damaged ones, too."""
+    """Return the event of a row for an operator, also if it is damaged."""
     try:
         return events.Event.from_dict(json.loads(row.event))
     except DAMAGED:

@@ -163,7 +163,7 @@ class QueuesTest(LivenessCase):
             self.rounds.wait_for(HOSTS)
             self.look(liveness.LOOK_AFTER)
         self.assertEqual(1, len(self.queues.asked))
-        self.assertEqual(1, self.logs.output.count('cannot be looked at'))
+        self.assertEqual(1, self.logs.output.count('Could not check the queues of hosts'))
 
     def test_host_that_answers_meanwhile_is_there(self):
         self.rounds.wait_for(HOSTS[:1])

@@ -161,7 +161,7 @@ class PresenceTest(base.TestCase):
             # NOTE: others are told all the same.
             self.wait_for(lambda: self.peers.back)
             self.peers.back.clear()
-        self.assertEqual(2, self.logs.output.count('not brought forward'))
+        self.assertEqual(2, self.logs.output.count('Could not schedule an immediate retry'))
 
     def test_broker_that_is_away_is_said_once(self):
         self.peers.problem = exceptions.BrokerUnavailable(reason='away')
@@ -170,4 +170,4 @@ class PresenceTest(base.TestCase):
             self.host_recovery.answered('a')
             self.wait_for(lambda number=number: len(self.peers.back) == number + 1)
         self.host_recovery.close()
-        self.assertEqual(1, self.logs.output.count('are not told'))
+        self.assertEqual(1, self.logs.output.count('Could not inform other resolver workers'))

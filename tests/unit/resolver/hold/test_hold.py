@@ -131,13 +131,13 @@ class KeeperTest(base.TestCase):
         for _ in range(50):
             self.held_servers(A)
             self.hold(A)
-        self.assertEqual(1, self.logs.output.count('Not known whether'))
+        self.assertEqual(1, self.logs.output.count('Could not query the held events'))
         self.assertEqual(1, self.logs.output.count('could not be held'))
         self.store.away = False
         self.held_servers(A)
         self.hold(A)
         self.assertIn('Events are held again', self.logs.output)
-        self.assertIn('It is known again', self.logs.output)
+        self.assertIn('Held events can be queried again', self.logs.output)
 
     def test_what_is_remembered_is_bounded(self):
         self.hold(*map(str, range(hold.REMEMBERED)))

@@ -309,8 +309,8 @@ class SchedulerTest(base.TestCase):
         self.redelivery_worker.wake()
         helpers.wait_until(lambda: self.store.settled)
         self.assertEqual(frozenset({1}), self.store.settled[0].delivered)
-        self.assertEqual(1, self.logs.output.count('Held events wait for the database'))
-        helpers.wait_until(lambda: 'Held events are looked for again' in self.logs.output)
+        self.assertEqual(1, self.logs.output.count('Could not check for held events to retry'))
+        helpers.wait_until(lambda: 'Held events are retried again' in self.logs.output)
 
     def test_nothing_is_claimed_while_no_host_can_be_asked(self):
         self.deliverer.ready = False
