@@ -1,8 +1,8 @@
-"""Short log messages for RPC messages that oslo.messaging cannot use.
+"""Short log messages for problems that oslo.messaging logs with a traceback.
 
-Its RabbitMQ driver drops a message that is no JSON object, that has another content type or
-encoding, or whose id it has seen; its server drops a reply to an address that is none. Each
-logs a traceback. Any client of the broker can send such messages.
+Its RabbitMQ driver drops a message that is not a JSON object, that has another content type or encoding,
+or whose id it has already seen. Its server drops a reply to an invalid address. Both log a traceback for
+each. Any client of the broker can send such messages.
 
 Each of its connections logs an ERROR for each attempt to connect. ``amqp.availability`` logs the same
 once for the process, so these messages are logged at DEBUG.
@@ -16,11 +16,11 @@ import logging
 from external_events_router import rejected
 from external_events_router.messaging.amqp import availability
 
-#: Loggers, and how their log messages with a traceback begin, to what was done.
+#: Logger, to the prefix of its log messages with a traceback, and the consequence.
 PROBLEMS = {
     'oslo.messaging._drivers.impl_rabbit': (
         'Failed to process message',
-        'it is dropped, because it is no RPC message',
+        'it is dropped, because it is not an RPC message',
     ),
     'oslo_messaging._drivers.amqpdriver': (
         'ignoring duplicate message',
@@ -32,11 +32,11 @@ PROBLEMS = {
     ),
 }
 
-#: The logger of replies, and how its log messages about queues that do not exist begin.
+#: The logger of replies, and the prefixes of its log messages about queues that do not exist.
 REPLIES = 'oslo_messaging._drivers.amqpdriver'
 ABOUT_REPLIES = ("%(reply_queue)s doesn't exist", 'The reply %(msg_id)s failed to send')
 
-#: The logger of connections, and how the messages begin that one object logs for all of them.
+#: The logger of connections, and the prefixes of messages that ``amqp.availability`` logs once for all.
 CONNECTIONS = 'oslo.messaging._drivers.impl_rabbit'
 ABOUT_CONNECTIONS = (
     '[%(connection_id)s] AMQP server',
@@ -44,7 +44,7 @@ ABOUT_CONNECTIONS = (
     'A recoverable connection/channel error occurred',
 )
 
-#: The same for messages that have another cause while the broker is available.
+#: Prefixes of messages that are logged at DEBUG only while the broker is unavailable.
 CONSEQUENCES = (
     'Unable to connect to AMQP server',
     'Unexpected error during heartbeat',
@@ -55,10 +55,10 @@ CONSEQUENCES = (
 
 
 class OncePerProcess(logging.Filter):
-    """Logs at DEBUG what each connection logs about an unavailable broker."""
+    """Changes messages of single connections about an unavailable broker to DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be logged, perhaps at another level."""
+        """Return whether to log a record; its level may be changed."""
         text = str(record.msg)
         if not text.startswith(ABOUT_CONNECTIONS) and not (
             text.startswith(CONSEQUENCES) and availability.any_lost()
@@ -72,17 +72,17 @@ class ShortMessages(logging.Filter):
     """Counts unusable messages instead of logging a traceback for each."""
 
     def __init__(self, beginning: str, problem: str) -> None:
-        """Make the filter of one logger.
+        """Create the filter of one logger.
 
-        :param beginning: of the log messages that are replaced
-        :param problem: what was done, for the log
+        :param beginning: prefix of the log messages that are replaced
+        :param problem: the consequence, for the log
         """
         super().__init__()
         self._beginning = beginning
         self._problem = problem
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be logged as it is."""
+        """Return whether to log a record unchanged."""
         if not (record.exc_info and str(record.msg).startswith(self._beginning)):
             return True
         rejected.ALL.note('message', self._problem, repr(record.exc_info[1]))
@@ -92,11 +92,11 @@ class ShortMessages(logging.Filter):
 class LostReplies(logging.Filter):
     """Counts replies to queues that do not exist; the driver logs two messages for each.
 
-    A caller that has ended leaves them, and any client of the broker can make up the name of a queue.
+    They are left by callers that have ended. In addition, any client of the broker can invent a queue name.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be logged as it is."""
+        """Return whether to log a record unchanged."""
         if not str(record.msg).startswith(ABOUT_REPLIES):
             return True
         arguments = record.args if isinstance(record.args, Mapping) else {}
@@ -107,7 +107,7 @@ class LostReplies(logging.Filter):
 
 
 def install() -> None:
-    """Shorten these log messages; more than once has no effect."""
+    """Install the filters. Repeated calls have no effect."""
     for name, problem in PROBLEMS.items():
         logger = logging.getLogger(name)
         if not any(isinstance(each, ShortMessages) for each in logger.filters):

@@ -1,18 +1,18 @@
 """Corrections to the RabbitMQ driver of oslo.messaging, which has no options for them.
 
-* A queue or an exchange that has other arguments is used as it is. The driver declares both again as
-  transient, which fails unless both are transient, and goes on for ever.
-* Without ``ssl_ca_file`` the broker's certificate is verified with the system's trust store, the host
-  name included; ``[broker] verify_tls = false`` disables the verification.
-* All connections tell one object (``amqp.availability``) whether they work, so that an unavailable broker
-  is logged once; ``driver_log`` has the driver's own messages.
+* A queue or an exchange with other arguments is used as it is. The driver would declare both again as
+  transient, which fails unless both are transient, and would repeat this without end.
+* Without ``ssl_ca_file`` the certificate of the broker and its host name are verified with the trust store
+  of the system; ``[broker] verify_tls = false`` disables the verification.
+* All connections report their state to one object (``amqp.availability``), so that an unavailable broker
+  is logged once; ``driver_log`` handles the log messages of the driver.
 * With several nodes, the name in the certificate is compared with the node of the connection. The driver
   keeps the name of the first node.
-* A message that arrives has a bounded size, also after decompression (``amqp.bounded_message``), and so
-  have its ids.
+* The size of a received message is limited, also after decompression (``amqp.bounded_message``), and so
+  are its ids.
 
 They replace three classes of ``oslo_messaging._drivers.impl_rabbit``, so they apply to all its transports in
-this process. What they need of these classes is tested on real nodes.
+this process. Tests with real nodes check the interfaces of these classes that are used here.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ GROUP = 'oslo_messaging_rabbit'
 
 DEFAULT_PORT = 5672
 
-#: Seconds for a connection and its login, divided among the nodes of a cluster, and the least for one.
+#: Maximum seconds for a connection and its login, divided among the nodes of a cluster, and minimum for one.
 CONNECT_TIMEOUT = 5.0
 SHORTEST_CONNECT = 1.0
 
-#: Our defaults: RabbitMQ 4.3 denies transient queues that are not exclusive. A thread tries to send a reply
-#: to a queue that does not exist for some seconds: nobody waits longer, and other calls need the thread.
+#: Other defaults: RabbitMQ 4.3 denies transient queues that are not exclusive. A thread tries for some
+#: seconds to send a reply to a queue that does not exist: no caller waits longer, and other calls need
+#: the thread.
 DEFAULTS: dict[str, bool | int] = {
     'amqp_durable_queues': True,
     'rabbit_transient_quorum_queue': True,
@@ -57,20 +58,20 @@ DEFAULTS: dict[str, bool | int] = {
 
 
 def set_defaults() -> None:
-    """Have the driver's options default to ours, for this process and for the sample file."""
+    """Set the defaults of this service for options of the driver, also for the sample file."""
     for options in (impl_rabbit.rabbit_opts, driver_options.amqp_opts):
         known = {option.dest for option in options}
         cfg.set_defaults(options, **{name: value for name, value in DEFAULTS.items() if name in known})
 
 
 def register_options(conf: cfg.ConfigOpts) -> None:
-    """Register the driver's options, as the driver does it when a transport is made."""
+    """Register the options of the driver, as it does itself when a transport is created."""
     conf.register_opts(impl_rabbit.rabbit_opts, group=GROUP)
     conf.register_opts(driver_options.amqp_opts, group=GROUP)
 
 
 def is_set(conf: cfg.ConfigOpts, name: str) -> bool:
-    """Whether an operator, and not a default, gives an option of the driver its value."""
+    """Return whether the configuration sets an option of the driver; False: it has a default."""
     found = conf.get_location(name, GROUP)
     return found is not None and found.location not in (
         cfg.Locations.opt_default,
@@ -79,7 +80,7 @@ def is_set(conf: cfg.ConfigOpts, name: str) -> bool:
 
 
 def verifies_tls(conf: Any) -> bool:
-    """Whether the certificates of brokers are verified; so it is where nobody registered our option."""
+    """Return whether the certificates of brokers are verified; True if the option is not registered."""
     try:
         return bool(conf.broker.verify_tls)
     except cfg.NoSuchOptError:
@@ -90,10 +91,10 @@ _PLACEHOLDER = 'placeholder'
 
 
 class NodeTLS(dict[str, Any]):
-    """What py-amqp takes as ``ssl``, with the host name of each node in its turn.
+    """The argument ``ssl`` of py-amqp, with the host name of each node.
 
-    NOTE: kombu enters the name of the node where ``server_hostname`` is None, and so never again. Here it
-    always reads None, while py-amqp, which unpacks the dictionary, gets what was entered.
+    NOTE: kombu sets the name of the node only if ``server_hostname`` is None, so only once. This class
+    always returns None for it, but py-amqp unpacks the dictionary and gets the value that was set.
     """
 
     def __getitem__(self, name: str) -> Any:
@@ -101,14 +102,14 @@ class NodeTLS(dict[str, Any]):
 
 
 class Connection(impl_rabbit.Connection):
-    """The driver's connection, with certificates that are verified."""
+    """The connection of the driver, with verified certificates."""
 
     def __init__(self, conf: Any, url: Any, purpose: str, *args: Any, **kwargs: Any) -> None:
         self._verifies_tls = verifies_tls(conf)
-        # NOTE: methods that the constructor of the driver's class calls need it.
+        # NOTE: needed by methods that the constructor of the parent class calls.
         addresses = [f'{host.hostname or "localhost"}:{host.port or DEFAULT_PORT}' for host in url.hosts]
         self._availability = availability.of(addresses or [f'localhost:{DEFAULT_PORT}'])
-        # NOTE: a connection of the pool is not tried again before the next publish.
+        # NOTE: a connection of the pool is not opened again before the next publish.
         self._is_kept = purpose == common.PURPOSE_LISTEN
         self._connect_timeout = max(SHORTEST_CONNECT, CONNECT_TIMEOUT / max(1, len(url.hosts)))
         super().__init__(conf, url, purpose, *args, **kwargs)
@@ -121,9 +122,9 @@ class Connection(impl_rabbit.Connection):
         default_password: str = '',
         default_hostname: str = '',
     ) -> str:
-        # NOTE: the driver leaves a slash in a user name or password as it is, which makes another URL.
+        # NOTE: the driver does not quote a slash in a user name or password, which results in another URL.
         quoted = copy.copy(host)
-        # NOTE: a placeholder that needs no quoting, replaced below.
+        # NOTE: a placeholder that needs no quoting; it is replaced below.
         quoted.username, quoted.password = _PLACEHOLDER, _PLACEHOLDER
         text = super()._transform_transport_url(url, quoted, default_hostname=default_hostname)
         username = parse.quote(host.username or default_username, safe='')
@@ -131,12 +132,12 @@ class Connection(impl_rabbit.Connection):
         return str(text.replace(f'{_PLACEHOLDER}:{_PLACEHOLDER}@', f'{username}:{password}@', 1))
 
     def ensure_connection(self) -> None:
-        # NOTE: kombu waits 5 s for each node; a node that accepts connections and says nothing must not
-        # take the time of the others. It reads the parameters anew for each node.
+        # NOTE: kombu waits 5 s for each node. A node that accepts connections but does not answer must not
+        # use up the time of the other nodes. kombu reads the parameters again for each node.
         self.connection.connect_timeout = self._connect_timeout
         self.connection._initial_params['connect_timeout'] = self._connect_timeout
         self._set_current_channel(None)
-        # NOTE: as the driver does it, but for its log message in the callback.
+        # NOTE: the same as in the driver, but without its log message in the callback.
         try:
             self.connection.ensure_connection(
                 errback=lambda exc, _interval: self._lost(exc),
@@ -159,7 +160,7 @@ class Connection(impl_rabbit.Connection):
         error_callback: Any = None,
         timeout_is_error: bool = True,
     ) -> Any:
-        """See the driver's class."""
+        """See the parent class."""
 
         def lost(exc: BaseException) -> None:
             if not isinstance(exc, common.Timeout):
@@ -170,7 +171,7 @@ class Connection(impl_rabbit.Connection):
         return super().ensure(method, retry, lost, error_callback, timeout_is_error)
 
     def close(self) -> None:
-        """See the driver's class."""
+        """See the parent class."""
         super().close()
         self._availability.closed(self)
 
@@ -183,7 +184,7 @@ class Connection(impl_rabbit.Connection):
             self._availability.connected(self)
 
     def _own_compression(self) -> str | None:
-        """How messages with this compression say it, where it is configured."""
+        """Return the name of the configured compression in a message."""
         try:
             return str(compression.get_encoder(self.kombu_compression)[1])  # type: ignore[no-untyped-call]
         except KeyError:
@@ -213,7 +214,7 @@ class Connection(impl_rabbit.Connection):
 
 
 class Message(impl_rabbit.RabbitMessage):
-    """The driver's message, whose ids have a bounded size: the driver keeps and logs them."""
+    """The message of the driver, with ids of limited size, because the driver keeps and logs them."""
 
     def __init__(self, raw_message: Any) -> None:
         super().__init__(raw_message)
@@ -226,19 +227,19 @@ class Message(impl_rabbit.RabbitMessage):
 
 
 class Consumer(impl_rabbit.Consumer):
-    """The driver's consumer, with queues and exchanges that are used as they are."""
+    """The consumer of the driver, which uses existing queues and exchanges as they are."""
 
     def declare(self, conn: Any) -> None:
-        """See the driver's class."""
+        """See the parent class."""
         try:
             super().declare(conn)
         except amqp_exceptions.PreconditionFailed as exc:
-            # NOTE: the driver itself does so where the difference is ``durable`` alone.
+            # NOTE: the driver itself does this only if the difference is ``durable``.
             self._declare_fallback_nondurable(exc, conn, None)
             self._declared_on = conn.channel
 
     def _declare_fallback_nondurable(self, err: Exception, conn: Any, consumer_arguments: Any) -> None:
-        """Called after the broker refused the queue or its exchange."""
+        """Use a queue or exchange as it is; called after the broker has refused its declaration."""
         channel = conn.channel
         if self.exchange_name:
             channel.exchange_declare(self.exchange_name, self.type, passive=True)
@@ -246,7 +247,7 @@ class Consumer(impl_rabbit.Consumer):
             self._declare_queue(channel)
         except amqp_exceptions.PreconditionFailed as exc:
             LOG.warning(
-                'Queue %s has other arguments than this configuration asks for, and is used as it is: %s',
+                'Queue %s has other arguments than this configuration, and is used as it is: %s',
                 self.queue_name,
                 exc.reply_text,
             )
@@ -263,16 +264,16 @@ class Consumer(impl_rabbit.Consumer):
 
 
 def install() -> None:
-    """Have the driver use these classes; may be called again."""
+    """Make the driver use these classes. Repeated calls have no effect."""
     impl_rabbit.Connection = Connection
     impl_rabbit.Consumer = Consumer
     impl_rabbit.RabbitMessage = Message
 
 
 def check(transport: Any, url: Any, *, timeout: float) -> None:
-    """Connect once as the driver does, which reads some options otherwise than our own client.
+    """Connect once with the driver, which interprets some options differently from direct AMQP.
 
-    :param transport: of oslo.messaging
+    :param transport: a transport of oslo.messaging
     :param url: its URL, parsed
     :param timeout: seconds
     :raises ConfigurationError: the driver refuses an option, or cannot connect
@@ -287,10 +288,10 @@ def check(transport: Any, url: Any, *, timeout: float) -> None:
             if connection.use_queue_manager:
                 connection._q_manager.get()
             connection.close()
-        except Exception as exc:  # whatever the driver raises
+        except Exception as exc:  # the driver raises various exceptions
             problems.append(f'{type(exc).__name__}: {exc}'.partition('\n')[0])
 
-    # NOTE: on a thread, because some of its waits have no bound.
+    # NOTE: on a thread, because some waits of the driver have no limit.
     thread = threading.Thread(target=connect, name='check', daemon=True)
     thread.start()
     thread.join(timeout)

@@ -1,9 +1,8 @@
-"""Transport, clients and servers of oslo.messaging, and the context on the wire.
+"""Transports, clients and servers of oslo.messaging, and the request context in messages.
 
-It knows no service: topics, methods and versions live in the ``rpcapi`` and
-``endpoint`` modules of the resolver and the agent. Its only part in error
-handling is :func:`translated`, so that no error of oslo.messaging or kombu
-gets further than an ``rpcapi``.
+This module knows no service: topics, methods and versions are in the modules ``rpcapi`` and ``endpoint`` of
+resolver and agent. :func:`translated` converts exceptions of oslo.messaging and kombu, so that
+they do not leave an ``rpcapi``.
 """
 
 from __future__ import annotations
@@ -44,47 +43,47 @@ LOG = log.getLogger(__name__)
 
 Method = TypeVar('Method', bound=Callable[..., Any])
 
-#: The exchange of all topics, unless ``[DEFAULT] control_exchange`` says otherwise.
+#: Default of ``[DEFAULT] control_exchange``: the exchange of all topics.
 EXCHANGE = 'external_events'
 
-#: Modules whose errors a caller gets back as what they were.
+#: Modules whose exceptions a caller of RPC gets with their own type.
 ALLOWED_REMOTE_EXMODS = [exceptions.__name__]
 
-#: Attempts after the first for one publish. A pooled connection may have died
-#: unnoticed, so none is too few; the time is bounded by who publishes.
+#: Number of retries of a publish. At least one is necessary, because a pooled connection may be broken;
+#: the caller limits the time.
 PUBLISH_RETRIES = 1
 
 _VERSION = re.compile('[0-9]{1,4}[.][0-9]{1,4}')
-#: Seconds for the check of oslo.messaging's own connection, all nodes of a cluster together.
+#: Maximum seconds for the check of the connection of oslo.messaging, for all nodes of a cluster together.
 DRIVER_CHECK_TIMEOUT = 20.0
 
-#: Drivers behind which there is a RabbitMQ.
+#: Names of drivers for RabbitMQ.
 _RABBIT = ('rabbit', 'kombu')
 
 
 class ContextSerializer(messaging.NoOpSerializer):
-    """Carries the request context; arguments are JSON already."""
+    """Puts the request context into messages; the arguments are already JSON."""
 
     def serialize_context(self, ctxt: context.RequestContext) -> dict[str, Any]:
         return dict(ctxt.to_dict())
 
     def deserialize_context(self, ctxt: Mapping[str, Any]) -> context.RequestContext:
-        # NOTE: building a context also makes it the thread's own, which is
-        # how the request id gets into the log lines of the called service.
+        # NOTE: creating a context also stores it for this thread. So log messages of the called service
+        # contain the request id.
         return context.from_wire(ctxt)
 
 
 def set_defaults() -> None:
-    """Our exchange in place of oslo.messaging's ``openstack``; before any transport."""
+    """Replace the default exchange of oslo.messaging, ``openstack``. Call it before creating a transport."""
     messaging.set_transport_defaults(control_exchange=EXCHANGE)
 
 
 def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
-    """The transport of ``[DEFAULT] transport_url``. It connects at its first use.
+    """Return the transport of ``[DEFAULT] transport_url``. It connects at the first use.
 
-    :param conf: ``cfg.CONF``: oslo.messaging registers its metrics options
-        there and nowhere else, and a cast with another one fails
-    :raises ConfigurationError: the URL names no driver, or cannot be parsed
+    :param conf: ``cfg.CONF``: oslo.messaging registers its options for metrics only there, and a cast
+        with another object fails
+    :raises ConfigurationError: the URL names an unknown driver, or cannot be parsed
     """
     driver_log.install()
     set_defaults()
@@ -94,31 +93,31 @@ def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
     except RuntimeError as exc:
         raise exceptions.ConfigurationError(option=f'[{rabbit_driver.GROUP}]', reason=str(exc)) from exc
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
-        # NOTE: not the error's own text, which may hold the URL's password.
+        # NOTE: without the text of the error, which may contain the password of the URL.
         raise exceptions.ConfigurationError(
             option='[DEFAULT] transport_url', reason='no transport can be made from this URL'
         ) from exc
 
 
 def get_transport_at(conf: cfg.ConfigOpts, url: str, *, source: str) -> messaging.RPCTransport:
-    """A transport to another broker than ours, for casts and calls. It connects at its first use.
+    """Return a transport to the broker of another service, for casts and calls. It connects at the first use.
 
     :param conf: ``cfg.CONF``, as for :func:`get_transport`
-    :param url: its query may hold options of the driver, which come before ``conf``
-    :param source: where the URL is from, for the error
-    :raises ConfigurationError: the URL names no driver, or cannot be parsed
+    :param url: its query may contain options of the driver, which take precedence over ``conf``
+    :param source: option that contains the URL, for the error
+    :raises ConfigurationError: the URL names an unknown driver, or cannot be parsed
     """
     rabbit_driver.install()
     try:
         parsed = messaging.TransportURL.parse(conf, url)
         if parsed.transport in _RABBIT:
             rabbit_driver.register_options(conf)
-            # NOTE: the default of oslo.messaging, which the services behind that broker have.
+            # NOTE: the default of oslo.messaging, which applies to the services of that broker.
             if not rabbit_driver.is_set(conf, 'amqp_durable_queues'):
                 parsed.query.setdefault('amqp_durable_queues', 'false')
         return messaging.get_rpc_transport(conf, url=parsed, allowed_remote_exmods=[])
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
-        # NOTE: not the error's own text, which may hold the URL's password.
+        # NOTE: without the text of the error, which may contain the password of the URL.
         raise exceptions.ConfigurationError(
             option=source, reason='no transport can be made from this URL'
         ) from exc
@@ -132,13 +131,13 @@ def get_client(
     routed: bool = False,
     serializer: messaging.NoOpSerializer | None = None,
 ) -> messaging.RPCClient:
-    """A client of a topic.
+    """Return a client of a topic.
 
-    :param version_cap: the highest version the servers understand, from
-        ``[upgrade_levels]``; None: the newest
-    :param routed: a message that the broker can put in no queue is an error
-        (``MessageUndeliverable``) instead of being thrown away
-    :param serializer: None: that of our own services
+    :param version_cap: highest version that all servers support, from ``[upgrade_levels]``; None: the
+        newest
+    :param routed: raise ``MessageUndeliverable`` for a message that the broker cannot put into a queue,
+        instead of losing the message
+    :param serializer: None: :class:`ContextSerializer`
     """
     return messaging.get_rpc_client(
         transport,
@@ -157,17 +156,17 @@ def get_server(
     *,
     replies: bool = True,
 ) -> messaging.MessageHandlingServer:
-    """A server of a topic, on native threads; only exposed methods can be called.
+    """Return a server of a topic, on native threads. Only exposed methods can be called.
 
-    :param replies: False where clients only cast: a message that asks for a reply is processed, and gets
-        none. The driver would occupy the thread for up to a minute if the queue for it does not exist
+    :param replies: False if clients only cast: then a message that asks for a reply is processed without
+        a reply. Otherwise the driver could occupy the thread for up to a minute if the reply queue is missing
     """
-    # NOTE: what messaging.get_rpc_server does, with a dispatcher of ours.
+    # NOTE: the same as messaging.get_rpc_server, with another dispatcher.
     return rpc_server.RPCServer(transport, target, _Dispatcher(endpoints, replies=replies))
 
 
 class _Dispatcher(dispatcher.RPCDispatcher):
-    """Answers a message that nobody can use with an error, and logs no traceback for it."""
+    """Answers an invalid message with an error, without logging a traceback."""
 
     def __init__(self, endpoints: Sequence[Any], *, replies: bool) -> None:
         super().__init__(endpoints, ContextSerializer(), dispatcher.ExplicitRPCAccessPolicy)
@@ -180,13 +179,13 @@ class _Dispatcher(dispatcher.RPCDispatcher):
         problem = _problem(message)
         if problem is not None:
             raise _refusal('message', f'it is dropped, because {problem}', message)
-        # NOTE: for a method that does not exist, the driver would send signs of life without end.
+        # NOTE: for a method that does not exist, the driver would send heartbeats without end.
         if not checks.is_number(incoming.client_timeout) or not self._has_method(message):
             incoming.client_timeout = None
         try:
             return super().dispatch(incoming)
         except (dispatcher.NoSuchMethod, messaging.UnsupportedVersion) as exc:
-            rejected.ALL.note('message', 'it is dropped, because nobody here knows this method', str(exc))
+            rejected.ALL.note('message', 'it is dropped, because its method is unknown', str(exc))
             raise messaging.ExpectedException() from exc
 
     def _has_method(self, message: Mapping[str, Any]) -> bool:
@@ -201,23 +200,23 @@ class _Dispatcher(dispatcher.RPCDispatcher):
 
 
 def _send_no_reply(reply: object = None, failure: object = None) -> None:
-    """Take the place of an incoming message's ``reply``."""
+    """Replaces the method ``reply`` of an incoming message; sends nothing."""
 
 
 def _problem(message: Any) -> str | None:
-    """What is wrong with an RPC message, apart from its method's arguments; None: nothing."""
+    """Return why an RPC message is invalid, without checking its arguments; None: it is valid."""
     if not isinstance(message, dict):
-        return 'it is no JSON object'
+        return 'it is not a JSON object'
     namespace, version = message.get('namespace'), message.get('version', '1.0')
     if not isinstance(message.get('method'), str) or not isinstance(message.get('args', {}), dict):
-        return 'it names no method, or its arguments are no JSON object'
+        return 'it has no method, or its arguments are not a JSON object'
     if not (namespace is None or isinstance(namespace, str)) or not is_version(version):
         return 'its namespace or version is invalid'
     return None
 
 
 def _refusal(kind: str, problem: str, value: object) -> messaging.ExpectedException:
-    """The error for an invalid message, which is counted and logged here."""
+    """Count and log an invalid message, and return the exception to raise for it."""
     rejected.ALL.note(kind, problem, value)
     try:
         raise exceptions.MalformedMessage(what=kind, value=value)
@@ -226,25 +225,25 @@ def _refusal(kind: str, problem: str, value: object) -> messaging.ExpectedExcept
 
 
 def is_version(version: object) -> bool:
-    """Whether a value is a version of an interface."""
+    """Return whether a value is a valid version of an interface."""
     return type(version) is str and _VERSION.fullmatch(version) is not None
 
 
 @functools.lru_cache(maxsize=100)
 def version_includes(newest: str, wanted: str) -> bool:
-    """Whether who knows a version of an interface knows another one too."""
+    """Return whether a server of version ``newest`` supports version ``wanted``."""
     major, minor = map(int, newest.split('.')[:2])
     wanted_major, wanted_minor = map(int, wanted.split('.')[:2])
     return major == wanted_major and minor >= wanted_minor
 
 
 def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
-    """What a consumer of the fast road hands messages to: the endpoint's exposed methods.
+    """Return a function that passes messages of a direct AMQP consumer to the exposed methods of an endpoint.
 
-    :param endpoint: with ``target``, as for :func:`get_server`; it answers casts only
+    :param endpoint: with ``target``, as for :func:`get_server`; its methods are only cast
     """
 
-    # NOTE: of messages without one. It is made once, because an id takes longer than the rest.
+    # NOTE: used for messages without a context. Created once, because creating its id is slow.
     nobody = context.for_service()
 
     def take(call: envelope.Call) -> None:
@@ -256,7 +255,7 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
             or not is_version(call.version)
             or not version_includes(endpoint.target.version, call.version)
         ):
-            known = 'it is dropped, because nobody here knows this method of this version'
+            known = 'it is dropped, because its method or version is unknown'
             rejected.ALL.note('message', known, (call.method, call.version))
             return
         if call.context:
@@ -264,7 +263,7 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
         else:
             ctxt = nobody
             ctxt.update_store()
-        # NOTE: an invalid message, or an answer that nobody waits for.
+        # NOTE: raised for invalid messages, and for errors that would be the answer of a call.
         with contextlib.suppress(messaging.ExpectedException):
             method(ctxt, **call.arguments)
 
@@ -274,9 +273,9 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
 def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
     """Make a method of an endpoint callable by RPC.
 
-    :param answers: errors that are answers: the caller gets them, and our log
-        no traceback. ``MalformedMessage`` is one always, and so are arguments that the method
-        does not have; both are counted and logged in one short message
+    :param answers: exceptions that are returned to the caller without a traceback in the log.
+        ``MalformedMessage`` and unknown arguments are always treated in this way; both are
+        counted, and logged in one short message
     """
 
     def mark(method: Method) -> Method:
@@ -292,7 +291,7 @@ def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
                 rejected.ALL.note(name, 'the message is refused', str(exc))
                 raise messaging.ExpectedException() from exc
             except TypeError as exc:
-                # NOTE: raised by the call itself, not within the method.
+                # NOTE: raised by the call itself, not inside the method.
                 if exc.__traceback__ is None or exc.__traceback__.tb_next is not None:
                     raise
                 refusal = _refusal(name, 'its arguments are not those of the method', kwargs)
@@ -307,30 +306,30 @@ def exposed(*answers: type[Exception]) -> Callable[[Method], Method]:
 def translated(
     *, host: str | None = None, no_answer: type[exceptions.RouterError] = exceptions.BrokerUnavailable
 ) -> Iterator[None]:
-    """Turn the errors of a publish or a call into ours.
+    """Translate the exceptions of a publish or a call.
 
-    :param host: the host whose queue is the target, if it is one's
-    :param no_answer: the error when nobody answers a call
+    :param host: host whose queue is the target, if the target is a host
+    :param no_answer: exception to raise if a call gets no answer
     :raises HostUnreachable: the broker has no queue for the host
-    :raises BrokerUnavailable: the broker is away or did not take the message
+    :raises BrokerUnavailable: the broker is unavailable or did not accept the message
 
-    An error of the server's own that is not one of :mod:`exceptions` counts as
-    no answer: what it had done by then is not known.
+    An exception of the server that is not one of :mod:`exceptions` is treated as no answer: it is
+    unknown what the server had done before.
     """
     try:
         yield
     except messaging.MessageUndeliverable as exc:
         if host is None:
-            raise no_answer(reason='nobody listens on the topic') from exc
+            raise no_answer(reason='the topic has no consumers') from exc
         raise exceptions.HostUnreachable(host=host) from exc
     except messaging.MessagingTimeout as exc:
         raise no_answer(reason='no reply in time') from exc
     except messaging.RemoteError as exc:
         raise no_answer(reason=f'the server failed with {exc.exc_type}') from exc
     except (
-        # NOTE: with it MessageDeliveryFailure, and what cannot be sent at all.
+        # NOTE: this includes MessageDeliveryFailure, and messages that cannot be encoded.
         messaging.MessagingException,
-        # NOTE: a first connect fails with kombu's error, not oslo.messaging's.
+        # NOTE: the first connect fails with an exception of kombu, not of oslo.messaging.
         kombu.exceptions.OperationalError,
         OSError,
     ) as exc:
@@ -338,24 +337,24 @@ def translated(
 
 
 def broker_address(conf: cfg.ConfigOpts) -> str:
-    """Where the broker is, without its secrets, for logs and errors."""
+    """Return the addresses of the broker without its passwords, for logs and errors."""
     url = messaging.TransportURL.parse(conf)
     hosts = ', '.join(f'{host.hostname}:{host.port}' for host in url.hosts if host.hostname)
     return f'{url.transport}://{hosts}'
 
 
 def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT) -> None:
-    """Make sure at start that a RabbitMQ of ``[DEFAULT] transport_url`` lets us in.
+    """Check at start that RabbitMQ of ``[DEFAULT] transport_url`` accepts connections of this service.
 
-    Other drivers have no broker that could be asked this way, and pass.
+    Other drivers have no broker that could be checked in this way; the function does nothing for them.
 
-    Both clients are checked: direct AMQP, and oslo.messaging, which reads some options otherwise. So are
-    the queues that both would declare.
+    Both clients are checked: direct AMQP, and oslo.messaging, which interprets some options differently.
+    The queues that both would declare are checked, too.
 
     :param timeout: seconds, for all nodes of a cluster together
-    :raises ConfigurationError: none of the nodes can be reached, or it refuses us or our queues
+    :raises ConfigurationError: no node is available, or it refuses the user or the queues
     """
-    # NOTE: making a transport registers the driver's options, TLS among them.
+    # NOTE: creating a transport registers the options of the driver, for example for TLS.
     transport = get_transport(conf)
     url = _url(conf)
     if url.transport not in _RABBIT:
@@ -378,19 +377,19 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT)
     rabbit_driver.check(transport, url, timeout=DRIVER_CHECK_TIMEOUT)
     if broker.tls and not rabbit_driver.verifies_tls(conf):
         LOG.warning(
-            '[broker] verify_tls is false: the certificate of the broker is not verified, and whoever is on '
-            'the way can read and change all messages. Set [oslo_messaging_rabbit] ssl_ca_file, and remove '
-            'this option'
+            '[broker] verify_tls is false: the certificate of the broker is not verified, so an attacker '
+            'between this service and the broker can read and change all messages. Set '
+            '[oslo_messaging_rabbit] ssl_ca_file, and remove this option'
         )
 
 
 def agents_exchange(transport: messaging.RPCTransport, purpose: str) -> str | None:
-    """The exchange that agents publish to, so that the broker can refuse them all others.
+    """Return the exchange to which agents publish, so that the broker can refuse all other exchanges.
 
     The resolvers forward its messages to the exchange of all topics: see ``amqp.forwarding``.
 
-    :param purpose: ends the name of the exchange
-    :returns: None where messages do not go over RabbitMQ; then it is the exchange of all topics
+    :param purpose: suffix of the name of the exchange
+    :returns: None without RabbitMQ; then agents publish to the exchange of all topics
     """
     if messaging.TransportURL.parse(transport.conf).transport not in _RABBIT:
         return None
@@ -398,9 +397,9 @@ def agents_exchange(transport: messaging.RPCTransport, purpose: str) -> str | No
 
 
 def get_rabbit(conf: cfg.ConfigOpts) -> brokers.Broker | None:
-    """The RabbitMQ of ``[DEFAULT] transport_url``, for declarations, whatever the options of its driver.
+    """Return RabbitMQ of ``[DEFAULT] transport_url``, for declarations, with any options of its driver.
 
-    :param conf: as for :func:`get_transport`, after it
+    :param conf: as for :func:`get_transport`, which must be called first
     :returns: None for another driver
     """
     url = _url(conf)
@@ -410,13 +409,13 @@ def get_rabbit(conf: cfg.ConfigOpts) -> brokers.Broker | None:
 def get_broker(
     conf: cfg.ConfigOpts, *, url: str | None = None, exchange: str | None = None
 ) -> brokers.Broker | None:
-    """The broker of a transport, where its messages may go over the fast road of ``amqp``.
+    """Return the broker of a transport, if its messages can use direct AMQP (see ``amqp``).
 
-    :param conf: as for :func:`get_transport`, after it
-    :param url: None: that of ``[DEFAULT] transport_url``
-    :param exchange: None: that of ``[DEFAULT] control_exchange``
-    :returns: None where only oslo.messaging knows the way: another driver, or
-        an option that the fast road does not have
+    :param conf: as for :func:`get_transport`, which must be called first
+    :param url: None: ``[DEFAULT] transport_url``
+    :param exchange: None: ``[DEFAULT] control_exchange``
+    :returns: None if only oslo.messaging can be used: for another driver, or for an option that direct
+        AMQP does not support
     """
     parsed = _url(conf, url)
     if parsed.transport not in _RABBIT:
@@ -428,10 +427,10 @@ def get_broker(
 
 
 def get_bindings(conf: cfg.ConfigOpts) -> consumer.Consumer | None:
-    """What keeps the bindings of queues that RPC servers of oslo.messaging consume.
+    """Return an object that keeps the bindings of queues that RPC servers of oslo.messaging consume.
 
-    Nobody else declares a binding again that was lost, or those of an exchange that was deleted, before
-    such a server is restarted.
+    If a binding is lost, or an exchange is deleted, oslo.messaging declares it again only when such a
+    server is restarted.
 
     :returns: for :meth:`consumer.Consumer.keep_bound`; None: not RabbitMQ
     """
@@ -440,11 +439,11 @@ def get_bindings(conf: cfg.ConfigOpts) -> consumer.Consumer | None:
 
 
 def _url(conf: cfg.ConfigOpts, url: str | None = None) -> messaging.TransportURL:
-    """The URL of a transport, whose query has our defaults for what the configuration does not say.
+    """Return the URL of a transport, with the defaults of this service in its query.
 
-    So they do not apply to other transports of the process that an agent is a library of.
+    So the defaults do not apply to other transports of a process that uses the agent as a library.
 
-    :raises InvalidTransportURL: it cannot be parsed
+    :raises InvalidTransportURL: the URL cannot be parsed
     """
     parsed = messaging.TransportURL.parse(conf, url)
     if parsed.transport in _RABBIT:
@@ -493,7 +492,7 @@ def _broker(conf: cfg.ConfigOpts, url: messaging.TransportURL, exchange: str) ->
 
 
 def _driver_options(conf: cfg.ConfigOpts, url: messaging.TransportURL) -> Callable[[str], Any]:
-    """Options of the RabbitMQ driver, of which the URL may say some, as ``?ssl=1``."""
+    """Return a function that reads options of the RabbitMQ driver, also from the URL, as ``?ssl=1``."""
     section = conf.oslo_messaging_rabbit
 
     def value(name: str) -> Any:
@@ -512,7 +511,7 @@ def _tls(option: Callable[[str], Any], *, verify: bool) -> Mapping[str, Any] | b
     params = {
         'keyfile': option('ssl_key_file') or None,
         'certfile': option('ssl_cert_file') or None,
-        # NOTE: without one py-amqp loads the system's trust store.
+        # NOTE: without this file py-amqp loads the trust store of the system.
         'ca_certs': option('ssl_ca_file') or None,
         'cert_reqs': ssl.CERT_REQUIRED if verify else ssl.CERT_NONE,
     }

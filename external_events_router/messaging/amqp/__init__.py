@@ -1,7 +1,6 @@
-"""The fast road over RabbitMQ: many publishes on one connection, their confirms awaited together.
+"""Direct AMQP for RabbitMQ: many publishes on one connection, which wait for their confirms together.
 
-What goes over it is what oslo.messaging would send and receive for the same
-configuration, to the byte where it matters, so that either end may be on the
-plain road. It knows no service: topics and methods are in the ``rpcapi`` and
-``endpoint`` modules, which use it where ``rpc.get_broker`` says that it can be.
+The messages are the same as oslo.messaging would send and receive with the same configuration, so the
+other end may use oslo.messaging. This package knows no service: topics and methods are in
+the modules ``rpcapi`` and ``endpoint``, which use it if ``rpc.get_broker`` returns a broker.
 """

@@ -1,8 +1,8 @@
 """Whether RabbitMQ is available to this process: one log message for all connections.
 
 A process has several direct AMQP connections, and oslo.messaging has one for each RPC server and more
-for publishing. When RabbitMQ is lost, all of them fail. Each connection reports to the
-:class:`Availability` of its broker. This logs one WARNING at the first loss, one INFO when all
+for publishing. When RabbitMQ becomes unavailable, all of them fail. Each connection reports to the
+:class:`Availability` of its broker, which logs one WARNING at the first failure, one INFO when all
 connections work again, and a reminder at most every :data:`REMINDER` seconds in between. Messages about
 single connections are logged at DEBUG.
 """
@@ -23,11 +23,11 @@ from external_events_router.metrics import recorder
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two messages at WARNING about the same loss.
+#: Minimum seconds between two WARNINGs about the same fault.
 REMINDER = 60.0
 
-#: Seconds for which all connections must have worked, so that the next loss is logged at once. A
-#: broker that ends each new connection at once is logged every :data:`REMINDER` seconds only.
+#: Seconds for which all connections must have worked, so that the next fault is logged immediately. A
+#: broker that closes each new connection immediately is logged only every :data:`REMINDER` seconds.
 STABLE = 5.0
 
 _UNAVAILABLE = (
@@ -42,7 +42,7 @@ _ALARM = (
 
 
 class Condition:
-    """A fault that connections report and that ends when it has ended for all of them. Thread-safe."""
+    """A fault that connections report, and that ends when it has ended for all of them. Thread-safe."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class Condition:
         changed: Callable[[bool], None] = lambda present: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param name: of the broker
-        :param began: the WARNING, with ``%s`` for the name, for the time since it began and for the reason
-        :param ended: the INFO, with ``%s`` for the name and ``%.0f`` for the seconds
+        """:param name: name of the broker
+        :param began: WARNING, with ``%s`` for the name, for the time since it began and for the reason
+        :param ended: INFO, with ``%s`` for the name and ``%.0f`` for the seconds
         :param changed: called when the fault begins and when it has ended
         """
         self._name = name
@@ -63,8 +63,8 @@ class Condition:
         self._ended_message = ended
         self._changed = changed
         self._clock = clock
-        # Guards what follows. _faulty: connections that have the fault; _began, _ended: instants;
-        # _not_before: of the next message; _logged: the present fault was logged.
+        # Guards the attributes below. _faulty: connections with the fault; _began, _ended: instants;
+        # _not_before: earliest time of the next message; _logged: whether this fault was logged.
         self._lock = threading.Lock()
         self._faulty: weakref.WeakSet[object] = weakref.WeakSet()
         self._present = False
@@ -74,13 +74,13 @@ class Condition:
         self._logged = False
 
     def was_present(self, since: float) -> bool:
-        """Whether the fault is present, or was present after an instant of the clock."""
+        """Return whether the fault is present, or was present after an instant of the clock."""
         return self._present or self._ended > since
 
     def add(self, connection: object, reason: str, *, lasting: bool = True) -> None:
-        """A connection has the fault.
+        """Record that a connection has the fault.
 
-        :param lasting: it ends for this connection only with :meth:`remove`; else it ends with the next
+        :param lasting: for this connection it ends only with :meth:`remove`; False: it ends with the next
             success of any connection
         """
         with self._lock:
@@ -100,7 +100,7 @@ class Condition:
         LOG.warning(self._began_message, self._name, since, reason)
 
     def remove(self, connection: object) -> None:
-        """A connection works, or was closed."""
+        """Record that a connection works, or was closed."""
         if not self._present:
             return
         with self._lock:
@@ -118,7 +118,7 @@ class Condition:
 class Availability:
     """The state of one broker, as the connections of this process report it. Thread-safe.
 
-    :ivar alarm: the broker blocks connections that publish, because its memory or disk is short
+    :ivar alarm: the broker blocks publishing connections, because its memory or disk space is low
     """
 
     def __init__(
@@ -141,24 +141,24 @@ class Availability:
         )
 
     def was_lost(self, since: float) -> bool:
-        """Whether a connection does not work, or did not at some time after an instant of the clock."""
+        """Return whether a connection is lost, or was lost at some time after an instant of the clock."""
         return self._loss.was_present(since)
 
     def lost(self, connection: object, reason: str, *, lasting: bool = True) -> None:
-        """A connection is lost, or cannot be made.
+        """Record that a connection is lost, or cannot be opened.
 
-        :param lasting: it is tried again until it works; else any other connection shows that the broker
-            is available
+        :param lasting: it is opened again until it works; False: any other connection can show that the
+            broker is available
         """
         self.alarm.remove(connection)
         self._loss.add(connection, reason, lasting=lasting)
 
     def connected(self, connection: object) -> None:
-        """A connection works."""
+        """Record that a connection works."""
         self._loss.remove(connection)
 
     def closed(self, connection: object) -> None:
-        """A connection was ended by this process."""
+        """Record that this process has closed a connection."""
         self.alarm.remove(connection)
         self._loss.remove(connection)
 
@@ -168,9 +168,9 @@ _of_address: dict[frozenset[str], Availability] = {}
 
 
 def of(addresses: Iterable[str]) -> Availability:
-    """The object of this process for a broker.
+    """Return the object of this process for a broker.
 
-    NOTE: oslo.messaging makes its connections itself, so they cannot be passed the object.
+    NOTE: oslo.messaging creates its connections itself, so the object cannot be passed to them.
 
     :param addresses: ``host:port`` of each node
     """
@@ -182,14 +182,14 @@ def of(addresses: Iterable[str]) -> Availability:
 
 
 def any_lost(since: float = math.inf) -> bool:
-    """Whether any broker of this process is unavailable, or was so after an instant of ``time.monotonic()``.
+    """Return whether a broker of this process is unavailable, or was after an instant of ``monotonic()``.
 
-    What fails for this reason needs no message of its own above DEBUG.
+    Failures for this reason need no separate message above DEBUG.
     """
     with _lock:
         return any(each.was_lost(since) for each in _of_address.values())
 
 
 def level(since: float = math.inf) -> int:
-    """Of a message about something that failed, perhaps because a broker is unavailable."""
+    """Return the level for a message about a failure that an unavailable broker may have caused."""
     return logging.DEBUG if any_lost(since) else logging.WARNING

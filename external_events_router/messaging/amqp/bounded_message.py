@@ -1,7 +1,7 @@
-"""Messages of kombu that take a bounded amount of memory, however small they are on the wire.
+"""Messages of kombu with a limit on their memory, also after decompression.
 
-kombu decompresses a message when it arrives, before any check of its content: 300 bytes of bzip2 become
-400 MB. So a client that may publish to one queue could end all processes that read from it.
+kombu decompresses a message when it arrives, before any check of its content: 300 bytes of bzip2 can become
+400 MB. So a client that may publish to one queue could crash all processes that read from it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from kombu.transport import pyamqp
 
 from external_events_router.messaging.amqp import frames
 
-#: Bytes of memory for the dictionary of LZMA, of which the highest preset needs 65 MiB.
+#: Maximum bytes of memory for the dictionary of LZMA. Its highest preset needs 65 MiB.
 LZMA_MEMORY = 128 * 1024 * 1024
 
-#: The name in a message, and its aliases, to what makes the object that decompresses.
+#: Names of a compression in a message, to the function that creates a decompressor.
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     **dict.fromkeys(('application/x-gzip', 'gzip', 'zlib'), zlib.decompressobj),
     **dict.fromkeys(('application/x-bz2', 'bzip2', 'bzip'), bz2.BZ2Decompressor),
@@ -34,7 +34,7 @@ _HEADERS = 'application_headers'
 
 
 class BoundedMessage(pyamqp.Message):  # type: ignore[misc,unused-ignore]
-    """A message of kombu, or its error: it is too large, or its compression is unknown or invalid."""
+    """A message of kombu. It raises an error if it is too large, or its compression is unknown or invalid."""
 
     def __init__(
         self,
@@ -45,25 +45,25 @@ class BoundedMessage(pyamqp.Message):  # type: ignore[misc,unused-ignore]
         trusted: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """:param longest: bytes of the body, decompressed
-        :param trusted: a compression that this configuration asks for, which kombu decompresses if there
-            is no bound for it here
+        """:param longest: maximum bytes of the decompressed body
+        :param trusted: a compression that this configuration uses, which kombu decompresses if this
+            module does not support it
         """
         try:
             _unpack(msg, longest, trusted)
         except exceptions.DecodeError:
-            # NOTE: where kombu notes errors of its own; it decompresses nothing then.
+            # NOTE: kombu stores its own errors there; then it does not decompress the body.
             self.errors = [sys.exc_info()]
             msg.body = b''
         super().__init__(msg, channel=channel, **kwargs)  # type: ignore[no-untyped-call,unused-ignore]
 
     def decode(self) -> Any:
-        """The value of the body.
+        """Return the value of the body.
 
-        :raises DecodeError: it cannot be used
+        :raises DecodeError: the body is not valid
         """
         if self.errors:
-            # NOTE: kombu would decode the body as it came.
+            # NOTE: kombu would decode the body without decompressing it.
             self._reraise_error()  # type: ignore[no-untyped-call,unused-ignore]
         return super().decode()  # type: ignore[no-untyped-call,unused-ignore]
 
@@ -71,7 +71,7 @@ class BoundedMessage(pyamqp.Message):  # type: ignore[misc,unused-ignore]
 def _unpack(msg: Any, longest: int, trusted: str | None) -> None:
     """Decompress the body in place.
 
-    :raises DecodeError: it cannot be used
+    :raises DecodeError: the body is not valid
     """
     headers = dict(msg.properties.get(_HEADERS) or {})
     compression = headers.get('compression')

@@ -1,4 +1,4 @@
-"""Where a RabbitMQ is, how to log in, and how queues are declared there."""
+"""Address of RabbitMQ, login, and options for declaring queues."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import kombu.exceptions
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import availability as availabilities
 
-#: Seconds for a connection and its login, all nodes of a cluster together.
+#: Maximum seconds for a connection and its login, for all nodes of a cluster together.
 CONNECT_TIMEOUT = 5.0
 
-#: Seconds that one read or write on a connection may block before it counts as broken.
+#: Maximum seconds of one read or write on a connection; after it the connection counts as broken.
 IO_TIMEOUT = 5.0
 
 DEFAULT_PORT = 5672
@@ -28,9 +28,9 @@ DEFAULT_PORT = 5672
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster, and who we are there.
+    """One node of a cluster, and the user for the login.
 
-    :ivar password: is shown nowhere
+    :ivar password: not part of ``repr()``
     """
 
     host: str
@@ -46,16 +46,16 @@ class Node:
 class Broker:
     """A RabbitMQ, as ``[DEFAULT] transport_url`` and ``[oslo_messaging_rabbit]`` describe it.
 
-    :ivar nodes: tried in a random order
-    :ivar exchange: the topic exchange that all messages go to
-    :ivar durable: exchange and queues outlive a restart of the broker
-    :ivar auto_delete: they end with their last user
-    :ivar queue_arguments: of every queue
-    :ivar heartbeat: seconds of silence after which either end takes the other for dead; 0: never
-    :ivar tls: what ``kombu.Connection`` takes as ``ssl``
-    :ivar failed_at: node to the instant of ``time.monotonic()`` of its last failure, if that was its last
-        attempt; of all connections that share this description
-    :ivar availability: gets the state of all connections of this process, and logs it once
+    :ivar nodes: they are tried in random order
+    :ivar exchange: topic exchange of all messages
+    :ivar durable: exchange and queues survive a restart of the broker
+    :ivar auto_delete: they are deleted with their last user
+    :ivar queue_arguments: arguments of every queue
+    :ivar heartbeat: seconds without data after which both ends treat the connection as broken; 0: never
+    :ivar tls: argument ``ssl`` of ``kombu.Connection``
+    :ivar failed_at: node to the instant of ``time.monotonic()`` of its last failure, if its last attempt
+        failed; shared by all connections with this description
+    :ivar availability: receives the state of all connections of this process, and logs it once
     """
 
     nodes: Sequence[Node]
@@ -80,18 +80,18 @@ class Broker:
         on_blocked: Callable[[str], None] | None = None,
         on_unblocked: Callable[[], None] | None = None,
     ) -> Any:
-        """A connection of py-amqp to the first node that lets us in.
+        """Return a connection of py-amqp to the first node that accepts it.
 
-        :param name: what the broker's own tools show
+        :param name: name of the connection in the tools of the broker
         :param timeout: seconds for all nodes together
-        :param on_blocked: called when the broker takes no more, with what it says
-        :raises BrokerUnavailable: none does, with what each said, without secrets
+        :param on_blocked: called with the reason when the broker accepts no more messages
+        :raises BrokerUnavailable: no node accepts it, with the reason for each node, without passwords
         """
         deadline = time.monotonic() + timeout
         problems = []
         nodes = self._in_order()
         for number, node in enumerate(nodes):
-            # NOTE: a node that accepts connections and says nothing must leave time for the next.
+            # NOTE: a node that accepts connections but does not answer must leave time for the next node.
             left = (deadline - time.monotonic()) / (len(nodes) - number)
             if left <= 0:
                 break
@@ -115,10 +115,10 @@ class Broker:
             else:
                 self.failed_at.pop(node, None)
                 return made
-        raise exceptions.BrokerUnavailable(reason='; '.join(problems) or 'its URL names no host')
+        raise exceptions.BrokerUnavailable(reason='; '.join(problems) or 'its URL contains no host')
 
     def _in_order(self) -> list[Node]:
-        """Nodes that did not fail at last in a random order, then the others, the longest ago first."""
+        """Return working nodes in random order, then failed nodes, the oldest failure first."""
         nodes = random.sample(self.nodes, len(self.nodes))
         return sorted(nodes, key=lambda node: self.failed_at.get(node, 0.0))
 

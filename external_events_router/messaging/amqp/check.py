@@ -1,6 +1,6 @@
-"""Whether a broker accepts the queues that this configuration would declare; asked once, at start.
+"""Checks once at start whether a broker accepts the queues that this configuration would declare.
 
-A refusal that is found later means that events are answered 200 and held, and nothing is delivered.
+If a refusal is detected later, events are answered 200 and held, but never delivered.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from external_events_router.messaging.amqp import broker as brokers
 
 LOG = log.getLogger(__name__)
 
-#: Milliseconds after which the broker deletes a queue that the check has left behind.
+#: Milliseconds after which the broker deletes a queue of an interrupted check.
 EXPIRES = 60_000
 
 
 def check_declarations(broker: brokers.Broker, connection: Any, *, transient_quorum: bool) -> None:
     """Declare queues as the clients of this configuration do, and delete them.
 
-    :param connection: of :meth:`brokers.Broker.connect`; it may be unusable afterwards
+    :param connection: result of :meth:`brokers.Broker.connect`; it may be unusable afterwards
     :param transient_quorum: reply and fanout queues of oslo.messaging are quorum queues
     :raises ConfigurationError: the broker refuses them
     """
@@ -49,10 +49,10 @@ def check_declarations(broker: brokers.Broker, connection: Any, *, transient_quo
 
 
 def _check_exchange(broker: brokers.Broker, connection: Any) -> None:
-    """Compare an exchange that is there with this configuration.
+    """Compare an existing exchange with this configuration.
 
-    A transient one can be used by all. A durable one cannot be used by oslo.messaging where the
-    configuration asks for a transient one.
+    All services can use a transient exchange. If the configuration requires a transient exchange,
+    oslo.messaging cannot use a durable one.
     """
     channel = connection.channel()
     try:
@@ -66,8 +66,8 @@ def _check_exchange(broker: brokers.Broker, connection: Any) -> None:
         if "'durable'" in exc.reply_text and not broker.durable:
             raise _refused('amqp_durable_queues', exc) from exc
         LOG.warning(
-            'Exchange %s has other arguments than this configuration asks for, and is used as it is: %s. To '
-            'replace it see "The broker" in the documentation',
+            'Exchange %s has other arguments than this configuration, and is used as it is: %s. To '
+            'replace it, see "The broker" in the documentation',
             broker.exchange,
             exc.reply_text,
         )
@@ -75,7 +75,7 @@ def _check_exchange(broker: brokers.Broker, connection: Any) -> None:
 
 def _check_queue(connection: Any, option: str, *, durable: bool, arguments: Mapping[str, Any]) -> None:
     channel = connection.channel()
-    # NOTE: the name of a reply queue, which every service has to be permitted to declare.
+    # NOTE: the name of a reply queue, which every service must be permitted to declare.
     name = f'reply_{uuid.uuid4().hex}'
     try:
         channel.queue_declare(
@@ -83,7 +83,7 @@ def _check_queue(connection: Any, option: str, *, durable: bool, arguments: Mapp
         )
         channel.queue_delete(name)
     except amqp_exceptions.AccessRefused:
-        # NOTE: that is a matter of names, and of permissions that only the real names have.
+        # NOTE: permissions depend on the names of queues, so this refusal does not matter for real names.
         return
     except amqp_exceptions.AMQPError as exc:
         raise _refused(option, exc) from exc
@@ -93,5 +93,5 @@ def _refused(option: str, exc: amqp_exceptions.AMQPError) -> exceptions.Configur
     remedy = ' (set it to true, or remove it, because true is the default)'
     return exceptions.ConfigurationError(
         option=f'[oslo_messaging_rabbit] {option}',
-        reason=f'the broker refuses what this value asks for{remedy}: {" ".join(str(exc).split())}',
+        reason=f'the broker refuses this value{remedy}: {" ".join(str(exc).split())}',
     )

@@ -1,7 +1,7 @@
-"""A connection to the broker that is kept up by a thread of its own, the only one that touches it.
+"""A connection to the broker that a separate thread opens again after each failure.
 
-What it is used for is said by its :class:`ConnectionHandler`: see ``publisher`` and
-``consumer``. Other threads leave word with the role, and :meth:`Connection.wake` it.
+Only this thread uses the connection. A :class:`ConnectionHandler` defines its purpose: see ``publisher`` and
+``consumer``. Other threads pass work to the handler, and call :meth:`Connection.wake`.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between attempts to connect: the first, the longest.
+#: Seconds between attempts to connect: the first and the longest pause.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-#: Seconds after which a connection counts as stable, and the pauses begin with the first again.
+#: Seconds after which a connection counts as stable, so that the pauses start with the first again.
 STABLE = 5.0
 
-#: Seconds after which the thread looks at its role though nothing happened.
+#: Maximum seconds until the thread calls its handler, even if nothing has happened.
 TURN = 0.5
 
-#: What one read takes from the socket at most.
+#: Maximum bytes of one read from the socket.
 _READ = 64 * 1024
 
-#: How many times an interval of heartbeats is looked at.
+#: Number of checks per heartbeat interval.
 _HEARTBEAT_RATE = 2
 
 
 class ConnectionHandler(Protocol):
-    """What a connection is for. Called on the link's thread only."""
+    """The purpose of a connection. Its methods are called only on the thread of the connection."""
 
     def connected(self, link: Connection) -> None:
-        """A new connection is there; declare and begin. May raise what py-amqp raises."""
+        """Declare and start on a new connection. May raise exceptions of py-amqp."""
         ...
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Something came."""
+        """Handle a received frame."""
         ...
 
     def on_ready(self) -> None:
-        """After what came, after a wake, and now and then: write what there is to write.
+        """Write waiting data; called after received frames, after a wake-up, and regularly.
 
-        :raises BrokerUnavailable: the connection is of no use any more
+        :raises BrokerUnavailable: the connection cannot be used any longer
         """
         ...
 
     def lost(self, reason: str) -> None:
-        """The connection is gone, or there could be none."""
+        """Handle the loss of the connection, or a failed attempt to connect."""
         ...
 
 
 class Connection:
     """The connection and its thread.
 
-    :ivar channel: py-amqp's channel; the link's thread may call it
-    :ivar blocked: what the broker says while it takes no more (its memory or disk is short); else None
+    :ivar channel: channel of py-amqp, for the thread of the connection
+    :ivar blocked: reason of the broker while it accepts no messages (low memory or disk space); else None
     """
 
     def __init__(self, broker: brokers.Broker, role: ConnectionHandler, *, name: str) -> None:
-        """:param name: of the thread and, in the broker's tools, of the connection"""
+        """:param name: name of the thread, and of the connection in the tools of the broker"""
         self.channel: Any = None
         self.blocked: str | None = None
         self._broker = broker
@@ -82,26 +82,26 @@ class Connection:
         self._name = name
         self._connection: Any = None
         self._socket: Any = None
-        # The same, for the many small reads and writes: it never blocks, and so takes
-        # one call of the system where the other takes two. None: TLS, which has a state.
+        # The same socket for the many small reads and writes. It never blocks, so it needs one system call
+        # instead of two. None with TLS, which has a state.
         self._plain: socket.socket | None = None
         self._buffer = bytearray(_READ)
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopping = threading.Event()
-        # The instant of time.monotonic() at which the present connection was made.
+        # The instant of time.monotonic() at which the present connection was opened.
         self._connected_at: float | None = None
         self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
 
     def start(self) -> None:
-        """Connect, in the background."""
+        """Connect in the background."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the role take its turn."""
+        """Make the thread call its handler."""
         os.eventfd_write(self._wakes, 1)
 
     def stop(self, timeout: float) -> None:
-        """Disconnect; wait for it no longer than the timeout.
+        """Disconnect, and wait for it until the timeout.
 
         :param timeout: seconds
         """
@@ -111,9 +111,9 @@ class Connection:
             self._thread.join(timeout)
 
     def write(self, data: bytes) -> None:
-        """Send frames; on the link's thread.
+        """Send frames; call it on the thread of the connection.
 
-        :raises OSError: the connection is broken, or takes nothing
+        :raises OSError: the connection is broken, or the broker does not read
         """
         sent = 0
         if self._plain is not None:
@@ -121,12 +121,12 @@ class Connection:
                 sent = self._plain.send(data)
         if sent < len(data):
             self._socket.sendall(data[sent:])
-        # NOTE: what py-amqp goes by when it decides whether a heartbeat is due.
+        # NOTE: py-amqp uses this counter to decide whether a heartbeat is due.
         self._connection.bytes_sent += 1
 
     @property
     def frame_max(self) -> int:
-        """Bytes that a frame may have."""
+        """The maximum bytes of a frame."""
         return int(self._connection.frame_max)
 
     def _run(self) -> None:
@@ -140,13 +140,13 @@ class Connection:
                 self._serve()
             except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
                 reason = exc.kwargs['reason'] if isinstance(exc, exceptions.BrokerUnavailable) else _said(exc)
-            except Exception as exc:  # the thread's outermost loop
-                LOG.exception('%s: unexpected error', self._name)
+            except Exception as exc:  # the outermost loop of the thread
+                LOG.exception('%s: unexpected error; connecting again', self._name)
                 reason = f'unexpected {type(exc).__name__}'
             else:
                 reason = 'stopped'
             self._close()
-            # NOTE: a broker that ends each new connection at once must not be called without a pause.
+            # NOTE: a broker that closes each new connection immediately must not be called without a pause.
             if self._was_stable():
                 pause = FIRST_PAUSE
             self._report_lost(reason)
@@ -162,7 +162,7 @@ class Connection:
             self._broker.availability.closed(self)
             return
         self._broker.availability.lost(self, f'{self._name}: {reason}')
-        LOG.debug('%s: no connection to the broker: %s', self._name, reason)
+        LOG.debug('%s: no connection to the broker: %s; connecting again', self._name, reason)
 
     def _connect(self) -> None:
         self._connection = self._broker.connect(
@@ -207,13 +207,13 @@ class Connection:
             for arrival in reader.feed(bytes(self._buffer[:size])):
                 if isinstance(arrival, frames.Other):
                     kind, channel, payload = arrival.frame
-                    # NOTE: a role opens further channels, which py-amqp does not know.
+                    # NOTE: a handler opens further channels, which py-amqp does not know.
                     if channel in self._connection.channels:
                         self._connection.on_inbound_frame((kind, channel, bytes(payload)))
                 else:
                     self._connection.bytes_recv += 1
                     self._role.arrived(arrival)
-            # NOTE: what TLS has decrypted already is not seen by poll().
+            # NOTE: poll() does not detect data that TLS has already decrypted.
             if not (hasattr(self._socket, 'pending') and self._socket.pending()):
                 return
 
@@ -229,14 +229,14 @@ class Connection:
         connection, self._connection, self.channel, self.blocked = self._connection, None, None, None
         if connection is None:
             return
-        # NOTE: not its close(), which waits for the broker's word.
+        # NOTE: its method close() would wait for an answer of the broker.
         sock, self._socket = self._socket, None
         plain, self._plain = self._plain, None
         if plain is not None:
             plain.close()
         if sock is not None:
             self._say_goodbye(connection, sock)
-        # NOTE: ValueError is TLS that was ended before.
+        # NOTE: ValueError is raised if TLS was ended before.
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             connection.collect()
 
@@ -244,7 +244,7 @@ class Connection:
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             if not self._stopping.is_set():
                 if isinstance(sock, ssl.SSLSocket):
-                    # NOTE: collect() would wait for an answer of a broker that is gone.
+                    # NOTE: collect() would wait for an answer of a broker that does not respond.
                     sock.close()
                 return
             sock.settimeout(1.0)
@@ -255,8 +255,8 @@ class Connection:
     def _tell_lost(self, reason: str) -> None:
         try:
             self._role.lost(reason)
-        except Exception:  # the thread's outermost loop
-            LOG.exception('%s: unexpected error', self._name)
+        except Exception:  # the outermost loop of the thread
+            LOG.exception('%s: unexpected error while handling a lost connection', self._name)
 
 
 def _said(exc: BaseException) -> str:

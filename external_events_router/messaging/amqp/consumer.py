@@ -1,12 +1,12 @@
-"""Consumes: any number of queues on one connection, one thread, each message in its queue's order.
+"""Consumes any number of queues with one connection and one thread, in the order of each queue.
 
-A queue is declared as oslo.messaging does it for a server of a topic, and a
-message is acknowledged when it has been taken, before anything is done about it,
-as there. What it is about is decided by who listens.
+A queue is declared as oslo.messaging declares it for a server of a topic. As in oslo.messaging, a
+message is acknowledged when it was received, before it is processed. The listener decides what to do
+with a message.
 
-A queue that the broker refuses is tried again after a pause of its own; the
-others are not affected (see ``declaring``). Exchange and bindings are declared
-again from time to time, because an operator or a partition may remove them.
+A queue that the broker refuses is tried again after a pause. Other queues are not affected (see
+``declaring``). Exchange and bindings are declared again regularly, because an operator or a network partition
+may remove them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from external_events_router.messaging.amqp import publisher
 
 LOG = log.getLogger(__name__)
 
-#: Messages that the broker sends ahead of their acknowledgement.
+#: Maximum number of unacknowledged messages that the broker sends.
 PREFETCH = 1000
 
-#: Seconds in which exchange and bindings are declared again, a part of them every half second.
+#: Seconds in which all bindings and the exchange are declared again, a part of them every half second.
 REBIND_INTERVAL = 20.0
 
-#: Seconds before a refused queue is tried again: the first pause, the longest.
+#: Seconds before a refused queue is tried again: the first and the longest pause.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 
@@ -49,26 +49,26 @@ Listener = Callable[[envelope.Call], None]
 
 
 class Watcher(Protocol):
-    """Is told whether messages can arrive from a queue. Called on the consumer's one thread."""
+    """Is informed whether messages can arrive from a queue. Called on the thread of the consumer."""
 
     def connected(self) -> None:
-        """The broker sends from now on."""
+        """Called when the broker starts to send messages."""
         ...
 
     def disconnected(self, reason: str) -> None:
-        """The connection or the queue is gone, or there could be none. May be told again."""
+        """Called when the connection or the queue is lost, or cannot be opened. May be called repeatedly."""
         ...
 
 
 @dataclasses.dataclass(slots=True)
 class _Queue:
-    """A queue that is listened to.
+    """A consumed queue.
 
-    :ivar due: instant of ``time.monotonic()`` at which it is declared; None: that has begun
-    :ivar channel: that it is consumed on, or is to be
-    :ivar alone: on a channel of its own, because the broker refused its consumer before
-    :ivar failures: since it was last consumed for a while
-    :ivar since: the instant at which the broker began to send
+    :ivar due: instant of ``time.monotonic()`` at which it is declared; None: the declaration has started
+    :ivar channel: channel of its consumer
+    :ivar alone: on a separate channel, because the broker has refused its consumer before
+    :ivar failures: number of failures since it was last consumed for some time
+    :ivar since: instant at which the broker started to send
     """
 
     listener: Listener
@@ -82,27 +82,27 @@ class _Queue:
 
 
 class Consumer:
-    """Hands what comes into queues to their listeners. Thread-safe."""
+    """Passes messages of queues to their listeners. Thread-safe."""
 
     def __init__(self, broker: brokers.Broker, *, name: str) -> None:
-        """:param name: of the connection, for the log and the broker's tools"""
+        """:param name: name of the connection, in the log and in the tools of the broker"""
         self._broker = broker
         self._link = links.Connection(broker, self, name=name)
         self._notices = notices.Notices(name, broker.virtual_host)
-        # What follows is of the link's thread.
-        # Channel to the tag up to which all is taken.
+        # The following attributes are used only on the thread of the connection.
+        # For each channel, the tag up to which all messages were received.
         self._taken: dict[int, int] = {}
         self._declarer: declaring.Declarer | None = None
-        # Channel to the queues whose consumers the broker has not confirmed, in their order.
+        # For each channel, the queues whose consumers the broker has not confirmed yet, in their order.
         self._unconfirmed: dict[int, collections.deque[str]] = {}
-        # Numbers of channels for queues that are alone on one; those that are closed again.
+        # Numbers of channels for queues that need a separate one; numbers of closed channels.
         self._alone = itertools.count(1)
         self._free: list[int] = []
         self._next_due = math.inf
         self._round: list[str] = []
         self._share = 1
         self._round_at = self._rebind_at = 0.0
-        # Guards the tables: queue to who listens; queues of others whose bindings are kept.
+        # Guards the tables: queue to its entry; queues of other consumers whose bindings are kept.
         self._lock = threading.Lock()
         self._queues: dict[str, _Queue] = {}
         self._bound: set[str] = set()
@@ -110,16 +110,16 @@ class Consumer:
         self._news = False
 
     def start(self) -> None:
-        """Connect, in the background."""
+        """Connect in the background."""
         self._link.start()
 
     def listen(self, queue: str, listener: Listener, *, watcher: Watcher | None = None) -> threading.Event:
-        """Have what comes into a queue handed to a listener, from now on and after every reconnect.
+        """Pass the messages of a queue to a listener, from now on and after every reconnect.
 
-        :param queue: its name, and the routing key of what goes there
-        :param listener: called on the consumer's one thread, so it has to be quick
-        :param watcher: likewise; is told whether messages can arrive
-        :returns: is set once the broker sends
+        :param queue: its name, which is also the routing key of its messages
+        :param listener: called on the thread of the consumer, so it must be fast
+        :param watcher: is informed whether messages can arrive; called on the same thread
+        :returns: set when the broker starts to send messages
         """
         entry = _Queue(listener, threading.Event(), watcher)
         with self._lock:
@@ -129,17 +129,17 @@ class Consumer:
         return entry.listens
 
     def keep_bound(self, queue: str) -> None:
-        """Keep the binding of a queue that somebody else declares and consumes.
+        """Keep the binding of a queue that oslo.messaging declares and consumes.
 
-        :param queue: its name, and the routing key of what goes there
+        :param queue: its name, which is also the routing key of its messages
         """
         with self._lock:
             self._bound.add(queue)
 
     def cancel(self, queue: str) -> threading.Event:
-        """Take no more from a queue, which stays with what is in it.
+        """Stop consuming a queue. The queue and its messages stay on the broker.
 
-        :returns: is set once its listener is called no more
+        :returns: set when its listener will not be called any longer
         """
         cancelled = threading.Event()
         with self._lock:
@@ -153,24 +153,24 @@ class Consumer:
         return cancelled
 
     def stop(self, timeout: float) -> None:
-        """Take no more from any queue.
+        """Stop consuming all queues, and disconnect.
 
         :param timeout: seconds
         """
         self._link.stop(timeout)
 
     def refusals(self) -> dict[str, str]:
-        """Queues that the broker refuses at present, and why."""
+        """Return the queues that the broker refuses now, and the reason."""
         return self._notices.refused()
 
     def connected(self, link: links.Connection) -> None:
-        """Begin anew on a new connection, on the link's thread."""
+        """Start again on a new connection, on the thread of the connection."""
         publisher.declare_exchange(link, self._broker)
         link.channel.basic_qos(0, PREFETCH, False)
         self._taken.clear()
         self._unconfirmed.clear()
-        # NOTE: the link's channel is the last that py-amqp has opened. It is not always the first one,
-        # because the broker closes the channel on which an exchange is missed.
+        # NOTE: py-amqp has opened this channel last. It is not always the first channel,
+        # because the broker closes the channel on which a missing exchange was declared.
         self._alone, self._free = itertools.count(link.channel.channel_id + 1), []
         self._declarer = declaring.Declarer(next(self._alone), link.write)
         self._round, self._round_at = [], time.monotonic() + REBIND_INTERVAL
@@ -178,11 +178,11 @@ class Consumer:
             self._news = True
             for entry in self._queues.values():
                 entry.channel = None
-                # NOTE: a refused queue keeps its pause.
+                # NOTE: the pause of a refused queue continues.
                 entry.due = entry.due or 0.0
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Take what came, on the link's thread."""
+        """Handle a received frame, on the thread of the connection."""
         if isinstance(arrival, frames.Delivered):
             self._taken[arrival.channel] = arrival.tag
             with self._lock:
@@ -206,7 +206,7 @@ class Consumer:
                 self._closed(arrival)
 
     def on_ready(self) -> None:
-        """Acknowledge what was taken, and see to queues that came or went; on the link's thread."""
+        """Acknowledge messages, and handle added and removed queues; on the thread of the connection."""
         if self._taken:
             self._link.write(b''.join(frames.acknowledge(*taken) for taken in self._taken.items()))
             self._taken.clear()
@@ -217,9 +217,9 @@ class Consumer:
             self._rebind(now)
 
     def lost(self, reason: str) -> None:
-        """Nothing is lost with a connection: what was not acknowledged comes again.
+        """Handle the loss of the connection. No message is lost: unacknowledged messages arrive again.
 
-        But nothing arrives until the next connection, so the watchers are notified.
+        But no messages arrive until the next connection, so the watchers are informed.
         """
         self._taken.clear()
         with self._lock:
@@ -230,8 +230,8 @@ class Consumer:
         for watcher in watchers:
             try:
                 watcher.disconnected(reason)
-            except Exception:  # whose it is must not prevent the others
-                LOG.exception('One that waits for messages could not be told that none can arrive')
+            except Exception:  # continue with the other watchers
+                LOG.exception('A watcher failed while handling a lost connection; continuing')
         declarer, self._declarer = self._declarer, None
         if declarer is not None:
             declarer.lost(reason)
@@ -255,7 +255,7 @@ class Consumer:
                     self._link.write(frames.cancel(channel, name))
                 self._notices.settled(name)
         finally:
-            # NOTE: an error ends the connection, and so these consumers.
+            # NOTE: an error ends the connection, and therefore these consumers.
             for _name, _channel, ended in cancelled:
                 ended.set()
         declarer = self._declarer
@@ -311,7 +311,7 @@ class Consumer:
             self._notices.settled(arrival.consumer)
 
     def _lost_queue(self, arrival: frames.Cancelled) -> None:
-        """The broker has ended a consumer: its queue was deleted, or its node is down."""
+        """Handle the end of a consumer: its queue was deleted, or the node of the queue is down."""
         with self._lock:
             entry = self._queues.get(arrival.consumer)
         if entry is None or entry.channel != arrival.channel:
@@ -319,10 +319,10 @@ class Consumer:
         pause = self._pause(entry) if entry.failures else 0.0
         entry.failures += 1
         self._notices.deleted(arrival.consumer)
-        self._again(entry, pause, 'the queue is gone')
+        self._again(entry, pause, 'the queue was deleted or is unavailable')
 
     def _closed(self, arrival: frames.Closed) -> None:
-        """The broker has closed a channel of consumers: it refused one, and ended the others."""
+        """Handle a closed channel: the broker has refused one consumer, and ended all on this channel."""
         channel = arrival.channel
         self._taken.pop(channel, None)
         unconfirmed = self._unconfirmed.pop(channel, None)
@@ -348,7 +348,7 @@ class Consumer:
         self._again(entry, pause, refused.text)
 
     def _pause(self, entry: _Queue) -> float:
-        """Seconds until a queue is declared again, longer with each failure."""
+        """Return the seconds until a queue is declared again, which grow with each failure."""
         if entry.since and time.monotonic() - entry.since > LONGEST_PAUSE:
             entry.failures = 0
         entry.since = 0.0
@@ -363,7 +363,7 @@ class Consumer:
             self._next_due = min(self._next_due, entry.due)
 
     def _rebind(self, now: float) -> None:
-        """Declare some bindings again, so that all are within the interval."""
+        """Declare some bindings again, so that all are declared in each interval."""
         self._rebind_at = now + links.TURN
         self._notices.log()
         declarer = self._declarer
@@ -391,7 +391,7 @@ class Consumer:
             return
         with self._lock:
             entry = self._queues.get(name)
-        # NOTE: of a queue that is not there the broker tells its consumer, too.
+        # NOTE: the broker also informs the consumer of a queue that does not exist.
         if entry is not None and refused.code != declaring.NOT_FOUND:
             self._notices.refuse(name, refused, REBIND_INTERVAL)
 
@@ -402,4 +402,4 @@ def _hand_over(listener: Listener, body: bytes) -> None:
     except exceptions.MalformedMessage as exc:
         rejected.ALL.note('message', 'it is dropped', str(exc))
     except Exception:  # the outermost frame of a message
-        LOG.exception('A message could not be handed over')
+        LOG.exception('A listener failed with a message; the message is dropped')

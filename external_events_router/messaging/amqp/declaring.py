@@ -1,9 +1,9 @@
-"""Declarations of queues and bindings while a connection serves, on a channel of their own.
+"""Declarations of queues and bindings on a separate channel of a connection in use.
 
-The broker closes a channel when it refuses one of its methods. So declarations do
-not share the channel of the consumers: a refused queue affects no other queue. What
-is done for one queue is a :data:`Procedure`, a generator of requests; several
-procedures run at the same time, and no call waits for the broker.
+The broker closes a channel when it refuses one of its methods. So declarations do not share the channel
+of the consumers: a refused queue does not affect other queues. The work for one queue is a
+:data:`Procedure`, a generator of requests. Several procedures run at the same time, and no call waits for
+the broker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from external_events_router import exceptions
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
 
-#: Requests that may be unanswered at the same time. All of them are sent again after a refusal.
+#: Maximum number of unanswered requests. All of them are sent again after a refusal.
 WINDOW = 64
 
 #: Codes of AMQP 0-9-1.
@@ -28,8 +28,8 @@ ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED, INTERNAL_ERROR 
 class Refused(exceptions.RouterError):
     """The broker refused a request.
 
-    :ivar code: of AMQP
-    :ivar text: the broker's explanation
+    :ivar code: reply code of AMQP
+    :ivar text: explanation of the broker
     """
 
     template = 'the broker refused it: {text}'
@@ -49,19 +49,19 @@ class Request:
     values: tuple[Any, ...]
 
 
-#: Yields requests; each yield returns after the answer, or raises :class:`Refused`.
+#: Yields requests. Each yield returns after the answer, or raises :class:`Refused`.
 Procedure = Generator[Request, None, str | None]
 
-#: Gets what a procedure returned, or why it ended.
+#: Receives the result of a procedure, or the reason why it has failed.
 Done = Callable[[str | None, Refused | None], None]
 
 
 def declare_queue(broker: brokers.Broker, name: str) -> Procedure:
     """Declare a queue and bind it to the exchange.
 
-    A queue that has other arguments is used as it is, because its messages are as good. One that is
-    transient where ours is durable was declared by an older release; it is replaced if nobody uses it
-    and it is empty.
+    A queue with other arguments is used as it is, because messages arrive nevertheless. A transient
+    queue that should be durable was declared by an older release. It is replaced if it has no
+    consumers and is empty.
 
     :returns: the broker's description of the difference, or None
     """
@@ -87,8 +87,8 @@ def _declare(broker: brokers.Broker, name: str) -> Request:
 
 def _replaced(broker: brokers.Broker, name: str) -> Generator[Request, None, bool]:
     try:
-        # NOTE: only if it is unused and empty. A transient queue is a classic one; a quorum queue would
-        # end the connection here.
+        # NOTE: only if it is unused and empty. A transient queue is always a classic queue. With a quorum
+        # queue, the broker would close the connection here.
         yield Request(frames.QUEUE_DELETE, 'Bsbbb', (0, name, True, True, False))
         yield _declare(broker, name)
     except Refused:
@@ -97,7 +97,7 @@ def _replaced(broker: brokers.Broker, name: str) -> Generator[Request, None, boo
 
 
 def bind_queue(broker: brokers.Broker, name: str) -> Procedure:
-    """Bind a queue to the exchange, by its name; declare the exchange if it is missing."""
+    """Bind a queue to the exchange, with its name as routing key; declare the exchange if it is missing."""
     bind = Request(frames.QUEUE_BIND, 'BsssbF', (0, name, broker.exchange, name, False, {}))
     try:
         yield bind
@@ -110,7 +110,7 @@ def bind_queue(broker: brokers.Broker, name: str) -> Procedure:
 
 
 def declare_exchange(broker: brokers.Broker) -> Procedure:
-    """Declare the exchange unless it is there, whatever its arguments."""
+    """Declare the exchange if it does not exist. An existing exchange may have any arguments."""
     values = (0, broker.exchange, 'topic')
     try:
         # NOTE: a passive declaration needs no permission.
@@ -124,7 +124,7 @@ def declare_exchange(broker: brokers.Broker) -> Procedure:
 
 
 def bind_exchange(broker: brokers.Broker, source: str, key: str) -> Procedure:
-    """Have the exchange get the messages of another exchange; declare both if they are missing.
+    """Forward messages of another exchange to the exchange; declare both if they are missing.
 
     :param source: name of the other exchange
     :param key: routing key of these messages
@@ -136,7 +136,7 @@ def bind_exchange(broker: brokers.Broker, source: str, key: str) -> Procedure:
 
 
 def is_transient(text: str) -> bool:
-    """Whether the broker's explanation says that a queue is transient and ours would be durable."""
+    """Return whether the broker's explanation is that a queue is transient but should be durable."""
     return "inequivalent arg 'durable' for queue" in text and "current is 'false'" in text
 
 
@@ -152,32 +152,32 @@ class _Task:
 
 
 class Declarer:
-    """Runs procedures on a channel; used on the thread of the link alone."""
+    """Runs procedures on a channel. Use it only on the thread of the connection."""
 
     def __init__(self, channel: int, write: Callable[[bytes], None]) -> None:
         """Open the channel.
 
-        :param channel: its number, which nothing else uses
+        :param channel: its number, which must not be used elsewhere
         :param write: sends frames
         """
         self.channel = channel
         self._write = write
         self._waiting: collections.deque[_Task] = collections.deque()
-        # In the order of their requests, which is the order of the answers.
+        # In the order of their requests, which is also the order of the answers.
         self._sent: collections.deque[_Task] = collections.deque()
         write(frames.method(channel, frames.CHANNEL_OPEN, 's', ('',)))
 
     def run(self, procedure: Procedure, done: Done) -> None:
-        """Begin a procedure.
+        """Start a procedure.
 
-        :param done: called at its end, or at the end of the connection if that was the broker's answer to
-            it; not called where the connection ended for another reason
+        :param done: called at its end. Also called if the broker has closed the connection because of this
+            procedure, but not if the connection has ended for another reason
         """
         self._waiting.append(_Task(procedure, done, next(procedure)))
         self._send()
 
     def arrived(self, arrival: frames.Answered | frames.Declared | frames.Closed) -> None:
-        """Take what came on the channel."""
+        """Handle a frame of this channel."""
         if isinstance(arrival, frames.Closed):
             self._closed(arrival)
         elif self._sent and not _opened(arrival):
@@ -186,8 +186,8 @@ class Declarer:
         self._send()
 
     def lost(self, reason: str) -> None:
-        """The connection is gone. If a declaration was the cause, its procedure ends."""
-        # NOTE: as py-amqp describes it: 'Queue.declare: (541) INTERNAL_ERROR - ...'.
+        """Handle the loss of the connection. If a declaration was the cause, its procedure ends."""
+        # NOTE: this is the format of py-amqp: 'Queue.declare: (541) INTERNAL_ERROR - ...'.
         if self._sent and reason.startswith('Queue.'):
             self._sent.popleft().done(None, Refused(INTERNAL_ERROR, reason))
         self._sent.clear()
@@ -201,7 +201,7 @@ class Declarer:
         unanswered, self._sent = self._sent, collections.deque()
         if unanswered:
             refused, task = Refused(arrival.code, arrival.text), unanswered.popleft()
-            # NOTE: what was sent after a refused request was not done.
+            # NOTE: the broker has ignored requests after the refused one.
             self._waiting.extendleft(reversed(unanswered))
             self._advance(task, lambda: task.procedure.throw(refused))
 

@@ -1,7 +1,7 @@
-"""Messages as oslo.messaging puts them on the wire: an RPC message in an envelope, JSON in JSON.
+"""Messages in the format of oslo.messaging: an RPC message in an envelope, JSON inside JSON.
 
-Envelope version 2.0; members of the message and the names of those that carry
-the context were read off messages of oslo.messaging 18.
+This is envelope version 2.0. The members of the message, and the names of the members that contain
+the context, are taken from messages of oslo.messaging 18.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _CONTEXT = '_context_'
 
 @dataclasses.dataclass(slots=True)
 class Call:
-    """A method that somebody asks for.
+    """A method call or cast.
 
-    :ivar context: of the request, as the context's dict
+    :ivar context: dict of the request context
     """
 
     method: str
@@ -35,9 +35,9 @@ class Call:
 
 
 def encode(call: Call, *, extra: Mapping[str, Any] | None = None) -> bytes:
-    """The body of a cast.
+    """Return the body of a cast.
 
-    :param extra: further members of the message, such as those that ask for a reply
+    :param extra: further members of the message, for example to ask for a reply
     """
     message: dict[str, Any] = {'method': call.method, 'args': call.arguments, 'version': call.version}
     if call.namespace is not None:
@@ -50,18 +50,18 @@ def encode(call: Call, *, extra: Mapping[str, Any] | None = None) -> bytes:
 
 
 def wrap(message: Mapping[str, Any]) -> bytes:
-    """A message in its envelope."""
+    """Return a message in its envelope."""
     try:
         return orjson.dumps({'oslo.version': _VERSION, 'oslo.message': orjson.dumps(message).decode()})
     except TypeError:
-        # NOTE: half a surrogate pair, which only the standard library takes.
+        # NOTE: half a surrogate pair, which only the standard library can encode.
         return json.dumps({'oslo.version': _VERSION, 'oslo.message': json.dumps(message)}).encode()
 
 
 def unwrap(body: bytes) -> dict[str, Any]:
-    """The message of an envelope.
+    """Return the message of an envelope.
 
-    :raises MalformedMessage: it is none that oslo.messaging would send
+    :raises MalformedMessage: oslo.messaging would not send such a message
     """
     try:
         envelope = _loads(body)
@@ -77,14 +77,14 @@ def _loads(text: str | bytes) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
-        # NOTE: half a surrogate pair, which only the standard library takes; or no JSON.
+        # NOTE: half a surrogate pair, which only the standard library can decode; or invalid JSON.
         return json.loads(text)
 
 
 def decode(body: bytes) -> Call:
-    """What a cast asks for.
+    """Return the call in a message.
 
-    :raises MalformedMessage: it asks for nothing
+    :raises MalformedMessage: the message contains no valid call
     """
     message = unwrap(body)
     method, arguments = message.get('method'), message.get('args', {})

@@ -1,14 +1,13 @@
-"""Forwards messages from exchanges that agents publish to, to the exchange of all topics.
+"""Forwards messages from the exchanges of agents to the exchange of all topics.
 
-An agent has permission to publish to its own exchanges only. From each of these,
-RabbitMQ forwards the messages with certain routing keys, so an agent reaches no
-other topic, whatever it binds and publishes. Permissions on routing keys alone do
-not have this effect: a user who may create an exchange can bind it to another one,
-and RabbitMQ checks no routing keys there.
+An agent has permission to publish only to its own exchanges. From each of these, RabbitMQ
+forwards the messages with certain routing keys. So an agent cannot reach other topics, whatever it
+binds and publishes. Permissions on routing keys alone do not have this effect: a user who may create
+an exchange can bind it to another exchange, and RabbitMQ does not check routing keys in this case.
 
-No call waits for the broker here: the declarations use ``declaring``. A refused one does not end the
-connection, and one without an answer ends it after :data:`ANSWER_TIMEOUT`. No message is published or
-consumed on this connection, so none can be lost with it.
+No call waits for the broker: the declarations use ``declaring``. A refused declaration does not close the
+connection, and a declaration without an answer closes it after :data:`ANSWER_TIMEOUT`. No message is
+published or consumed on this connection, so none can be lost with it.
 """
 
 from __future__ import annotations
@@ -29,55 +28,55 @@ from external_events_router.messaging.amqp import frames
 
 LOG = log.getLogger(__name__)
 
-#: Seconds until the bindings are declared again: somebody may have deleted an exchange.
+#: Seconds until the bindings are declared again, because an exchange may have been deleted.
 INTERVAL = 20.0
 
-#: Seconds for the answers to all declarations of one time.
+#: Maximum seconds for the answers to all declarations of one interval.
 ANSWER_TIMEOUT = 5.0
 
-#: Seconds between two messages about the same refusal.
+#: Minimum seconds between two log messages about the same refusal.
 REMINDER = 60.0
 
 _DECLARING = 2
 
 
 class Forwarding:
-    """Keeps the exchanges and their bindings declared, on a connection of its own."""
+    """Keeps the exchanges and their bindings declared, on a separate connection."""
 
     def __init__(self, broker: brokers.Broker, keys: Mapping[str, str]) -> None:
-        """:param broker: names the exchange of all topics
+        """:param broker: contains the exchange of all topics
         :param keys: name of each exchange for agents, to the routing key of the messages that it forwards
         """
         self._broker = broker
         self._keys = keys
         self._refused = {name: throttled_log.ThrottledLog(LOG, every=REMINDER) for name in keys}
         self._link = links.Connection(broker, self, name='forwarding')
-        # What follows is used on the thread of the link. _unanswered: exchanges whose declarations are not
-        # finished; _asked, _due: instants of time.monotonic().
+        # The following attributes are used on the thread of the connection. _unanswered: exchanges whose
+        # declarations are not finished; _asked, _due: instants of time.monotonic().
         self._declarer: declaring.Declarer | None = None
         self._unanswered: set[str] = set()
         self._asked = 0.0
         self._due = 0.0
 
     def start(self) -> None:
-        """Connect, in the background."""
+        """Connect in the background."""
         self._link.start()
 
     def stop(self, timeout: float) -> None:
-        """Disconnect; the bindings stay.
+        """Disconnect. The bindings stay on the broker.
 
         :param timeout: seconds
         """
         self._link.stop(timeout)
 
     def connected(self, link: links.Connection) -> None:
-        """Begin anew on a new connection, on the link's thread."""
+        """Start again on a new connection, on the thread of the connection."""
         self._declarer = declaring.Declarer(_DECLARING, link.write)
         self._unanswered.clear()
         self._due = 0.0
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Take the answer to a declaration, on the link's thread."""
+        """Handle the answer to a declaration, on the thread of the connection."""
         if (
             isinstance(arrival, frames.Answered | frames.Declared | frames.Closed)
             and arrival.channel == _DECLARING
@@ -86,9 +85,9 @@ class Forwarding:
             self._declarer.arrived(arrival)
 
     def on_ready(self) -> None:
-        """Declare all again after the interval, on the link's thread.
+        """Declare everything again after the interval, on the thread of the connection.
 
-        :raises BrokerUnavailable: it does not answer
+        :raises BrokerUnavailable: the broker does not answer
         """
         now = time.monotonic()
         if self._unanswered:
@@ -104,7 +103,7 @@ class Forwarding:
                 self._declarer.run(procedure, functools.partial(self._declared, name))
 
     def lost(self, reason: str) -> None:
-        """The next connection declares all again."""
+        """Handle the loss of the connection. The next connection declares everything again."""
         self._declarer = None
 
     def _declared(self, name: str, _result: str | None, refused: declaring.Refused | None) -> None:

@@ -1,8 +1,8 @@
-"""Frames of AMQP 0-9-1 that come and go by the thousand: publishes, confirms, deliveries.
+"""Frequent frames of AMQP 0-9-1: publishes, confirms, deliveries.
 
-py-amqp logs in and does all that is rare; what is here costs a tenth of its way
-for a message. Numbers and layouts: the AMQP 0-9-1 specification, and RabbitMQ's
-page on publisher confirms for the frames that are its own.
+py-amqp handles the login and all rare frames. This module takes a tenth of its time per message. Numbers and
+layouts are from the AMQP 0-9-1 specification. Frames that only RabbitMQ has are described on its page
+on publisher confirms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from amqp import serialization
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 _KINDS = (METHOD, HEADER, BODY, HEARTBEAT)
 
-#: Class and method of what is read here; everything else is py-amqp's to handle.
+#: Class and method of the frames that this module reads; py-amqp handles all others.
 CHANNEL_OPEN = (20, 10)
 CHANNEL_OPEN_OK = (20, 11)
 CHANNEL_CLOSE = (20, 40)
@@ -44,7 +44,7 @@ DELIVER = (60, 60)
 ACK = (60, 80)
 NACK = (60, 120)
 
-#: What the broker answers to methods that are not sent through py-amqp.
+#: Answers of the broker to methods that are not sent through py-amqp.
 ANSWERS = (
     CHANNEL_OPEN_OK,
     EXCHANGE_DECLARE_OK,
@@ -53,8 +53,8 @@ ANSWERS = (
     QUEUE_DELETE_OK,
     QOS_OK,
 )
-#: Bytes of a message that is read; the rest of a larger one is thrown away as it arrives.
-#: The largest of ours is a delivery of 100,000 events.
+#: Maximum bytes of a received message; the rest of a larger message is discarded while it arrives. The
+#: largest message of the service is a delivery of 100,000 events.
 MAX_BODY = 32 * 1024 * 1024
 
 _END = b'\xce'
@@ -65,13 +65,13 @@ _TAG_AND_BIT = struct.Struct('>QB')
 _COUNTS = struct.Struct('>II')
 _LENGTH = struct.Struct('>Q')
 
-#: Content type, content encoding, delivery mode, priority, message id: which
-#: properties a message of ours has, in the order of the specification.
+#: The properties of a sent message, in the order of the specification: content type, content
+#: encoding, delivery mode, priority, message id.
 _FLAGS = 1 << 15 | 1 << 14 | 1 << 12 | 1 << 11 | 1 << 7
 
 
 def _short(text: str) -> bytes:
-    """A short string. :raises ValueError: it has more than 255 bytes, or cannot be encoded"""
+    """Encode a short string. :raises ValueError: it has more than 255 bytes, or cannot be encoded"""
     data = text.encode()
     if len(data) > 255:
         raise ValueError('a short string of AMQP has at most 255 bytes')
@@ -81,14 +81,14 @@ def _short(text: str) -> bytes:
 #: JSON, delivery mode 1, no priority.
 #:
 #: NOTE: a durable classic queue writes messages of mode 2 to the disk before it confirms them.
-#: What a broker loses when it restarts was not acknowledged, so the hold delivers it again.
+#: Messages that a broker loses during a restart were not acknowledged, so their events are delivered again.
 #: Quorum queues write every message, whatever its mode.
 _PROPERTIES = _short('application/json') + _short('utf-8') + b'\x01\x00'
 
 
 @dataclasses.dataclass(slots=True)
 class Confirmed:
-    """The broker has taken a publish, or all up to it (``multiple``), or has not (``ok`` is false)."""
+    """The broker has accepted a publish, or all up to it (``multiple``), or refused it (``ok`` is false)."""
 
     tag: int
     multiple: bool
@@ -97,14 +97,14 @@ class Confirmed:
 
 @dataclasses.dataclass(slots=True)
 class Returned:
-    """The broker has no queue for a message; its confirm follows."""
+    """The broker has no queue for a message; the confirm of the message follows."""
 
     message_id: str
 
 
 @dataclasses.dataclass(slots=True)
 class Delivered:
-    """A message for a consumer; ``too_large``: its bytes, where they are more than :data:`MAX_BODY`."""
+    """A message for a consumer; ``too_large``: number of its bytes, if more than :data:`MAX_BODY`."""
 
     consumer: str
     tag: int
@@ -115,7 +115,7 @@ class Delivered:
 
 @dataclasses.dataclass(slots=True)
 class Consuming:
-    """The broker has begun to send to a consumer."""
+    """The broker has started a consumer."""
 
     consumer: str
     channel: int
@@ -123,7 +123,7 @@ class Consuming:
 
 @dataclasses.dataclass(slots=True)
 class Declared:
-    """A queue is there, with so many messages that are ready and so many consumers."""
+    """A queue exists, with its number of ready messages and of consumers."""
 
     queue: str
     messages: int
@@ -133,7 +133,7 @@ class Declared:
 
 @dataclasses.dataclass(slots=True)
 class Cancelled:
-    """The broker has ended a consumer, whose queue was deleted or is not available."""
+    """The broker has ended a consumer, because its queue was deleted or is unavailable."""
 
     consumer: str
     channel: int
@@ -141,7 +141,7 @@ class Cancelled:
 
 @dataclasses.dataclass(slots=True)
 class Answered:
-    """The broker has done what a method asked for."""
+    """The broker has completed a method."""
 
     channel: int
     method: tuple[int, int]
@@ -151,9 +151,9 @@ class Answered:
 class Closed:
     """The broker has closed a channel, because it refused a method.
 
-    :ivar code: 403, 404, 405 or 406, as AMQP defines them
-    :ivar text: the broker's explanation
-    :ivar method: class and method of what was refused
+    :ivar code: reply code of AMQP: 403, 404, 405 or 406
+    :ivar text: explanation of the broker
+    :ivar method: class and method of the refused request
     """
 
     channel: int
@@ -164,7 +164,7 @@ class Closed:
 
 @dataclasses.dataclass(slots=True)
 class Other:
-    """Anything else, as py-amqp takes it: type, channel and payload."""
+    """Any other frame, for py-amqp: type, channel and payload."""
 
     frame: tuple[int, int, memoryview]
 
@@ -173,10 +173,10 @@ Arrival = Confirmed | Returned | Delivered | Consuming | Declared | Cancelled | 
 
 
 def method(channel: int, number: tuple[int, int], layout: str = '', values: Sequence[Any] = ()) -> bytes:
-    """The frame of a method.
+    """Return the frame of a method.
 
     :param number: class and method
-    :param layout: the types of the values, as py-amqp writes them
+    :param layout: types of the values, in the notation of py-amqp
     """
     arguments = serialization.dumps(layout, values) if layout else b''
     parts = (_FRAME.pack(METHOD, channel, 4 + len(arguments)), _METHOD_ID.pack(*number), arguments, _END)
@@ -186,7 +186,7 @@ def method(channel: int, number: tuple[int, int], layout: str = '', values: Sequ
 def publish(
     channel: int, exchange: str, routing_key: str, body: bytes, message_id: str, *, frame_max: int
 ) -> bytes:
-    """The frames of a mandatory publish."""
+    """Return the frames of a mandatory publish."""
     method = b'\x00\x00' + _short(exchange) + _short(routing_key) + b'\x01'
     header = _CONTENT.pack(60, 0, len(body), _FLAGS) + _PROPERTIES + _short(message_id)
     parts = [
@@ -198,7 +198,7 @@ def publish(
         header,
         _END,
     ]
-    # NOTE: a frame has 8 bytes around its payload.
+    # NOTE: a frame has 8 bytes in addition to its payload.
     most = frame_max - 8
     for start in range(0, len(body), most):
         piece = body[start : start + most]
@@ -207,7 +207,7 @@ def publish(
 
 
 def acknowledge(channel: int, tag: int) -> bytes:
-    """The frame that acknowledges every delivery up to a tag."""
+    """Return the frame that acknowledges all deliveries up to a tag."""
     return b''.join(
         (_FRAME.pack(METHOD, channel, 13), _METHOD_ID.pack(*ACK), _TAG_AND_BIT.pack(tag, 1), _END)
     )
@@ -215,7 +215,7 @@ def acknowledge(channel: int, tag: int) -> bytes:
 
 @dataclasses.dataclass(slots=True)
 class _Content:
-    """A message that is coming in: what begins it, and its parts so far."""
+    """A message whose content is arriving: its first frame, and the parts received so far."""
 
     method: tuple[int, ...]
     payload: memoryview
@@ -226,22 +226,22 @@ class _Content:
 
 
 def consume(channel: int, queue: str) -> bytes:
-    """The frame that begins a consumer, whose tag is the name of the queue."""
+    """Return the frame that starts a consumer. Its tag is the name of the queue."""
     return method(channel, CONSUME, 'BssbbbbF', (0, queue, queue, False, False, False, False, {}))
 
 
 def cancel(channel: int, queue: str) -> bytes:
-    """The frame that ends a consumer; the broker does not answer."""
+    """Return the frame that ends a consumer, without an answer of the broker."""
     return method(channel, CANCEL_CONSUMER, 'sb', (queue, True))
 
 
 def channel_close_ok(channel: int) -> bytes:
-    """The frame that confirms the end of a channel."""
+    """Return the frame that confirms the end of a channel."""
     return b''.join((_FRAME.pack(METHOD, channel, 4), _METHOD_ID.pack(*CHANNEL_CLOSE_OK), _END))
 
 
 def declare_passively(channel: int, queue: str) -> bytes:
-    """The frame that asks whether a queue is there; it changes nothing."""
+    """Return the frame that asks whether a queue exists. It changes nothing."""
     arguments = b'\x00\x00' + _short(queue) + b'\x01' + b'\x00\x00\x00\x00'
     return b''.join(
         (_FRAME.pack(METHOD, channel, 4 + len(arguments)), _METHOD_ID.pack(*QUEUE_DECLARE), arguments, _END)
@@ -249,17 +249,17 @@ def declare_passively(channel: int, queue: str) -> bytes:
 
 
 class Reader:
-    """Makes arrivals out of what comes from the socket, in whatever pieces."""
+    """Parses the bytes of the socket, in pieces of any size, into frames and messages."""
 
     def __init__(self) -> None:
         self._rest = b''
-        # The content that is coming in on each channel.
+        # For each channel, the content that is arriving.
         self._contents: dict[int, _Content] = {}
 
     def feed(self, data: bytes) -> Iterator[Arrival]:
-        """What has arrived with some more bytes.
+        """Return the frames and messages that are complete with these bytes.
 
-        :raises ConnectionError: they are not frames
+        :raises ConnectionError: the bytes are not frames of AMQP
         """
         data = self._rest + data if self._rest else data
         view = memoryview(data)
@@ -267,12 +267,12 @@ class Reader:
         while size - at >= 8:
             kind, channel, length = _FRAME.unpack_from(data, at)
             if kind not in _KINDS:
-                raise ConnectionError('the broker sent what is no frame')
+                raise ConnectionError('the broker sent bytes that are not a frame of AMQP')
             end = at + 7 + length
             if end >= size:
                 break
             if data[end] != 0xCE:
-                raise ConnectionError('the broker sent what is no frame')
+                raise ConnectionError('the broker sent bytes that are not a frame of AMQP')
             arrival = self._frame(kind, channel, view[at + 7 : end])
             at = end + 1
             if arrival is not None:
@@ -322,7 +322,7 @@ class Reader:
         del self._contents[channel]
         payload, parts = content.payload, content.parts
         if content.method == RETURN:
-            # NOTE: it comes back with the properties that we gave it, the id last.
+            # NOTE: the broker returns it with the same properties; the id is the last one.
             ours = _CONTENT.size + len(_PROPERTIES)
             return Returned(_read_short(memoryview(content.header), ours))
         consumer = _read_short(payload, 4)

@@ -1,7 +1,7 @@
 """Log messages about queues that the broker refuses, each with the command that repairs it.
 
-Many queues are often refused for one reason. The first is logged at once, the others together at most
-every :data:`INTERVAL`; a queue that stays refused for the same reason is not logged again.
+Many queues are often refused for one reason. The first is logged immediately, further queues together at
+most every :data:`INTERVAL`. A queue that is still refused for the same reason is not logged again.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from external_events_router.messaging.amqp import declaring
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two messages of one kind.
+#: Minimum seconds between two messages of one kind.
 INTERVAL = 10.0
 
-#: Queues that one message names.
+#: Maximum number of queues that one message names.
 NAMED = 5
 
-#: Characters of the broker's explanation in a message.
+#: Maximum characters of the broker's explanation in a message.
 LONGEST = 300
 
 
 class Notices:
-    """What is to be logged about the queues of one connection. Thread-safe."""
+    """Collects log messages about the queues of one connection. Thread-safe."""
 
     def __init__(self, name: str, virtual_host: str) -> None:
-        """:param name: of the connection"""
+        """:param name: name of the connection"""
         self._name = name
         self._virtual_host = shlex.quote(virtual_host)
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         # Queue to the explanation of the broker.
         self._refused: dict[str, str] = {}
         self._differing: dict[str, str] = {}
-        # Not logged yet: the kind, and its messages for each queue.
+        # Messages that are not logged yet: kind to queue to text.
         self._waiting: dict[str, dict[str, str]] = {}
         self._logged_at: dict[str, float] = {}
 
     def refused(self) -> dict[str, str]:
-        """Queues that are refused now, and why."""
+        """Return the queues that are refused now, and the reason."""
         with self._lock:
             return dict(self._refused)
 
     def refuse(self, queue: str, refused: declaring.Refused, pause: float) -> None:
-        """The broker refused a queue.
+        """Report that the broker has refused a queue.
 
         :param pause: seconds until it is tried again
         """
@@ -65,7 +65,7 @@ class Notices:
         )
 
     def differs(self, queue: str, difference: str) -> None:
-        """A queue is used though it has other arguments than it would get from us."""
+        """Report that a queue is used although its arguments differ from the configuration."""
         text = difference[:LONGEST]
         with self._lock:
             if self._differing.get(queue) == text:
@@ -74,17 +74,17 @@ class Notices:
         self._add(
             'differs',
             queue,
-            f'queue {queue} has other arguments than this configuration asks for, and is used as it is: '
-            f'{text}. To replace it: {self._delete(queue)} (it is declared again at once; events whose '
+            f'queue {queue} has other arguments than this configuration, and is used as it is: '
+            f'{text}. To replace it: {self._delete(queue)} (it is declared again immediately; events whose '
             'messages are deleted with it are delivered again).',
         )
 
     def deleted(self, queue: str) -> None:
-        """A queue was deleted, or its node is down."""
+        """Report that a queue was deleted, or that its node is down."""
         self._add('deleted', queue, f'queue {queue} was deleted or is not available; it is declared again.')
 
     def exchange(self, exchange: str, refused: declaring.Refused) -> None:
-        """The broker refused the exchange."""
+        """Report that the broker has refused the exchange."""
         self._add(
             'exchange',
             exchange,
@@ -93,14 +93,14 @@ class Notices:
         )
 
     def settled(self, queue: str) -> None:
-        """A queue is consumed, or is not wanted any more."""
+        """Report that a queue is consumed, or is not needed any longer."""
         with self._lock:
             was_refused = self._refused.pop(queue, None)
         if was_refused is not None:
             LOG.info('%s: queue %s is received again', self._name, queue)
 
     def log(self) -> None:
-        """Log what has waited long enough."""
+        """Log messages that have waited long enough."""
         now = time.monotonic()
         with self._lock:
             kinds = [kind for kind in self._waiting if now - self._logged_at.get(kind, -INTERVAL) >= INTERVAL]
@@ -136,6 +136,6 @@ class Notices:
         if refused.code == declaring.INTERNAL_ERROR and 'deprecated' in refused.text:
             return 'Set [oslo_messaging_rabbit] amqp_durable_queues = true and restart this service.'
         return (
-            f'Look at it: rabbitmqctl list_queues --vhost {self._virtual_host} name durable arguments; '
+            f'Inspect it: rabbitmqctl list_queues --vhost {self._virtual_host} name durable arguments; '
             f'to replace it: {self._delete(queue)}'
         )

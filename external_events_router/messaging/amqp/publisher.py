@@ -1,12 +1,12 @@
-"""Publishes: any number on their way at the same time, each with its own end.
+"""Publishes messages, any number at the same time, and reports the result of each message.
 
-A message is confirmed once it is in a queue; one that the broker has no queue
-for comes back. Nothing is sent again here: who publishes decides.
+The broker confirms a message when it is in a queue, and returns a message for which it has no queue. This
+module does not send a message again: the caller decides.
 
-The result of each message is told exactly once, whatever raises. At each moment a message
-that was not told yet is in exactly one place: in the queue, among those that are being
-encoded, or among those that were sent. An exception ends the connection, and what is in any
-of these places is told then.
+The result of each message is reported exactly once, whatever exceptions occur. A message without a
+reported result is always in exactly one place: in the queue, among the messages that are being encoded,
+or among the sent messages. An exception ends the connection, and then the results of all messages in
+these places are reported.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from external_events_router.messaging.amqp import frames
 
 LOG = log.getLogger(__name__)
 
-#: Seconds for which the broker may leave a publish unconfirmed before the
-#: connection counts as broken.
+#: Maximum seconds until the broker confirms a publish. After it the connection counts as broken.
 CONFIRM_TIMEOUT = 5.0
 
-#: Of one message: its place among those given together, and why it is in no
-#: queue, or None. ``Unroutable``, ``Unsendable``, or ``BrokerUnavailable``, after
-#: which it may be in one all the same.
+#: Receives the result of one message: its index in the argument, and the error, or None. The error is
+#: ``Unroutable``, ``Unsendable`` or ``BrokerUnavailable``. After the last one, the message may
+#: nevertheless be in a queue.
 Done = Callable[[int, exceptions.RouterError | None], None]
 
 
@@ -48,7 +47,7 @@ class Unroutable(exceptions.RouterError):
 
 @dataclasses.dataclass(slots=True)
 class Message:
-    """What is published: to the exchange of the broker's description."""
+    """A message to the exchange of the broker's description."""
 
     routing_key: str
     body: bytes
@@ -56,7 +55,7 @@ class Message:
 
 @dataclasses.dataclass(slots=True)
 class _Batch:
-    """Messages to be sent; ``next``: the place of the first that is not among those sent."""
+    """Messages to be sent. ``next``: index of the first unsent message."""
 
     messages: Sequence[Message]
     done: Done
@@ -66,7 +65,7 @@ class _Batch:
 
 @dataclasses.dataclass(slots=True)
 class _Sent:
-    """One message on its way; ``at``: an instant of ``time.monotonic()``."""
+    """One message in flight. ``at``: an instant of ``time.monotonic()``."""
 
     routing_key: str
     done: Done
@@ -76,33 +75,32 @@ class _Sent:
 
 
 class Publisher:
-    """Publishes on a connection of its own. Thread-safe; no call waits."""
+    """Publishes on a separate connection. Thread-safe; no call waits."""
 
     def __init__(self, broker: brokers.Broker, *, name: str) -> None:
-        """:param name: of the connection, for the log and the broker's tools"""
+        """:param name: name of the connection, in the log and in the tools of the broker"""
         self._broker = broker
         self._name = name
         self._link = links.Connection(broker, self, name=name)
-        # The link's thread's own: the tag of the next publish, batches that are being
-        # encoded, and what was sent.
+        # Used only on the thread of the connection: tag of the next publish, batches that are being encoded,
+        # and sent messages.
         self._tag = 1
         self._taken: collections.deque[_Batch] = collections.deque()
         self._sent: collections.OrderedDict[int, _Sent] = collections.OrderedDict()
-        # Guards what follows. _problem: why there is no connection, once that is known.
+        # Guards the attributes below. _problem: why there is no connection, if this is known.
         self._lock = threading.Lock()
         self._queue: list[_Batch] = []
         self._problem: str | None = None
 
     def start(self) -> None:
-        """Connect, in the background. Until it is known whether that works, what is published waits."""
+        """Connect in the background. Messages wait until the first attempt has succeeded or failed."""
         self._link.start()
 
     def publish(self, messages: Sequence[Message], done: Done, *, until: float) -> None:
-        """Publish messages, in their order.
+        """Publish messages in their order.
 
-        :param done: called once for each, mostly from another thread; has to be quick
-        :param until: an instant of ``time.monotonic()`` after which one that
-            has not been sent yet is not sent any more
+        :param done: called once for each message, usually from another thread; must be fast
+        :param until: an instant of ``time.monotonic()``; after it, unsent messages are not sent
         """
         with self._lock:
             problem = self._problem or self._link.blocked
@@ -115,14 +113,14 @@ class Publisher:
             self._wake()
 
     def stop(self, timeout: float) -> None:
-        """Disconnect; what is not confirmed by then is told so.
+        """Disconnect. Unconfirmed messages are reported as failed.
 
         :param timeout: seconds
         """
         self._link.stop(timeout)
 
     def connected(self, link: links.Connection) -> None:
-        """Take a new connection, on the link's thread."""
+        """Start on a new connection, on the thread of the connection."""
         declare_exchange(link, self._broker)
         link.channel.confirm_select()
         self._tag = 1
@@ -130,7 +128,7 @@ class Publisher:
             self._problem = None
 
     def on_ready(self) -> None:
-        """Send what there is, on the link's thread."""
+        """Send waiting messages, on the thread of the connection."""
         if self._sent:
             self._look_for_confirms()
         with self._lock:
@@ -145,25 +143,25 @@ class Publisher:
             self._fail_taken(blocked)
 
     def _look_for_confirms(self) -> None:
-        """Wait for none longer than its time.
+        """Check the time of the oldest unconfirmed message.
 
-        :raises BrokerUnavailable: though the broker is not in alarm
+        :raises BrokerUnavailable: the broker has not confirmed it in time, although it is not in alarm
         """
         blocked, since = self._link.blocked, time.monotonic() - CONFIRM_TIMEOUT
         if blocked is None and next(iter(self._sent.values())).at < since:
             raise exceptions.BrokerUnavailable(reason='the broker confirms nothing')
-        # NOTE: in an alarm it may have read a message or not, and confirms when that is
-        # over, perhaps in an hour. Then nobody asks for it any more.
+        # NOTE: a broker in alarm may have read a message or not. It confirms the message after the alarm,
+        # perhaps in an hour, when no caller waits for it any longer.
         while blocked is not None and self._sent and next(iter(self._sent.values())).at < since:
             _tag, sent = self._sent.popitem(last=False)
             self._fail([sent.index], sent.done, blocked)
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Take the broker's word on what was sent, on the link's thread."""
+        """Handle the answers of the broker to sent messages, on the thread of the connection."""
         if isinstance(arrival, frames.Confirmed):
             tags = [arrival.tag]
             if arrival.multiple:
-                # NOTE: it covers all up to its own, of which some may have been told before.
+                # NOTE: it covers all tags up to its own; some of them may have been reported before.
                 tags = list(itertools.takewhile(lambda tag: tag <= arrival.tag, self._sent))
             for tag in tags:
                 if (sent := self._sent.pop(tag, None)) is not None:
@@ -171,11 +169,11 @@ class Publisher:
         elif isinstance(arrival, frames.Returned) and int(arrival.message_id) in self._sent:
             self._sent[int(arrival.message_id)].returned = True
         elif isinstance(arrival, frames.Closed):
-            # NOTE: the exchange is missing, as a rule; it is declared with the next connection.
+            # NOTE: usually the exchange is missing; it is declared with the next connection.
             raise ConnectionAbortedError(arrival.text)
 
     def lost(self, reason: str) -> None:
-        """Whatever is on its way may be in a queue or not; the link's thread says so."""
+        """Report all messages in flight as failed; they may be in a queue or not."""
         with self._lock:
             self._problem = reason
             self._taken += self._queue
@@ -188,8 +186,10 @@ class Publisher:
     def _wake(self) -> None:
         try:
             self._link.wake()
-        except Exception:  # the message is in the queue, and sent with the next turn
-            LOG.exception('%s: the thread of the connection cannot be woken', self._name)
+        except Exception:  # the message is in the queue, and is sent at the next regular check
+            LOG.exception(
+                '%s: could not wake the thread of the connection; sending a little later', self._name
+            )
 
     def _send(self) -> None:
         now, parts = time.monotonic(), list[bytes]()
@@ -212,7 +212,7 @@ class Publisher:
                         str(self._tag),
                         frame_max=frame_max,
                     )
-                except Exception as exc:  # this message alone
+                except Exception as exc:  # only this message
                     batch.next += 1
                     self._refuse(batch.done, index, message, exc)
                     continue
@@ -249,24 +249,24 @@ class Publisher:
     def _tell(self, done: Done, index: int, error: exceptions.RouterError | None) -> None:
         try:
             done(index, error)
-        except Exception:  # whose it is must not end the others'
-            LOG.exception('unexpected error after a publish')
+        except Exception:  # continue with the other messages
+            LOG.exception('A callback failed after a publish; continuing with other messages')
 
 
 def declare_exchange(link: links.Connection, broker: brokers.Broker) -> None:
-    """Have the exchange there, as oslo.messaging would declare it; on the link's thread.
+    """Declare the exchange as oslo.messaging would, if it does not exist; on the thread of the connection.
 
-    One that has other arguments is used as it is.
+    An existing exchange with other arguments is used as it is.
 
-    :raises BrokerUnavailable: it is not there, and this user may not declare it
+    :raises BrokerUnavailable: it does not exist, and this user may not declare it
     """
-    # NOTE: first a passive declaration, which needs no permission. A user with the
-    # permission to declare an exchange may also delete it, so agents need not have it.
+    # NOTE: first a passive declaration, which needs no permission. A user who may declare an exchange may
+    # also delete it, so agents should not have this permission.
     try:
         link.channel.exchange_declare(broker.exchange, 'topic', passive=True)
     except amqp_exceptions.NotFound:
-        # NOTE: py-amqp opens the channel again, with its number. Another one would have the number that
-        # the consumer gives to the channel of its declarations.
+        # NOTE: py-amqp opens the channel again with the same number. With a new channel, its number would be
+        # the number that the consumer uses for declarations.
         pass
     else:
         return

@@ -1,8 +1,8 @@
-"""How many consumers queues have, asked for many queues together.
+"""Reads the number of consumers of many queues.
 
-A queue whose consumers are gone shows that the process behind it has ended: the broker
-drops the consumers of a connection as soon as this is closed. The questions are passive
-declarations on a connection of their own, which changes nothing at the broker.
+A queue without consumers shows that its process has ended, because the broker removes the consumers of
+a closed connection. The queries are passive declarations on a separate connection, which change nothing
+on the broker.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from external_events_router.messaging.amqp import frames
 
 LOG = log.getLogger(__name__)
 
-#: Questions that are on their way at the same time.
+#: Maximum number of queries at the same time.
 WINDOW = 100
 
-#: Queues that are asked about in a second, at most: a part of what a broker answers.
+#: Maximum number of queues per second, much lower than the capacity of a broker.
 RATE = 2500.0
 
-#: Seconds after which a connection that was not used is not used again.
+#: Seconds after which an unused connection is closed.
 IDLE = 10.0
 
-#: What one read takes from the socket at most.
+#: Maximum bytes of one read from the socket.
 _READ = 64 * 1024
 
-#: The broker's reply codes for a queue that is not there, or not to be declared.
+#: Reply codes of the broker for a queue that does not exist, or that this user may not declare.
 _NOT_FOUND = 'NOT_FOUND'
 _REFUSED = 'ACCESS_REFUSED'
 
 
 class Refused(exceptions.BrokerUnavailable):
-    """The broker does not allow the question."""
+    """The broker does not permit the query."""
 
 
 class ConsumerCounts:
-    """Asks for the numbers of consumers. For one thread."""
+    """Reads the number of consumers. Use it only on one thread."""
 
     def __init__(self, broker: brokers.Broker, *, name: str) -> None:
-        """:param name: of the connection, in the broker's tools"""
+        """:param name: name of the connection in the tools of the broker"""
         self._broker = broker
         self._name = name
         self._connection: Any = None
@@ -56,12 +56,12 @@ class ConsumerCounts:
         self._used = 0.0
 
     def count(self, queues: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
-        """Ask for the number of consumers of each queue.
+        """Return the number of consumers of each queue.
 
-        :param timeout: seconds for all
-        :returns: for each queue that was answered in time; None: there is no such queue
-        :raises Refused: the broker does not allow to ask
-        :raises BrokerUnavailable: it could not be asked
+        :param timeout: seconds for all queues
+        :returns: the number for each queue that was answered in time; None: the queue does not exist
+        :raises Refused: the broker does not permit the query
+        :raises BrokerUnavailable: the broker is unavailable
         """
         deadline = time.monotonic() + timeout
         try:
@@ -85,7 +85,7 @@ class ConsumerCounts:
             raise
 
     def close_idle(self) -> None:
-        """Disconnect if nothing was asked for a while."""
+        """Disconnect if there was no query for some time."""
         if self._connection is not None and time.monotonic() - self._used > IDLE:
             self.close()
 
@@ -116,12 +116,12 @@ class ConsumerCounts:
             if ended is not None:
                 self._after_end(ended)
                 if left:
-                    # NOTE: answers come in the order of the questions.
+                    # NOTE: answers have the order of the queries.
                     counts[left.pop(0)] = None
         return counts
 
     def _after_end(self, reason: str) -> None:
-        """The broker has ended the channel: at a queue that is not there, and for good otherwise."""
+        """Open the channel again if a queue did not exist; raise an exception if it was closed otherwise."""
         if reason.startswith(_REFUSED):
             raise Refused(reason=reason)
         if not reason.startswith(_NOT_FOUND):
@@ -129,7 +129,7 @@ class ConsumerCounts:
         self._channel = self._connection.channel()
 
     def _ask(self, queues: Sequence[str], deadline: float) -> Iterator[frames.Declared | frames.Closed]:
-        """Send a question for each queue, and give what comes, up to the last answer or the channel's end."""
+        """Send a query for each queue, and yield frames until the last answer or the end of the channel."""
         sock = self._connection.transport.sock
         channel = self._channel.channel_id
         sock.settimeout(max(0.01, min(brokers.IO_TIMEOUT, deadline - time.monotonic())))
