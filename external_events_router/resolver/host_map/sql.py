@@ -37,10 +37,12 @@ _LOCATE = (
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid'
 )
 
-#: The same, and whether the server has events held, and its free hosts then.
+#: The same, and the free hosts of a server with held events: null for others, empty if there are none.
+#: NOTE: one column, because each column of an answer costs PyMySQL 30 calls of functions, which is 4 %
+#: of those of a request with one event.
 _LOCATE_AND_HELD = (
-    f'SELECT uuid, host, {_held_servers.name}.server_uuid, free_hosts '  # noqa: S608 - names of ours
-    f'FROM {_servers.name} '
+    f'SELECT uuid, host, CASE WHEN {_held_servers.name}.server_uuid IS NOT NULL '  # noqa: S608 - names of ours
+    f"THEN COALESCE(free_hosts, '') END FROM {_servers.name} "
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid '
     f'LEFT JOIN {_held_servers.name} ON {_held_servers.name}.server_uuid = uuid'
 )
@@ -110,9 +112,9 @@ class SqlHostMap:
         """
         rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
         return base.Lookup(
-            _gather((server_uuid, host) for server_uuid, host, _held, _free in rows),
+            _gather((server_uuid, host) for server_uuid, host, _free in rows),
             held_servers={
-                held: models.host_set(free) for _uuid, _host, held, free in rows if held is not None
+                server_uuid: models.host_set(free) for server_uuid, _host, free in rows if free is not None
             },
         )
 

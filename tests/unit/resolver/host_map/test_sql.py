@@ -1,6 +1,7 @@
 """The SQL host map, on SQLite in a file and in memory; tests/integration has the other databases."""
 
 import functools
+from unittest import mock
 
 import fixtures
 import sqlalchemy as sa
@@ -27,6 +28,21 @@ class TestFile(scenarios.HostMapScenarios, base.TestCase):
             self.assertEqual(tables, len(plan), plan)
             for step in plan:
                 self.assertIn('SEARCH', step)
+
+    def test_a_look_up_reads_three_columns(self):
+        """With one event in a request, each column is 4 % of the calls of functions with PyMySQL."""
+        self.map.assign(scenarios.A, 'one')
+        widths = []
+        rows_among = self.database.rows_among
+
+        def read(*args):
+            rows = rows_among(*args)
+            widths.extend(map(len, rows))
+            return rows
+
+        with mock.patch.object(self.database, 'rows_among', read):
+            self.map.look_up([scenarios.A], timeout=1.0)
+        self.assertEqual([3], widths)
 
     def test_a_lost_database(self):
         with self.database.writing() as connection:
