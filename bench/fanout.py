@@ -15,6 +15,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router.agent import rpcapi
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
+from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver.drivers.agent import coalescing_sender
 from tests.integration import services
@@ -89,12 +91,15 @@ def _messages(deliveries):
     class Capture:
         messages = ()
 
-        def publish(self, messages, done, *, until):
-            self.messages = messages
+        def cast(self, messages, done, *, until):
+            self.messages = [
+                publisher.Message(f'{each.topic}.{each.server}', envelope.encode(each.call))
+                for each in messages
+            ]
 
     capture = Capture()
     casts = [rpcapi.Cast(host, [(context.for_service(), each)]) for host, each in deliveries.items()]
-    rpcapi.FastAgentAPI(capture, topic=TOPIC).cast(casts, lambda index, error: None, until=0.0)
+    rpcapi.AgentAPI(capture, topic=TOPIC).cast(casts, lambda index, error: None, until=0.0)
     return capture.messages
 
 
@@ -103,9 +108,9 @@ class _Ours:
 
     def __init__(self, broker, deliveries):
         self._deliveries = deliveries
-        self._publisher = publisher.Publisher(broker, name='bench')
-        self._publisher.start()
-        self._sender = rpcapi.FastAgentAPI(self._publisher, topic=TOPIC)
+        self._transport = transports.DirectTransport(broker)
+        self._transport.start()
+        self._sender = rpcapi.AgentAPI(self._transport, topic=TOPIC)
         self._left, self._problems = 0, []
         self._all_confirmed = threading.Event()
 
@@ -132,7 +137,7 @@ class _Ours:
         self._sender.cast(casts, both, until=until)
 
     def close(self):
-        self._publisher.stop(5.0)
+        self._transport.stop(5.0)
 
     def _fail(self, host, reason):
         self._problems.append(f'{host}: {reason}')

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
-import functools
 import itertools
 import logging
 import threading
@@ -22,7 +21,6 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.agent import clock
-from external_events_router.concurrency import keyed_pool
 
 LOG = logging.getLogger(__name__)
 
@@ -60,45 +58,16 @@ class Receipt:
 
 
 class AckClient(Protocol):
-    """Casts without waiting, as ``resolver.rpcapi.FastAckAPI`` does."""
+    """Casts without waiting; ``resolver.rpcapi.AckAPI`` is one."""
 
-    def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
-        """Cast acknowledgements of deliveries.
+    def acknowledge_all(
+        self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done
+    ) -> None:
+        """Cast the results of deliveries.
 
         :param done: called once, from any thread, possibly before this method returns
         """
         ...
-
-
-class BlockingClient(Protocol):
-    """Casts and waits for the broker, as ``resolver.rpcapi.AckAPI`` does."""
-
-    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
-        """Cast acknowledgements of deliveries."""
-        ...
-
-
-class OnThread:
-    """Makes an :class:`AckClient` of a blocking client. Its thread runs only while there are casts."""
-
-    def __init__(self, client: BlockingClient) -> None:
-        self._client = client
-        self._pool = keyed_pool.KeyedPool(1, name='acks')
-
-    def begin(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
-        """See :class:`AckClient`."""
-        task = functools.partial(self._cast, reply_to, acknowledgements, done)
-        if not self._pool.submit(reply_to, task):
-            done(exceptions.BrokerUnavailable(reason='too many acknowledgements wait to be sent'))
-
-    def _cast(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: Done) -> None:
-        error: Exception | None = None
-        try:
-            self._client.acknowledge_all(reply_to, acknowledgements)
-        except Exception as exc:
-            # The acker handles every error.
-            error = exc
-        done(error)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -243,7 +212,7 @@ class Acker:
             sent = _OnItsWay(self, worker)
             try:
                 said = [pending.said() for pending in worker.on_its_way]
-                self._client.begin(worker.reply_to, said, sent.done)
+                self._client.acknowledge_all(worker.reply_to, said, sent.done)
             except Exception as exc:
                 # With any error, results for other workers and later results are still sent.
                 sent.done(exc)

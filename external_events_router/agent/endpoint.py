@@ -59,12 +59,12 @@ class AgentEndpoint:
         deadline: float,
         events: Sequence[Any],
     ) -> None:
-        """See ``AgentAPI.deliver``."""
+        """See ``AgentAPI.cast``."""
         self._receive(ctxt, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
 
     @rpc.exposed()
     def deliver_all(self, ctxt: context.RequestContext, deliveries: Sequence[Any]) -> None:
-        """See ``FastAgentAPI.cast``."""
+        """See ``AgentAPI.cast``."""
         if type(deliveries) is not list:
             raise exceptions.MalformedMessage(what='deliveries', value=deliveries)
         for each in deliveries:

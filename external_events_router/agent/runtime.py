@@ -6,8 +6,6 @@ the resolver. ``service`` contains the objects of one host.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import time
 
 from oslo_config import cfg
@@ -16,86 +14,74 @@ import oslo_messaging
 from external_events_router.agent import acker
 from external_events_router.agent import clock
 from external_events_router.agent import dispatcher
-from external_events_router.agent import listening
 from external_events_router.agent import reporter
 from external_events_router.concurrency import keyed_pool
-from external_events_router.messaging import rpc
-from external_events_router.messaging.amqp import broker as brokers
-from external_events_router.messaging.amqp import consumer
-from external_events_router.messaging.amqp import publisher
+from external_events_router.messaging import transport as transports
 from external_events_router.resolver import rpcapi
-
-#: Maximum seconds for closing a connection.
-STOP_TIMEOUT = 2.0
 
 
 class AgentRuntime:
-    """The shared part of the agents on one transport."""
+    """The common part of agents on one transport.
+
+    :ivar transport: takes the casts to the hosts, and sends their acknowledgements
+    """
 
     def __init__(
         self,
-        transport: oslo_messaging.RPCTransport,
+        transport: transports.Transport,
+        host_map: rpcapi.HostMapAPI,
         *,
         workers: int = 64,
         report_interval: float = 60.0,
-        acks: acker.BlockingClient | None = None,
-        host_map: rpcapi.HostMapAPI | None = None,
-        broker: brokers.Broker | None = None,
         ack_version: str | None = None,
-        bindings: consumer.Consumer | None = None,
     ) -> None:
         """Create the shared part.
 
-        :param workers: number of servers whose events are handled at the same time
+        :param transport: publishes to ``resolver.rpcapi.ack_exchange``
+        :param host_map: client for reports
+        :param workers: servers whose events are handled at the same time
         :param report_interval: seconds between two reports of a host
-        :param acks: client for acknowledgements; None: a new one on the transport
-        :param host_map: client for reports; None: a new one on the transport
-        :param broker: result of ``rpc.get_broker``, to use direct AMQP for casts and acknowledgements
-        :param bindings: result of ``rpc.get_bindings``, if casts are received through oslo.messaging
-        :param ack_version: highest version of acknowledgements that all resolvers support; None: the newest
+        :param ack_version: of the acknowledgements that the resolvers understand; None: the newest
         """
-        self._publisher = self._consumer = None
-        self._bindings = bindings
-        self.ear: listening.MakeEar = functools.partial(listening.PlainEar, transport, bindings)
-        if broker is not None:
-            exchange = rpcapi.ack_exchange(broker.exchange, ack_version)
-            to_resolvers = dataclasses.replace(broker, exchange=exchange)
-            self._publisher = publisher.Publisher(to_resolvers, name='acknowledgements')
-            self._consumer = consumer.Consumer(broker, name='casts')
-            self.ear = functools.partial(listening.FastEar, self._consumer)
+        self.transport = transport
         self.clock = clock.ResolverClock()
         self.messages = dispatcher.bounded_messages()
-        self.acker = acker.Acker(self._casts(transport, acks, ack_version), self.clock)
+        self.acker = acker.Acker(rpcapi.AckAPI(transport, version_cap=ack_version), self.clock)
         self.pool = keyed_pool.KeyedPool(workers, afterwards=self.acker.send)
-        self.reporter = reporter.Reporter(
-            host_map or rpcapi.HostMapAPI(transport), self.clock, interval=report_interval
-        )
+        self.reporter = reporter.Reporter(host_map, self.clock, interval=report_interval)
 
     @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts, transport: oslo_messaging.RPCTransport) -> AgentRuntime:
-        """Build the shared part from the configuration."""
-        broker = rpc.get_broker(conf) if conf.compute.fast_road else None
+    def over(cls, oslo_transport: oslo_messaging.RPCTransport) -> AgentRuntime:
+        """The common part on a transport of oslo.messaging, without a configuration."""
+        exchange = rpcapi.ack_exchange(oslo_transport, None)
+        transport = transports.OsloTransport(oslo_transport, exchange=exchange)
+        return cls(transport, rpcapi.HostMapAPI(oslo_transport))
+
+    @classmethod
+    def from_conf(cls, conf: cfg.ConfigOpts, oslo_transport: oslo_messaging.RPCTransport) -> AgentRuntime:
+        """The common part that the configuration asks for."""
+        ack_version = conf.upgrade_levels.acks
+        transport = transports.from_conf(
+            conf,
+            oslo_transport,
+            exchange=rpcapi.ack_exchange(oslo_transport, ack_version),
+            keeps_bindings=True,
+        )
         return cls(
             transport,
+            rpcapi.HostMapAPI.from_conf(conf, oslo_transport),
             workers=conf.agent.workers,
             report_interval=conf.agent.report_interval,
-            broker=broker,
-            bindings=rpc.get_bindings(conf) if broker is None else None,
-            ack_version=conf.upgrade_levels.acks,
-            host_map=rpcapi.HostMapAPI.from_conf(conf, transport),
+            ack_version=ack_version,
         )
 
     def start(self) -> None:
-        """Start the threads, and connect to the broker."""
-        if self._publisher is not None and self._consumer is not None:
-            self._publisher.start()
-            self._consumer.start()
-        if self._bindings is not None:
-            self._bindings.start()
+        """Start the threads, and connect."""
+        self.transport.start()
         self.reporter.start()
 
     def stop(self, timeout: float) -> None:
-        """Finish the current work until the timeout. Call it after the agents were stopped.
+        """Finish the current work as far as the time allows; after the agents were stopped.
 
         :param timeout: seconds
         """
@@ -104,16 +90,4 @@ class AgentRuntime:
         self.pool.stop(timeout)
         self.acker.stop(max(0.0, until - time.monotonic()))
         self.messages.flush(now=True)
-        if self._publisher is not None and self._consumer is not None:
-            self._consumer.stop(STOP_TIMEOUT)
-        if self._bindings is not None:
-            self._bindings.stop(STOP_TIMEOUT)
-        if self._publisher is not None:
-            self._publisher.stop(STOP_TIMEOUT)
-
-    def _casts(
-        self, transport: oslo_messaging.RPCTransport, acks: acker.BlockingClient | None, version: str | None
-    ) -> acker.AckClient:
-        if acks is None and self._publisher is not None:
-            return rpcapi.FastAckAPI(self._publisher, version_cap=version)
-        return acker.OnThread(acks or rpcapi.AckAPI(transport, version_cap=version))
+        self.transport.stop()

@@ -22,6 +22,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import deduplicator
 from external_events_router.agent import dispatcher
+from external_events_router.agent import endpoint
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.agent import runtime as agent_runtime
 from external_events_router.agent import sources
@@ -67,7 +68,7 @@ class Agent:
             )
         self.host = host
         self._owns_shared = shared is None
-        self._runtime = shared or agent_runtime.AgentRuntime(transport)
+        self._runtime = shared or agent_runtime.AgentRuntime.over(transport)
         self._handlers = handlers or agent_handlers.Handlers()
         self._source = source or sources.NoSource()
         self._waiters = waiters.Waiters()
@@ -84,7 +85,7 @@ class Agent:
                 remembered_events=remembered_events, remembered_seconds=remembered_seconds
             ),
         )
-        self._ear = self._runtime.ear(topic, host, self)
+        self._listener = self._runtime.transport.listener(topic, host, endpoint.AgentEndpoint(self))
         self._stopped = threading.Event()
 
     @classmethod
@@ -154,7 +155,7 @@ class Agent:
         """
         if self._owns_shared:
             self._runtime.start()
-        self._ear.start()
+        self._listener.start()
         self._source.watch(functools.partial(self._runtime.reporter.changed, self.host))
         self._runtime.reporter.add(self.host, self._source)
         LOG.info('Agent of host %s started', self.host)
@@ -169,7 +170,7 @@ class Agent:
         """
         until = time.monotonic() + timeout
         self._runtime.reporter.remove(self.host)
-        if not self._ear.stop(timeout):
+        if not self._listener.stop(timeout):
             LOG.warning('Host %s: the listener did not stop within %s s', self.host, timeout)
         self._waiters.stop()
         left = self._dispatcher.drain(_left(until))

@@ -29,8 +29,9 @@ default.
 """,
     ),
     cfg.BoolOpt(
-        'fast_road',
+        'direct_amqp',
         default=True,
+        deprecated_name='fast_road',
         help="""
 With RabbitMQ, send casts and acknowledgements over connections of this service (direct
 AMQP), many at a time. If false, oslo.messaging sends one after the other. The messages
@@ -43,8 +44,8 @@ message compression, mirrored queues, FIPS mode.
         'coalesce',
         default=True,
         help="""
-With direct AMQP, combine casts: casts for a host that are requested while a message to
-this host is being sent go together in the next message. A cast to a host without such a
+Combine casts: casts for a host that are requested while a message to this host is being
+sent go together in the next message. A cast to a host without such a
 message is always sent immediately.
 """,
     ),

@@ -22,6 +22,7 @@ from external_events_router.messaging import rpc
 from external_events_router.resolver import proofs
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
+from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
@@ -78,8 +79,10 @@ class AckEndpoint:
 
     target = messaging.Target(version=rpcapi.AckAPI.VERSION)
 
-    def __init__(self, collector: acks.Collector) -> None:
+    def __init__(self, collector: acks.Collector, observer: drivers_base.HostObserver | None = None) -> None:
+        """:param observer: is notified of what acknowledgements show about hosts"""
         self._collector = collector
+        self._observer = observer
 
     @rpc.exposed()
     def acknowledge(
@@ -92,7 +95,7 @@ class AckEndpoint:
         if not checks.is_id(delivery_id) or not (host is None or checks.is_host(host)):
             raise exceptions.MalformedMessage(what='acknowledgement', value=(delivery_id, host))
         _require_list('results', results)
-        self._collector.acknowledge(delivery_id, _results(results), sender=host)
+        self._collector.acknowledge(delivery_id, _results(results), sender=host, observer=self._observer)
 
     @rpc.exposed()
     def acknowledge_all(
@@ -101,7 +104,9 @@ class AckEndpoint:
         _require_list('acknowledgements', acknowledgements)
         for data in acknowledgements:
             if (said := _acknowledgement(data)) is not None:
-                self._collector.acknowledge(said.delivery_id, said.results, sender=said.host)
+                self._collector.acknowledge(
+                    said.delivery_id, said.results, sender=said.host, observer=self._observer
+                )
 
 
 class ReportEndpoint:

@@ -14,12 +14,12 @@ import hmac
 import itertools
 import threading
 import time
-from typing import Protocol
 
 from oslo_log import log
 
 from external_events_router import checks
 from external_events_router import exceptions
+from external_events_router.resolver.drivers import base
 
 LOG = log.getLogger(__name__)
 
@@ -43,18 +43,6 @@ EVERY = 3600.0
 #: Maximum number of hosts that are collected for a message, and number of hosts that it names.
 MAX_HOSTS = 10_000
 EXAMPLES = 3
-
-
-class Sender(Protocol):
-    """Casts tokens to hosts; a part of ``agent.rpcapi.AgentAPI``."""
-
-    def take_token(self, host: str, token: str) -> bool:
-        """Send a token to the queue of a host.
-
-        :returns: False: the version cap of agents excludes this message
-        :raises RouterError: the broker did not accept the message
-        """
-        ...
 
 
 def make_token(key: bytes, host: str, expires: int) -> str:
@@ -86,7 +74,7 @@ class Proofs:
     def __init__(
         self,
         read_key: Callable[[], bytes],
-        sender: Sender | None,
+        sender: base.TokenSender | None,
         *,
         required: bool,
         wall: Callable[[], float] = time.time,

@@ -23,7 +23,7 @@ from external_events_router.metrics import recorder as metrics
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import lookup
 from external_events_router.resolver import plan
-from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import slow_host_limiter
@@ -86,7 +86,7 @@ class Router:
     def __init__(
         self,
         batch_lookup: lookup.BatchLookup,
-        deliverer: delivery.Deliverer,
+        deliverer: drivers_base.Deliverer,
         hold: hold.Hold,
         breakers: circuit_breaker.CircuitBreakers,
         slow_hosts: slow_host_limiter.SlowHostLimiter,

@@ -25,10 +25,9 @@ import oslo_messaging as messaging
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router import settling
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import envelope
-from external_events_router.messaging.amqp import publisher
 
 LOG = logging.getLogger(__name__)
 
@@ -132,95 +131,55 @@ class AckAPI:
 
     VERSION = '1.3'
 
-    def __init__(self, transport: messaging.RPCTransport, *, version_cap: str | None = None) -> None:
-        own = rpc.version_includes(version_cap or self.VERSION, '1.3')
-        exchange = rpc.agents_exchange(transport, 'acks') if own else None
-        target = messaging.Target(exchange=exchange, topic=ACK_TOPIC, version=self.VERSION)
-        self._client = rpc.get_client(transport, target, version_cap=version_cap)
-
-    @classmethod
-    def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> AckAPI:
-        """Build the client from the configuration."""
-        return cls(transport, version_cap=conf.upgrade_levels.acks)
-
-    def acknowledge_all(self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement]) -> None:
-        """Cast the results of deliveries. More results of the same deliveries may follow later.
-
-        :param reply_to: the value in the deliveries
-        :raises BrokerUnavailable: the broker did not accept all messages
+    def __init__(self, transport: transports.Transport, *, version_cap: str | None = None) -> None:
+        """:param transport: publishes to :func:`ack_exchange`
+        :param version_cap: the highest version that the resolvers understand; None: the newest
         """
-        with rpc.translated():
-            for method, version, arguments in _ack_calls(acknowledgements, self._client.can_send_version):
-                self._client.prepare(server=reply_to, version=version).cast(
-                    context.for_service(), method, **arguments
-                )
+        self._transport = transport
+        newest = version_cap or self.VERSION
+        self._can_send = functools.cache(functools.partial(rpc.version_includes, newest))
 
-
-def ack_exchange(exchange: str, version_cap: str | None) -> str:
-    """Return the exchange to which agents publish acknowledgements with RabbitMQ.
-
-    :param exchange: exchange of all topics
-    :param version_cap: value of ``[upgrade_levels] acks``
-    """
-    return f'{exchange}_acks' if rpc.version_includes(version_cap or AckAPI.VERSION, '1.3') else exchange
-
-
-class FastAckAPI:
-    """Client of the worker that waits for acknowledgements, with direct AMQP; versions as :class:`AckAPI`."""
-
-    def __init__(self, publishing: publisher.Publisher, *, version_cap: str | None = None) -> None:
-        """:param publishing: publishes to :func:`ack_exchange`"""
-        self._publisher = publishing
-        self._can_send = functools.cache(
-            functools.partial(rpc.version_includes, version_cap or AckAPI.VERSION)
-        )
-
-    def begin(
+    def acknowledge_all(
         self,
         reply_to: str,
         acknowledgements: Sequence[events.Acknowledgement],
         done: Callable[[exceptions.RouterError | None], None],
     ) -> None:
-        """Cast as :meth:`AckAPI.acknowledge_all`, but do not wait.
+        """Cast what hosts say of deliveries, without waiting; other results of these may follow later.
 
-        :param done: called once, usually from another thread, when the broker has all messages, or
-            with the error; must be fast
+        :param reply_to: as the deliveries said
+        :param done: called once, mostly from another thread: with None if the broker has all messages, or
+            if the worker is no more and waits for nothing; else with ``BrokerUnavailable`` or
+            ``Unsendable``. It must not block
         """
-        once: settling.Once[exceptions.RouterError] = settling.Once(1, lambda _item, error: done(error))
+
+        def told(_group: int, error: exceptions.RouterError | None) -> None:
+            done(None if isinstance(error, transports.Unroutable) else error)
+
+        groups = transports.Groups(1, told)
         try:
             messages = [
-                publisher.Message(
-                    f'{ACK_TOPIC}.{reply_to}', envelope.encode(envelope.Call(method, version, arguments, {}))
-                )
+                transports.Message(ACK_TOPIC, reply_to, envelope.Call(method, version, arguments, {}))
                 for method, version, arguments in _ack_calls(acknowledgements, self._can_send)
             ]
-            if not messages:
-                once.settle(0, None)
-                return
-            self._publisher.publish(
-                messages, _AllOf(len(messages), once).settle, until=time.monotonic() + ACK_TIMEOUT
-            )
-        except Exception as exc:  # with any error, ``done`` has to be called
-            LOG.exception('Could not publish acknowledgements for resolver worker %s', reply_to)
-            once.settle(0, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
+        except Exception as exc:  # whatever it is, ``done`` has to be called
+            LOG.exception('Acknowledgements for %s cannot be sent', reply_to)
+            groups.settle(0, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
+            return
+        if messages:
+            groups.add(0, messages)
+            groups.cast(self._transport, until=time.monotonic() + ACK_TIMEOUT)
+        else:
+            groups.settle(0, None)
 
 
-class _AllOf:
-    """Reports the end of several messages together, with the first error."""
+def ack_exchange(transport: messaging.RPCTransport, version_cap: str | None) -> str | None:
+    """Return the exchange to which agents publish acknowledgements; None: that of all topics.
 
-    def __init__(self, number: int, once: settling.Once[exceptions.RouterError]) -> None:
-        self._left = number
-        self._once = once
-        self._error: exceptions.RouterError | None = None
-
-    def settle(self, _number: int, error: exceptions.RouterError | None) -> None:
-        """Handle the end of one message; always called from the same thread, or before any other."""
-        # NOTE: a worker without a queue has ended, and does not wait for acknowledgements.
-        if not isinstance(error, publisher.Unroutable):
-            self._error = self._error or error
-        self._left -= 1
-        if not self._left:
-            self._once.settle(0, self._error)
+    :param version_cap: of ``[upgrade_levels] acks``
+    """
+    own = rpc.version_includes(version_cap or AckAPI.VERSION, '1.3')
+    return rpc.agents_exchange(transport, 'acks') if own else None
 
 
 def _ack_calls(

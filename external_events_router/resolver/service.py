@@ -30,9 +30,11 @@ from external_events_router.resolver import report_key
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
+from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import factory
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
+from external_events_router.resolver.health import observer as health_observer
 from external_events_router.resolver.health import recovery
 from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import hold
@@ -127,7 +129,7 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
-        driver: factory.Driver,
+        driver: base.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
         read_report_key: Callable[[], bytes],
@@ -146,24 +148,12 @@ class Resolver:
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
         self._journal = make_journal(self._name.name)
-        self._driver = driver
-        breakers, slow_hosts = (
-            circuit_breaker.CircuitBreakers(),
-            slow_host_limiter.SlowHostLimiter(settings.batches),
-        )
+        breakers = circuit_breaker.CircuitBreakers()
+        slow_hosts = slow_host_limiter.SlowHostLimiter(settings.batches)
         self._hold = hold.Hold(held, lifetimes=settings.lifetimes, timeout=settings.hold_timeout)
         self._recovery = recovery.HostRecovery(
             breakers, held, wake=lambda: self._redelivery.wake(), peers=peers
         )
-        observer = factory.HostObserver(
-            answered=self._recovery.answered,
-            silent=lambda reasons: self._liveness.silent(reasons),
-            late=lambda host: self._liveness.appeared(host),
-            heard=self._heard,
-            pace=slow_hosts,
-        )
-        deliverer = driver.deliverer(self._name.name, observer)
-        self._slow_hosts = slow_hosts
         self._liveness = liveness.HostLiveness(
             breakers,
             self._recovery,
@@ -171,10 +161,13 @@ class Resolver:
             queues=driver.queues,
             ack_timeout=settings.ack_timeout,
         )
+        self._deliverer = driver.deliverer(
+            self._name.name, health_observer.HealthObserver(self._liveness, self._recovery, slow_hosts)
+        )
         self._redelivery = redelivery.RedeliveryWorker(
             self._hold,
             host_map,
-            deliverer,
+            self._deliverer,
             breakers,
             # NOTE: a new name at each start, so that a worker does not treat the claims of its
             # predecessor with the same name as its own.
@@ -186,7 +179,7 @@ class Resolver:
         )
         batch_lookup = lookup.BatchLookup(host_map, self._hold)
         self._router = router.Router(
-            batch_lookup, deliverer, self._hold, breakers, slow_hosts, journal=self._journal
+            batch_lookup, self._deliverer, self._hold, breakers, slow_hosts, journal=self._journal
         )
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
@@ -249,7 +242,7 @@ class Resolver:
         self._host_map.warm()
         if self._forwarding is not None:
             self._forwarding.start()
-        self._driver.start()
+        self._deliverer.start()
         if self._bindings is not None:
             for topic in (rpcapi.TOPIC, rpcapi.REPORT_TOPIC, rpcapi.ACK_TOPIC):
                 self._bindings.keep_bound(topic)
@@ -279,10 +272,6 @@ class Resolver:
         """Route a batch of this process; see :meth:`router.Router.route`."""
         return self._router.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
 
-    def _heard(self, host: str, began: float) -> None:
-        self._liveness.heard(host)
-        self._slow_hosts.answered(host, began)
-
     def stop(self) -> None:
         """Accept no more requests, finish the current requests, close connections.
 
@@ -299,7 +288,7 @@ class Resolver:
         if self._forwarding is not None:
             self._forwarding.stop(STOP_TIMEOUT)
         self._liveness.stop()
-        self._driver.stop()
+        self._deliverer.stop()
         self._recovery.close()
         self._hold.close()
         self._host_map.close()

@@ -10,8 +10,10 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.resolver import rpcapi
 from tests import base
+from tests import casting
 from tests.functional import fixtures
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
@@ -141,9 +143,11 @@ class TokenVersionsTest(base.TestCase):
         server.start(override_pool_size=1)
         self.addCleanup(server.wait)
         self.addCleanup(server.stop)
-        api = agent_rpcapi.AgentAPI(router.transport, topic='compute')
+        transport = transports.OsloTransport(router.transport)
+        self.addCleanup(transport.stop)
+        api = agent_rpcapi.AgentAPI(transport, topic='compute')
         self.assertTrue(api.take_token('host-a', 'token'))
-        api.deliver(context.for_service(), 'host-a', events.Delivery('d', 'worker', 0.0, ()))
+        casting.deliver(router.transport, 'host-a', events.Delivery('d', 'worker', 0.0, ()))
         router.wait_until(lambda: old.received == ['d'])
         self.assertNotIn('Traceback', self.logs.output)
 

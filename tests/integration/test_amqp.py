@@ -1,4 +1,4 @@
-"""The fast road on a real RabbitMQ, beside oslo.messaging's own clients and servers on the same queues."""
+"""Direct AMQP on a real RabbitMQ, beside oslo.messaging's own clients and servers on the same queues."""
 
 import threading
 import time

@@ -198,7 +198,7 @@ class PostgreSQLTest(Scenarios, DeployedTest):
     """Every part in a process of its own, and nothing between them but oslo.messaging."""
 
     DATABASE = services.PostgreSQL
-    OPTIONS = {'debug': 'true', 'api__resolver': 'rpc', 'compute__fast_road': 'false'}
+    OPTIONS = {'debug': 'true', 'api__resolver': 'rpc', 'compute__direct_amqp': 'false'}
 
 
 class SignalsTest(DeployedTest):

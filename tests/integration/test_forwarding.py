@@ -1,7 +1,5 @@
 """Agents' messages over a real RabbitMQ, with each end in this release and in the one before."""
 
-import dataclasses
-import threading
 import time
 
 from oslo_config import cfg
@@ -11,10 +9,11 @@ from oslo_messaging import conffixture
 from external_events_router import context
 from external_events_router import events
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import forwarding
-from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import rpcapi
 from tests import base
+from tests import casting
 from tests.integration import deployment
 from tests.integration import services
 
@@ -72,19 +71,19 @@ class ForwardingTest(base.TestCase):
 
     def acknowledge(self, name, cap=None):
         said = [events.Acknowledgement(name, 'host-a', ())]
-        rpcapi.AckAPI(self.transport, version_cap=cap).acknowledge_all('worker', said)
+        exchange = rpcapi.ack_exchange(self.transport, cap)
+        transport = transports.OsloTransport(self.transport, exchange=exchange)
+        self.addCleanup(transport.stop)
+        casting.acknowledge(transport, said, version_cap=cap)
 
     def acknowledge_fast(self, name, cap=None):
-        exchange = rpcapi.ack_exchange(self.broker.exchange, cap)
-        publishing = publisher.Publisher(dataclasses.replace(self.broker, exchange=exchange), name='acks')
-        publishing.start()
+        exchange = rpcapi.ack_exchange(self.transport, cap)
+        transport = transports.DirectTransport(self.broker, exchange=exchange)
+        transport.start()
         try:
-            done = threading.Event()
-            api = rpcapi.FastAckAPI(publishing, version_cap=cap)
-            api.begin('worker', [events.Acknowledgement(name, 'host-a', ())], lambda _error: done.set())
-            self.assertTrue(done.wait(deployment.PATIENCE))
+            casting.acknowledge(transport, [events.Acknowledgement(name, 'host-a', ())], version_cap=cap)
         finally:
-            publishing.stop(5.0)
+            transport.stop()
 
     def test_a_resolver_of_this_release_takes_all(self):
         self.forward()

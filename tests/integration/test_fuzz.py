@@ -220,4 +220,4 @@ class FuzzTest(base.TestCase):
         self.judge()
 
     def test_over_oslo_messaging(self):
-        self.judge(compute__fast_road='false')
+        self.judge(compute__direct_amqp='false')

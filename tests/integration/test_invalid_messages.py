@@ -14,8 +14,8 @@ from oslo_messaging import conffixture
 from external_events_router import events
 from external_events_router import rejected
 from external_events_router.agent import endpoint
-from external_events_router.agent import listening
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import envelope
 from tests import base
@@ -138,9 +138,10 @@ class InvalidMessagesTest(base.TestCase):
         self.assertLess(len([line for line in self.logs.output.splitlines() if 'WARNING' in line]), 10)
 
     def test_oslo_messaging(self):
-        ear = listening.PlainEar(self.transport, None, self.topic, 'a', self.receiver)
-        ear.start()
-        self.addCleanup(ear.stop, 30)
+        transport = transports.OsloTransport(self.transport)
+        listener = transport.listener(self.topic, 'a', endpoint.AgentEndpoint(self.receiver))
+        listener.start()
+        self.addCleanup(listener.stop, 30)
         self.check()
         self.check_compression()
 

@@ -93,7 +93,7 @@ class Restricted(deployment.Deployment):
             'host-b': self.write_config(
                 'host-b.conf',
                 transport_url=self.node.url_of('agent-b'),
-                compute__fast_road='false',
+                compute__direct_amqp='false',
                 **source,
             ),
             'operator': self.write_config('operator.conf', api__resolver='rpc'),

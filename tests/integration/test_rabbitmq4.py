@@ -91,7 +91,7 @@ class RabbitMQ4Test(base.TestCase):
         self.assertEqual(('quorum', 'true'), self.queues()['compute.host-a'])
 
     def test_oslo_messaging(self):
-        router = self.deploy('oslo', compute__fast_road='false')
+        router = self.deploy('oslo', compute__direct_amqp='false')
         self.assert_delivers(router)
         self.assertEqual(('classic', 'true'), self.queues()['compute.host-a'])
 

@@ -3,7 +3,7 @@ from tests import base
 
 
 class ContextTest(base.TestCase):
-    def test_what_goes_over_the_fast_road_comes_back(self):
+    def test_a_context_in_a_message_is_read_again(self):
         for given in (
             {},
             {'user_id': 'u', 'project_id': 'p', 'roles': ['service', 'admin'], 'is_admin': True},

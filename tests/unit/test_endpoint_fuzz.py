@@ -29,6 +29,7 @@ from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from tests import base
 from tests import fuzzing
+from tests.unit.resolver import agents
 
 #: Messages of each property.
 EXAMPLES = 150
@@ -92,12 +93,11 @@ class EndpointFuzzTest(base.TestCase):
         self.behind = Recorder()
         # Characters of the log that were checked already.
         self.seen = 0
-        self.late: list[str] = []
-        self.collector = acks.Collector(late=self.late.append)
+        self.collector = acks.Collector()
         behind: Any = self.behind
         self.endpoints: list[Any] = [
             resolver_endpoint.RouteEndpoint(behind),
-            resolver_endpoint.AckEndpoint(self.collector),
+            resolver_endpoint.AckEndpoint(self.collector, agents.Observer()),
             resolver_endpoint.HostMapEndpoint(behind, behind, behind, behind),
             resolver_endpoint.HostMapEndpoint(
                 behind, behind, behind, proofs.Proofs(lambda: bytes(32), behind, required=True)

@@ -56,7 +56,17 @@ ALLOWED = {
         'process',
         'throttled_log',
     ),
-    'messaging': ('checks', 'context', 'exceptions', 'rejected'),
+    'messaging': (
+        'checks',
+        'concurrency',
+        'context',
+        'exceptions',
+        'messaging.amqp',
+        'metrics.recorder',
+        'rejected',
+        'settling',
+        'throttled_log',
+    ),
     'conf': ('conf',),
     'conf.opts': ('conf', 'messaging'),
     'db': ('conf', 'exceptions'),
@@ -106,7 +116,8 @@ ALLOWED = {
         'exceptions',
         'messaging',
         'resolver.answers',
-        'resolver.drivers.agent.delivery',
+        'resolver.drivers.base',
+        'resolver.drivers.rounds',
         'resolver.health',
         'resolver.host_map',
         'throttled_log',
@@ -266,7 +277,7 @@ class TableTest(base.TestCase):
         self.check('api.app', f'from {PACKAGE}.resolver.rpcapi import ResolverAPI\n')
         self.check('api.app', f'from {PACKAGE}.resolver import plan\n', 'must not import resolver.plan')
         self.check(
-            'resolver.drivers.agent.dispatch',
+            'resolver.drivers.agent.deliverer',
             f'from {PACKAGE}.agent import service\n',
             'must not import agent',
         )

@@ -102,7 +102,7 @@ def _names(conf: cfg.ConfigOpts) -> tuple[str, permissions.Names]:
     names = permissions.Names(
         exchange=transport.conf.control_exchange,
         compute_topic=conf.compute.topic,
-        direct=conf.compute.fast_road and rpc.get_broker(conf) is not None,
+        direct=conf.compute.direct_amqp and rpc.get_broker(conf) is not None,
         reply_queue=reply_queue,
     )
     return messaging.TransportURL.parse(conf).virtual_host or '/', names

@@ -91,7 +91,7 @@ def of_agent(names: Names, hosts: Iterable[str]) -> Permissions:
         notes.append(
             'Without direct AMQP, oslo.messaging declares the exchange of all topics, so this user may '
             f'delete {names.exchange} and declare it with another type, which does not check routing '
-            'keys. Set [compute] fast_road = true if you do not trust all agents.'
+            'keys. Set [compute] direct_amqp = true if you do not trust all agents.'
         )
     topics = {
         names.exchange: (_NOTHING, _any_of(bind)),

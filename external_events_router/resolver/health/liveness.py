@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
-from collections.abc import Sequence
 import logging
 import threading
 import time
@@ -34,6 +33,7 @@ from external_events_router import throttled_log
 from external_events_router.metrics import recorder
 from external_events_router.process import essential
 from external_events_router.resolver import answers
+from external_events_router.resolver.drivers import base
 from external_events_router.resolver.health import circuit_breaker
 
 LOG = log.getLogger(__name__)
@@ -86,32 +86,6 @@ NO_CONSUMER = 'no consumer on its queue'
 SUSPECTED = 'no acknowledgement while many hosts are silent'
 
 
-class Rounds(Protocol):
-    """The deliveries for which batches wait; see ``acks.Collector``."""
-
-    def overdue(self, age: float) -> Sequence[str]: ...
-
-    def in_flight(self) -> Sequence[str]: ...
-
-    def fail(self, hosts: Collection[str], reason: str, *, age: float = 0.0) -> None: ...
-
-
-class Queues(Protocol):
-    """The queues of the hosts. Only one thread uses it."""
-
-    def consumers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
-        """Return the number of consumers for each host whose queue could be checked; None: no queue.
-
-        :param timeout: seconds
-        :raises BrokerUnavailable: the queues cannot be checked
-        """
-        ...
-
-    def rest(self) -> None:
-        """Close resources that were not used for some time; called regularly."""
-        ...
-
-
 class Signs(Protocol):
     """The used part of ``recovery.HostRecovery``."""
 
@@ -130,8 +104,8 @@ class HostLiveness:
         breakers: circuit_breaker.CircuitBreakers,
         observer: Signs,
         *,
-        rounds: Rounds | None,
-        queues: Queues | None,
+        rounds: base.Rounds | None,
+        queues: base.Queues | None,
         ack_timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -190,6 +164,8 @@ class HostLiveness:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(LOOK_TIMEOUT)
+        if self._queues is not None:
+            self._queues.close()
         self._flush_log(now=True)
 
     def heard(self, host: str) -> None:
@@ -295,7 +271,7 @@ class HostLiveness:
         if suspects:
             self._rounds.fail(suspects, SUSPECTED, age=SUSPECT_WAIT)
 
-    def _look_at_queues(self, queues: Queues, rounds: Rounds) -> None:
+    def _look_at_queues(self, queues: base.Queues, rounds: base.Rounds) -> None:
         now = self._clock()
         if now < self._look_at:
             return
@@ -321,7 +297,7 @@ class HostLiveness:
                 self._observer.appeared(host)
         self._breakers.allow_trials(host for host in again if host in counts and counts[host] is None)
 
-    def _to_look_at(self, rounds: Rounds, now: float) -> list[str]:
+    def _to_look_at(self, rounds: base.Rounds, now: float) -> list[str]:
         """Return the hosts whose queues have to be checked now."""
         if self._sweep:
             self._sweep = False
@@ -337,7 +313,7 @@ class HostLiveness:
             if host not in unconsumed and self._looked.get(host, 0.0) < now - LOOK_PAUSE
         ]
 
-    def _fail_unconsumed(self, rounds: Rounds, dead: Collection[str], *, looked_at: int) -> None:
+    def _fail_unconsumed(self, rounds: base.Rounds, dead: Collection[str], *, looked_at: int) -> None:
         """Handle the hosts whose queues have no consumers, out of all checked hosts."""
         if not dead:
             return

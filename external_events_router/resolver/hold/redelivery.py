@@ -31,7 +31,7 @@ from external_events_router.metrics import recorder as metrics
 from external_events_router.process import essential
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import recording
-from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import hold
@@ -83,7 +83,7 @@ class RedeliveryWorker:
         self,
         hold: hold.Hold,
         host_map: Map,
-        deliverer: delivery.Deliverer,
+        deliverer: drivers_base.Deliverer,
         breakers: circuit_breaker.CircuitBreakers,
         *,
         worker: str,

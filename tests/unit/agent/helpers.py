@@ -23,6 +23,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import acker
 from external_events_router.agent import clock
+from external_events_router.concurrency import bounded_pool
 from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 
@@ -112,7 +113,28 @@ class Acks:
 def make_acker(acks: Acks, **kwargs: Any) -> acker.Acker:
     """An acker that casts on a thread."""
     resolver_clock = kwargs.pop('resolver_clock', None) or clock.ResolverClock()
-    return acker.Acker(acker.OnThread(acks), resolver_clock, **kwargs)
+    return acker.Acker(_OnThread(acks), resolver_clock, **kwargs)
+
+
+class _OnThread:
+    """A client that casts without waiting."""
+
+    def __init__(self, acks: Acks) -> None:
+        self._acks = acks
+        self._pool = bounded_pool.BoundedPool(1, 'acks')
+
+    def acknowledge_all(
+        self, reply_to: str, acknowledgements: Sequence[events.Acknowledgement], done: acker.Done
+    ) -> None:
+        def cast() -> None:
+            try:
+                self._acks.acknowledge_all(reply_to, acknowledgements)
+            except Exception as exc:
+                done(exc)
+            else:
+                done(None)
+
+        self._pool.submit(cast)
 
 
 class Resolver(fixtures.Fixture):

@@ -26,7 +26,7 @@ class Casts:
         #: What is told at once, before the cast returns.
         self.at_once = []
 
-    def begin(self, reply_to, acknowledgements, done):
+    def acknowledge_all(self, reply_to, acknowledgements, done):
         said = [
             (each.delivery_id, ''.join(one.event_id for one in each.results)) for each in acknowledgements
         ]
@@ -302,7 +302,7 @@ class TestWithoutThread(base.TestCase):
         self.assertTrue(self.acker.flush(0))
 
     def test_surprise_told_at_once(self):
-        with mock.patch.object(self.client, 'begin', autospec=True, side_effect=ZeroDivisionError):
+        with mock.patch.object(self.client, 'acknowledge_all', autospec=True, side_effect=ZeroDivisionError):
             self._send('d1')
         self.assertIn('1 deliveries cannot be acknowledged', self.logs.output)
         self.assertTrue(self.acker.flush(0))

@@ -33,7 +33,7 @@ class Client:
         self.sent = []
         self.waiting = []
 
-    def begin(self, reply_to, acknowledgements, done):
+    def acknowledge_all(self, reply_to, acknowledgements, done):
         results = [(each.delivery_id, one.event_id) for each in acknowledgements for one in each.results]
         self._faults.step('begin')
         if self._faults.choose('it fails at once'):

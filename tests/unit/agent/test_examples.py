@@ -10,10 +10,9 @@ import threading
 import fixtures
 
 from external_events_router import agent
-from external_events_router import context
 from external_events_router import events
-from external_events_router.agent import rpcapi
 from tests import base
+from tests import casting
 from tests.unit.agent import helpers
 
 FOLDER = pathlib.Path(__file__).parents[3] / 'doc' / 'source' / 'user' / 'examples'
@@ -30,7 +29,6 @@ class TestExamples(base.TestCase):
     def setUp(self):
         super().setUp()
         self.resolver = self.useFixture(helpers.Resolver())
-        self.client = rpcapi.AgentAPI.from_conf(self.resolver.conf, self.resolver.transport)
 
     def _start(self, compute):
         compute.start()
@@ -38,7 +36,7 @@ class TestExamples(base.TestCase):
         return compute
 
     def _verdict(self, event):
-        self.client.deliver(context.for_service(), 'host-a', self.resolver.delivery(event))
+        casting.deliver(self.resolver.transport, 'host-a', self.resolver.delivery(event))
         helpers.wait_until(lambda: event.id in self.resolver.acks.verdicts())
         return self.resolver.acks.verdicts()[event.id]
 
@@ -64,7 +62,7 @@ class TestExamples(base.TestCase):
 
         def plug(port):
             plugged = helpers.event('network-vif-plugged', tag=port, status=status)
-            self.client.deliver(context.for_service(), 'host-a', self.resolver.delivery(plugged))
+            casting.deliver(self.resolver.transport, 'host-a', self.resolver.delivery(plugged))
 
         return example, lambda: example.plug_ports(compute, helpers.SERVER, ['p1', 'p2'], plug, **kwargs)
 

@@ -1,4 +1,4 @@
-"""The casts of the direct AMQP transport; tests/unit/messaging/test_rpc.py has those of oslo.messaging."""
+"""What the client of the agents sends, and what each cast results in."""
 
 import time
 
@@ -9,13 +9,13 @@ from external_events_router import rejected
 from external_events_router.agent import endpoint
 from external_events_router.agent import rpcapi
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import envelope
-from external_events_router.messaging.amqp import publisher
 from tests import base
 
 
-class Publisher:
-    def publish(self, messages, done, *, until):
+class Transport:
+    def cast(self, messages, done, *, until):
         self.messages, self.done = messages, done
 
 
@@ -39,14 +39,14 @@ def delivery(name):
     )
 
 
-class FastAgentAPITest(base.TestCase):
+class AgentAPITest(base.TestCase):
     def setUp(self):
         super().setUp()
-        self.publisher = Publisher()
+        self.transport = Transport()
         self.told = []
 
     def cast(self, *casts, **kwargs):
-        api = rpcapi.FastAgentAPI(self.publisher, topic='compute', **kwargs)
+        api = rpcapi.AgentAPI(self.transport, topic='compute', **kwargs)
         made = [
             rpcapi.Cast(
                 host, [(context.RequestContext(request_id=f'req-{each.id}'), each) for each in deliveries]
@@ -58,49 +58,52 @@ class FastAgentAPITest(base.TestCase):
     def received(self):
         receiver = Receiver()
         listener = rpc.listener(endpoint.AgentEndpoint(receiver))
-        for message in self.publisher.messages:
-            listener(envelope.decode(message.body))
+        for message in self.transport.messages:
+            listener(envelope.decode(envelope.encode(message.call)))
         return receiver.received
 
+    def targets(self):
+        return [(message.topic, message.server) for message in self.transport.messages]
+
     def take_token(self, host, **kwargs):
-        return rpcapi.FastAgentAPI(self.publisher, topic='compute', **kwargs).take_token(host, 'token')
+        return rpcapi.AgentAPI(self.transport, topic='compute', **kwargs).take_token(host, 'token')
 
     def test_a_token(self):
         self.assertTrue(self.take_token('a'))
-        self.assertEqual(['compute.a'], [each.routing_key for each in self.publisher.messages])
+        self.assertEqual([('compute', 'a')], self.targets())
         self.assertEqual(['token'], self.received())
-        self.publisher.done(0, publisher.Unroutable(routing_key='compute.a'))
-        self.publisher.done(0, None)
+        self.transport.done(0, transports.Unroutable(routing_key='compute.a'))
+        self.transport.done(0, None)
 
     def test_a_token_for_nobody(self):
-        self.publisher.publish = None
+        self.transport.cast = None
         self.assertFalse(self.take_token('a', version_cap='1.1'))
         self.assertRaises(exceptions.InvalidHost, self.take_token, '#')
 
     def test_together(self):
         one, two, three = map(delivery, '123')
         self.cast(('a', [one, two]), ('b', [three]))
-        self.assertEqual(['compute.a', 'compute.b'], [each.routing_key for each in self.publisher.messages])
+        self.assertEqual([('compute', 'a'), ('compute', 'b')], self.targets())
         self.assertEqual([('req-1', one), ('req-2', two), ('req-3', three)], self.received())
-        self.publisher.done(0, None)
-        self.publisher.done(1, publisher.Unroutable(routing_key='compute.b'))
+        self.transport.done(0, None)
+        self.transport.done(1, transports.Unroutable(routing_key='compute.b'))
         self.assertEqual([(0, None), (1, 'no agent listens for host b')], self.told)
 
     def test_to_older_agents_one_by_one(self):
         one, two, three = map(delivery, '123')
         self.cast(('a', [one, two]), ('b', [three]), version_cap='1.0')
-        self.assertEqual(3, len(self.publisher.messages))
+        self.assertEqual(3, len(self.transport.messages))
         self.assertEqual([('req-1', one), ('req-2', two), ('req-3', three)], self.received())
-        self.publisher.done(0, None)
+        self.transport.done(0, None)
         self.assertEqual([], self.told)
-        self.publisher.done(1, None)
-        self.publisher.done(2, exceptions.BrokerUnavailable(reason='away'))
+        self.transport.done(1, None)
+        self.transport.done(2, exceptions.BrokerUnavailable(reason='away'))
         self.assertEqual([0, 1], [index for index, _ in self.told])
 
     def test_one_of_several_fails(self):
         self.cast(('a', [delivery('1'), delivery('2')]), version_cap='1.0')
-        self.publisher.done(0, exceptions.BrokerUnavailable(reason='away'))
-        self.publisher.done(1, None)
+        self.transport.done(0, exceptions.BrokerUnavailable(reason='away'))
+        self.transport.done(1, None)
         self.assertEqual(1, len(self.told))
         self.assertIn('away', self.told[0][1])
 

@@ -1,16 +1,15 @@
 import threading
 import time
 
-from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import dispatcher
 from external_events_router.agent import fleet
 from external_events_router.agent import handlers
-from external_events_router.agent import rpcapi
 from external_events_router.agent import service
 from external_events_router.agent import sources
 from tests import base
+from tests import casting
 from tests.unit.agent import helpers
 
 
@@ -18,11 +17,10 @@ class AgentTestCase(base.TestCase):
     def setUp(self):
         super().setUp()
         self.resolver = self.useFixture(helpers.Resolver())
-        self.client = rpcapi.AgentAPI.from_conf(self.resolver.conf, self.resolver.transport)
 
     def _deliver(self, host, *batch, **kwargs):
         delivery = self.resolver.delivery(*batch, **kwargs)
-        self.client.deliver(context.for_service(), host, delivery)
+        casting.deliver(self.resolver.transport, host, delivery)
         return delivery
 
     def _wait_for_acks(self, *batch):
@@ -80,7 +78,7 @@ class TestAgent(AgentTestCase):
     def test_malformed_delivery_harms_no_other(self):
         self._agent()
         bad = events.Event('network-changed', None)
-        self.client.deliver(context.for_service(), 'a', self.resolver.delivery(bad))
+        casting.deliver(self.resolver.transport, 'a', self.resolver.delivery(bad))
         good = helpers.event()
         self._deliver('a', good)
         self._wait_for_acks(good)
@@ -150,9 +148,7 @@ class TestAgent(AgentTestCase):
         agent.start()
         self.addCleanup(agent.stop, helpers.PATIENCE)
         event = helpers.event()
-        rpcapi.AgentAPI(self.resolver.transport, topic='others').deliver(
-            context.for_service(), 'a', self.resolver.delivery(event)
-        )
+        casting.deliver(self.resolver.transport, 'a', self.resolver.delivery(event), topic='others')
         self._wait_for_acks(event)
         self.assertIn('Event network-changed of server', self.logs.output)
 
@@ -164,8 +160,7 @@ class TestWithoutResolver(base.TestCase):
         handled = threading.Event()
         agent.on('*', lambda ctxt, event: handled.set())
         agent.start()
-        client = rpcapi.AgentAPI.from_conf(resolver.conf, resolver.transport)
-        client.deliver(context.for_service(), 'a', helpers.delivery(helpers.event()))
+        casting.deliver(resolver.transport, 'a', helpers.delivery(helpers.event()))
         self.assertTrue(handled.wait(helpers.PATIENCE))
         before = time.monotonic()
         agent.stop(helpers.PATIENCE)

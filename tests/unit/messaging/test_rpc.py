@@ -18,10 +18,11 @@ from oslo_messaging._drivers import common as driver_common
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.messaging import rpc
+from external_events_router.messaging import transport as transports
 from external_events_router.resolver import rpcapi
 from tests import base
+from tests import casting
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
 EVENTS = [
@@ -164,7 +165,7 @@ class MessageTest(WireTest):
     def test_deliver(self) -> None:
         answers = self.serve('compute', Answers(), server='host-a')
         delivery = events.Delivery('d', 'worker', 12.5, tuple(EVENTS))
-        agent_rpcapi.AgentAPI(self.transport, topic='compute').deliver(self.ctxt, 'host-a', delivery)
+        casting.deliver(self.transport, 'host-a', delivery, ctxt=self.ctxt)
         self.flush('compute', 'host-a')
         message = answers.received[0]
         self.assertEqual(
@@ -187,7 +188,7 @@ class MessageTest(WireTest):
             events.Acknowledgement('d', 'host-a', tuple(results)),
             events.Acknowledgement('e', 'host-b', tuple(results[:1])),
         ]
-        rpcapi.AckAPI(self.transport).acknowledge_all('worker', said)
+        casting.acknowledge(transports.OsloTransport(self.transport), said)
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         message = answers.received[0]
         self.assertEqual(
@@ -196,8 +197,8 @@ class MessageTest(WireTest):
 
     def test_acknowledge_to_an_older_resolver(self) -> None:
         answers = self.serve(rpcapi.ACK_TOPIC, Answers(), server='worker')
-        api = rpcapi.AckAPI(self.transport, version_cap='1.0')
-        api.acknowledge_all('worker', [events.Acknowledgement(name, 'host-a', ()) for name in 'de'])
+        said = [events.Acknowledgement(name, 'host-a', ()) for name in 'de']
+        casting.acknowledge(transports.OsloTransport(self.transport), said, version_cap='1.0')
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         self.assertEqual([{'delivery_id', 'results'}] * 2, [set(message) for message in answers.received[:2]])
 

@@ -5,13 +5,13 @@ import time
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
+from external_events_router.messaging import gate
 from external_events_router.messaging.amqp import availability
 from external_events_router.metrics import catalogue
 from external_events_router.metrics import file_recorder
 from external_events_router.metrics import recorder
 from external_events_router.metrics import senders
 from external_events_router.resolver import answers as host_answers
-from external_events_router.resolver.health import gate
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
 

@@ -17,6 +17,7 @@ from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.host_map import base as host_map_base
 from tests import base
+from tests.unit.resolver import agents
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
 CONTEXT = context.RequestContext(overwrite=False)
@@ -200,9 +201,10 @@ class RouteTest(EndpointTest):
 class AckTest(EndpointTest):
     def setUp(self):
         super().setUp()
-        self.late = []
-        self.collector = acks.Collector(late=self.late.append)
-        self.endpoint = endpoint.AckEndpoint(self.collector)
+        observer = agents.Observer()
+        self.late = observer.late_hosts
+        self.collector = acks.Collector()
+        self.endpoint = endpoint.AckEndpoint(self.collector, observer)
         self.listener = rpc.listener(self.endpoint)
         self.deliveries = {
             host: events.Delivery(

@@ -6,13 +6,12 @@ from external_events_router.resolver import answers
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
-from external_events_router.resolver.drivers.agent import delivery
-from external_events_router.resolver.drivers.agent import dispatch
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base
 from tests import base as tests_base
+from tests.unit.resolver import agents
 
 ONE = '11111111-1111-4111-8111-111111111111'
 TWO = '22222222-2222-4222-8222-222222222222'
@@ -98,11 +97,9 @@ class RouteCase(tests_base.TestCase):
     def route(self, host_map, hosts, *batch, ack_timeout=30, silent=()):
         collector = acks.Collector()
         hosts.connect(collector)
-        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
-        self.addCleanup(dispatcher.close)
         breakers = circuit_breaker.CircuitBreakers()
         breakers.open(silent)
-        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        deliverer = agents.make_deliverer(hosts, collector, agents.Observer(breakers=breakers))
         made = self.router(host_map, deliverer, breakers)
         outcomes = made.route(context.RequestContext(), batch, ack_timeout=ack_timeout)
         self.assertEqual(list(batch), [outcome.event for outcome in outcomes])
@@ -138,7 +135,7 @@ class RecordsTest(RouteCase):
 
 class MessagesTest(RouteCase):
     def test_the_end_logs_how_many_batches_had_no_message(self):
-        made = self.router(Map({}), delivery.AgentDeliverer(None, acks.Collector(), reply_to='worker'))
+        made = self.router(Map({}), agents.make_deliverer(None, acks.Collector()))
         for _ in range(router.BATCHES_LOGGED + 3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
         self.assertNotIn('more batches', self.logs.output)
@@ -363,9 +360,7 @@ class HoldingTest(RouteCase):
         now, hosts = [0.0], Hosts(a=events.Verdict.HANDLED)
         collector, breakers = acks.Collector(), circuit_breaker.CircuitBreakers(clock=lambda: now[0])
         hosts.connect(collector)
-        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
-        self.addCleanup(dispatcher.close)
-        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', answered=breakers.close)
+        deliverer = agents.make_deliverer(hosts, collector, agents.Observer(breakers=breakers))
         made = self.router(Map({ONE: ('a',)}), deliverer, breakers)
         breakers.open(['a'])
         now[0] = circuit_breaker.RESET + 1
@@ -407,10 +402,8 @@ class HoldingTest(RouteCase):
         hosts, host_map = Hosts(a=events.Verdict.HANDLED, b=None), Map({ONE: ('b',), TWO: ('a',)})
         collector = acks.Collector()
         hosts.connect(collector)
-        dispatcher = dispatch.Dispatcher(hosts, publishers=1)
-        self.addCleanup(dispatcher.close)
         breakers = circuit_breaker.CircuitBreakers()
-        deliverer = delivery.AgentDeliverer(dispatcher, collector, reply_to='worker', silent=breakers.open)
+        deliverer = agents.make_deliverer(hosts, collector, agents.Observer(breakers=breakers))
         made = self.router(host_map, deliverer, breakers)
         for _ in range(3):
             made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=0.3)

@@ -1,11 +1,11 @@
-"""The acknowledgements of the direct AMQP transport; tests/unit/messaging/test_rpc.py has the other ones."""
+"""What the client of the acknowledgements sends, and what it results in."""
 
 import time
 
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import envelope
-from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import rpcapi
 from tests import base
 
@@ -14,45 +14,46 @@ SAID = [
 ]
 
 
-class Publisher:
-    def publish(self, messages, done, *, until):
+class Transport:
+    def cast(self, messages, done, *, until):
         self.messages, self.done, self.until = messages, done, until
 
 
-class FastAckAPITest(base.TestCase):
+class AckAPITest(base.TestCase):
     def setUp(self):
         super().setUp()
-        self.publisher = Publisher()
+        self.transport = Transport()
         self.told = []
 
     def begin(self, **kwargs):
-        rpcapi.FastAckAPI(self.publisher, **kwargs).begin('worker', SAID, self.told.append)
+        rpcapi.AckAPI(self.transport, **kwargs).acknowledge_all('worker', SAID, self.told.append)
         self.assertEqual(
-            {'external-events-acks.worker'}, {each.routing_key for each in self.publisher.messages}
+            {('external-events-acks', 'worker')},
+            {(each.topic, each.server) for each in self.transport.messages},
         )
-        return [envelope.decode(message.body) for message in self.publisher.messages]
+        return [envelope.decode(envelope.encode(message.call)) for message in self.transport.messages]
 
     def test_all_in_one(self):
         (call,) = self.begin()
         self.assertEqual(('acknowledge_all', '1.2'), (call.method, call.version))
         said = [events.Acknowledgement.from_dict(each) for each in call.arguments['acknowledgements']]
         self.assertEqual(SAID, said)
-        self.assertLess(time.monotonic(), self.publisher.until)
+        self.assertLess(time.monotonic(), self.transport.until)
         self.assertEqual([], self.told)
-        self.publisher.done(0, None)
+        self.transport.done(0, None)
         self.assertEqual([None], self.told)
 
     def test_a_worker_that_is_no_more_waits_for_nothing(self):
         self.begin()
-        self.publisher.done(0, publisher.Unroutable(routing_key='external-events-acks.worker'))
+        self.transport.done(0, transports.Unroutable(routing_key='external-events-acks.worker'))
         self.assertEqual([None], self.told)
 
     def test_to_an_older_resolver_one_by_one(self):
         calls = self.begin(version_cap='1.0')
         self.assertEqual(['acknowledge'] * 2, [call.method for call in calls])
-        self.publisher.done(0, None)
+        self.transport.done(0, None)
         self.assertEqual([], self.told)
-        self.publisher.done(1, None)
+        self.transport.done(1, None)
         self.assertEqual([None], self.told)
 
     def test_done_when_all_are(self):
@@ -60,6 +61,6 @@ class FastAckAPITest(base.TestCase):
             self.begin(version_cap='1.1')
             away = exceptions.BrokerUnavailable(reason='away')
             for number, fails in enumerate(errors):
-                self.publisher.done(number, away if fails else None)
+                self.transport.done(number, away if fails else None)
             self.assertIs(away, self.told.pop())
             self.assertEqual([], self.told)

@@ -1,10 +1,9 @@
-"""Casts over the fast road: all of a batch at once, and to a host one message at a time.
+"""Casts: all of a batch at once, and to a host one message at a time.
 
-While a message to a host is on its way, what comes up for the same host waits and
-goes together in the next one. There is no timer: to a host that is idle a
-delivery goes at once. Over any other transport ``dispatch`` does the same job.
+Deliveries for a host wait while a message to this host is on its way, and go together in the next one.
+There is no timer: a delivery to a host without such a message is sent at once.
 
-Whatever raises, each message comes to its end once, and its host is free for the next.
+Each message has exactly one result, whatever raises, and its host is free for the next after that.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import settling
 from external_events_router.agent import rpcapi
+from external_events_router.messaging import transport as transports
 
 LOG = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ MAX_EVENTS = 1000
 
 
 class Sender(Protocol):
-    """The part of ``agent.rpcapi.FastAgentAPI`` that is used here."""
+    """The part of ``agent.rpcapi.AgentAPI`` that is used here."""
 
-    def cast(self, casts: Sequence[rpcapi.Cast], done: rpcapi.Done, *, until: float) -> None: ...
+    def cast(self, casts: Sequence[rpcapi.Cast], done: transports.Done, *, until: float) -> None: ...
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -85,9 +85,6 @@ class CoalescingSender:
             yield
         finally:
             self._withdraw(entries)
-
-    def close(self) -> None:
-        """Nothing is left to do: the publisher is closed by who made it."""
 
     def _take_free(self, entries: Mapping[str, _Entry]) -> dict[str, list[_Entry]]:
         """Those for hosts that have nothing on its way, by host; the others wait."""

@@ -17,11 +17,11 @@ from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
 from external_events_router.conf import nova as nova_conf
 from external_events_router.db import session
+from external_events_router.messaging import gate
 from external_events_router.resolver.drivers.nova import actions
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import rpcapi
 from external_events_router.resolver.drivers.nova import versions
-from external_events_router.resolver.health import gate
 
 LOG = log.getLogger(__name__)
 

@@ -25,7 +25,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.resolver import answers
-from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers import base
+from external_events_router.resolver.drivers import rounds
 from external_events_router.resolver.drivers.nova import cast_batches
 from external_events_router.resolver.drivers.nova import cell_client as lines
 from external_events_router.resolver.drivers.nova import cells
@@ -33,7 +34,6 @@ from external_events_router.resolver.drivers.nova import contexts as nova_contex
 from external_events_router.resolver.drivers.nova import host_map as host_map
 from external_events_router.resolver.drivers.nova import in_flight
 from external_events_router.resolver.drivers.nova import objects
-from external_events_router.resolver.health import slow_host_limiter
 
 LOG = log.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class Lines(Protocol):
     """The part of ``cell_client.CellClients`` that is used here."""
 
     def to(self, cell: cells.Cell) -> lines.CellClient: ...
+
+    def close(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,31 +86,24 @@ class NovaDeliverer:
     def __init__(
         self,
         all_lines: Lines,
+        observer: base.HostObserver,
         *,
         reply_timeout: float | None = None,
-        answered: Callable[[str], None] = lambda host: None,
-        silent: Callable[[Mapping[str, str]], None] = lambda reasons: None,
-        late: Callable[[str], None] = lambda host: None,
-        heard: Callable[[str, float], None] = lambda host, began: None,
-        slow_hosts: slow_host_limiter.SlowHostLimiter | None = None,
     ) -> None:
         """:param reply_timeout: seconds that a compute may take to reply; None: it is
-            not asked to
-        :param answered: called with a host that took something
-        :param silent: called with the hosts that took nothing, and why; a host whose
-            cell's broker is unavailable is not among them
-        :param late: called with a host that took something when nobody waited any more
-        :param heard: called with a host that took something, and since when it was asked
-        :param hosts_pace: is told who is waited for
+        not asked to
         """
         self._lines = all_lines
+        self._observer = observer
         self._reply_timeout = reply_timeout
-        self._answered = answered
-        self._silent = silent
-        self._late = late
-        self._heard = heard
-        self._slow_hosts = slow_hosts or slow_host_limiter.SlowHostLimiter(1)
         self._pending = in_flight.InFlight()
+
+    def start(self) -> None:
+        """Nothing has to be received, and connections to cells are made when they are needed."""
+
+    def stop(self) -> None:
+        """See :class:`base.Deliverer`."""
+        self._lines.close()
 
     def is_ready(self) -> bool:
         """Always: each cell has a broker of its own."""
@@ -122,19 +117,19 @@ class NovaDeliverer:
         deadline: float,
         lifetime: Callable[[events.Event], float],
         records: Mapping[str, object],
-        contexts: Mapping[str, context.RequestContext] = delivery.NO_CONTEXTS,
+        contexts: Mapping[str, context.RequestContext] = base.NO_CONTEXTS,
     ) -> answers.Answers:
-        """See :class:`delivery.Deliverer`. An event without a record is not sent.
+        """See :class:`base.Deliverer`. An event without a record is not sent.
 
         :param lifetime: not needed: nova-compute knows no deadlines
         :param records: of :class:`host_map.nova.Record`
         """
         keys = [(host, event.id) for host, sent in by_host.items() for event in sent]
-        asks = in_flight.AckRound(keys)
+        asks = rounds.AckRound(keys)
         begun = self._begin(
             self._loads(by_host, records, asks), asks, lambda event: contexts.get(event.id, ctxt)
         )
-        with self._slow_hosts.wait(by_host):
+        with self._observer.wait(by_host):
             told = asks.wait(deadline)
         for load, sent, future in begun:
             if future.cancel():
@@ -151,7 +146,7 @@ class NovaDeliverer:
         self,
         by_host: Mapping[str, Sequence[events.Event]],
         records: Mapping[str, object],
-        asks: in_flight.AckRound,
+        asks: rounds.AckRound,
     ) -> list[_Load]:
         loads = []
         for host, sent in by_host.items():
@@ -178,7 +173,7 @@ class NovaDeliverer:
     def _begin(
         self,
         loads: Iterable[_Load],
-        asks: in_flight.AckRound,
+        asks: rounds.AckRound,
         context_of: Callable[[events.Event], context.RequestContext],
     ) -> list[tuple[_Load, Sequence[events.Event], futures.Future[None]]]:
         """Begin to send what is not on its way already.
@@ -211,14 +206,14 @@ class NovaDeliverer:
                 LOG.exception('Cast to %s failed', load.host)
                 told = {event.id: _unexpected(exc) for event in shipment.carried}
             if any(answer.verdict is not None for answer in told.values()):
-                self._heard(load.host, load.began)
+                self._observer.heard(load.host, load.began)
             was_late = False
             for event in shipment.carried:
                 for key in load.keys(shipment.ids(event)):
                     waited_for = self._pending.settle(key, told[event.id])
                     was_late |= not waited_for and told[event.id].verdict is not None
             if was_late:
-                self._late(load.host)
+                self._observer.late(load.host)
 
     def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, answers.Answer]:
         """What became of each event of a cast; never an error."""
@@ -274,11 +269,11 @@ class NovaDeliverer:
         for host, sent in by_host.items():
             of_host = [told[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in of_host):
-                self._answered(host)
+                self._observer.answered(host)
             elif tried := [answer for answer in of_host if answer.asked and answer is not _UNREAD]:
                 silent[host] = tried[0].reason or answers.NO_ACK
         if silent:
-            self._silent(silent)
+            self._observer.silent(silent)
 
 
 def _unexpected(exc: Exception) -> answers.Answer:

@@ -10,40 +10,12 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable
 import threading
-import time
 
 from external_events_router.resolver import answers
+from external_events_router.resolver.drivers import rounds
 
 #: Answers that nobody waited for which are kept, the latest.
 REMEMBERED = 10_000
-
-
-class AckRound:
-    """The answers of one round of casts: begun at once, awaited together. Thread-safe."""
-
-    def __init__(self, keys: Iterable[answers.Key]) -> None:
-        # Guards both below; notified when nothing is missing any more.
-        self._settled = threading.Condition()
-        self._missing = set(keys)
-        self._answers: answers.Answers = {}
-
-    def answer(self, key: answers.Key, answer: answers.Answer) -> None:
-        """Take the answer for one event at one host; a second one is ignored."""
-        with self._settled:
-            if key in self._missing:
-                self._missing.remove(key)
-                self._answers[key] = answer
-                if not self._missing:
-                    self._settled.notify_all()
-
-    def wait(self, deadline: float) -> answers.Answers:
-        """The answers, once there are all, or at the deadline.
-
-        :param deadline: an instant of ``time.monotonic()``
-        """
-        with self._settled:
-            self._settled.wait_for(lambda: not self._missing, max(0.0, deadline - time.monotonic()))
-            return dict(self._answers)
 
 
 class InFlight:
@@ -53,10 +25,10 @@ class InFlight:
         self._remembered = remembered
         # Guards both tables: who waits for what is on its way, and late answers.
         self._lock = threading.Lock()
-        self._waiting: dict[answers.Key, set[AckRound]] = {}
+        self._waiting: dict[answers.Key, set[rounds.AckRound]] = {}
         self._late: collections.OrderedDict[answers.Key, answers.Answer] = collections.OrderedDict()
 
-    def join(self, key: answers.Key, asks: AckRound) -> bool:
+    def join(self, key: answers.Key, asks: rounds.AckRound) -> bool:
         """Have a round told how an event ends at a host.
 
         :returns: whether it is on its way, or has ended, without being sent again
@@ -71,7 +43,7 @@ class InFlight:
         asks.answer(key, late)
         return True
 
-    def leave(self, keys: Iterable[answers.Key], asks: AckRound) -> None:
+    def leave(self, keys: Iterable[answers.Key], asks: rounds.AckRound) -> None:
         """The round waits no more."""
         with self._lock:
             for key in keys:

@@ -2,7 +2,9 @@
 
 from external_events_router import exceptions
 from external_events_router.resolver.drivers import factory
+from external_events_router.resolver.drivers.nova import deliverer as nova_deliverer
 from tests import base
+from tests.unit.resolver import agents
 from tests.unit.resolver.drivers.nova import cloud
 
 
@@ -14,9 +16,10 @@ class DriversTest(base.TestCase):
     def test_nova(self):
         self.conf.set_override('driver', 'nova', group='compute')
         driver = factory.from_conf(self.conf, None)
-        self.assertIsInstance(driver, factory.NovaDriver)
-        driver.start()
-        driver.stop()
+        deliverer = driver.deliverer('worker', agents.Observer())
+        self.assertIsInstance(deliverer, nova_deliverer.NovaDeliverer)
+        deliverer.start()
+        deliverer.stop()
 
     def test_a_version_of_the_compute_rpc_is_pinned_whole(self):
         for version in ('auto', '5.0', '6.10'):

@@ -53,6 +53,9 @@ class Queues:
     def rest(self):
         pass
 
+    def close(self):
+        pass
+
 
 class Signs:
     def __init__(self):

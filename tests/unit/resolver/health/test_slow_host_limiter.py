@@ -9,12 +9,13 @@ from external_events_router import events
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
-from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers.agent import deliverer as agent_deliverer
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base as map_base
 from tests import base
+from tests.unit.resolver import agents
 
 LONG = 30.0
 
@@ -118,12 +119,8 @@ class Hosts:
         self.acknowledge(sent)
 
     def acknowledge(self, sent):
-        self.collector.acknowledge(
-            sent.id, [events.Result(event.id, events.Verdict.HANDLED) for event in sent.events]
-        )
-
-    def close(self):
-        pass
+        results = [events.Result(event.id, events.Verdict.HANDLED) for event in sent.events]
+        self.collector.acknowledge(sent.id, results, observer=self.observer)
 
 
 class Hold:
@@ -154,8 +151,10 @@ class RoutingTest(base.TestCase):
             circuit_breaker.CircuitBreakers(),
         )
         self.addCleanup(hosts.may_answer.set)
-        hosts.collector = acks.Collector(heard=slow_hosts.answered)
-        deliverer = delivery.AgentDeliverer(hosts, hosts.collector, reply_to='worker', slow_hosts=slow_hosts)
+        hosts.collector, hosts.observer = acks.Collector(), agents.Observer(slow_hosts=slow_hosts)
+        deliverer = agent_deliverer.AgentDeliverer(
+            hosts, hosts.collector, hosts.observer, reply_to='worker', transport=None, listener=None
+        )
         made = router.Router(lookup.BatchLookup(Map(), hold), deliverer, hold, breakers, slow_hosts)
         codes = []
 

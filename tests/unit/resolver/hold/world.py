@@ -28,10 +28,12 @@ from external_events_router.agent import waiters
 from external_events_router.db import models
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
+from external_events_router.resolver.drivers import rounds
 from external_events_router.resolver.drivers.agent import acks
-from external_events_router.resolver.drivers.agent import delivery
+from external_events_router.resolver.drivers.agent import deliverer as agent_deliverer
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
+from external_events_router.resolver.health import observer as health_observer
 from external_events_router.resolver.health import recovery
 from external_events_router.resolver.health import slow_host_limiter
 from external_events_router.resolver.hold import hold
@@ -137,8 +139,10 @@ class Host:
             'last': self.results[-1:],
         }.get(self.state, self.results)
         for receipt, result in said:
-            collector = self.world.workers[int(receipt.reply_to)].collector
-            collector.acknowledge(receipt.delivery_id, [result], sender=self.name)
+            worker = self.world.workers[int(receipt.reply_to)]
+            worker.collector.acknowledge(
+                receipt.delivery_id, [result], sender=self.name, observer=worker.observer
+            )
 
     def become(self, state):
         self.state = state
@@ -224,10 +228,8 @@ class Worker:
         )
         for gathered in ('_hosts', '_servers', '_heard', '_silent', '_back'):
             getattr(self.host_recovery, gathered)._pool = InlinePool()
-        self.collector = acks.Collector(
-            late=lambda host: self.liveness.appeared(host),
-            heard=lambda host, began: self.liveness.heard(host),
-        )
+        self.collector = acks.Collector()
+        slow_hosts = slow_host_limiter.SlowHostLimiter(16)
         self.liveness = liveness.HostLiveness(
             self.breakers,
             self.host_recovery,
@@ -236,12 +238,14 @@ class Worker:
             ack_timeout=ACK_TIMEOUT,
             clock=lambda: time.monotonic(),
         )
-        deliverer = delivery.AgentDeliverer(
+        self.observer = health_observer.HealthObserver(self.liveness, self.host_recovery, slow_hosts)
+        deliverer = agent_deliverer.AgentDeliverer(
             Casts(world),
             self.collector,
+            self.observer,
             reply_to=str(number),
-            answered=self.host_recovery.answered,
-            silent=self.liveness.silent,
+            transport=None,
+            listener=None,
         )
         self.redelivery_worker = redelivery.RedeliveryWorker(
             held,
@@ -258,7 +262,7 @@ class Worker:
             deliverer,
             held,
             self.breakers,
-            slow_host_limiter.SlowHostLimiter(16),
+            slow_hosts,
         )
 
     def route(self, batch):
@@ -289,9 +293,9 @@ class World:
         self._patches.enter_context(
             mock.patch.object(self.database, 'now', lambda connection: now(connection) + self.offset)
         )
-        wait = acks.AckRound.wait
+        wait = rounds.AckRound.wait
         self._patches.enter_context(
-            mock.patch.object(acks.AckRound, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
+            mock.patch.object(rounds.AckRound, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
         )
         self.truth = {server: self.random.choice(self.PLACES) for server in self.servers}
         self.map = dict(self.truth)

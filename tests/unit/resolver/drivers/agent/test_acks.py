@@ -5,6 +5,7 @@ from external_events_router import events
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.agent import acks
 from tests import base
+from tests.unit.resolver import agents
 
 SERVER = '11111111-1111-4111-8111-111111111111'
 
@@ -126,14 +127,14 @@ class CollectorTest(base.TestCase):
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '2.0'].verdict)
 
     def test_acknowledgement_after_a_lost_connection_is_a_sign_of_life(self):
-        late = []
-        self.collector = acks.Collector(late=late.append)
+        observer = agents.Observer()
         with self.collector.expect({'a': delivery(1)}) as waiting:
             self.collector.disconnected('reset by peer')
-            self.collector.acknowledge('delivery-1', handled('1.0'), sender='a')
+            self.collector.acknowledge('delivery-1', handled('1.0'), sender='a', observer=observer)
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
-        self.collector.acknowledge('delivery-1', handled('1.0'), sender='a')
-        self.assertEqual(['a', 'a'], late)
+        self.collector.acknowledge('delivery-1', handled('1.0'), sender='a', observer=observer)
+        self.assertEqual(['a', 'a'], observer.late_hosts)
+        self.assertEqual({'a': waiting.began}, observer.began)
 
     def test_nothing_is_remembered_after_the_block(self):
         for number in range(10):

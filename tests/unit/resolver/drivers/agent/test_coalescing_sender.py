@@ -1,4 +1,4 @@
-"""Casts over the fast road: at once where nothing is on its way, together where something is."""
+"""Casts are sent at once to an idle host, and together after a message that is on its way."""
 
 import contextlib
 import time

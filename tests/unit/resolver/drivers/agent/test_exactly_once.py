@@ -11,9 +11,11 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import settling
 from external_events_router.agent import rpcapi as agent_rpcapi
+from external_events_router.messaging import transport as transports
+from external_events_router.messaging.amqp import broker as brokers
+from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.drivers.agent import coalescing_sender
-from external_events_router.resolver.drivers.agent import dispatch
 from tests import base
 from tests.unit import exactly_once
 
@@ -46,7 +48,7 @@ class Publisher:
 
 
 class Sender(Publisher):
-    """The same for an outbox."""
+    """The same as a transport, or as a client of the agents."""
 
     def cast(self, casts, done, *, until):
         self.publish(casts, done, until=until)
@@ -72,14 +74,14 @@ class OnceTest(base.TestCase):
         self.assertEqual([(1, None), (0, AWAY), (2, AWAY)], told)
 
 
-class FastAgentAPITest(base.TestCase):
+class AgentAPITest(base.TestCase):
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
     def test_each_cast_is_told_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
-        publishing = Publisher(faults)
-        api = agent_rpcapi.FastAgentAPI(publishing, topic='compute', version_cap=version)
+        publishing = Sender(faults)
+        api = agent_rpcapi.AgentAPI(publishing, topic='compute', version_cap=version)
         hosts = data.draw(strategies.lists(strategies.sampled_from(('a', 'x' * 248, '#', '\ud800'))))
         broken = data.draw(strategies.booleans())
         casts = [
@@ -96,22 +98,43 @@ class FastAgentAPITest(base.TestCase):
                 self.assertIsInstance(told.errors[item], exceptions.InvalidHost)
 
 
-class FastAckAPITest(base.TestCase):
+class AckAPITest(base.TestCase):
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
     def test_told_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
-        publishing = Publisher(faults)
-        api = rpcapi.FastAckAPI(publishing, version_cap=version)
+        publishing = Sender(faults)
+        api = rpcapi.AckAPI(publishing, version_cap=version)
         said = data.draw(
             strategies.lists(
                 strategies.sampled_from((events.Acknowledgement('d', 'a', ()), None)), max_size=3
             )
         )
-        api.begin('worker', said, lambda error: told.note(0, error))
+        api.acknowledge_all('worker', said, lambda error: told.note(0, error))
         publishing.finish()
         self.assertEqual({0: 1}, dict(told.times))
+
+
+class DirectTransportTest(base.TestCase):
+    @hypothesis.settings(max_examples=200, deadline=None)
+    @hypothesis.given(strategies.data())
+    def test_each_message_is_told_once(self, data):
+        faults = exactly_once.Faults(data, strategies)
+        told = exactly_once.Told(faults)
+        direct = transports.DirectTransport(brokers.Broker(nodes=(), virtual_host='/', exchange='e'))
+        direct._publisher = Publisher(faults)
+        arguments = data.draw(strategies.lists(strategies.sampled_from(({}, {'bad': object()}))))
+        messages = [
+            transports.Message('topic', 'server', envelope.Call('method', '1.0', each, {}))
+            for each in arguments
+        ]
+        direct.cast(messages, told.note, until=0.0)
+        direct._publisher.finish()
+        self.assertEqual(dict.fromkeys(range(len(messages)), 1), dict(told.times))
+        for number, each in enumerate(arguments):
+            if each:
+                self.assertIsInstance(told.errors[number], exceptions.Unsendable)
 
 
 class OutboxTest(base.TestCase):
@@ -170,39 +193,3 @@ class OutboxTest(base.TestCase):
             sender.first(0, AWAY)
             self.assertEqual(2000, len(failed))
         self.assertNotIn('Traceback', self.logs.output)
-
-
-class DispatcherTest(base.TestCase):
-    @hypothesis.settings(max_examples=50, deadline=None)
-    @hypothesis.given(strategies.data())
-    def test_each_failure_is_told_once(self, data):
-        unreachable = exceptions.HostUnreachable(host='x')
-        faults = {
-            host: data.draw(strategies.sampled_from((None, unreachable, exactly_once.Surprise('deliver'))))
-            for host in 'abc'
-        }
-
-        class Sender:
-            def deliver(self, ctxt, host, sent):
-                if faults[host] is not None:
-                    raise faults[host]
-
-        told = exactly_once.Told(exactly_once.Faults(None, strategies, at_most=0))
-        callback_raises = data.draw(strategies.booleans())
-
-        def on_failure(host, reason):
-            told.note(host, reason)
-            if callback_raises:
-                raise exactly_once.Surprise
-
-        casts = dispatch.Dispatcher(Sender(), publishers=1)
-        failing = {host: 1 for host, error in faults.items() if error is not None}
-        with casts.cast(CONTEXT, dict.fromkeys(faults, delivery('1')), on_failure=on_failure, until=0.0):
-            end = time.monotonic() + 10
-            while told.times != failing and time.monotonic() < end:
-                time.sleep(0.001)
-        casts._pool.run(lambda: None, timeout=30)
-        self.assertEqual(failing, dict(told.times))
-        casts.close()
-        with casts.cast(CONTEXT, {'d': delivery('2')}, on_failure=on_failure, until=0.0):
-            self.assertEqual(1, told.times['d'])

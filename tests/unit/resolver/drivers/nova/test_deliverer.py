@@ -10,14 +10,15 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
+from external_events_router.messaging import gate
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.nova import cast_batches
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import deliverer
 from external_events_router.resolver.drivers.nova import host_map as host_map
 from external_events_router.resolver.drivers.nova import versions
-from external_events_router.resolver.health import gate
 from tests import base
+from tests.unit.resolver import agents
 
 A, B = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2))
 CELLS = {name: cells.Cell(f'uuid-{name}', name, 'db', 'mq') for name in ('one', 'two')}
@@ -70,19 +71,20 @@ class Line:
                 raise exceptions.HostFailed(host=host, error=self.refuses[tag])
 
 
-class Pace:
-    """Keeps what it is told."""
+class Observer(agents.Observer):
+    """Records the waits, too, and counts late answers."""
 
     def __init__(self):
-        self.waits, self.answers = [], {}
+        super().__init__()
+        self.waits, self.late_answers = [], threading.Semaphore(0)
 
     @contextlib.contextmanager
     def wait(self, hosts):
         self.waits.append(set(hosts))
         yield
 
-    def answered(self, host, began):
-        self.answers[host] = began
+    def late(self, host):
+        self.late_answers.release()
 
 
 class NovaDelivererTest(base.TestCase):
@@ -92,27 +94,24 @@ class NovaDelivererTest(base.TestCase):
         for line in self.lines.values():
             self.addCleanup(line.pool.close)
             self.addCleanup(line.may_take.set)
-        self.answered, self.silent, self.late = [], {}, threading.Semaphore(0)
-        self.pace = Pace()
+        self.observer = Observer()
+        self.answered, self.silent = self.observer.host_answers, self.observer.silence
+        self.late = self.observer.late_answers
         self.deliverer = self.make()
         self.records = {A: self.record(A, 'one', h='one'), B: self.record(B, 'one', h='one', g='two')}
 
     def make(self, **options):
         return deliverer.NovaDeliverer(
             self,
-            answered=self.answered.append,
-            silent=self.silent.update,
-            heard=self.pace.answered,
-            late=self.was_late,
-            slow_hosts=self.pace,
+            self.observer,
             **options,
         )
 
     def to(self, cell):
         return self.lines[cell.name]
 
-    def was_late(self, host):
-        self.late.release()
+    def close(self):
+        pass
 
     def record(self, server, home, **hosts):
         placed = {CELLS[cell].host(host): CELLS[cell] for host, cell in hosts.items()}
@@ -146,8 +145,8 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual([('h', 'req-batch', [A, B], ['1', '2', '3'])], self.lines['one'].sent)
         self.assertEqual([('g', 'req-batch', [B], ['2'])], self.lines['two'].sent)
         self.assertEqual(({'h@uuid-one', 'g@uuid-two'}, {}), (set(self.answered), self.silent))
-        self.assertEqual([{'h@uuid-one', 'g@uuid-two'}], self.pace.waits)
-        self.assertEqual(['g@uuid-two', 'h@uuid-one'], sorted(self.pace.answers))
+        self.assertEqual([{'h@uuid-one', 'g@uuid-two'}], self.observer.waits)
+        self.assertEqual(['g@uuid-two', 'h@uuid-one'], sorted(self.observer.began))
 
     def test_those_that_are_one_on_the_wire_are_all_answered(self):
         sent = [events.Event('network-changed', A, 'p', id=number) for number in '123']

@@ -1,5 +1,5 @@
 from external_events_router import exceptions
-from external_events_router.resolver.health import gate
+from external_events_router.messaging import gate
 from tests import base
 from tests.unit.agent import helpers
 

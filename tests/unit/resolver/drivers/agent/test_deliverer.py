@@ -7,9 +7,8 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.agent import acks
-from external_events_router.resolver.drivers.agent import delivery
-from external_events_router.resolver.drivers.agent import dispatch
 from tests import base
+from tests.unit.resolver import agents
 
 SERVER = '11111111-1111-4111-8111-111111111111'
 
@@ -37,18 +36,11 @@ class Hosts:
 
 class DelivererTest(base.TestCase):
     def deliver(self, by_host, *, seconds=30.0, lifetime=300.0, **verdicts):
-        self.answered, self.silent = [], {}
+        observer = agents.Observer()
+        self.answered, self.silent = observer.host_answers, observer.silence
         collector = acks.Collector()
         self.hosts = Hosts(collector, **verdicts)
-        dispatcher = dispatch.Dispatcher(self.hosts, publishers=2)
-        self.addCleanup(dispatcher.close)
-        deliverer = delivery.AgentDeliverer(
-            dispatcher,
-            collector,
-            reply_to='worker',
-            answered=self.answered.append,
-            silent=self.silent.update,
-        )
+        deliverer = agents.make_deliverer(self.hosts, collector, observer)
         sent = {
             host: [events.Event('network-changed', SERVER, tag, id=tag) for tag in tags]
             for host, tags in by_host.items()
@@ -102,17 +94,10 @@ class DelivererTest(base.TestCase):
         self.assertEqual(([], {}), (self.answered, self.silent))
 
     def test_nothing_is_sent_while_no_acknowledgement_can_arrive(self):
-        collector, silent = acks.Collector(), {}
+        collector, observer = acks.Collector(), agents.Observer()
         collector.disconnected('refused')
         hosts = Hosts(collector)
-        dispatcher = dispatch.Dispatcher(hosts, publishers=2)
-        self.addCleanup(dispatcher.close)
-        deliverer = delivery.AgentDeliverer(
-            dispatcher,
-            collector,
-            reply_to='worker',
-            silent=silent.update,
-        )
+        deliverer = agents.make_deliverer(hosts, collector, observer)
         answers = deliverer.deliver(
             context.for_service(),
             {'a': [events.Event('network-changed', SERVER, id='1')]},
@@ -122,7 +107,7 @@ class DelivererTest(base.TestCase):
         self.assertEqual([None], [answer.verdict for answer in answers.values()])
         self.assertEqual({}, hosts.delivered)
         # That says nothing about the host.
-        self.assertEqual({}, silent)
+        self.assertEqual({}, observer.silence)
 
     def test_deadline_is_that_of_the_shortest_lived(self):
         now, handled = time.time(), events.Verdict.HANDLED

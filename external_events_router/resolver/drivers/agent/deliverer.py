@@ -1,0 +1,120 @@
+"""Deliveries to agents: cast to each host, wait for the acknowledgements, notify which hosts responded.
+
+Batches and held events are delivered in the same way. The caller decides which events go to which host,
+and what the answers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import ids
+from external_events_router.messaging import transport as transports
+from external_events_router.resolver import answers as host_answers
+from external_events_router.resolver.drivers import base
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import coalescing_sender
+
+#: Seconds that a listener has to end.
+LISTENER_TIMEOUT = 5.0
+
+
+class AgentDeliverer:
+    """Delivers to our agents, in the order given."""
+
+    def __init__(
+        self,
+        casts: coalescing_sender.CoalescingSender,
+        collector: acks.Collector,
+        observer: base.HostObserver,
+        *,
+        reply_to: str,
+        transport: transports.Transport,
+        listener: transports.Listener,
+    ) -> None:
+        """:param casts: sends the deliveries over the transport
+        :param reply_to: the server name under which this worker receives acknowledgements
+        :param listener: receives them
+        """
+        self._casts = casts
+        self._collector = collector
+        self._observer = observer
+        self._reply_to = reply_to
+        self._transport = transport
+        self._listener = listener
+
+    def start(self) -> None:
+        """See ``drivers.base.Deliverer``. With oslo.messaging, blocks while the broker is unavailable."""
+        self._transport.start()
+        self._listener.start()
+
+    def stop(self) -> None:
+        """See ``drivers.base.Deliverer``."""
+        self._listener.stop(LISTENER_TIMEOUT)
+        self._transport.stop()
+
+    def is_ready(self) -> bool:
+        """Whether acknowledgements can arrive."""
+        return self._collector.is_connected()
+
+    def deliver(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object] = base.NO_RECORDS,
+        contexts: Mapping[str, context.RequestContext] = base.NO_CONTEXTS,
+    ) -> host_answers.Answers:
+        """Send each host its events, in their order, and wait for what they say.
+
+        :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
+        :param lifetime: seconds for which an event is still worth anything; a
+            host that finds its delivery later than that does not run it
+        :param records: not needed
+        :param contexts: not needed: a delivery has one context
+        """
+        if not by_host:
+            return {}
+        now = time.time()
+        deliveries = {
+            host: events.Delivery(
+                # NOTE: an acknowledgement is accepted because of it, so nobody may guess it.
+                id=ids.random_hex(),
+                reply_to=self._reply_to,
+                deadline=now + min(map(lifetime, sent)),
+                events=tuple(sent),
+            )
+            for host, sent in by_host.items()
+        }
+        with self._collector.expect(deliveries) as waiting:
+            if waiting.abandoned:
+                # NOTE: nothing is sent. The events are held, and delivered once the
+                # acknowledgements of that can arrive.
+                answers = waiting.wait(0.0)
+                self._tell(by_host, answers)
+                return answers
+            with (
+                self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline),
+                self._observer.wait(deliveries),
+            ):
+                answers = waiting.wait(deadline)
+        self._tell(by_host, answers)
+        return answers
+
+    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: host_answers.Answers) -> None:
+        silent = {}
+        for host, sent in by_host.items():
+            told = [answers[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in told):
+                self._observer.answered(host)
+            elif told[0].asked:
+                silent[host] = told[0].reason or host_answers.NO_ACK
+        if silent:
+            self._observer.silent(silent)

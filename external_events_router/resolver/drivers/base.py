@@ -1,0 +1,159 @@
+"""Interfaces between the resolver and the software on the hosts; ``factory`` chooses the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import types
+from typing import Protocol
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.resolver import answers
+
+#: Where nothing is known of the servers, and where all events came with one request.
+NO_RECORDS: Mapping[str, object] = types.MappingProxyType({})
+NO_CONTEXTS: Mapping[str, context.RequestContext] = types.MappingProxyType({})
+
+
+class HostObserver(Protocol):
+    """Is notified of what deliveries show about hosts. Thread-safe; no call blocks."""
+
+    def answered(self, host: str) -> None:
+        """A host has answered at least one event of a delivery, in time."""
+        ...
+
+    def silent(self, reasons: Mapping[str, str]) -> None:
+        """Hosts have answered no event of a delivery.
+
+        A host to which the broker did not take the message is not among them.
+
+        :param reasons: host to the reason
+        """
+        ...
+
+    def late(self, host: str) -> None:
+        """A host has answered a delivery for which nobody waits any more."""
+        ...
+
+    def heard(self, host: str, began: float) -> None:
+        """A host has answered a delivery.
+
+        :param began: instant of ``time.monotonic()`` at which the wait for it began
+        """
+        ...
+
+    def wait(self, hosts: Collection[str]) -> contextlib.AbstractContextManager[None]:
+        """Somebody waits for hosts within the block."""
+        ...
+
+
+class Deliverer(Protocol):
+    """Delivers to hosts, whatever runs on them. Thread-safe; one per resolver worker."""
+
+    def start(self) -> None:
+        """Begin to send, and to receive answers."""
+        ...
+
+    def stop(self) -> None:
+        """Send and receive no more."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return false while it is known that no host can be asked."""
+        ...
+
+    def deliver(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object],
+        contexts: Mapping[str, context.RequestContext] = ...,
+    ) -> answers.Answers:
+        """Send each host its events, and wait for the answers.
+
+        :param by_host: host to its events, in the order in which it gets them
+        :param deadline: instant of ``time.monotonic()`` after which nothing is waited for
+        :param lifetime: seconds for which an event may still be delivered
+        :param records: what the host map knows of the servers, see ``host_map.base.Lookup``
+        :param contexts: event id to the context of the request that it came with, where that is
+            not ``ctxt``
+        """
+        ...
+
+
+class Rounds(Protocol):
+    """The deliveries in flight; ``agent.acks.Collector`` is one."""
+
+    def overdue(self, age: float) -> Sequence[str]:
+        """Return the hosts that have not answered a delivery for so many seconds."""
+        ...
+
+    def in_flight(self) -> Sequence[str]:
+        """Return the hosts with a delivery in flight."""
+        ...
+
+    def fail(self, hosts: Collection[str], reason: str, *, age: float = 0.0) -> None:
+        """End the waits for some hosts.
+
+        :param age: seconds; only for waits that began that long ago
+        """
+        ...
+
+
+class Queues(Protocol):
+    """The queues of the hosts; for one thread."""
+
+    def consumers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
+        """Return the number of consumers for each host whose queue could be checked; None: it has no queue.
+
+        :param timeout: seconds
+        :raises BrokerUnavailable: they cannot be checked
+        """
+        ...
+
+    def rest(self) -> None:
+        """Close what was not used for a while; called now and then."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect."""
+        ...
+
+
+class TokenSender(Protocol):
+    """Sends hosts the tokens for their reports."""
+
+    def take_token(self, host: str, token: str) -> bool:
+        """Send a token to the queue of a host.
+
+        :returns: False: agents do not know this message yet
+        :raises RouterError: it cannot be sent
+        """
+        ...
+
+
+class Driver(Protocol):
+    """The integration of one kind of software on the hosts.
+
+    :ivar rounds: the deliveries in flight; None: their waits cannot be ended early
+    :ivar queues: of the hosts; None: they cannot be checked
+    :ivar tokens: None: the hosts do not report
+    """
+
+    rounds: Rounds | None
+    queues: Queues | None
+    tokens: TokenSender | None
+
+    def deliverer(self, name: str, observer: HostObserver) -> Deliverer:
+        """Return what delivers for a worker.
+
+        :param name: of the worker
+        """
+        ...

@@ -1,0 +1,112 @@
+"""Waiting for the answers of hosts to what they were sent together.
+
+The drivers fill a round; nothing is sent or decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Iterable
+import threading
+import time
+
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.resolver import answers
+
+
+class AckRound:
+    """The answers of one round: asked for at once, awaited together. Thread-safe.
+
+    :ivar began: instant of ``time.monotonic()``
+    :ivar abandoned: answers can no longer arrive, so nothing is waited for
+    """
+
+    def __init__(self, keys: Iterable[answers.Key]) -> None:
+        """:param keys: the answers that are waited for"""
+        self.began = time.monotonic()
+        self.abandoned = False
+        # Released when nothing is missing any more: to wait for an event of threading takes four times
+        # as long.
+        self._settled = threading.Lock()
+        self._settled.acquire()
+        # Guards what follows. _failed: hosts whose answers will not arrive.
+        self._lock = threading.Lock()
+        self._missing = set(keys)
+        self._answers: answers.Answers = {}
+        self._failed: frozenset[str] = frozenset()
+        if not self._missing:
+            self._settled.release()
+
+    def answer(self, key: answers.Key, answer: answers.Answer) -> None:
+        """Take the answer of a host to an event; a second one is ignored."""
+        self._settle({key: answer})
+
+    def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
+        """Take the results of a host; a second result for the same event is ignored."""
+        told: answers.Answers = {}
+        now = time.monotonic()
+        for result in results:
+            answer = answers.Answer(result.verdict, result.reason, at=now, handling=result.handling)
+            told.setdefault((host, result.event_id), answer)
+        self._settle(told)
+
+    def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
+        """End the wait for a host.
+
+        :param asked: false if the broker did not take the message, see ``answers.Answer``
+        """
+        self.fail_hosts({host}, reason, asked=asked)
+
+    def fail_hosts(self, hosts: Collection[str], reason: str, *, asked: bool = True) -> None:
+        """End the wait for some hosts; see :meth:`fail`."""
+        with self._lock:
+            unheard = [key for key in self._missing if key[0] in hosts]
+            self._failed |= {host for host, _event_id in unheard}
+        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked)))
+
+    def cast_failed(self, host: str, error: exceptions.RouterError) -> None:
+        """End the wait for a host, because the cast to it failed."""
+        ours = (exceptions.BrokerUnavailable, exceptions.Unsendable)
+        self.fail(host, str(error), asked=not isinstance(error, ours))
+
+    def abandon(self, reason: str) -> None:
+        """End the wait for all hosts, because missing answers cannot arrive."""
+        self.abandoned = True
+        with self._lock:
+            unheard = list(self._missing)
+            self._failed |= {host for host, _event_id in unheard}
+        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked=False)))
+
+    def misses(self, host: str) -> bool:
+        """Return whether a host has not answered everything yet."""
+        with self._lock:
+            return any(key[0] == host for key in self._missing)
+
+    def wait(self, deadline: float) -> answers.Answers:
+        """Return when every host has answered for every event, or at the deadline.
+
+        :param deadline: instant of ``time.monotonic()``
+        :returns: an answer for every key; a missing one has no verdict
+        """
+        if self._settled.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._settled.release()
+        with self._lock:
+            return {**self._answers, **dict.fromkeys(self._missing, answers.Answer(None, answers.NO_ACK))}
+
+    def silent(self) -> frozenset[str]:
+        """Return the hosts that have not answered all of their events."""
+        with self._lock:
+            if not self._failed and not self._missing:
+                return frozenset()
+            return self._failed.union(host for host, _event_id in self._missing)
+
+    def _settle(self, told: answers.Answers) -> None:
+        with self._lock:
+            waited = bool(self._missing)
+            for key, answer in told.items():
+                if key in self._missing:
+                    self._missing.remove(key)
+                    self._answers[key] = answer
+            if waited and not self._missing:
+                self._settled.release()

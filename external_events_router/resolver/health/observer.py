@@ -1,0 +1,46 @@
+"""What deliveries show about hosts, passed on to all that need it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+import contextlib
+
+from external_events_router.resolver.health import liveness
+from external_events_router.resolver.health import recovery
+from external_events_router.resolver.health import slow_host_limiter
+
+
+class HealthObserver:
+    """See ``drivers.base.HostObserver``."""
+
+    def __init__(
+        self,
+        host_liveness: liveness.HostLiveness,
+        host_recovery: recovery.HostRecovery,
+        slow_hosts: slow_host_limiter.SlowHostLimiter,
+    ) -> None:
+        self._liveness = host_liveness
+        self._recovery = host_recovery
+        self._slow_hosts = slow_hosts
+
+    def answered(self, host: str) -> None:
+        """See ``drivers.base.HostObserver``."""
+        self._recovery.answered(host)
+
+    def silent(self, reasons: Mapping[str, str]) -> None:
+        """See ``drivers.base.HostObserver``."""
+        self._liveness.silent(reasons)
+
+    def late(self, host: str) -> None:
+        """See ``drivers.base.HostObserver``."""
+        self._liveness.appeared(host)
+
+    def heard(self, host: str, began: float) -> None:
+        """See ``drivers.base.HostObserver``."""
+        self._liveness.heard(host)
+        self._slow_hosts.answered(host, began)
+
+    def wait(self, hosts: Collection[str]) -> contextlib.AbstractContextManager[None]:
+        """See ``drivers.base.HostObserver``."""
+        return self._slow_hosts.wait(hosts)

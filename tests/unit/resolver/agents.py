@@ -1,0 +1,68 @@
+"""Agents in memory, and what a resolver worker needs to deliver to them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from external_events_router import exceptions
+from external_events_router.resolver.drivers.agent import coalescing_sender
+from external_events_router.resolver.drivers.agent import deliverer
+
+
+class Observer:
+    """Records what deliveries show about hosts; see ``drivers.base.HostObserver``."""
+
+    def __init__(self, *, breakers=None, slow_hosts=None):
+        """:param breakers: opened and closed by what deliveries show
+        :param slow_hosts: notified, too
+        """
+        self.host_answers, self.silence, self.late_hosts = [], {}, []
+        self.began = {}
+        self._breakers = breakers
+        self._slow_hosts = slow_hosts
+
+    def answered(self, host):
+        self.host_answers.append(host)
+        if self._breakers is not None:
+            self._breakers.close(host)
+
+    def silent(self, reasons):
+        self.silence.update(reasons)
+        if self._breakers is not None:
+            self._breakers.open(reasons)
+
+    def late(self, host):
+        self.late_hosts.append(host)
+
+    def heard(self, host, began):
+        self.began[host] = began
+        if self._slow_hosts is not None:
+            self._slow_hosts.answered(host, began)
+
+    def wait(self, hosts):
+        return contextlib.nullcontext() if self._slow_hosts is None else self._slow_hosts.wait(hosts)
+
+
+class Client:
+    """Casts one delivery after the other to ``hosts.deliver``, on the thread of the caller."""
+
+    def __init__(self, hosts):
+        self._hosts = hosts
+
+    def cast(self, casts, done, *, until):
+        for index, cast in enumerate(casts):
+            error = None
+            try:
+                for ctxt, delivery in cast.deliveries:
+                    self._hosts.deliver(ctxt, cast.host, delivery)
+            except exceptions.RouterError as exc:
+                error = exc
+            done(index, error)
+
+
+def make_deliverer(hosts, collector, observer=None):
+    """A deliverer to hosts in memory, of which none has to be started."""
+    casts = coalescing_sender.CoalescingSender(Client(hosts))
+    return deliverer.AgentDeliverer(
+        casts, collector, observer or Observer(), reply_to='worker', transport=None, listener=None
+    )
