@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import enum
@@ -224,6 +225,14 @@ class Handling:
     handler_ms: int | None = None
 
 
+#: No waiter received the event, and it has no handler.
+NOT_HANDLED = Handling(False)
+
+#: Characters of the name of a handler, and milliseconds, in what an agent reports.
+MAX_HANDLER = 64
+MAX_MILLISECONDS = 2**31 - 1
+
+
 @dataclasses.dataclass(slots=True, unsafe_hash=True)
 class Result:
     """The result of one event on one host: an element of an acknowledgement.
@@ -236,17 +245,28 @@ class Result:
     reason: str | None = None
     handling: Handling | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the result as a JSON object for an RPC message."""
-        return {'event_id': self.event_id, 'verdict': str(self.verdict), 'reason': self.reason}
+    def to_dict(self, *, details: bool = True) -> dict[str, Any]:
+        """Return the result as a JSON object for an RPC message.
+
+        :param details: include ``handling``; what it does not have is left out
+        """
+        data: dict[str, Any] = {
+            'event_id': self.event_id,
+            'verdict': str(self.verdict),
+            'reason': self.reason,
+        }
+        if details and self.handling is not None and self.handling is not NOT_HANDLED:
+            data.update(_handling_members(self.handling))
+        return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Result:
-        """Rebuild a result from the result of :meth:`to_dict`.
+    def from_dict(cls, data: Mapping[str, Any], *, details: bool = False) -> Result:
+        """Rebuild it from the result of :meth:`to_dict`.
 
         A reason is cut, and characters that a database or a log does not accept are replaced.
 
         :param data: any JSON value
+        :param details: the agent reports ``handling``
         :raises MalformedMessage: a member is missing or not valid
         """
         try:
@@ -254,7 +274,7 @@ class Result:
             if checks.is_id(event_id):
                 if reason is not None:
                     reason = checks.clean_text(reason if type(reason) is str else checks.shown(reason))
-                return cls(event_id, verdict, reason)
+                return cls(event_id, verdict, reason, _handling(data) if details else None)
         except (KeyError, TypeError, IndexError, AttributeError):
             pass
         raise exceptions.MalformedMessage(what='result', value=data)
@@ -268,13 +288,20 @@ class Acknowledgement:
     host: str
     results: tuple[Result, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the acknowledgement as a JSON object for an RPC message."""
-        return {
+    def to_dict(self, *, details: bool = True) -> dict[str, Any]:
+        """Return the acknowledgement as a JSON object for an RPC message.
+
+        :param details: include what is known of the handling of each event, and the member
+            ``details``: without it, a result without such members says nothing about them
+        """
+        data: dict[str, Any] = {
             'delivery_id': self.delivery_id,
             'host': self.host,
-            'results': [result.to_dict() for result in self.results],
+            'results': [result.to_dict(details=details) for result in self.results],
         }
+        if details and any(result.handling is not None for result in self.results):
+            data['details'] = True
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Acknowledgement:
@@ -289,7 +316,36 @@ class Acknowledgement:
             raise exceptions.MalformedMessage(what='acknowledgement', value=data) from None
         if not (checks.is_id(delivery_id) and checks.is_host(host) and type(results) is list):
             raise exceptions.MalformedMessage(what='acknowledgement', value=data)
-        return cls(delivery_id, host, tuple(map(Result.from_dict, results)))
+        details = data.get('details') is True
+        return cls(delivery_id, host, tuple([Result.from_dict(each, details=details) for each in results]))
+
+
+def _handling_members(handling: Handling) -> Iterator[tuple[str, object]]:
+    if handling.waiter:
+        yield 'waited_ms', handling.wait_ms or 0
+    elif handling.wait_ms is not None:
+        yield 'wait_ended_ms', -handling.wait_ms
+    if handling.handler is not None:
+        yield 'handler', handling.handler
+        yield 'handler_ms', handling.handler_ms
+
+
+def _handling(data: Mapping[str, Any]) -> Handling:
+    """What an agent reports in a result; a member with a value that is not allowed is ignored."""
+    if len(data) <= 3:  # event_id, verdict and reason
+        return NOT_HANDLED
+    waited, ended = _milliseconds(data.get('waited_ms')), _milliseconds(data.get('wait_ended_ms'))
+    handler, wait_ms = data.get('handler'), waited
+    if waited is None and ended is not None:
+        wait_ms = -ended
+    if type(handler) is not str:
+        return Handling(waited is not None, wait_ms)
+    taken = _milliseconds(data.get('handler_ms'))
+    return Handling(waited is not None, wait_ms, checks.clean_text(handler, MAX_HANDLER), taken)
+
+
+def _milliseconds(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_MILLISECONDS else None
 
 
 def canonical_uuid(text: str) -> str | None:

@@ -128,15 +128,17 @@ class Dispatcher:
             tally.count(_REPEATED)
             return bool(begun)
         waited = self._waiting.deliver(event)
-        if waited and not self._handling.of(event.name):
-            result = events.Result(event.id, events.Verdict.HANDLED)
+        if waited.waiter and not self._handling.of(event.name):
+            result = events.Result(event.id, events.Verdict.HANDLED, handling=waited)
             self._told(result)
             tally.count(result.verdict)
             return True
         self._enqueue(event, receipt, tally, waited=waited)
         return False
 
-    def _enqueue(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: bool) -> None:
+    def _enqueue(
+        self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: events.Handling
+    ) -> None:
         task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
         # NOTE: a place may become free while a delivery is processed. An event must not overtake an
         # earlier event of its server that was dropped.
@@ -152,7 +154,9 @@ class Dispatcher:
             tally.stop(event.server_uuid, _NO_ROOM)
             tally.count(_NO_ROOM)
 
-    def _run(self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool) -> None:
+    def _run(
+        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: events.Handling
+    ) -> None:
         fate: str = _FAILED
         try:
             if tally.stopped(event.server_uuid) == _FAILED:
@@ -177,16 +181,16 @@ class Dispatcher:
             tally.count(fate)
 
     def _handle(
-        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: bool
+        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: events.Handling
     ) -> events.Result:
         gone = tally.stopped(event.server_uuid) == events.Verdict.NOT_HERE
         if gone or not self._is_here(event.server_uuid):
             result = events.Result(event.id, events.Verdict.NOT_HERE)
         else:
             result = self._call(self._handling.of(event.name), ctxt, event, waited=waited)
-        if waited and result.verdict is events.Verdict.NOT_HERE:
+        if waited.waiter and result.verdict is events.Verdict.NOT_HERE:
             # A thread on this host waited for the event, so the event was for this host.
-            return events.Result(event.id, events.Verdict.HANDLED)
+            return events.Result(event.id, events.Verdict.HANDLED, handling=waited)
         if result.verdict is events.Verdict.NOT_HERE:
             # NOTE: the server may arrive at any moment. Its later events then wait for this event,
             # which is sent again.
@@ -199,16 +203,16 @@ class Dispatcher:
         ctxt: context.RequestContext,
         event: events.Event,
         *,
-        waited: bool,
+        waited: events.Handling,
     ) -> events.Result:
-        if not handling and not waited:
+        if not handling and not waited.waiter:
             self._messages.write(
                 logging.INFO,
                 'No handler and no waiting thread for %s of server %s; acknowledging it as handled',
                 event.name,
                 event.server_uuid,
             )
-        return handlers.handle(handling, ctxt, event)
+        return handlers.handle(handling, ctxt, event, waited=waited)
 
     def _is_here(self, server_uuid: str) -> bool:
         try:

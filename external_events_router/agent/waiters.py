@@ -15,6 +15,10 @@ import uuid
 from external_events_router import events
 from external_events_router import exceptions
 
+#: Waits that have ended: for how many seconds they are remembered, and how many.
+REMEMBERED_SECONDS = 900.0
+REMEMBERED = 1000
+
 #: Name and tag of an event.
 Key = tuple[str, str | None]
 
@@ -33,8 +37,11 @@ class Expected:
         self._timeout = timeout
         self._arrived: dict[Key, events.Event] = {}
         self._changed = threading.Condition(waiters.lock)
+        #: When the wait began, an instant of ``time.monotonic()``.
+        self.since = time.monotonic()
 
     def __enter__(self) -> Expected:
+        self.since = time.monotonic()
         self._waiters.add(self)
         return self
 
@@ -116,6 +123,9 @@ class Waiters:
         self.lock = threading.Lock()
         self.stopped = False
         self._by_event: dict[tuple[str, str, str | None], list[Expected]] = {}
+        # Guarded, too: when the last wait for an event ended, an instant of time.monotonic(), in
+        # this order. It shows that an event arrived too late.
+        self._ended: dict[tuple[str, str, str | None], float] = {}
 
     def expect(self, server_uuid: str, keys: Iterable[Key], *, timeout: float = 300.0) -> Expected:
         """Return a context manager that waits for events. Enter it before the action that causes them.
@@ -131,20 +141,27 @@ class Waiters:
                 raise ValueError(f'unknown event name {name!r}')
         return Expected(self, str(uuid.UUID(server_uuid)), wanted, timeout=timeout)
 
-    def deliver(self, event: events.Event) -> bool:
+    def deliver(self, event: events.Event) -> events.Handling:
         """Pass an event to all waiting threads.
 
-        :returns: whether a thread waits for it
+        :returns: whether a thread waits for it, and since when; or when the last wait for it ended
         """
-        if not self._by_event:
+        if not self._by_event and not self._ended:
             # The usual case, checked without the lock: a thread that starts to wait at this moment
             # cannot know whether the event arrived before.
-            return False
+            return events.NOT_HANDLED
+        key = (event.server_uuid, event.name, event.tag)
+        now = time.monotonic()
         with self.lock:
-            waiting = self._by_event.get((event.server_uuid, event.name, event.tag), ())
+            waiting = self._by_event.get(key, ())
             for expected in waiting:
                 expected.take(event)
-            return bool(waiting)
+            if waiting:
+                return events.Handling(True, _milliseconds(now - min(each.since for each in waiting)))
+            ended = self._ended.get(key)
+        if ended is None or now - ended > REMEMBERED_SECONDS:
+            return events.NOT_HANDLED
+        return events.Handling(False, -_milliseconds(now - ended))
 
     def stop(self) -> None:
         """Raise :class:`AgentStopped` in all waiting threads, now and from now on."""
@@ -169,3 +186,19 @@ class Waiters:
                 waiting.remove(expected)
                 if not waiting:
                     del self._by_event[key]
+                    self._remember_end(key)
+
+    def _remember_end(self, key: tuple[str, str, str | None]) -> None:
+        """Remember that the last wait for an event has ended, for a while; called with the lock held."""
+        now = time.monotonic()
+        self._ended.pop(key, None)
+        self._ended[key] = now
+        while self._ended:
+            oldest = next(iter(self._ended))
+            if len(self._ended) <= REMEMBERED and now - self._ended[oldest] <= REMEMBERED_SECONDS:
+                return
+            del self._ended[oldest]
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(events.MAX_MILLISECONDS, round(max(0.0, seconds) * 1000))

@@ -252,15 +252,16 @@ def _acknowledgement(data: Any) -> events.Acknowledgement | None:
     if not (checks.is_id(delivery_id) and checks.is_host(host) and type(results) is list):
         rejected.ALL.note('acknowledgement', 'it is dropped', data)
         return None
-    return events.Acknowledgement(delivery_id, host, tuple(_results(results)))
+    details = data.get('details') is True
+    return events.Acknowledgement(delivery_id, host, tuple(_results(results, details=details)))
 
 
-def _results(items: Sequence[Any]) -> list[events.Result]:
+def _results(items: Sequence[Any], *, details: bool = False) -> list[events.Result]:
     """Return the results of an acknowledgement without invalid results."""
     results = []
     for data in items:
         try:
-            results.append(events.Result.from_dict(data))
+            results.append(events.Result.from_dict(data, details=details))
         except exceptions.MalformedMessage:
             rejected.ALL.note('result', 'it is dropped, and its event counts as not acknowledged', data)
     return results

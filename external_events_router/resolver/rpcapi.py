@@ -127,9 +127,11 @@ class AckAPI:
       responds
     * 1.2: ``acknowledge_all``, for several deliveries at once
     * 1.3: over RabbitMQ, to the exchange ``acks`` of :data:`AGENT_EXCHANGES`
+    * 1.4: an acknowledgement has ``details``, and its results state the wait and the handler.
+      Servers of 1.2 and 1.3 ignore these members, so the message requires 1.2 only
     """
 
-    VERSION = '1.3'
+    VERSION = '1.4'
 
     def __init__(self, transport: transports.Transport, *, version_cap: str | None = None) -> None:
         """:param transport: publishes to :func:`ack_exchange`
@@ -187,10 +189,12 @@ def _ack_calls(
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield method, version and arguments of messages that the receiver supports."""
     if can_send('1.2'):
-        yield 'acknowledge_all', '1.2', {'acknowledgements': [each.to_dict() for each in acknowledgements]}
+        details = can_send('1.4')
+        said = [each.to_dict(details=details) for each in acknowledgements]
+        yield 'acknowledge_all', '1.2', {'acknowledgements': said}
         return
     for each in acknowledgements:
-        arguments = each.to_dict()
+        arguments = each.to_dict(details=False)
         version = '1.1' if can_send('1.1') else '1.0'
         if version == '1.0':
             del arguments['host']

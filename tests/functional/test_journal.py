@@ -68,6 +68,17 @@ class JournalTest(base.TestCase):
         self.assertEqual(6, request.events)
         self.assertEqual([found[0]], self.events(1, tag='port-1'))
 
+    def test_what_the_agent_reports(self):
+        router = self.start()
+        expected = router.agent('host-a').expect(PLACED, [('network-vif-plugged', 'port-1')])
+        router.post(fixtures.event(PLACED, 'network-vif-plugged', tag='port-1'))
+        with expected:
+            router.post(fixtures.event(PLACED, 'network-vif-plugged', tag='port-1'))
+        before, within = self.events(2)
+        self.assertEqual([False, True], [event.handling.waiter for event in (before, within)])
+        self.assertEqual({'Handled'}, {event.handling.handler for event in (before, within)})
+        self.assertGreaterEqual(within.received_at - within.handling.wait_ms * 1000, before.received_at)
+
     def test_an_event_that_is_held_and_delivered(self):
         router = self.start(hosts=())
         router.post(fixtures.event(PLACED))

@@ -31,6 +31,46 @@ def plugged(tag: str | None = 'port', **kwargs: str) -> events.Event:
     return events.Event('network-vif-plugged', SERVER, tag, **kwargs)
 
 
+class HandlingTest(base.TestCase):
+    """What agents report about the handling of an event; older agents and routers do not know it."""
+
+    def taken(self, **members: object) -> events.Handling | None:
+        data = {'event_id': 'e', 'verdict': 'handled', 'reason': None, **members}
+        return events.Result.from_dict(data, details=True).handling
+
+    def test_round_trip(self) -> None:
+        for handling in (
+            events.NOT_HANDLED,
+            events.Handling(True, 0),
+            events.Handling(True, 1200, 'log', 3),
+            events.Handling(False, -300),
+            events.Handling(False, None, 'exec', 12),
+        ):
+            result = events.Result('e', events.Verdict.HANDLED, handling=handling)
+            said = events.Acknowledgement('d', 'host-a', (result,))
+            wire = json.loads(json.dumps(said.to_dict()))
+            self.assertEqual(said, events.Acknowledgement.from_dict(wire))
+
+    def test_nothing_more_is_sent_of_an_event_without_waiter_and_handler(self) -> None:
+        result = events.Result('e', events.Verdict.HANDLED, handling=events.NOT_HANDLED)
+        self.assertEqual({'event_id', 'verdict', 'reason'}, set(result.to_dict()))
+
+    def test_an_older_agent_reports_nothing(self) -> None:
+        result = events.Result('e', events.Verdict.HANDLED)
+        wire = events.Acknowledgement('d', 'host-a', (result,)).to_dict()
+        self.assertEqual({'delivery_id', 'host', 'results'}, set(wire))
+        self.assertIsNone(events.Acknowledgement.from_dict(wire).results[0].handling)
+
+    def test_invalid_members_are_ignored(self) -> None:
+        for value in (-1, 2**31, True, 1.5, '1', None, [1]):
+            self.assertEqual(events.NOT_HANDLED, self.taken(waited_ms=value, wait_ended_ms=value))
+            self.assertEqual(events.Handling(False, None, 'h'), self.taken(handler='h', handler_ms=value))
+        self.assertEqual(events.NOT_HANDLED, self.taken(handler=['x'], handler_ms=1))
+        handling = self.taken(handler='h\n' + 'x' * 100)
+        assert handling is not None and handling.handler is not None
+        self.assertEqual('h?' + 'x' * 62, handling.handler)
+
+
 class TableTest(base.TestCase):
     def test_names_come_with_their_microversions(self) -> None:
         first = ('network-changed', 'network-vif-plugged', 'network-vif-unplugged', 'network-vif-deleted')

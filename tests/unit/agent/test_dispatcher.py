@@ -70,6 +70,9 @@ class Host:
         self.finish()
         return self.acks.verdicts().get(event.id)
 
+    def handling_of(self, event):
+        return {result.event_id: result.handling for result in self.acks.results()}[event.id]
+
     def close(self):
         self.pool.stop(helpers.PATIENCE)
         self.acker.stop(helpers.PATIENCE)
@@ -116,6 +119,36 @@ class TestDispatcher(base.TestCase):
         self.assertEqual([event], self.called)
         self.assertIn('1 events in', self.logs.output)
         self.assertIn(': 1 handled', self.logs.output)
+
+    def test_what_is_reported_of_the_handling(self):
+        host = self._host()
+
+        @host.handlers.on('network-vif-plugged')
+        def refuse(ctxt, event):
+            raise exceptions.Refused(reason='no')
+
+        host.handlers.on('volume-extended', handlers.LogHandler())
+        for name, expected in (
+            ('network-changed', events.NOT_HANDLED),
+            ('network-vif-plugged', (False, None, 'refuse')),
+            ('volume-extended', (False, None, 'LogHandler')),
+        ):
+            event = helpers.event(name, tag='t')
+            host.verdict(event)
+            handling = host.handling_of(event)
+            if expected is events.NOT_HANDLED:
+                self.assertIs(expected, handling)
+                continue
+            self.assertEqual(expected[:2], (handling.waiter, handling.wait_ms))
+            self.assertTrue(handling.handler.endswith(expected[2]), handling.handler)
+            self.assertLess(handling.handler_ms, 10_000)
+        with host.waiters.expect(helpers.SERVER, [('volume-extended', 't'), ('network-changed', None)]):
+            event, other = helpers.event('volume-extended', tag='t'), helpers.event()
+            host.verdict(event)
+            host.verdict(other)
+        for sent, handler in ((event, 'LogHandler'), (other, None)):
+            handling = host.handling_of(sent)
+            self.assertEqual((True, handler), (handling.waiter, handling.handler))
 
     def test_counts_of_a_delivery(self):
         host = self._host()

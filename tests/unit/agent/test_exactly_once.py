@@ -143,7 +143,7 @@ class Waiting:
 
     def deliver(self, event):
         self._faults.step('waiters')
-        return False
+        return events.NOT_HANDLED
 
 
 class Acker:

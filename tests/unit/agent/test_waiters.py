@@ -1,5 +1,9 @@
 import threading
+import types
 
+import fixtures
+
+from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import waiters
 from tests import base
@@ -19,7 +23,7 @@ class TestWaiters(base.TestCase):
     def test_several_events(self):
         first, second = self._plugged('p1'), self._plugged('p2')
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1'), (PLUGGED, 'p2')]) as expected:
-            self.assertTrue(self.waiters.deliver(first))
+            self.assertTrue(self.waiters.deliver(first).waiter)
             self.assertEqual({(PLUGGED, 'p2')}, expected.missing)
             self.assertEqual({(PLUGGED, 'p1'): first}, expected.arrived)
             threading.Timer(0.01, self.waiters.deliver, [second]).start()
@@ -29,9 +33,9 @@ class TestWaiters(base.TestCase):
 
     def test_others_are_not_taken(self):
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]) as expected:
-            self.assertFalse(self.waiters.deliver(self._plugged('p2')))
-            self.assertFalse(self.waiters.deliver(self._plugged(server=helpers.OTHER_SERVER)))
-            self.assertFalse(self.waiters.deliver(helpers.event('network-vif-unplugged', tag='p1')))
+            self.assertFalse(self.waiters.deliver(self._plugged('p2')).waiter)
+            self.assertFalse(self.waiters.deliver(self._plugged(server=helpers.OTHER_SERVER)).waiter)
+            self.assertFalse(self.waiters.deliver(helpers.event('network-vif-unplugged', tag='p1')).waiter)
             error = self.assertRaises(exceptions.WaitTimeout, expected.wait, 0.01)
         self.assertIn(
             "network-vif-plugged of server 2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41 with tag 'p1'", str(error)
@@ -39,7 +43,7 @@ class TestWaiters(base.TestCase):
 
     def test_server_in_another_form(self):
         with self.waiters.expect(helpers.SERVER.upper(), [(PLUGGED, None)]) as expected:
-            self.assertTrue(self.waiters.deliver(self._plugged(None)))
+            self.assertTrue(self.waiters.deliver(self._plugged(None)).waiter)
             expected.wait(0)
 
     def test_failed_is_an_event_like_others(self):
@@ -62,15 +66,39 @@ class TestWaiters(base.TestCase):
         first = self._plugged()
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]) as expected:
             self.waiters.deliver(first)
-            self.assertTrue(self.waiters.deliver(self._plugged(status='failed')))
+            self.assertTrue(self.waiters.deliver(self._plugged(status='failed')).waiter)
             self.assertEqual({(PLUGGED, 'p1'): first}, expected.wait(0))
 
     def test_not_before_and_not_after(self):
         expected = self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')])
-        self.assertFalse(self.waiters.deliver(self._plugged()))
+        self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
         with expected:
             self.assertRaises(exceptions.WaitTimeout, expected.wait, 0)
-        self.assertFalse(self.waiters.deliver(self._plugged()))
+        self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
+
+    def test_how_long_the_wait_had_lasted(self):
+        now = helpers.Time()
+        self.useFixture(
+            fixtures.MonkeyPatch(f'{waiters.__name__}.time', types.SimpleNamespace(monotonic=now))
+        )
+        with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]):
+            now.now += 1.5
+            with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]):
+                now.now += 1.0
+                self.assertEqual(events.Handling(True, 2500), self.waiters.deliver(self._plugged()))
+        now.now += 3.0
+        self.assertEqual(events.Handling(False, -3000), self.waiters.deliver(self._plugged()))
+        self.assertIs(events.NOT_HANDLED, self.waiters.deliver(self._plugged('p2')))
+        now.now += waiters.REMEMBERED_SECONDS
+        self.assertIs(events.NOT_HANDLED, self.waiters.deliver(self._plugged()))
+
+    def test_few_ended_waits_are_remembered(self):
+        self.useFixture(fixtures.MonkeyPatch(f'{waiters.__name__}.REMEMBERED', 2))
+        for tag in ('p1', 'p2', 'p3', 'p1'):
+            with self.waiters.expect(helpers.SERVER, [(PLUGGED, tag)]):
+                pass
+        known = [self.waiters.deliver(self._plugged(tag)).wait_ms is not None for tag in ('p1', 'p2', 'p3')]
+        self.assertEqual([True, False, True], known)
 
     def test_left_by_an_error(self):
         try:
@@ -78,7 +106,7 @@ class TestWaiters(base.TestCase):
                 raise ZeroDivisionError
         except ZeroDivisionError:
             pass
-        self.assertFalse(self.waiters.deliver(self._plugged()))
+        self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
 
     def test_nothing_expected(self):
         with self.waiters.expect(helpers.SERVER, []) as expected:

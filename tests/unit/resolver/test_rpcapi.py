@@ -43,6 +43,33 @@ class AckAPITest(base.TestCase):
         self.transport.done(0, None)
         self.assertEqual([None], self.told)
 
+    def test_details_of_the_handling(self):
+        said = [
+            events.Acknowledgement(
+                'd',
+                'host-a',
+                (
+                    events.Result('1', events.Verdict.HANDLED, handling=events.NOT_HANDLED),
+                    events.Result('2', events.Verdict.HANDLED, handling=events.Handling(True, 40, 'log', 3)),
+                ),
+            )
+        ]
+        for cap, expected in ((None, True), ('1.4', True), ('1.3', False)):
+            self.publisher.messages = []
+            client = rpcapi.FastAckAPI(self.publisher, version_cap=cap)
+            client.begin('worker', said, self.told.append)
+            (message,) = self.publisher.messages
+            call = envelope.decode(message.body)
+            # Servers of 1.2 must accept it: they ignore the additional members.
+            self.assertEqual('1.2', call.version)
+            (data,) = call.arguments['acknowledgements']
+            self.assertEqual(expected, data.get('details', False))
+            self.assertEqual([3, 6 if expected else 3], [len(result) for result in data['results']])
+            taken = events.Acknowledgement.from_dict(data)
+            self.assertEqual(said[0] == taken, expected)
+            if not expected:
+                self.assertEqual([None, None], [result.handling for result in taken.results])
+
     def test_a_worker_that_is_no_more_waits_for_nothing(self):
         self.begin()
         self.transport.done(0, transports.Unroutable(routing_key='external-events-acks.worker'))
