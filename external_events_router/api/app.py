@@ -29,6 +29,7 @@ from external_events_router.api import handlers
 from external_events_router.api import middleware
 from external_events_router.api import openapi
 from external_events_router.api import policies
+from external_events_router.api import refusals
 from external_events_router.api import request_buffer
 from external_events_router.api import router_client
 from external_events_router.api import versions
@@ -48,19 +49,21 @@ def make_app(
     authenticate: auth.Filter | None = None,
     memory: request_buffer.Memory | None = None,
     unhealthy: Callable[[], str | None] = lambda: None,
+    refused: refusals.Sink | None = None,
 ) -> auth.WSGIApp:
     """Build the application.
 
     :param resolver_api: routes the batches
     :param authenticate: replaces the filter of ``[api] auth_strategy``
     :param memory: memory for request bodies; None: a new one for this application
+    :param refused: records refused requests; None: they are not recorded
     :param unhealthy: returns why ``/healthcheck`` has to answer 503; None: it answers 200
     :raises ConfigurationError: a value is not valid
     """
     conf.register_opts(sizelimit.OPTS, group='oslo_middleware')
     conf.register_opts(http_proxy_to_wsgi.OPTS, group='oslo_middleware')
     max_bytes = conf.oslo_middleware.max_request_body_size
-    routes = make_routes(conf, resolver_api, max_bytes=max_bytes)
+    routes = make_routes(conf, resolver_api, max_bytes=max_bytes, refused=refused)
     tokens = authenticate or auth.from_conf(conf)
 
     def pipeline(app: auth.WSGIApp) -> auth.WSGIApp:
@@ -74,22 +77,30 @@ def make_app(
         places=threading.Semaphore(conf.api.threads),
     )
 
-    api = pipeline(taken_in(tokens(routes)))
+    api = pipeline(taken_in(tokens(routes if refused is None else refusals.Identified(routes))))
     app: auth.WSGIApp = middleware.PathDispatch(
         api=api if conf.metrics.bind_port is None else middleware.Counted(api),
         documents=pipeline(taken_in(routes)),
         healthcheck=Health(healthcheck.Healthcheck(None, conf), unhealthy),
         elsewhere=middleware.CatchAll(taken_in(routes)),
     )
+    if refused is not None:
+        app = refusals.Recorded(app, refused)
     if conf.oslo_middleware.enable_proxy_headers_parsing:
         app = http_proxy_to_wsgi.HTTPProxyToWSGI(app, conf)
     return app
 
 
-def make_routes(conf: cfg.ConfigOpts, resolver_api: router_client.Router, *, max_bytes: int) -> auth.WSGIApp:
+def make_routes(
+    conf: cfg.ConfigOpts,
+    resolver_api: router_client.Router,
+    *,
+    max_bytes: int,
+    refused: refusals.Sink | None = None,
+) -> auth.WSGIApp:
     """Build the route table. It reads the identity of the caller from the WSGI environment."""
     client = router_client.RouterClient(
-        resolver_api, ack_timeout=conf.delivery.ack_timeout, threads=conf.api.threads
+        resolver_api, ack_timeout=conf.delivery.ack_timeout, threads=conf.api.threads, refused=refused
     )
     enforcer = policies.make_enforcer(conf)
     routes = falcon.App()

@@ -22,6 +22,7 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
+from external_events_router.api import refusals
 from external_events_router.concurrency import bounded_pool
 from external_events_router.messaging.amqp import availability
 
@@ -71,9 +72,18 @@ class RouterClient:
 
     :param ack_timeout: seconds that a batch waits for its hosts
     :param threads: maximum number of calls at the same time
+    :param refused: records batches that reached no resolver
     """
 
-    def __init__(self, router: Router, *, ack_timeout: float, threads: int) -> None:
+    def __init__(
+        self,
+        router: Router,
+        *,
+        ack_timeout: float,
+        threads: int,
+        refused: refusals.Sink | None = None,
+    ) -> None:
+        self._refused = refused
         self._router = router
         self._ack_timeout = ack_timeout
         self._pool = bounded_pool.BoundedPool(threads, 'route')
@@ -106,6 +116,8 @@ class RouterClient:
         else:
             self._not_routed.over('Events are routed again')
             return outcomes
+        if self._refused is not None:
+            self._refused([refusals.not_routed(ctxt, batch, reason)])
         return [events.Outcome(event, events.Code.UNDELIVERED, reason) for event in batch]
 
     def _route(

@@ -29,6 +29,7 @@ from external_events_router.api import app as api_app
 from external_events_router.api import auth
 from external_events_router.api import connections
 from external_events_router.api import embedded_server
+from external_events_router.api import refusals
 from external_events_router.cmd import demo
 from external_events_router.db import migration
 from external_events_router.db import session
@@ -234,8 +235,12 @@ def _run() -> int:
         if conf.demo:
             handlers.on(agent_handlers.ANY, demo.refuse_the_unknown_port)
         stack.enter_context(running_agents(conf, transport, hosts, handlers))
+        resolver_api = rpcapi.ResolverAPI.from_conf(conf, transport)
         app = api_app.make_app(
-            conf, rpcapi.ResolverAPI.from_conf(conf, transport), unhealthy=lambda: guard.reason
+            conf,
+            resolver_api,
+            unhealthy=lambda: guard.reason,
+            refused=None if conf.journal.record == 'none' else refusals.Forwarder(resolver_api.refused),
         )
         url = stack.enter_context(running_api(conf, app))
         LOG.info('Serving %s for %s', url, ', '.join(hosts))

@@ -56,6 +56,10 @@ class Recorder(Protocol):
         """Record a request that was refused as a whole."""
         ...
 
+    def missed(self, number: int, *, seconds: float) -> None:
+        """Record that requests of the last seconds are missing: an API could not pass them on."""
+        ...
+
     def start(self) -> None:
         """Begin to write."""
         ...
@@ -82,6 +86,9 @@ class Nothing:
         """See :class:`Recorder`."""
 
     def refused(self, refusal: entries.Refusal) -> None:
+        """See :class:`Recorder`."""
+
+    def missed(self, number: int, *, seconds: float) -> None:
         """See :class:`Recorder`."""
 
     def start(self) -> None:
@@ -138,6 +145,10 @@ class Journal:
     def refused(self, refusal: entries.Refusal) -> None:
         """See :class:`Recorder`."""
         self._writer.add(refusal)
+
+    def missed(self, number: int, *, seconds: float) -> None:
+        """See :class:`Recorder`."""
+        self._writer.miss(number, seconds=seconds)
 
     def start(self) -> None:
         """See :class:`Recorder`."""

@@ -49,8 +49,8 @@ class Lost:
     reason: reasons.GapReason
     from_at: int
     to_at: int
-    from_seq: int
-    to_seq: int
+    from_seq: int | None
+    to_seq: int | None
     missing: int
 
 

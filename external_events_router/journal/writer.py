@@ -32,6 +32,9 @@ LOG = log.getLogger(__name__)
 INTERVAL = 0.25
 MOST = 500
 
+#: Gaps of others that wait to be recorded, at most.
+MOST_MISSED = 100
+
 #: Seconds between two transactions without records, and between two looks at the clock of the
 #: database and at workers that do not write any more.
 HEARTBEAT = 3.0
@@ -107,12 +110,13 @@ class Writer:
         self._stopped = threading.Event()
         self._started = time.monotonic()
         self._deadline: float | None = None
-        # Guards the five below.
+        # Guards the six below.
         self._lock = threading.Lock()
         self._queue: collections.deque[tuple[int, entries.Entry]] = collections.deque()
         self._size = 0
         self._seq = 0
         self._drops: _Drops | None = None
+        self._missed: list[_Drops] = []
         self._failing = False
         # Of the thread alone: its number, the group that has failed, and two instants.
         self._worker: int | None = None
@@ -142,6 +146,14 @@ class Writer:
             'has a gap. Check the database of [journal] connection, or increase [journal] queue_size',
             self._queue_size,
         )
+
+    def miss(self, number: int, *, seconds: float) -> None:
+        """Have a gap of the last seconds recorded: so many requests did not reach this worker."""
+        now = time.monotonic()
+        missed = _Drops(reasons.GapReason.NOT_ROUTED, now - seconds, now, 0, 0, number)
+        with self._lock:
+            if len(self._missed) < MOST_MISSED:
+                self._missed.append(missed)
 
     def stop(self, timeout: float) -> None:
         """Write what is there as far as the time allows, and end.
@@ -249,7 +261,8 @@ class Writer:
             # NOTE: entries are added when their requests end, in this order.
             added_until = self._queue[0][1].until if self._queue else time.monotonic()
             drops, self._drops = self._drops, None
-        return _Group(taken, added_until - self._settle, seq, [drops] if drops else [])
+            missed, self._missed = self._missed, []
+        return _Group(taken, added_until - self._settle, seq, [*([drops] if drops else []), *missed])
 
     def _write(self, group: _Group) -> None:
         assert self._worker is not None  # noqa: S101 - _connect has set it
@@ -303,8 +316,8 @@ class Writer:
                 drops.reason,
                 clock(drops.since),
                 clock(drops.until),
-                drops.from_seq,
-                drops.to_seq,
+                drops.from_seq or None,
+                drops.to_seq or None,
                 drops.missing,
             )
             for drops in group.lost

@@ -14,6 +14,7 @@ from oslo_config import cfg
 
 from external_events_router.api import app
 from external_events_router.api import auth
+from external_events_router.api import refusals
 from external_events_router.api import request_buffer
 from external_events_router.messaging import rpc
 from external_events_router.resolver import embedded
@@ -35,10 +36,11 @@ def make_app(
     :raises ConfigurationError: a value is not valid
     """
     transport = rpc.get_transport(conf)
+    records = conf.journal.record != 'none'
     if conf.api.resolver == 'rpc':
-        return app.make_app(
-            conf, rpcapi.ResolverAPI.from_conf(conf, transport), memory=memory, unhealthy=unhealthy
-        )
+        resolver_api = rpcapi.ResolverAPI.from_conf(conf, transport)
+        recorded = refusals.Forwarder(resolver_api.refused) if records else None
+        return app.make_app(conf, resolver_api, memory=memory, unhealthy=unhealthy, refused=recorded)
     settings = dataclasses.replace(
         service.Settings.from_conf(conf), threads=embedded.THREADS, batches=conf.api.threads
     )
@@ -46,7 +48,13 @@ def make_app(
     resolver = embedded.EmbeddedResolver(
         worker, stop_timeout=conf.delivery.ack_timeout + embedded.STOP_MARGIN
     )
-    made = app.make_app(conf, resolver, memory=memory, unhealthy=unhealthy)
+    made = app.make_app(
+        conf,
+        resolver,
+        memory=memory,
+        unhealthy=unhealthy,
+        refused=resolver.refused if records else None,
+    )
     resolver.start()
     # NOTE: a child process of multiprocessing, as the workers of granian, does not run the
     # functions of atexit at its end. Other processes do not run those of multiprocessing.

@@ -7,8 +7,10 @@ other workers, and redelivers held events.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import threading
+from typing import Any
 
 from oslo_log import log
 
@@ -58,6 +60,10 @@ class EmbeddedResolver:
     ) -> list[events.Outcome]:
         """Route a batch as ``rpcapi.ResolverAPI.route``, but without its exceptions."""
         return self._worker.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
+
+    def refused(self, refusals: Sequence[Mapping[str, Any]]) -> None:
+        """Record requests that the API refused."""
+        self._worker.refused(refusals)
 
     def stop(self) -> None:
         """Finish the current batches, within the timeout."""

@@ -18,8 +18,10 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
+from external_events_router.journal import recorder
 from external_events_router.messaging import rpc
 from external_events_router.resolver import proofs
+from external_events_router.resolver import recording
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.drivers import base as drivers_base
@@ -44,8 +46,15 @@ class RouteEndpoint:
 
     target = messaging.Target(version=rpcapi.ResolverAPI.VERSION)
 
-    def __init__(self, events_router: router.Router, *, ack_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        events_router: router.Router,
+        *,
+        ack_timeout: float = 60.0,
+        journal: recorder.Recorder = recorder.NOTHING,
+    ) -> None:
         """:param ack_timeout: maximum seconds that a batch waits for its hosts"""
+        self._journal = journal
         self._router = events_router
         self._longest = ack_timeout
 
@@ -72,6 +81,15 @@ class RouteEndpoint:
         for position, outcome in refused:
             answered.insert(position, outcome)
         return answered
+
+    @rpc.exposed()
+    def refused(
+        self, ctxt: context.RequestContext, refusals: Sequence[Mapping[str, Any]], dropped: int = 0
+    ) -> None:
+        _require_list('refusals', refusals)
+        if type(dropped) is not int or dropped < 0:
+            raise exceptions.MalformedMessage(what='dropped', value=dropped)
+        recording.record_refusals(self._journal, refusals, dropped=dropped)
 
 
 class AckEndpoint:

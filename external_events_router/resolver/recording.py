@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
+import time
+from typing import Any
 
 from oslo_config import cfg
 
+from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import rejected
 from external_events_router.journal import entries
 from external_events_router.journal import reasons
 from external_events_router.journal import recorder
@@ -34,6 +38,20 @@ _ENDS: Mapping[base.State, reasons.Step] = {
     base.State.GONE: reasons.Step.GONE,
     base.State.DAMAGED: reasons.Step.DAMAGED,
 }
+
+#: Members of a refused request.
+_TEXTS = (
+    'detail',
+    'user_id',
+    'user_name',
+    'project_id',
+    'address',
+    'request_id',
+    'global_request_id',
+)
+
+#: Seconds of the period in which refused requests were missed that did not reach a resolver.
+MISSED_SECONDS = 3600.0
 
 _WITHOUT_HOST: Mapping[events.Code, reasons.Reason] = {
     events.Code.BAD_TAG: reasons.Reason.BAD_TAG,
@@ -160,3 +178,45 @@ def _refusing(event: events.Event, targets: Collection[str], answers: host_answe
         if answer is not None and answer.verdict is events.Verdict.REFUSED:
             return host
     return None
+
+
+def record_refusals(
+    journal: recorder.Recorder, refusals: Sequence[Mapping[str, Any]], *, dropped: int = 0
+) -> None:
+    """Record requests that an API refused; an invalid item is left out.
+
+    :param refusals: as ``api.refusals.describe`` makes them
+    :param dropped: number of those before them that did not reach a resolver
+    """
+    for data in refusals:
+        try:
+            journal.refused(_refusal(data))
+        except (exceptions.MalformedMessage, KeyError, TypeError, ValueError):
+            rejected.ALL.note('refused request', 'it is not recorded', data)
+    if dropped:
+        journal.missed(dropped, seconds=MISSED_SECONDS)
+
+
+def _refusal(data: Mapping[str, Any]) -> entries.Refusal:
+    status, suppressed, age = data['status'], data.get('suppressed', 0), data.get('age_ms', 0)
+    if not all(type(number) is int and 0 <= number < 2**31 for number in (status, suppressed, age)):
+        raise exceptions.MalformedMessage(what='refused request', value=data)
+    texts: dict[str, Any] = {name: data.get(name) for name in _TEXTS}
+    named: dict[str, Any] = {name: data.get(name) or [] for name in ('servers', 'names')}
+    lists_of_texts = all(type(value) is list and all(map(_is_text, value)) for value in named.values())
+    if not lists_of_texts or not all(value is None or _is_text(value) for value in texts.values()):
+        raise exceptions.MalformedMessage(what='refused request', value=data)
+    return entries.Refusal(
+        status % 1000,
+        reasons.Refusal(data['reason']),
+        texts.pop('detail') or '',
+        suppressed=suppressed,
+        servers=named['servers'],
+        names=named['names'],
+        since=time.monotonic() - age / 1000,
+        **texts,
+    )
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and len(value) <= checks.MAX_REASON

@@ -67,9 +67,10 @@ class ResolverAPI:
     * 1.0: ``route``
     * 1.1: ``route`` has the time limit of its caller, so that a second call, which has less time,
       leaves the resolver time to hold events
+    * 1.2: ``refused``, for the journal
     """
 
-    VERSION = '1.1'
+    VERSION = '1.2'
 
     #: A call may hang while the broker is unavailable or in alarm.
     bounded = False
@@ -115,6 +116,21 @@ class ResolverAPI:
         if len(made) != len(batch):
             raise exceptions.ResolverUnavailable(reason=f'it answered {len(made)} of {len(batch)} events')
         return made
+
+    def refused(self, refusals: Sequence[Mapping[str, Any]], dropped: int = 0) -> None:
+        """Cast to a resolver which requests the API refused; it records them in the journal.
+
+        A resolver before 1.2 gets nothing.
+
+        :param refusals: as ``api.refusals.describe`` makes them, with ``age_ms``
+        :param dropped: number of those before them that could not be sent
+        :raises BrokerUnavailable: the broker did not take the message
+        """
+        if self._client.can_send_version('1.2'):
+            with rpc.translated():
+                self._client.prepare(version='1.2').cast(
+                    context.for_service(), 'refused', refusals=list(refusals), dropped=dropped
+                )
 
 
 class AckAPI:

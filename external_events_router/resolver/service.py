@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+from typing import Any
 import uuid
 
 from oslo_config import cfg
@@ -186,7 +188,7 @@ class Resolver:
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
-                endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout),
+                endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout, journal=self._journal),
                 endpoint.HostMapEndpoint(host_map, self._recovery, self._liveness, report_proofs),
                 endpoint.PeerEndpoint(self._recovery, self._liveness),
                 endpoint.OperatorEndpoint(breakers),
@@ -271,6 +273,10 @@ class Resolver:
     ) -> list[events.Outcome]:
         """Route a batch of this process; see :meth:`router.Router.route`."""
         return self._router.route(ctxt, batch, ack_timeout=ack_timeout, timeout=timeout)
+
+    def refused(self, refusals: Sequence[Mapping[str, Any]]) -> None:
+        """Record requests that the API of this process refused."""
+        recording.record_refusals(self._journal, refusals)
 
     def stop(self) -> None:
         """Accept no more requests, finish the current requests, close connections.

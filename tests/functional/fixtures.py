@@ -27,6 +27,7 @@ from external_events_router import events
 from external_events_router.agent import fleet
 from external_events_router.agent import handlers
 from external_events_router.api import app
+from external_events_router.api import refusals
 from external_events_router.conf import opts
 from external_events_router.db import migration
 from external_events_router.db import session
@@ -129,7 +130,8 @@ class Router(fixtures.Fixture):
         self.handled = Handled()
         self.start_resolver()
         self.start_agents()
-        self.app = app.make_app(self.conf, rpcapi.ResolverAPI.from_conf(self.conf, self.transport))
+        resolver_api = rpcapi.ResolverAPI.from_conf(self.conf, self.transport)
+        self.app = app.make_app(self.conf, resolver_api, refused=refusals.Forwarder(resolver_api.refused))
 
     def start_resolver(self):
         """Start a resolver worker; the fixture stops it."""

@@ -10,6 +10,7 @@ from tests.functional import fixtures
 PLACED, MIGRATING, ON_NO_HOST, ON_B, UNKNOWN = (
     f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 6)
 )
+REQUEST = 'req-00000000-0000-4000-8000-00000000abcd'
 HOSTS_OF = {PLACED: ['host-a'], MIGRATING: ['host-a', 'host-b'], ON_NO_HOST: [], ON_B: ['host-b']}
 
 
@@ -50,7 +51,7 @@ class JournalTest(base.TestCase):
             fixtures.event(UNKNOWN),
             fixtures.event(ON_B),
             fixtures.event(PLACED, 'volume-extended'),
-            request_id='req-00000000-0000-4000-8000-00000000abcd',
+            request_id=REQUEST,
         )
         found = self.events(6)
         self.assertEqual(answer.codes, [event.code for event in found])
@@ -64,7 +65,7 @@ class JournalTest(base.TestCase):
         )
         self.assertEqual([True, True, False], [event.ack_ms is not None for event in found[:3]])
         (request,) = {event.request for event in found}
-        self.assertEqual('req-00000000-0000-4000-8000-00000000abcd', request.global_request_id)
+        self.assertEqual(REQUEST, request.global_request_id)
         self.assertEqual(6, request.events)
         self.assertEqual([found[0]], self.events(1, tag='port-1'))
 
@@ -102,6 +103,35 @@ class JournalTest(base.TestCase):
         (expired,) = self.steps(1, kinds=frozenset({reasons.Step.EXPIRED}))
         self.assertEqual('not acknowledged before its deadline', expired.detail)
         self.assertEqual(PLACED, expired.server_uuid)
+
+    def refusals(self, number):
+        def found():
+            return self.reader.refusals(self.period())
+
+        self.router.wait_until(lambda: len(found()) >= number)
+        return found()
+
+    def test_refused_requests(self):
+        router = self.start(api__max_events=2)
+        router.post({'name': 'network-changed', 'server_uuid': PLACED, 'tag': 7}, request_id=REQUEST)
+        router.post(*[fixtures.event(PLACED)] * 3)
+        router.post(fixtures.event(PLACED), path='/os-server-external-events')
+        router.post(fixtures.event(PLACED))
+        elsewhere, invalid, too_large = sorted(self.refusals(3), key=lambda refusal: refusal.status)
+        self.assertEqual((400, 'bad_request', (PLACED,)), (invalid.status, invalid.reason, invalid.servers))
+        self.assertEqual((REQUEST, ('network-changed',)), (invalid.global_request_id, invalid.names))
+        self.assertEqual('noauth', invalid.user_name)
+        self.assertIn('tag', invalid.detail)
+        self.assertEqual((413, 'too_large'), (too_large.status, too_large.reason))
+        self.assertEqual((300, 'not_found', None), (elsewhere.status, elsewhere.reason, elsewhere.user_name))
+
+    def test_a_batch_that_reaches_no_resolver(self):
+        router = self.start(delivery__ack_timeout=0.1)
+        router.resolver.stop()
+        self.assertEqual([503], router.post(fixtures.event(PLACED)).codes)
+        router.start_resolver()
+        (found,) = self.refusals(1)
+        self.assertEqual(('not_routed', (PLACED,)), (found.reason, found.servers))
 
     def test_the_record_is_complete(self):
         router = self.start()

@@ -61,6 +61,8 @@ SAMPLES: dict[str, Any] = {
     'casts': [agent_rpcapi.Cast('h', [DELIVERY] * number) for number in (1, 2)],
     'done': lambda *result: None,
     'until': 0.0,
+    'refusals': [],
+    'dropped': 0,
 }
 
 

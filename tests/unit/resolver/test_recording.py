@@ -1,8 +1,11 @@
 """Why an event has its code, and what attempts came to, for the journal."""
 
+import time
+
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.journal import reasons
+from external_events_router.journal import recorder
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver import recording
 from external_events_router.resolver import router
@@ -92,3 +95,62 @@ class TestAttempts(base.TestCase):
         attempted = redelivery_plan.Plan(hold_base.Claim(SERVER, 0, [held]), {1: frozenset({'a'})}, {})
         settlement = redelivery_plan.settle(attempted, {}, max_interval=10.0)
         self.assertEqual([], list(recording.attempts([attempted], {}, [settlement], worker='w')))
+
+
+class Taken(recorder.Nothing):
+    """Keeps what it is given."""
+
+    def __init__(self):
+        self.refusals, self.gaps = [], []
+
+    def refused(self, refusal):
+        self.refusals.append(refusal)
+
+    def missed(self, number, *, seconds):
+        self.gaps.append(number)
+
+
+class TestRefusals(base.TestCase):
+    GOOD = {
+        'status': 401,
+        'reason': 'not_authenticated',
+        'detail': 'no token',
+        'servers': ['a'],
+        'age_ms': 2000,
+    }
+
+    def test_a_valid_one(self):
+        taken, now = Taken(), time.monotonic()
+        recording.record_refusals(taken, [self.GOOD])
+        (refusal,) = taken.refusals
+        self.assertEqual(
+            (401, 'no token', ['a'], None), (refusal.status, refusal.detail, refusal.servers, refusal.user_id)
+        )
+        self.assertAlmostEqual(now - 2.0, refusal.since, delta=1.0)
+        self.assertEqual([], taken.gaps)
+
+    def test_invalid_ones_are_left_out(self):
+        taken = Taken()
+        invalid = [
+            None,
+            7,
+            {},
+            *(
+                {**self.GOOD, name: value}
+                for name, value in (
+                    ('status', '401'),
+                    ('status', -1),
+                    ('reason', 'unknown'),
+                    ('reason', []),
+                    ('detail', 7),
+                    ('servers', 'a'),
+                    ('servers', [7]),
+                    ('age_ms', True),
+                    ('age_ms', 2**40),
+                    ('user_id', 'x' * 5000),
+                )
+            ),
+        ]
+        recording.record_refusals(taken, [*invalid, self.GOOD], dropped=3)
+        self.assertEqual(1, len(taken.refusals))
+        self.assertEqual([3], taken.gaps)

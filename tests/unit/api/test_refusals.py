@@ -1,0 +1,139 @@
+"""Refused requests on their way to the journal."""
+
+import threading
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.api import refusals
+from tests import base
+
+SERVER = '5BB6D8F4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
+
+
+def environ(**changed):
+    return {'REQUEST_METHOD': 'POST', 'REMOTE_ADDR': '192.0.2.7', 'HTTP_X_USER_ID': 'mallory', **changed}
+
+
+class TestRecorded(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.taken = []
+
+    def answer(self, status, body=b'{"badRequest": {"code": 400, "message": "no"}}', **changed):
+        def app(environ, start_response):
+            start_response(status, [])
+            return [body]
+
+        recorded = refusals.Recorded(app, self.taken.extend)
+        self.assertEqual([body], recorded(environ(**changed), lambda *args: None))
+        return self.taken[-1] if self.taken else None
+
+    def test_an_answer_without_an_error(self):
+        self.assertIsNone(self.answer('207 Multi-Status'))
+        self.assertIsNone(self.answer('404 Not Found', REQUEST_METHOD='GET'))
+
+    def test_the_caller_is_who_was_identified(self):
+        self.assertIsNone(self.answer('401 Unauthorized')['user_id'])
+        taken = self.answer('403 Forbidden', **{refusals.IDENTIFIED: True, 'HTTP_X_USER_NAME': 'cinder'})
+        self.assertEqual(('mallory', 'cinder'), (taken['user_id'], taken['user_name']))
+
+    def test_reason_and_detail(self):
+        keystone = b'{"serviceUnavailable": {"message": "Keystone does not answer."}}'
+        for status, body, reason, detail in (
+            ('400 Bad Request', b'{"badRequest": {"message": "the tag"}}', 'bad_request', 'the tag'),
+            ('401 Unauthorized', b'<html>', 'not_authenticated', '<html>'),
+            ('413 Too Large', b'[]', 'too_large', '[]'),
+            ('415 Unsupported', b'', 'other', ''),
+            ('503 Unavailable', b'{}', 'overloaded', '{}'),
+            ('503 Unavailable', keystone, 'keystone_unavailable', 'Keystone does not answer.'),
+            ('500 Error', b'{"a": {"message": "b"}}', 'failed', 'b'),
+        ):
+            taken = self.answer(status, body)
+            self.assertEqual((reason, detail), (taken['reason'], taken['detail']))
+
+    def test_servers_and_names_of_any_document(self):
+        document = {'events': [{'server_uuid': SERVER, 'name': 'x'}, {'server_uuid': 7}, 'y', None]}
+        taken = self.answer('400 Bad Request', **{refusals.DOCUMENT: document})
+        self.assertEqual(([SERVER.lower()], ['x']), (taken['servers'], taken['names']))
+        for other in (None, [], {'events': 3}, {'events': [[]]}):
+            self.assertEqual([], self.answer('400 Bad', **{refusals.DOCUMENT: other})['servers'])
+        many = {'events': [{'server_uuid': str(number)} for number in range(100)]}
+        found = self.answer('400 Bad Request', **{refusals.DOCUMENT: many})['servers']
+        self.assertEqual(refusals.MAX_NAMED, len(found))
+
+
+class TestLimit(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.now = 60.0
+        self.limit = refusals.Limit(clock=lambda: self.now)
+
+    def take(self, number, sender='a', status=401):
+        return [self.limit.take(sender, status) for _ in range(number)]
+
+    def test_so_many_in_a_minute(self):
+        self.assertEqual([0] * refusals.PER_MINUTE + [None] * 3, self.take(refusals.PER_MINUTE + 3))
+        self.assertEqual([0], self.take(1, sender='b'))
+        self.assertEqual([0], self.take(1, status=403))
+        self.now += 60
+        self.assertEqual([3, 0], self.take(2))
+
+    def test_so_many_senders(self):
+        for number in range(3 * refusals.SENDERS):
+            for _ in range(2):
+                self.limit.take(str(number), 401)
+        self.assertLessEqual(len(self.limit._counts), refusals.SENDERS + 1)
+        self.assertIsNone(self.limit.take('another', 401))
+
+
+class TestForwarder(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        for name, value in (('INTERVAL', 0.0), ('PAUSE', 0.01), ('WAITING', 5)):
+            self.patch(refusals, name, value)
+        self.sent = []
+        self.broken = threading.Event()
+
+    def send(self, some, dropped):
+        if self.broken.is_set():
+            raise exceptions.BrokerUnavailable(reason='unavailable')
+        self.sent.append(([each['status'] for each in some], dropped))
+
+    def statuses(self):
+        return [status for some, _dropped in self.sent for status in some]
+
+    def wait_for(self, condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def test_in_their_order_with_their_age(self):
+        forwarder = refusals.Forwarder(self.send)
+        forwarder([{'status': 1}, {'status': 2}])
+        self.wait_for(lambda: self.statuses() == [1, 2])
+
+    def test_while_no_resolver_is_available(self):
+        forwarder = refusals.Forwarder(self.send)
+        self.broken.set()
+        for number in range(9):
+            forwarder([{'status': number}])
+        self.wait_for(lambda: 'cannot be passed to a resolver' in self.logs.output)
+        self.assertEqual([], self.sent)
+        self.broken.clear()
+        self.wait_for(lambda: self.statuses()[-5:] == [4, 5, 6, 7, 8])
+        sent = sum(len(some) for some, _ in self.sent)
+        self.assertEqual(9, sent + sum(dropped for _, dropped in self.sent))
+
+
+class TestNotRouted(base.TestCase):
+    def test_described(self):
+        ctxt = context.RequestContext(request_id='req-1', user_id='neutron', overwrite=False)
+        batch = [events.Event('network-changed', SERVER.lower()), events.Event('x', SERVER.lower())]
+        described = refusals.not_routed(ctxt, batch, 'no resolver answered')
+        self.assertEqual(
+            ([SERVER.lower()], ['network-changed', 'x']), (described['servers'], described['names'])
+        )
+        self.assertEqual('no resolver answered', described['detail'])
