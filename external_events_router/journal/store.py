@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import random
 import time
 from typing import Any
 from typing import cast
@@ -154,6 +155,25 @@ class Store:
                 gaps = [{'worker': worker, **dataclasses.asdict(lost)} for lost in progress.lost]
                 connection.execute(sa.insert(_gaps), gaps)
         return True
+
+    def append(self, steps: Sequence[entries.Step], *, actor: str) -> None:
+        """Record steps that an operator took, outside of any worker.
+
+        :param actor: the operator
+        :raises DatabaseUnavailable: nothing is recorded
+        """
+        rows = [
+            values
+            for step in steps
+            for _table, values in dataclasses.replace(step, actor=actor).rows(
+                # NOTE: no worker has the number 0, and nobody counts its records.
+                self.clock,
+                0,
+                random.randrange(1, 2**53),  # noqa: S311 - no secret
+            )
+        ]
+        with session.translated(), self._database.writing() as connection:
+            self._insert(connection, models.JournalStep.__tablename__, rows)
 
     def written_seq(self, worker: int) -> int:
         """The sequence number up to which the records of a worker are in the journal.

@@ -27,3 +27,11 @@ class TestPostgreSQLRetention(scenarios.RetentionScenarios, test_databases.Empty
 
 class TestMySQLRetention(scenarios.RetentionScenarios, test_databases.EmptyDatabase):
     SERVICE = services.MySQL
+
+
+class TestPostgreSQLPlans(scenarios.PostgreSQLPlans, scenarios.PlanScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.PostgreSQL
+
+
+class TestMySQLPlans(scenarios.MySQLPlans, scenarios.PlanScenarios, test_databases.EmptyDatabase):
+    SERVICE = services.MySQL

@@ -19,6 +19,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
+from external_events_router.journal import operators
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import hold
 from external_events_router.resolver.hold import inspection
@@ -202,7 +203,8 @@ class _Ttl:
 
 
 def _hold(cmd: command.Command) -> inspection.Inspection:
-    hold = inspection.Inspection(app.open_database(cmd))
+    journal = operators.recording(app.configuration(cmd))
+    hold = inspection.Inspection(app.open_database(cmd), journal=journal)
     hold.check()
     return hold
 

@@ -24,6 +24,8 @@ from external_events_router import exceptions
 from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.db import session
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import store
 
@@ -72,7 +74,14 @@ class Dropped:
 class Inspection:
     """Reads and changes the hold. Its memory use does not depend on the size of the hold."""
 
-    def __init__(self, database: session.Database) -> None:
+    def __init__(
+        self,
+        database: session.Database,
+        *,
+        journal: Callable[[Sequence[entries.Step]], None] = lambda steps: None,
+    ) -> None:
+        """:param journal: records what was done to events"""
+        self._journal = journal
         self._database = database
         self._insert_server = database.insert_or_merge(_servers, store.merge_held)
 
@@ -119,7 +128,12 @@ class Inspection:
         :returns: number of events
         :raises DatabaseUnavailable: not all events are held again
         """
-        return sum(self._put_back([record.seq for record in page], ttl) for page in _paged(ended))
+        number = 0
+        for page in _paged(ended):
+            held = self._put_back([record.seq for record in page], ttl)
+            number += len(held)
+            self._journal([_step(record, reasons.Step.HELD) for record in page if record.seq in held])
+        return number
 
     def drop(self, selection: Selection, *, grace: float = 0.0) -> Dropped:
         """Delete events, held or ended: there is no further attempt to deliver them.
@@ -138,7 +152,9 @@ class Inspection:
     def _drop_held_records(self, held: Sequence[base.Record], *, grace: float) -> Dropped:
         hosts: frozenset[str] = frozenset().union(*(record.hosts for record in held))
         until = max((record.until + grace for record in held), default=None) if hosts else None
-        return Dropped(self._drop_held([record.seq for record in held]), hosts, until)
+        dropped = self._drop_held([record.seq for record in held])
+        self._journal([_step(record, reasons.Step.DROPPED) for record in held if record.seq in dropped])
+        return Dropped(len(dropped), hosts, until)
 
     def _pages(
         self, read: Callable[[Selection, int], list[base.Record]], selection: Selection
@@ -204,29 +220,31 @@ class Inspection:
             return connection.scalars(query.order_by(_servers.c.server_uuid).limit(PAGE)).all()
 
     @session.retried
-    def _put_back(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> int:
+    def _put_back(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> frozenset[int]:
+        """Hold events again; return their rows."""
         query = sa.select(_ended).where(_ended.c.seq.in_(seqs)).order_by(_ended.c.seq).with_for_update()
         with self._database.writing() as connection:
             rows = [row for row in connection.execute(query) if _is_readable(row)]
             if not rows:
-                return 0
+                return frozenset()
             now = self._database.now(connection)
-            reasons = {row.server_uuid: row.reason for row in rows}
+            last = {row.server_uuid: row.reason for row in rows}
             connection.execute(
                 self._insert_server,
-                [store.new_server(uuid, reasons[uuid], due=now) for uuid in sorted(reasons)],
+                [store.new_server(uuid, last[uuid], due=now) for uuid in sorted(last)],
             )
             pairs = {(row.server_uuid, host) for row in rows for host in models.host_set(row.hosts)}
             hosts = [{'server_uuid': uuid, 'host': host} for uuid, host in sorted(pairs)]
             self._database.insert_missing(connection, _hosts, hosts)
             self._database.insert_missing(connection, _held, [_again(row, now, ttl) for row in rows])
             connection.execute(sa.delete(_ended).where(_ended.c.seq.in_([row.seq for row in rows])))
-        return len(rows)
+        return frozenset(row.seq for row in rows)
 
     @session.retried
-    def _drop_held(self, seqs: Sequence[int]) -> int:
+    def _drop_held(self, seqs: Sequence[int]) -> frozenset[int]:
+        """Drop rows; return those that were there."""
         if not seqs:
-            return 0
+            return frozenset()
         chosen = _held.c.seq.in_(seqs)
         of_servers = sa.select(_held.c.server_uuid).where(chosen)
         locked = (
@@ -237,7 +255,8 @@ class Inspection:
         )
         with self._database.writing() as connection:
             servers = connection.scalars(locked).all()
-            dropped = connection.execute(sa.delete(_held).where(chosen)).rowcount
+            dropped = frozenset(connection.scalars(sa.select(_held.c.seq).where(chosen)))
+            connection.execute(sa.delete(_held).where(chosen))
             left = sa.select(_held.c.server_uuid).where(_held.c.server_uuid == _servers.c.server_uuid)
             connection.execute(
                 sa.delete(_servers).where(
@@ -276,6 +295,10 @@ def require_found(found: Iterable[base.Record], event_ids: Collection[str]) -> N
     missing = set(event_ids) - {record.event.id for record in found}
     if missing:
         raise exceptions.NoSuchEvent(event_id=min(missing))
+
+
+def _step(record: base.Record, kind: reasons.Step) -> entries.Step:
+    return entries.Step(record.event.id, record.event.server_uuid, kind)
 
 
 def _waiting_for(host: str) -> sa.Select[tuple[str]]:

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from external_events_router.db import migration
 from external_events_router.db import models
+from external_events_router.journal import reads
+from external_events_router.journal import reasons
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import store
 from tests.unit.cmd import test_manage
@@ -137,6 +139,7 @@ class TestHeld(test_manage.ManageTestCase):
         self.assertIn('1 events were not held again', again[2])
         (listed,) = self.manage('held list --state damaged -f value -c event')
         self.assertEqual(['damaged'], listed[1].split())
+        self.assertEqual({self.b}, self.recorded(reasons.Step.HELD))
 
     def test_hosts_that_have_acknowledged(self):
         held = scenarios.item(B, hosts=['host-b'], acknowledged=['host-a'])
@@ -163,3 +166,11 @@ class TestHeld(test_manage.ManageTestCase):
         self.assertIn('nonsense', self.refused(unknown))
         self.assertEqual(2, json.loads(rest[1])['dropped'])
         self.assertEqual([self.b], listed[1].split())
+        self.assertEqual({self.a0, self.a1, self.a2}, self.recorded(reasons.Step.DROPPED))
+
+    def recorded(self, kind):
+        """Events for which the journal contains a step, with the operator."""
+        reader = reads.Reader(self.database)
+        found = reader.steps(reads.Selection(kinds=frozenset({kind})), reads.Period(0, reader.now()))
+        self.assertTrue(all('@' in step.actor for step in found))
+        return {step.event_id for step in found}

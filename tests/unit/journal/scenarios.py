@@ -506,3 +506,160 @@ class Breakable:
         with self._database.writing() as connection:
             yield connection
         self._fail('after')
+
+
+class PlanScenarios(JournalScenarios):
+    """Each read uses an index whose first columns the statement names; no read scans a table."""
+
+    NUMBER = 4000
+
+    def setUp(self):
+        super().setUp()
+        at = [rows.T0 + number * 40 * records.SECOND for number in range(self.NUMBER)]
+        made = {
+            models.JournalEvent: [
+                rows.event(
+                    time,
+                    seq=number,
+                    server_uuid=f'server-{number % 500}',
+                    tag=f'port-{number % 700}',
+                    event_id=f'event-{number}',
+                    hosts=(f'node-{number % 50}',),
+                    reason='acknowledged' if number % 100 else 'held_no_queue',
+                )
+                for number, time in enumerate(at)
+            ],
+            models.JournalRequest: [
+                rows.request(time, seq=number, user_id=f'user-{number % 40}')
+                for number, time in enumerate(at)
+            ],
+            models.JournalEventHost: [rows.event_host(time, seq=number) for number, time in enumerate(at)],
+            models.JournalStep: [
+                rows.step(
+                    time,
+                    seq=number,
+                    server_uuid=f'server-{number % 500}',
+                    event_id=f'event-{number}',
+                    host=f'node-{number % 50}',
+                    kind='delivered' if number % 100 else 'expired',
+                )
+                for number, time in enumerate(at)
+            ],
+            models.JournalRefusal: [rows.refusal(time, seq=number) for number, time in enumerate(at)],
+        }
+        for table, values in made.items():
+            self.insert(table, *values)
+        with self.database.writing() as connection:
+            for table in made:
+                self.analyze(connection, table.__tablename__)
+        self.period = reads.Period(at[0] + HOUR, at[0] + 3 * HOUR)
+
+    def analyze(self, connection, table):
+        connection.exec_driver_sql(f'ANALYZE {table}')
+
+    def explained(self, read):
+        """The plans of the statements of a read."""
+        sent = []
+
+        def keep(connection, cursor, statement, parameters, *rest):
+            if statement.startswith('SELECT') and 'journal_' in statement:
+                sent.append((statement, parameters))
+
+        engine = self.database._reader
+        sa.event.listen(engine, 'before_cursor_execute', keep)
+        try:
+            read()
+        finally:
+            sa.event.remove(engine, 'before_cursor_execute', keep)
+        self.assertNotEqual([], sent)
+        with self.database.reading() as connection:
+            return [self.plan(connection, *each) for each in sent]
+
+    def check(self, expected, read):
+        """Each statement of a read uses the expected index first, and scans nothing."""
+        for plan in self.explained(read):
+            self.assertFalse(self.scans(plan), plan)
+            self.assertTrue(any(index in str(plan) for index in expected), f'{expected}: {plan}')
+
+    def test_events(self):
+        for chosen, *expected in (
+            ({'server_uuid': 'server-7'}, 'ix_journal_events_server_uuid'),
+            ({'event_id': 'event-7'}, 'ix_journal_events_event_id'),
+            ({'tag': 'port-7'}, 'ix_journal_events_tag'),
+            ({'host': 'node-7'}, 'ix_journal_events_host', 'ix_journal_event_hosts_host'),
+            ({'server_uuid': 'server-7', 'host': 'node-7'}, 'ix_journal_events_server_uuid'),
+            (
+                {'request_id': 'req-1-7'},
+                'ix_journal_requests_request_id',
+                'ix_journal_requests_global_request_id',
+            ),
+            ({'user_id': 'user-7'}, 'ix_journal_requests_user_id'),
+            ({'codes': frozenset({503})}, 'ix_journal_events_reason'),
+            ({'reasons': frozenset({reasons.Reason.HELD_NO_QUEUE})}, 'ix_journal_events_reason'),
+            ({}, self.primary('journal_events')),
+        ):
+            for newest in (False, True):
+                period = dataclasses.replace(self.period, newest_first=newest)
+                after = dataclasses.replace(period, after=(period.since + HOUR, 1, 7))
+                for each in (period, after):
+                    with self.subTest(chosen=chosen, period=each):
+                        selection = reads.Selection(**chosen)
+                        self.check(expected, lambda s=selection, p=each: self.reader.events(s, p, limit=50))
+
+    def test_steps(self):
+        for chosen, expected in (
+            ({'server_uuid': 'server-7'}, 'ix_journal_steps_server_uuid'),
+            ({'event_id': 'event-7'}, 'ix_journal_steps_event_id'),
+            ({'host': 'node-7'}, 'ix_journal_steps_host'),
+            ({'kinds': frozenset({reasons.Step.EXPIRED})}, 'ix_journal_steps_kind'),
+            ({}, self.primary('journal_steps')),
+        ):
+            with self.subTest(chosen=chosen):
+                selection = reads.Selection(**chosen)
+                self.check([expected], lambda s=selection: self.reader.steps(s, self.period, limit=50))
+
+    def test_refusals(self):
+        self.check([self.primary('journal_refusals')], lambda: self.reader.refusals(self.period))
+        expected = ['ix_journal_refusals_request_id', 'ix_journal_refusals_global_request_id']
+        self.check(expected, lambda: self.reader.refusals(self.period, request_id='req-1-7'))
+
+    def primary(self, table):
+        return f'pk_{table}'
+
+
+class SQLitePlans:
+    def plan(self, connection, statement, parameters):
+        return [
+            row[3] for row in connection.exec_driver_sql(f'EXPLAIN QUERY PLAN {statement}', parameters).all()
+        ]
+
+    def scans(self, plan):
+        return any(line.startswith('SCAN') for line in plan)
+
+    def primary(self, table):
+        return f'sqlite_autoindex_{table}_1'
+
+
+class PostgreSQLPlans:
+    def plan(self, connection, statement, parameters):
+        # NOTE: a table of this size is read as a whole, which costs less than its index.
+        connection.exec_driver_sql('SET enable_seqscan = off')
+        return connection.exec_driver_sql(f'EXPLAIN (FORMAT JSON) {statement}', parameters).scalar()
+
+    def scans(self, plan):
+        return 'Seq Scan' in str(plan) or 'Index Cond' not in str(plan)
+
+
+class MySQLPlans:
+    def analyze(self, connection, table):
+        connection.exec_driver_sql(f'ANALYZE TABLE {table}')
+
+    def plan(self, connection, statement, parameters):
+        found = connection.exec_driver_sql(f'EXPLAIN {statement}', parameters).mappings().all()
+        return [f'{row["table"]} {row["type"]} {row["key"]} {row["rows"]}' for row in found]
+
+    def scans(self, plan):
+        return any(line.split()[1] in ('ALL', 'index') for line in plan)
+
+    def primary(self, _table):
+        return 'PRIMARY'

@@ -10,3 +10,9 @@ class TestReads(scenarios.ReadScenarios, base.TestCase):
     def setUp(self):
         self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
         super().setUp()
+
+
+class TestPlans(scenarios.SQLitePlans, scenarios.PlanScenarios, base.TestCase):
+    def setUp(self):
+        self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
+        super().setUp()

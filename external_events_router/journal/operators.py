@@ -1,0 +1,47 @@
+"""What operators do to events, recorded by the command that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import contextlib
+import getpass
+
+from oslo_config import cfg
+from oslo_log import log
+
+from external_events_router import exceptions
+from external_events_router.journal import entries
+from external_events_router.journal import recorder
+from external_events_router.journal import store
+
+LOG = log.getLogger(__name__)
+
+
+def recording(conf: cfg.ConfigOpts) -> Callable[[Sequence[entries.Step]], None]:
+    """Return a function that records steps in the journal of the configuration.
+
+    If the journal cannot be written, it writes a warning: what was done is done.
+    """
+    if conf.journal.record == 'none':
+        return lambda steps: None
+
+    def record(steps: Sequence[entries.Step]) -> None:
+        if not steps:
+            return
+        try:
+            with contextlib.closing(store.Store(recorder.open_database(conf))) as journal:
+                journal.synchronize()
+                journal.append(steps, actor=f'{_user()}@{conf.host}')
+        except exceptions.RouterError as exc:
+            LOG.warning('The journal does not contain this command: %s', exc)
+
+    return record
+
+
+def _user() -> str:
+    """The name of the user of the operating system."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return 'unknown'
