@@ -41,6 +41,9 @@ def main(argv=None):
     parser.add_argument('--minutes', type=int, default=10, help='of the scenario memory')
     parser.add_argument('--database', choices=sorted(site.DATABASES), default='mysql')
     parser.add_argument('--resolver', choices=('local', 'rpc'), default='local', help='[api] resolver')
+    parser.add_argument(
+        '--journal', action='store_true', help='grid: take turns with a site whose journal is off'
+    )
     parser.add_argument('--against', metavar='URL', help='the resource of another implementation')
     parser.add_argument('--servers', metavar='FILE', help='JSON list of the servers that it knows')
     parser.add_argument('--pids', action='append', default=[], metavar='NAME=PID|FILE', help='its processes')

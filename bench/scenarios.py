@@ -33,6 +33,9 @@ ROUTER = ('api', 'resolver')
 HOLD_BATCHES = (1, 10, 100)
 UNDELIVERED = 503
 
+#: The name of a site whose journal is off.
+WITHOUT_JOURNAL = 'without journal'
+
 #: Seconds of load that nobody counts, before the first that counts.
 WARM_UP = 4.0
 
@@ -57,8 +60,12 @@ def warm(*targets):
 
 def grid(options):
     """Batches of each size, one at a time and sixteen at a time; in turns with another implementation."""
-    with _site(options) as running:
-        targets = [ours(running), *options.against]
+    with contextlib.ExitStack() as stack:
+        targets = [ours(stack.enter_context(_site(options))), *options.against]
+        if options.journal:
+            # NOTE: a second site that differs in this only, so that both take turns.
+            plain = stack.enter_context(_site(options, options=(('journal__record', 'none'),)))
+            targets.append(ours(plain, name=WITHOUT_JOURNAL))
         warm(*targets)
         runs = {}
         for _ in range(options.rounds):
@@ -69,8 +76,8 @@ def grid(options):
                     runs.setdefault((target.name, batch, concurrency), []).append(made)
         messages = {batch: _messages(targets[0], batch, options.seconds) for batch in (1, 10, 100)}
     _show_grid(runs, messages)
-    if options.against:
-        _show_ratios(runs, options.against[0].name)
+    for other in targets[1:]:
+        _show_ratios(runs, other.name)
     return {'runs': [_record(name, run) for (name, *_), many in runs.items() for run in many]}
 
 
