@@ -26,7 +26,6 @@ import sqlalchemy as sa
 from bench import tables
 from external_events_router import conf as router_conf
 from external_events_router.db import migration
-from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.journal import completeness
 from external_events_router.journal import reads
@@ -48,25 +47,30 @@ STEP = 100_000
 #: Reads of each kind; rows of one transaction, transactions of a round, and rounds.
 READS = 50
 GROUP = 500
-GROUPS = 40
+GROUPS = 20
 ROUNDS = 5
 
 PERIODS = {'1 h': records.HOUR, '24 h': 24 * records.HOUR, '7 d': DAYS * 24 * records.HOUR}
 
-_SERVER = "concat(lpad(hex(mod({0} * 7919, {1})), 8, '0'), '-0000-4000-8000-000000000001')"
+NAMES = {
+    'server': f"concat(lpad(hex(mod(seq * 7919, {SERVERS})), 8, '0'), '-0000-4000-8000-000000000001')",
+    'servers': SERVERS,
+    'tags': 2 * SERVERS,
+    'hosts': HOSTS,
+}
 
 #: One request for each event; times advance evenly.
-EVENTS = f"""
+EVENTS = """
 INSERT INTO journal_events SELECT
   :start + seq * :gap, 1 + mod(seq, 8), seq, (:start + seq * :gap) DIV 3600000000,
-  concat(lpad(hex(seq), 8, '0'), '-1111-4000-8000-000000000001'), lower({_SERVER.format('seq', SERVERS)}),
+  concat(lpad(hex(seq), 8, '0'), '-1111-4000-8000-000000000001'), lower({server}),
   elt(1 + mod(seq, 4), 'network-vif-plugged', 'network-changed', 'volume-extended', 'network-vif-deleted'),
-  lower(concat(lpad(hex(mod(seq * 104729, {SERVERS * 2})), 8, '0'), '-2222-4000-8000-000000000001')),
+  lower(concat(lpad(hex(mod(seq * 104729, {tags})), 8, '0'), '-2222-4000-8000-000000000001')),
   'completed', 200, if(mod(seq, 500) = 0, 'held_silent_host', 'acknowledged'),
   if(mod(seq, 500) = 0, 'held: no acknowledgement in time', NULL),
-  concat('compute-', lpad(mod(seq * 7919, {SERVERS}) MOD {HOSTS}, 4, '0'), '.example.org'),
+  concat('compute-', lpad(mod(seq * 7919, {servers}) MOD {hosts}, 4, '0'), '.example.org'),
   NULL, 8, 1, 1200, 'neutron', 2, 0
-FROM seq_{{first}}_to_{{last}}
+FROM seq_{first}_to_{last}
 """
 REQUESTS = """
 INSERT INTO journal_requests SELECT
@@ -111,7 +115,7 @@ def build(number):
         last = min(number, first + STEP - 1)
         with database.writing() as connection:
             for statement in (EVENTS, REQUESTS):
-                connection.execute(sa.text(statement.format(first=first, last=last)), bound)
+                connection.execute(sa.text(statement.format(**NAMES, first=first, last=last)), bound)
         if first % (STEP * 10) == 1:
             print(f'{last:,} of {number:,} events after {time.monotonic() - began:.0f} s', flush=True)
     with database.writing() as connection:
@@ -165,10 +169,8 @@ def _insert_round(database, turn):
         at = journal.clock(time.monotonic()) + group * 250_000
         groups.append(
             {
-                models.JournalEvent.__tablename__: [
-                    _event(rnd, at + seq, worker, seq) for seq in range(GROUP)
-                ],
-                models.JournalRequest.__tablename__: [
+                'journal_events': [_event(rnd, at + seq, worker, seq) for seq in range(GROUP)],
+                'journal_requests': [
                     tuple(made_rows.request(at + seq, worker=worker, seq=seq).values())
                     for seq in range(GROUP)
                 ],

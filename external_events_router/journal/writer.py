@@ -107,6 +107,7 @@ class Writer:
         self._settle = longest + SLACK
         self._away = throttled_log.ThrottledLog(LOG)
         self._full = throttled_log.ThrottledLog(LOG)
+        self._broken = throttled_log.ThrottledLog(LOG)
         self._stopped = threading.Event()
         self._started = time.monotonic()
         self._deadline: float | None = None
@@ -336,8 +337,14 @@ class Writer:
         for seq, entry in group.entries:
             try:
                 made = list(entry.rows(self._store.clock, self._worker, seq))
-            except Exception:  # the journal is written without it
-                LOG.exception('A record of the journal cannot be written: unexpected error')
+            except Exception as exc:  # the journal is written without it
+                LOG.debug('A record of the journal cannot be written', exc_info=True)
+                self._broken.occurred(
+                    logging.ERROR,
+                    'A record of the journal cannot be written because of an unexpected %s (log level '
+                    'DEBUG has the traceback); the journal has a gap',
+                    type(exc).__name__,
+                )
                 group.lost.append(_dropped(entry, seq))
                 failed.append((seq, entry))
                 continue
