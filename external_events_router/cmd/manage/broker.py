@@ -9,6 +9,7 @@ from cliff import command
 from oslo_config import cfg
 import oslo_messaging as messaging
 
+from external_events_router import checks
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import permissions
@@ -49,6 +50,10 @@ class PrintPermissions(command.Command):
                 '--host is required for the role agent; other roles do not accept it'
             )
         conf = app.configuration(self)
+        longest = checks.longest_host(conf.compute.topic)
+        for host in hosts:
+            if not checks.is_host(host, longest):
+                raise exceptions.MalformedMessage(what='host name', value=host)
         virtual_host, names = _names(conf)
         granted = _granted(conf, role, hosts, names)
         user = parsed_args.user or '-'.join(['external-events', role, *hosts[:1]])

@@ -99,6 +99,8 @@ class TestExecHandler(base.TestCase):
         # NOTE: the last ones are the shell's own.
         allowed = {*exec_options.ENVIRONMENT, descendants.MARK, '_', 'PWD', 'OLDPWD', 'SHLVL'}
         self.assertEqual(set(), names - allowed)
+        self.assertNotIn('secret', got.read_text())
+        self.assertFalse([name for name in names if name.startswith(('OS_', 'LD_'))])
         self.assertIn('LANG=C.UTF-8', got.read_text())
         self.assertIn(f'PATH={os.environ["PATH"]}', got.read_text())
 

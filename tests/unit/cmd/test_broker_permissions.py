@@ -77,3 +77,9 @@ class CommandTest(test_manage.ManageTestCase):
         self.config.write_text('[DEFAULT]\ntransport_url = fake://\n')
         (fake,) = self.manage('broker permissions --role resolver')
         self.assertIn('transport_url', self.refused(fake))
+
+    def test_names_that_no_host_can_have(self):
+        for name in ('#', '""', '*.x', 'a' * 250):
+            ((status, out, err),) = self.manage(f'broker permissions --role agent --host {name}')
+            self.assertEqual((1, ''), (status, out))
+            self.assertIn('malformed host name', err)

@@ -75,6 +75,10 @@ WRONG_DATABASES = (
 )
 
 
+#: The same of the command that serves without authentication.
+EXPOSED = (('[api]\nbind_host = 0.0.0.0', '[api] bind_host: 0.0.0.0 is not a loopback address'),)
+
+
 class WrongConfigurationsTest(base.TestCase):
     TIMEOUT_SCALING_FACTOR = 4
 
@@ -84,6 +88,8 @@ class WrongConfigurationsTest(base.TestCase):
         wrong = list(WRONG)
         if command != 'external-events-agent':
             wrong += [(f'[database]\nconnection = {url}', part) for url, part in WRONG_DATABASES]
+        if command == 'external-events-all-in-one':
+            wrong += EXPOSED
         argvs = []
         for number, (text, _part) in enumerate(wrong):
             file = folder / f'{number}.conf'
