@@ -1,7 +1,7 @@
-"""Host maps: where the resolver learns on which hosts a server is.
+"""Host maps: the sources from which the resolver learns the hosts of a server.
 
-``base`` says what a host map is; beside it a module per source, and
-``guarded``, which stands between any of them and the resolver.
+``base`` defines the interface. Each source has a module. ``guarded`` adds time limits and a cache to a
+source, for the resolver.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NAMESPACE = 'external_events_router.host_map'
 def load(conf: cfg.ConfigOpts) -> base.HostMap:
     """The host map of ``[host_map] backend``. It connects at its first use.
 
-    :raises ConfigurationError: there is none of this name, or its own options cannot be used
+    :raises ConfigurationError: the name is unknown, or the options of the host map are not valid
     """
     backend = plugins.load(NAMESPACE, conf.host_map.backend, option='[host_map] backend')
     return cast(base.HostMap, backend.from_conf(conf))
 
 
 def load_guarded(conf: cfg.ConfigOpts) -> guarded.GuardedHostMap:
-    """The host map of ``[host_map] backend`` as a resolver worker uses it.
+    """Return the host map of ``[host_map] backend`` with time limits and a cache, for a resolver worker.
 
-    :raises ConfigurationError: as :func:`load`
+    :raises ConfigurationError: see :func:`load`
     """
     return guarded.GuardedHostMap(
         load(conf), timeout=conf.host_map.timeout, remembered=conf.host_map.remembered_servers
@@ -38,9 +38,9 @@ def load_guarded(conf: cfg.ConfigOpts) -> guarded.GuardedHostMap:
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Insist, before any worker is started, that the host map can be asked.
+    """Check before a worker is started that the host map can be used.
 
-    :raises ConfigurationError: naming the option to look at
+    :raises ConfigurationError: with the name of the option that is not valid
     """
     host_map = load(conf)
     try:

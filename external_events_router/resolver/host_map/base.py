@@ -1,6 +1,6 @@
-"""What a host map is: where the resolver learns on which hosts a server is.
+"""The interface of host maps, from which the resolver learns the hosts of a server.
 
-One module per source beside this one; which is used says ``[host_map] backend``.
+``[host_map] backend`` selects one of the modules of this package.
 """
 
 from __future__ import annotations
@@ -17,31 +17,28 @@ from external_events_router import events
 from external_events_router import exceptions
 
 #: Servers that have held events, each with the hosts that have acknowledged all of these
-#: events. A later event is sent to those hosts at once, and is held for the other hosts.
+#: events. A later event is sent to those hosts immediately, and is held for the other hosts.
 HeldServers = Mapping[str, frozenset[str]]
 
 #: Hosts of each known server: none, one, or two while it migrates. A server
 #: that is not a key is unknown.
 Hosts = Mapping[str, tuple[str, ...]]
 
-#: Characters of a host name, with the default of ``[compute] topic``.
+#: Maximum characters of a host name, with the default of ``[compute] topic``.
 DEFAULT_LONGEST_HOST = checks.longest_host('compute')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lookup:
-    """What one look-up of a batch's servers found.
+    """The result of a look-up for the servers of a batch.
 
     :ivar hosts: hosts of each known server
-    :ivar unavailable: servers of which nothing could be learned
-    :ivar reason: why, where some are unavailable
-    :ivar reasons: why, for servers that have a reason of their own
-    :ivar records: what else the source knows of a server that has hosts, for
-        the deliverer that goes with it; nobody else looks into it
-    :ivar held_servers: the known servers that have held events; None: the source does not
-        know
-    :ivar remembered: the source was not asked, or has not answered: the hosts are those
-        that it told before
+    :ivar unavailable: servers that could not be looked up
+    :ivar reason: the reason, if some servers are unavailable
+    :ivar reasons: reasons for single servers, if they differ
+    :ivar records: further data of a server with hosts, only for the driver that belongs to the source
+    :ivar held_servers: the known servers that have held events; None: the source does not contain this
+    :ivar remembered: the source was not asked, or has not answered: the hosts are from the cache
     """
 
     hosts: Hosts
@@ -53,7 +50,7 @@ class Lookup:
     remembered: bool = False
 
     def only(self, server_uuids: frozenset[str]) -> Lookup:
-        """What of it is about some of the servers."""
+        """Return the part for some of the servers."""
         if self.hosts.keys() <= server_uuids and self.unavailable <= server_uuids:
             return self
         return dataclasses.replace(
@@ -84,25 +81,25 @@ class Change:
 
 
 class HostMap(Protocol):
-    """Reading a map. Thread-safe."""
+    """The read access to a map. Thread-safe."""
 
     def hosts_of(self, server_uuids: Collection[str]) -> Hosts:
-        """Look up a batch's servers, in one query whatever their number.
+        """Look up the servers of a batch with one query, for any number of servers.
 
         :param server_uuids: canonical uuids
-        :raises DatabaseUnavailable: the source cannot be asked
+        :raises DatabaseUnavailable: the source is unavailable
         """
         ...
 
     def check(self) -> None:
-        """Insist, at start, that the source can be asked.
+        """Check at start that the source can be used.
 
-        :raises ConfigurationError: naming the option to look at
+        :raises ConfigurationError: with the name of the option that is not valid
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...
 
 
@@ -116,35 +113,35 @@ class DetailedHostMap(HostMap, Protocol):
     includes_held_servers: bool
 
     def look_up(self, server_uuids: Collection[str], *, timeout: float) -> Lookup:
-        """As :meth:`hosts_of`, with the details.
+        """Look up servers as :meth:`hosts_of`, with the details.
 
-        :param timeout: seconds after which a map of several sources waits for none of them
-        :raises DatabaseUnavailable: nothing can be learned of any server
+        :param timeout: maximum seconds to wait for the sources
+        :raises DatabaseUnavailable: no server could be looked up
         """
         ...
 
 
 @runtime_checkable
 class PartialHostMap(DetailedHostMap, Protocol):
-    """A map of several sources, some of which may fail while the others answer.
+    """A map with several sources, of which some may fail while other sources answer.
 
     A source that fails makes only its own servers unavailable.
     """
 
     def warm(self) -> None:
-        """Find the sources and connect to them, so that the first batch does not have to wait for that.
+        """Find the sources and connect to them, so that the first batch does not have to wait.
 
-        What cannot be reached now is only logged.
+        An unavailable source is only logged.
         """
         ...
 
 
 @runtime_checkable
 class WritableHostMap(HostMap, Protocol):
-    """A map that is the service's own: told by RPC and by the command line.
+    """A map that this service owns. It is changed by RPC and by commands.
 
-    Every method raises ``DatabaseUnavailable`` where it cannot write, and
-    ``MalformedMessage`` for what is no server uuid or no host's name.
+    All methods raise ``DatabaseUnavailable`` if they cannot write, and ``MalformedMessage`` for an invalid
+    server uuid or host name.
     """
 
     def assign(self, server_uuid: str, host: str) -> None:

@@ -1,8 +1,7 @@
-"""Between a host map and the resolver: a bound on waiting, and a memory.
+"""Adds time limits and a cache to a host map.
 
-A look-up ends in time whatever the database does, and what was seen before is
-found again while the database is away. Where the hosts come from is not known
-here (see ``base`` and the sources beside it).
+A look-up always ends in time. While the database is unavailable, servers that were looked up before
+keep their last known hosts. The sources of the hosts are in the other modules of this package (see ``base``).
 """
 
 from __future__ import annotations
@@ -28,19 +27,18 @@ from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
 
-#: Look-ups of a worker that may hang at the same time.
+#: Maximum number of look-ups of a worker that hang at the same time.
 THREADS = 8
 
-#: The part of its time after which a look-up of servers that are all known by
-#: heart is waited for no more.
+#: Part of the timeout after which a look-up ends, if the hosts of all servers are in the cache.
 FIRST_TRY_TIMEOUT_SHARE = 1 / 3
 
-#: The part of its time that a partial map has for its sources.
+#: Part of the timeout in which a map with several sources has to answer.
 SOURCES_TIMEOUT_SHARE = 2 / 3
 
 
 class GuardedHostMap:
-    """A host map whose look-ups end in time, those of several batches in one query. Thread-safe."""
+    """A host map with a timeout and a cache. It combines the look-ups of several batches. Thread-safe."""
 
     def __init__(
         self,
@@ -51,12 +49,12 @@ class GuardedHostMap:
         threads: int = THREADS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param timeout: seconds that one look-up may take
-        :param remembered: servers whose hosts are kept, those asked for last
-        :param threads: look-ups that may hang at the same time
+        """:param timeout: maximum seconds of one look-up
+        :param remembered: maximum number of cached servers; the least recently used are removed
+        :param threads: maximum number of look-ups that hang at the same time
         """
         self._inner = inner
-        # NOTE: here, because to ask takes as long as a look-up: protocols compare members.
+        # NOTE: computed once, because isinstance() with a protocol takes as long as a look-up.
         self._partial = inner if isinstance(inner, base.PartialHostMap) else None
         self._detailed = inner if isinstance(inner, base.DetailedHostMap) else None
         self._timeout = timeout
@@ -71,15 +69,14 @@ class GuardedHostMap:
         return self._detailed is not None and self._detailed.includes_held_servers
 
     def lookup(self, server_uuids: Collection[str], *, timeout: float | None = None) -> base.Lookup:
-        """Look up a batch's servers, within the map's ``timeout``, and within that given here.
+        """Look up the servers of a batch, within the timeout of the map and the given timeout.
 
-        Where the source fails, or does not answer in time, servers that were
-        seen before have the hosts that they had then; the others are
-        unavailable. After three failures in a row nobody waits for the source
-        any more: once a second one look-up tries it, until it answers.
+        If the source fails or does not answer in time, servers that were looked up before keep their
+        last known hosts, and other servers are unavailable. After three consecutive failures,
+        batches do not wait for the source: one look-up per second tries it until it answers.
 
         :param server_uuids: canonical uuids
-        :param timeout: seconds; None: only the map's own bound
+        :param timeout: seconds; None: only the timeout of the map
         """
         wanted = frozenset(server_uuids)
         if not wanted:
@@ -96,16 +93,20 @@ class GuardedHostMap:
         try:
             found = self._ask(wanted, seconds)
         except exceptions.DatabaseRefused as exc:
-            # NOTE: it is about these servers; the map answers others.
+            # NOTE: the error concerns only these servers; the map can look up other servers.
             rejected.ALL.note('server uuid', f'the map cannot be asked about it ({exc})', sorted(wanted)[:3])
             return self._memory.recall(wanted, reason=str(exc))
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             reason = str(exc) or f'the host map did not answer within {seconds:.3g} s'
-            # NOTE: that a batch had little time left says nothing about the source.
+            # NOTE: if the batch had little time left, a timeout does not show a failure of the source.
             if seconds == self._timeout or isinstance(exc, exceptions.DatabaseUnavailable):
                 self._pause.failed()
             self._failing.occurred(
-                logging.WARNING, 'Look-up of the hosts of %d servers failed: %s', len(wanted), reason
+                logging.WARNING,
+                'Could not look up the hosts of %d servers: %s; using their last known hosts, other servers '
+                'get 503',
+                len(wanted),
+                reason,
             )
             return self._memory.recall(wanted, reason=reason)
         except BaseException:
@@ -118,79 +119,79 @@ class GuardedHostMap:
         return self._completed(found.only(wanted))
 
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
-        """Ask the source itself, without bound and memory.
+        """Look up servers in the source, without timeout and cache.
 
-        :raises DatabaseUnavailable: the source cannot be asked
+        :raises DatabaseUnavailable: the source is unavailable
         """
         return self._inner.hosts_of(server_uuids)
 
     def assign(self, server_uuid: str, host: str) -> None:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         self._writable().assign(server_uuid, host)
         self._memory.add(frozenset({base.server_uuid(server_uuid)}), host)
 
     def unassign(self, server_uuid: str, host: str) -> None:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         self._writable().unassign(server_uuid, host)
         self._memory.remove(frozenset({base.server_uuid(server_uuid)}), host)
 
     def forget(self, server_uuid: str) -> None:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         self._writable().forget(server_uuid)
         self._memory.forget(base.server_uuid(server_uuid))
 
     def report(self, host: str, server_uuids: Collection[str]) -> base.Change:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         change = self._writable().report(host, server_uuids)
         self._memory.add(change.gained, host)
         self._memory.remove(change.lost, host)
         return change
 
     def warm(self) -> None:
-        """Connect, where that takes more than a moment."""
+        """Connect to the sources in advance, if there are several."""
         if self._partial is not None:
             self._partial.warm()
 
     def check(self) -> None:
-        """Insist that the source can be asked.
+        """Check that the source can be used.
 
-        :raises ConfigurationError: naming the option to look at
+        :raises ConfigurationError: with the name of the option that is not valid
         """
         self._inner.check()
 
     def close(self) -> None:
-        """End the threads that are idle, and let go of connections."""
+        """End the threads, and close the connections."""
         self._questions.close()
         self._inner.close()
 
     def _completed(self, found: base.Lookup) -> base.Lookup:
-        """With the hosts that servers had which some of the sources cannot be asked about now."""
+        """Add the last known hosts of servers whose source is unavailable."""
         if not found.unavailable:
             return found
         known = self._memory.recall(found.unavailable, reason=found.reason or '')
         return dataclasses.replace(found, hosts={**found.hosts, **known.hosts}, unavailable=known.unavailable)
 
     def _ask(self, wanted: frozenset[str], seconds: float) -> base.Lookup | None:
-        """Ask the source; None: it takes long, and all servers are known by heart.
+        """Query the source; None: it is slow, and the hosts of all servers are in the cache.
 
         :raises TimeoutError: it did not answer in time
-        :raises DatabaseUnavailable: it cannot be asked
+        :raises DatabaseUnavailable: it is unavailable
         """
         question = self._questions.begin(wanted)
         try:
             return self._questions.answer(question, timeout=seconds * FIRST_TRY_TIMEOUT_SHARE)
         except TimeoutError:
-            # NOTE: a partial map says itself, in time, which of its sources are slow.
+            # NOTE: a map with several sources reports its slow sources itself, in time.
             if self._partial is None and self._memory.knows(wanted):
                 return None
         try:
-            # Whom nobody knows by heart can only be answered 503 without the source.
+            # Uncached servers get 503 without the source, so wait until the timeout.
             return self._questions.answer(question, timeout=seconds * (1 - FIRST_TRY_TIMEOUT_SHARE))
         finally:
             self._questions.give_up(question)
 
     def _fetch(self, wanted: frozenset[str]) -> base.Lookup:
-        # NOTE: it also remembers what comes too late for who asked.
+        # NOTE: answers that arrive after the timeout are cached, too.
         epoch = self._memory.epoch
         if self._detailed is not None:
             found = self._detailed.look_up(wanted, timeout=self._timeout * SOURCES_TIMEOUT_SHARE)
@@ -206,30 +207,30 @@ class GuardedHostMap:
 
 
 def _result(found: base.Lookup) -> str:
-    """What a look-up counts as in the metrics."""
+    """Return the result of a look-up for the metrics."""
     if found.unavailable:
         return 'failed'
     return 'cached' if found.remembered else 'complete'
 
 
 class _Memory:
-    """The hosts of the servers that were looked up last."""
+    """The cache with the hosts of the most recently looked up servers."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        # Guards all below.
+        # Guards everything below.
         self._lock = threading.Lock()
         self._hosts: collections.OrderedDict[str, tuple[str, ...]] = collections.OrderedDict()
         self._epoch = 0
 
     @property
     def epoch(self) -> int:
-        """Changes with every write of this process."""
+        """A number that changes with every write of this process."""
         with self._lock:
             return self._epoch
 
     def learn(self, wanted: frozenset[str], hosts: base.Hosts, *, epoch: int) -> None:
-        """Keep an answer of the source, unless a write has overtaken it since ``epoch``."""
+        """Cache an answer of the source, unless this process has changed the map since ``epoch``."""
         with self._lock:
             if epoch != self._epoch:
                 return

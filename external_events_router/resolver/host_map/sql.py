@@ -1,8 +1,7 @@
-"""The service's own host map, in the database of ``[database] connection``.
+"""The host map of this service, in the database of ``[database] connection``.
 
-Every method is one transaction, safe beside others of the same kind, here and
-in other processes. What is remembered for when the database is away is not
-here, see ``guarded``.
+Every method is one transaction, and can run at the same time as transactions of other processes.
+``guarded`` contains the cache for times when the database is unavailable.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _servers = cast(sa.Table, models.Server.__table__)
 _server_hosts = cast(sa.Table, models.ServerHost.__table__)
 _held_servers = cast(sa.Table, models.HeldServer.__table__)
 
-#: The hosts of servers, a row for each; a server without one has a row without one.
+#: Query for the hosts of servers: one row per host; a server without a host has a row with null.
 _LOCATE = (
-    f'SELECT uuid, host FROM {_servers.name} '  # noqa: S608 - names of ours
+    f'SELECT uuid, host FROM {_servers.name} '  # noqa: S608 - constant names
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid'
 )
 
@@ -41,19 +40,19 @@ _LOCATE = (
 #: NOTE: one column, because each column of an answer costs PyMySQL 30 calls of functions, which is 4 %
 #: of those of a request with one event.
 _LOCATE_AND_HELD = (
-    f'SELECT uuid, host, CASE WHEN {_held_servers.name}.server_uuid IS NOT NULL '  # noqa: S608 - names of ours
+    f'SELECT uuid, host, CASE WHEN {_held_servers.name}.server_uuid IS NOT NULL '  # noqa: S608 - constant names
     f"THEN COALESCE(free_hosts, '') END FROM {_servers.name} "
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid '
     f'LEFT JOIN {_held_servers.name} ON {_held_servers.name}.server_uuid = uuid'
 )
 
-#: Servers that an export reads at a time.
+#: Number of servers that an export reads at a time.
 _PAGE = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did, in servers."""
+    """The result of an import: numbers of servers."""
 
     added: int
     changed: int
@@ -72,43 +71,43 @@ class SqlHostMap:
     includes_held_servers = True
 
     def __init__(self, database: session.Database, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> None:
-        """:param longest_host: characters of a host name that may be written, see ``checks``"""
+        """:param longest_host: maximum characters of a host name that may be written, see ``checks``"""
         self._database = database
         self._longest_host = longest_host
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> SqlHostMap:
-        """The map that the configuration asks for. It connects at its first use.
+        """Build the map from the configuration. It connects at the first use.
 
-        :raises ConfigurationError: ``[database] connection`` cannot be used
+        :raises ConfigurationError: ``[database] connection`` is not valid
         """
         longest = checks.longest_host(conf.compute.topic)
         return cls(session.Database.from_conf(conf), longest_host=longest)
 
     def check(self) -> None:
-        """Insist on a database that answers and a schema that fits.
+        """Check that the database is available and its schema is supported.
 
-        :raises ConfigurationError: naming ``[database] connection``
+        :raises ConfigurationError: with ``[database] connection``
         """
-        # NOTE: here, because whoever only looks servers up needs no alembic: 11 MiB.
+        # NOTE: imported here, because look-ups do not need alembic, which takes 11 MiB.
         from external_events_router.db import migration
 
         migration.check(self._database)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._database.close()
 
     @session.retried
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
-        """As :class:`base.HostMap` says: one query, by primary key, whatever the number of servers."""
+        """See :class:`base.HostMap`: one query by primary key, for any number of servers."""
         return _gather(self._database.rows_among(_LOCATE, 'uuid', server_uuids))
 
     @session.retried
     def look_up(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup:
-        """As :class:`base.DetailedHostMap` says: hosts and held servers in one query.
+        """See :class:`base.DetailedHostMap`: hosts and held servers in one query.
 
-        :param timeout: not needed, because there is one source
+        :param timeout: ignored, because there is one source
         """
         rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
         return base.Lookup(
@@ -119,10 +118,10 @@ class SqlHostMap:
         )
 
     def show(self, server_uuid: str) -> tuple[str, ...]:
-        """The hosts of one server.
+        """Return the hosts of one server.
 
-        :raises NoSuchServer: the map does not know it
-        :raises DatabaseUnavailable: the database cannot be asked
+        :raises NoSuchServer: the map does not contain the server
+        :raises DatabaseUnavailable: the database is unavailable
         """
         server_uuid = base.server_uuid(server_uuid)
         hosts = self.hosts_of([server_uuid])
@@ -132,14 +131,14 @@ class SqlHostMap:
 
     @session.retried
     def assign(self, server_uuid: str, host: str) -> None:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         locations = {base.server_uuid(server_uuid): (self._host_name(host),)}
         with self._database.writing() as connection:
             self._add(connection, locations)
 
     @session.retried
     def unassign(self, server_uuid: str, host: str) -> None:
-        """As :class:`base.WritableHostMap` says. That the server is not on the host is no error."""
+        """See :class:`base.WritableHostMap`. If the server is not on the host, nothing changes."""
         server_uuid, host = base.server_uuid(server_uuid), base.stored_host_name(host)
         with self._database.writing() as connection:
             found = connection.scalar(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid))
@@ -153,16 +152,16 @@ class SqlHostMap:
 
     @session.retried
     def forget(self, server_uuid: str) -> None:
-        """As :class:`base.WritableHostMap` says."""
+        """See :class:`base.WritableHostMap`."""
         server_uuid = base.server_uuid(server_uuid)
         with self._database.writing() as connection:
-            # The rows of its hosts go with it.
+            # The foreign key also deletes the rows of its hosts.
             if not connection.execute(sa.delete(_servers).where(_servers.c.uuid == server_uuid)).rowcount:
                 raise exceptions.NoSuchServer(server_uuid=server_uuid)
 
     @session.retried
     def report(self, host: str, server_uuids: Collection[str]) -> base.Change:
-        """As :class:`base.WritableHostMap` says. A report without news is one query and writes nothing."""
+        """See :class:`base.WritableHostMap`. A report without changes is one query and writes nothing."""
         host, listed = self._host_name(host), frozenset(map(base.server_uuid, server_uuids))
         with self._database.reading() as connection:
             change = self._change(connection, host, listed)

@@ -1,5 +1,5 @@
-"""A cloud with Nova: its databases read, nova-compute spoken to, neither changed.
+"""Integration with Nova: reads its databases and sends messages to nova-compute, without changes to both.
 
-What is known here of Nova are facts of its database schema and its RPC, of the
-releases 2024.1 (29) to 2026.2 (34); none of its code is used.
+This package contains facts about the database schema and the RPC of Nova, for the releases 2024.1 (29) to
+2026.2 (34). It uses no code of Nova.
 """

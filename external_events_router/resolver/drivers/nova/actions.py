@@ -1,7 +1,7 @@
-"""Instance actions: the record in a cell's database under which nova-compute reports how an event went.
+"""Instance actions: records in the database of a cell, in which nova-compute reports the result of an event.
 
-nova-compute finds it by the server and the request id of the cast, and its handler
-fails where there is none. It is the only thing that is written in Nova's databases.
+nova-compute finds the record by the server and the request id of the cast, and its handler fails without
+the record. It is the only data that this service writes to databases of Nova.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OF_POWER = {'POWER_ON': 'start', 'POWER_OFF': 'stop'}
 
 
 def of(event: events.Event) -> str | None:
-    """The action that an event is, or None if it is none."""
+    """Return the name of the action of an event, or None if the event has no action."""
     match event.name:
         case 'volume-extended':
             return 'extend_volume'
@@ -29,10 +29,10 @@ def of(event: events.Event) -> str | None:
 
 @session.retried
 def record(database: session.Database, event: events.Event, ctxt: context.RequestContext) -> None:
-    """Have the action there, once for each request and server, however often the event is sent.
+    """Create the action if it does not exist: one for each request and server, for any number of attempts.
 
-    :param ctxt: of the request that the event came with
-    :raises DatabaseUnavailable: it may not be there
+    :param ctxt: context of the request that contained the event
+    :raises DatabaseUnavailable: the action may not exist
     """
     actions, name = tables.instance_actions, of(event)
     if name is None:

@@ -1,4 +1,4 @@
-"""Pure decisions: which of a host's events go in one cast, and in which order."""
+"""Pure decisions: the events of a host that go in one cast, and their order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import dataclasses
 from external_events_router import context
 from external_events_router import events
 
-#: Events for which nova-compute does nothing but wake who waits for them. They
-#: cannot fail; the others may, and what comes after one that fails is lost.
+#: Events for which nova-compute only wakes waiting threads. They cannot fail. Other events may fail, and
+#: events after a failed one in the same cast are lost.
 WAKING = frozenset(
     {'network-vif-plugged', 'network-vif-unplugged', 'accelerator-request-bound', 'volume-reimaged'}
 )
 
-#: Events that have an instance action, which nova-compute finds by the request id
-#: of the cast.
+#: Events with an instance action, which nova-compute finds by the request id of the cast.
 WITH_ACTION = frozenset({'volume-extended', 'power-update'})
 
 
@@ -26,9 +25,9 @@ WITH_ACTION = frozenset({'volume-extended', 'power-update'})
 class CastBatch:
     """One cast to a host.
 
-    :ivar context: of the request whose id it carries
-    :ivar carried: in the order in which they are to be handled
-    :ivar covers: for an event that stands for others too, the ids of those
+    :ivar context: context of the request whose id it contains
+    :ivar carried: events in the order in which they must be handled
+    :ivar covers: for an event that replaces other events, the ids of these events
     """
 
     context: context.RequestContext
@@ -36,19 +35,19 @@ class CastBatch:
     covers: dict[str, tuple[str, ...]]
 
     def ids(self, event: events.Event) -> tuple[str, ...]:
-        """The ids of all events that are answered with an event."""
+        """Return the ids of all events that have the same result as an event."""
         return (event.id, *self.covers.get(event.id, ()))
 
 
 def group_into_casts(
     sent: Sequence[events.Event], context_of: Callable[[events.Event], context.RequestContext]
 ) -> list[CastBatch]:
-    """The casts for the events of one host: one, unless they are of several requests with actions.
+    """Return the casts for the events of one host: one, unless several requests have events with actions.
 
-    What only wakes a waiter goes first; of several ``network-changed`` for the same
-    server and tag the last one goes, for all of them.
+    Events that only wake waiting threads are first. Of several ``network-changed`` events for the same
+    server and tag, only the last is sent, for all of them.
 
-    :param context_of: the context of the request that an event came with
+    :param context_of: returns the context of the request that contained an event
     """
     if not sent:
         return []

@@ -1,6 +1,6 @@
-"""The line to one cell: its computes' RPC, its database, and threads of its own.
+"""The client for one cell: RPC to its nova-compute, its database, and its own threads.
 
-What hangs in one cell's broker or database takes threads of that cell only.
+If the broker or the database of a cell hangs, only threads of this cell hang.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ LOG = log.getLogger(__name__)
 
 
 class CellClient:
-    """What is needed to speak to the computes of a cell. Thread-safe.
+    """Everything that is needed to send messages to nova-compute of a cell. Thread-safe.
 
     :ivar cell: the cell
     :ivar pool: its threads
-    :ivar gate: each cast to its computes has to pass
-    :ivar trouble: what the log says of casts that fail for a reason of the cell
+    :ivar gate: circuit breaker for its broker, which each cast has to use
+    :ivar trouble: log messages about casts that fail for a reason of the cell
     """
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
-        """Connects at its first use."""
+        """Create the client. It connects at the first use."""
         self.cell = cell
         self.trouble = throttled_log.ThrottledLog(LOG)
         self.pool = bounded_pool.BoundedPool(conf.nova.threads_per_cell, 'compute-caster')
@@ -48,17 +48,17 @@ class CellClient:
             cell=str(cell),
             pinned=None if pinned == nova_conf.AUTO else versions.of_rpc(pinned),
         )
-        # Guards what is written to the cell's database by this process.
+        # Serialises writes of this process to the database of the cell.
         self._recording = threading.Lock()
-        # Guards both below, which are made by who needs them first.
+        # Guards both attributes below, which are created at the first use.
         self._lock = threading.Lock()
         self._database: session.Database | None = None
         self._computes: rpcapi.ComputeAPI | None = None
 
     def computes(self) -> rpcapi.ComputeAPI:
-        """The client of its computes.
+        """Return the RPC client for nova-compute.
 
-        :raises ConfigurationError: the cell's transport URL cannot be used
+        :raises ConfigurationError: the transport URL of the cell is not valid
         """
         with self._lock:
             if self._computes is None:
@@ -66,24 +66,23 @@ class CellClient:
             return self._computes
 
     def speech(self) -> versions.RpcVersion:
-        """How to speak to them.
+        """Return the RPC version of the cell.
 
-        :raises DatabaseUnavailable: that cannot be learned
+        :raises DatabaseUnavailable: the version cannot be read
         """
         return self._versions.current()
 
     def record_action(self, event: events.Event, ctxt: context.RequestContext) -> None:
-        """Have the instance action of an event in the cell's database, if it is one.
+        """Create the instance action of an event in the database of the cell, if the event has an action.
 
-        :raises RouterError: it may not be there
+        :raises RouterError: the action may not exist
         """
-        # NOTE: a server in migration gets the event on two hosts at the same
-        # time, and the action is there once.
+        # NOTE: a migrating server gets the event on two hosts at the same time, but has one action.
         with self._recording:
             actions.record(self._open_database(), event, ctxt)
 
     def close(self) -> None:
-        """Let go of threads and connections. What hangs is not waited for."""
+        """End the threads and close the connections. Does not wait for threads that hang."""
         with self._lock:
             for part in (self._computes, self._database):
                 if part is not None:
@@ -100,16 +99,16 @@ class CellClient:
 
 
 class CellClients:
-    """The lines to all cells, made when they are needed. Thread-safe."""
+    """The clients for all cells, created when they are needed. Thread-safe."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._make = functools.partial(CellClient, conf)
-        # Guards the table: cell uuid to its line.
+        # Guards the table: cell uuid to its client.
         self._lock = threading.Lock()
         self._lines: dict[str, CellClient] = {}
 
     def to(self, cell: cells.Cell) -> CellClient:
-        """The line to a cell; a new one where its mapping has changed."""
+        """Return the client for a cell; a new one if its mapping has changed."""
         with self._lock:
             line = self._lines.get(cell.uuid)
             if line is not None and line.cell == cell:
@@ -120,7 +119,7 @@ class CellClients:
         return fresh
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close all clients."""
         with self._lock:
             lines, self._lines = list(self._lines.values()), {}
         for line in lines:

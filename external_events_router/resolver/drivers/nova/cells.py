@@ -1,7 +1,6 @@
-"""Cells: where the mappings of Nova's API database say they are.
+"""Cells: their databases and brokers, from the mappings in Nova's API database.
 
-A mapping is read with every batch, so a cell that is added, or whose URLs have
-changed, needs nobody to tell us.
+A mapping is read for every batch, so new cells and changed URLs take effect without a restart.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from external_events_router import exceptions
 from external_events_router.resolver.drivers.nova import tables
 from external_events_router.resolver.drivers.nova import templates
 
-#: What a query has to select for :meth:`Urls.cell`.
+#: Columns that a query has to select for :meth:`Urls.cell`.
 COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
     tables.cell_mappings.c.uuid.label('cell_uuid'),
     tables.cell_mappings.c.name.label('cell_name'),
@@ -28,9 +27,9 @@ COLUMNS: tuple[sa.ColumnElement[Any], ...] = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell, as its mapping has it; templates are filled.
+    """A cell from its mapping, with filled templates.
 
-    :ivar uuid: of the mapping
+    :ivar uuid: uuid of the mapping
     :ivar name: for logs and errors; may be empty
     :ivar database: URL of its database
     :ivar transport: URL of its broker
@@ -45,15 +44,15 @@ class Cell:
         return f'cell {self.name or self.uuid}'
 
     def host(self, name: str) -> str:
-        """What the rest of the resolver calls a host of this cell.
+        """Return the name of a host of this cell in the resolver.
 
-        Two hosts of one name in two cells are two hosts.
+        Two hosts with the same name in two cells are two hosts.
         """
         return f'{name}@{self.uuid}'
 
 
 def host_name(host: str) -> str:
-    """What Nova calls a host; the reverse of :meth:`Cell.host`."""
+    """Return the name of a host in Nova; the reverse of :meth:`Cell.host`."""
     return host.rpartition('@')[0]
 
 
@@ -66,14 +65,14 @@ class Urls:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> Urls:
-        """What the configuration says."""
+        """Read the URLs from the configuration."""
         return cls(conf.nova.database_connection, conf.nova.transport_url)
 
     def cell(self, row: Mapping[str, Any]) -> Cell:
-        """The cell of a row with :data:`COLUMNS`.
+        """Return the cell of a row with :data:`COLUMNS`.
 
-        :raises ConfigurationError: its mapping refers to what is not configured, or
-            to a URL that cannot be parsed
+        :raises ConfigurationError: its mapping refers to an option that is not set, or to a URL that cannot
+            be parsed
         """
         return Cell(
             uuid=row['cell_uuid'],
@@ -88,10 +87,10 @@ class Urls:
 
 
 def unusable(row: Mapping[str, Any], exc: Exception) -> str:
-    """Why nothing of a cell can be asked.
+    """Return why a cell cannot be used.
 
-    :param exc: what :meth:`Urls.cell` raised
+    :param exc: exception of :meth:`Urls.cell`
     """
-    # NOTE: the text of an error of a library may hold a part of a URL.
+    # NOTE: the text of an exception of a library may contain part of a URL.
     reason = str(exc) if isinstance(exc, exceptions.RouterError) else type(exc).__name__
     return f'cell {row["cell_name"] or row["cell_uuid"]}: {reason}'

@@ -1,4 +1,4 @@
-"""The request context as nova-compute expects it."""
+"""The request context in the format of nova-compute."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from external_events_router import context
 
 
 def on_the_wire(ctxt: context.RequestContext) -> dict[str, Any]:
-    """The context of a cast: who asked, under which id, with an administrator's rights.
+    """Return the context of a cast: the caller and the request id, with the rights of an administrator.
 
-    No token goes along. Without one nova-compute asks Neutron and Cinder as the
-    user of its own configuration, however late the event is handled.
+    It contains no token. Without a token, nova-compute calls Neutron and Cinder as the user of its own
+    configuration, at any time after the request.
     """
     return {
         **ctxt.to_dict(),
@@ -29,5 +29,5 @@ def on_the_wire(ctxt: context.RequestContext) -> dict[str, Any]:
 
 
 def now() -> datetime.datetime:
-    """The time as Nova writes it: UTC, and not saying so."""
+    """Return the time in the format of Nova: UTC, without a time zone."""
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

@@ -1,8 +1,8 @@
-"""What was sent and has no answer yet, and answers that came when nobody waited any more.
+"""Casts without an answer yet, and answers that arrived when no batch waited for them.
 
-A cast that hangs in a broker, or a compute that is slow, ends after the batch
-whose it was. When the same event is tried again meanwhile, it is not sent
-again: who tries waits for the first one's end, or finds it here.
+A cast that hangs in a broker, or a slow nova-compute, may end after its batch. If the same event is tried
+again before this end, it is not sent again: the new attempt waits for the end of the first cast, or finds
+its result here.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import threading
 from external_events_router.resolver import answers
 from external_events_router.resolver.drivers import rounds
 
-#: Answers that nobody waited for which are kept, the latest.
+#: Maximum number of late answers that are kept; older ones are removed.
 REMEMBERED = 10_000
 
 
 class InFlight:
-    """What is on its way. Thread-safe; one per resolver worker."""
+    """Events in flight. Thread-safe; one per resolver worker."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._remembered = remembered
-        # Guards both tables: who waits for what is on its way, and late answers.
+        # Guards both tables: the rounds that wait for events in flight, and late answers.
         self._lock = threading.Lock()
         self._waiting: dict[answers.Key, set[rounds.AckRound]] = {}
         self._late: collections.OrderedDict[answers.Key, answers.Answer] = collections.OrderedDict()
 
     def join(self, key: answers.Key, asks: rounds.AckRound) -> bool:
-        """Have a round told how an event ends at a host.
+        """Add a round that waits for the result of an event at a host.
 
-        :returns: whether it is on its way, or has ended, without being sent again
+        :returns: whether the event is in flight or has a result, so that it is not sent again
         """
         with self._lock:
             late = self._late.pop(key, None)
@@ -44,15 +44,15 @@ class InFlight:
         return True
 
     def leave(self, keys: Iterable[answers.Key], asks: rounds.AckRound) -> None:
-        """The round waits no more."""
+        """Remove a round that does not wait any longer."""
         with self._lock:
             for key in keys:
                 self._waiting.get(key, set()).discard(asks)
 
     def settle(self, key: answers.Key, answer: answers.Answer) -> bool:
-        """An event has come to its end at a host.
+        """Record the result of an event at a host.
 
-        :returns: whether somebody waited; if not, a verdict is kept
+        :returns: whether a round waited for it; if not, a verdict is kept
         """
         with self._lock:
             waiting = self._waiting.pop(key, set())

@@ -1,4 +1,4 @@
-"""Casts to nova-compute. Its other half is Nova's."""
+"""Casts to nova-compute. The server is part of Nova."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from external_events_router.messaging import rpc
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import versions
 
-#: What the text of a remote error has in it, whose class is one of Python's own.
+#: Part of the text of a remote error whose class is a built-in exception of Python.
 _TRACEBACK = 'Traceback (most recent call last)'
 
 
 class ComputeAPI:
-    """Client of the computes of one cell, on a transport of its own. Thread-safe."""
+    """Client for nova-compute of one cell, with its own transport. Thread-safe."""
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
-        """Connects at its first use.
+        """Create the client. It connects at the first use.
 
-        :raises ConfigurationError: the cell's transport URL cannot be used
+        :raises ConfigurationError: the transport URL of the cell is not valid
         """
         source = f'transport_url of {cell}'
         if not cell.transport:
-            # NOTE: oslo.messaging would take the broker of ``[DEFAULT] transport_url``.
+            # NOTE: oslo.messaging would use the broker of ``[DEFAULT] transport_url``.
             raise exceptions.ConfigurationError(option=source, reason='is empty in the cell mapping')
         try:
             url = _with_options(cell.transport, conf.nova.messaging_options)
@@ -37,7 +37,7 @@ class ComputeAPI:
         except exceptions.ConfigurationError:
             raise
         except Exception as exc:
-            # NOTE: not the error's own text, which may hold the URL's password.
+            # NOTE: without the text of the error, which may contain the password of the URL.
             raise exceptions.ConfigurationError(
                 option=source, reason=f'no transport can be made from this URL ({type(exc).__name__})'
             ) from exc
@@ -58,21 +58,20 @@ class ComputeAPI:
     ) -> None:
         """Send events to a host.
 
-        Without a timeout it returns when the broker has confirmed that it put the
-        message into the host's queue, which says nothing about the compute behind
-        it; with one, when the compute has handled all of them.
+        Without ``reply_timeout``, returns when the broker has confirmed that the message is in the queue
+        of the host; nova-compute has not necessarily received it. With ``reply_timeout``, returns when
+        nova-compute has handled all events.
 
-        :param ctxt: as Nova has it
-        :param host: Nova's name of it
-        :param instances: Nova's objects, one for each server of the events
-        :param events: Nova's objects, in the order in which they are handled
-        :param reply_timeout: seconds that the compute may take to reply; None:
-            it is not asked to
+        :param ctxt: context in the format of Nova
+        :param host: name of the host in Nova
+        :param instances: objects of Nova, one for each server of the events
+        :param events: objects of Nova, in the order in which they are handled
+        :param reply_timeout: maximum seconds until the reply; None: do not ask for a reply
         :raises HostUnreachable: the host has no queue
-        :raises BrokerUnavailable: the broker did not take the message
-        :raises NoReply: the compute did not reply in time
-        :raises HostFailed: it replied with an error; what comes after the event
-            that made it was not handled
+        :raises BrokerUnavailable: the broker did not accept the message
+        :raises NoReply: nova-compute did not reply in time
+        :raises HostFailed: nova-compute replied with an error; it has not handled the events after the
+            failed event
         """
         client = self._client.prepare(
             topic=speech.topic, server=host, version=speech.version, timeout=reply_timeout
@@ -89,7 +88,7 @@ class ComputeAPI:
                 raise exceptions.HostFailed(host=host, error=error) from exc
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._transport.cleanup()
 
 
@@ -101,9 +100,9 @@ def _with_options(url: str, options: Mapping[str, str]) -> str:
 
 
 def _remote_error(exc: Exception) -> str | None:
-    """The name of the error that a compute replied with, or None if it is one of ours."""
+    """Return the name of the exception in the reply of nova-compute, or None for other exceptions."""
     if isinstance(exc, messaging.RemoteError):
         return str(exc.exc_type)
-    # NOTE: oslo.messaging rebuilds Python's own errors, an OSError too, as what
-    # they were, with the other side's traceback in their text.
+    # NOTE: oslo.messaging raises built-in exceptions of the other process with their own type, also
+    # OSError, with the traceback of the other process in their text.
     return type(exc).__name__ if any(_TRACEBACK in str(arg) for arg in exc.args) else None

@@ -1,4 +1,4 @@
-"""URLs of cell mappings that are templates: filled from the URLs that nova-api itself uses."""
+"""URLs of cell mappings that are templates. They are filled from the URLs that nova-api uses."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ _HOLE = re.compile(r'\{\{|\}\}|\{(\w+)\}')
 
 
 def fill(template: str, source: str | None, *, option: str) -> str:
-    """The URL that a cell mapping means.
+    """Return the URL of a cell mapping.
 
-    A hole is a part of the source in braces: ``scheme``, ``username``,
-    ``password``, ``hostname``, ``port``, ``path``, ``query`` or ``fragment``; where
-    the source names several hosts, the first four of those but the scheme also with
-    the number of the host behind, from 1. Anything else stays as it is.
+    A variable is the name of a part of the source in braces: ``scheme``, ``username``, ``password``,
+    ``hostname``, ``port``, ``path``, ``query`` or ``fragment``. If the source contains several hosts,
+    ``username``, ``password``, ``hostname`` and ``port`` can be followed by the number of a host, from 1.
+    Other text is not changed.
 
-    :param source: the URL that the holes refer to
-    :param option: where the source is from, for the error
-    :raises ConfigurationError: the source has not what a hole asks for, or is no URL
+    :param source: the URL that contains the values
+    :param option: option that contains the source, for the error
+    :raises ConfigurationError: the source does not contain a value, or is not a URL
     """
     if '{' not in template:
         return template
     if not source:
         raise exceptions.ConfigurationError(
-            option=option, reason='is not set, and a cell mapping refers to it'
+            option=option, reason='is not set, but a cell mapping refers to it'
         )
     try:
         parts = _parts(source)
     except ValueError as exc:
-        # NOTE: not the error's own text, which may hold a part of the URL.
+        # NOTE: without the text of the error, which may contain part of the URL.
         raise exceptions.ConfigurationError(
-            option=option, reason='is not a URL, and a cell mapping refers to it'
+            option=option, reason='is not a URL, but a cell mapping refers to it'
         ) from exc
 
     def replaced(hole: re.Match[str]) -> str:
@@ -45,7 +45,7 @@ def fill(template: str, source: str | None, *, option: str) -> str:
         value = parts[name]
         if value is None:
             raise exceptions.ConfigurationError(
-                option=option, reason=f'has no {name}, which a cell mapping refers to'
+                option=option, reason=f'has no {name}, but a cell mapping refers to it'
             )
         return value
 
@@ -68,8 +68,8 @@ def _parts(source: str) -> dict[str, str | None]:
 
 
 def _of_netloc(netloc: str) -> dict[str, str | None]:
-    # NOTE: not urlsplit's own attributes, which lower the host's case and refuse
-    # a netloc of several hosts.
+    # NOTE: without the attributes of urlsplit, which change the host to lower case and refuse a URL with
+    # several hosts.
     login, _, address = netloc.rpartition('@')
     username, colon, password = login.partition(':')
     found = re.fullmatch(r'(\[[^\]]*\]|[^:]*)(?::(\d+))?', address)
