@@ -126,7 +126,7 @@ class _Ours:
                 raise RuntimeError(self._problems or 'not confirmed')
 
     def cast(self, casts, done, *, until):
-        """Of the outbox's sender; it sees each confirm after the outbox."""
+        """Of the coalescing sender, which sees each confirm first."""
 
         def both(index, error):
             done(index, error)

@@ -50,6 +50,11 @@ def is_id(value: object) -> TypeGuard[str]:
     return type(value) is str and _ID.fullmatch(value) is not None
 
 
+def is_list(value: object, longest: int) -> TypeGuard[list[Any]]:
+    """Whether a value from another process is a list with a limited number of items."""
+    return type(value) is list and len(value) <= longest
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     if isinstance(value, bool) or not isinstance(value, (float, int)):

@@ -1,6 +1,6 @@
 """The WSGI application: its pipeline of filters and its route table.
 
-    request ids -> catch all errors -> intake -> [token ->] routes
+    request ids -> catch all errors -> request buffer -> [token ->] routes
 
 This module defines the order of filters and the paths of handlers, which are in other modules. It
 starts no server (see ``cmd.api`` and ``wsgi``).

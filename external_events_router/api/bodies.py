@@ -1,6 +1,6 @@
 """Bodies of requests: reading the bytes, and parsing them as JSON.
 
-The intake has received them before; ``schemas`` checks the document.
+The request buffer has received them before; ``schemas`` checks the document.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ Key = tuple[str, str]
 #: Why a host has no answer, where nothing else is known.
 NO_ACK = 'no acknowledgement in time'
 
+#: Why a host was not asked about an event.
+BEHIND = 'behind an earlier event of the server'
+NOT_WAITED_FOR = 'the host is not waited for'
+
 
 # NOTE: not frozen, which would make one take five times as long; nobody changes it.
 @dataclasses.dataclass(slots=True)

@@ -24,8 +24,6 @@ from external_events_router.resolver import proofs
 from external_events_router.resolver import recording
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
-from external_events_router.resolver.drivers import base as drivers_base
-from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import recovery
@@ -33,6 +31,9 @@ from external_events_router.resolver.host_map import base
 
 #: Maximum seconds for a batch in addition to its ``ack_timeout``, whatever the sender requests.
 MARGIN = 1.0
+
+#: Maximum number of events in a batch.
+MAX_EVENTS = events.MAX_EVENTS
 
 #: Maximum number of servers in a report.
 MAX_REPORTED = 100_000
@@ -69,7 +70,8 @@ class RouteEndpoint:
         for name, value in (('ack_timeout', ack_timeout), ('timeout', timeout)):
             if not (checks.is_number(value) and value > 0) and not (value is None and name == 'timeout'):
                 raise exceptions.MalformedMessage(what=name, value=value)
-        _require_list('events', events)
+        if not checks.is_list(events, MAX_EVENTS):
+            raise exceptions.MalformedMessage(what='events', value=events)
         batch, refused = _events(events)
         outcomes = self._router.route(
             ctxt,
@@ -86,45 +88,11 @@ class RouteEndpoint:
     def refused(
         self, ctxt: context.RequestContext, refusals: Sequence[Mapping[str, Any]], dropped: int = 0
     ) -> None:
-        _require_list('refusals', refusals)
+        if not checks.is_list(refusals, MAX_EVENTS):
+            raise exceptions.MalformedMessage(what='refusals', value=refusals)
         if type(dropped) is not int or dropped < 0:
             raise exceptions.MalformedMessage(what='dropped', value=dropped)
         recording.record_refusals(self._journal, refusals, dropped=dropped)
-
-
-class AckEndpoint:
-    """Server for ``rpcapi.AckAPI``."""
-
-    target = messaging.Target(version=rpcapi.AckAPI.VERSION)
-
-    def __init__(self, collector: acks.Collector, observer: drivers_base.HostObserver | None = None) -> None:
-        """:param observer: is notified of what acknowledgements show about hosts"""
-        self._collector = collector
-        self._observer = observer
-
-    @rpc.exposed()
-    def acknowledge(
-        self,
-        ctxt: context.RequestContext,
-        delivery_id: str,
-        results: Sequence[Mapping[str, Any]],
-        host: str | None = None,
-    ) -> None:
-        if not checks.is_id(delivery_id) or not (host is None or checks.is_host(host)):
-            raise exceptions.MalformedMessage(what='acknowledgement', value=(delivery_id, host))
-        _require_list('results', results)
-        self._collector.acknowledge(delivery_id, _results(results), sender=host, observer=self._observer)
-
-    @rpc.exposed()
-    def acknowledge_all(
-        self, ctxt: context.RequestContext, acknowledgements: Sequence[Mapping[str, Any]]
-    ) -> None:
-        _require_list('acknowledgements', acknowledgements)
-        for data in acknowledgements:
-            if (said := _acknowledgement(data)) is not None:
-                self._collector.acknowledge(
-                    said.delivery_id, said.results, sender=said.host, observer=self._observer
-                )
 
 
 class ReportEndpoint:
@@ -232,12 +200,6 @@ class OperatorEndpoint:
         }
 
 
-def _require_list(name: str, value: object) -> None:
-    """Check that an argument is a list that is not longer than any valid message contains."""
-    if type(value) is not list or len(value) > events.MAX_EVENTS:
-        raise exceptions.MalformedMessage(what=name, value=value)
-
-
 def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, dict[str, Any]]]]:
     """Return the events of a batch, and the outcomes of invalid items by their positions."""
     batch: dict[str, events.Event] = {}
@@ -257,37 +219,9 @@ def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, d
     return list(batch.values()), refused
 
 
-def _acknowledgement(data: Any) -> events.Acknowledgement | None:
-    """Return an acknowledgement without its invalid results; None: the whole item is invalid."""
-    try:
-        return events.Acknowledgement.from_dict(data)
-    except exceptions.MalformedMessage:
-        pass
-    try:
-        delivery_id, host, results = data['delivery_id'], data['host'], data['results']
-    except (KeyError, TypeError, IndexError):
-        delivery_id, host, results = None, None, None
-    if not (checks.is_id(delivery_id) and checks.is_host(host) and type(results) is list):
-        rejected.ALL.note('acknowledgement', 'it is dropped', data)
-        return None
-    details = data.get('details') is True
-    return events.Acknowledgement(delivery_id, host, tuple(_results(results, details=details)))
-
-
-def _results(items: Sequence[Any], *, details: bool = False) -> list[events.Result]:
-    """Return the results of an acknowledgement without invalid results."""
-    results = []
-    for data in items:
-        try:
-            results.append(events.Result.from_dict(data, details=details))
-        except exceptions.MalformedMessage:
-            rejected.ALL.note('result', 'it is dropped, and its event counts as not acknowledged', data)
-    return results
-
-
 def _hosts(items: object) -> list[str]:
     """Return the valid names of hosts."""
-    if type(items) is not list or len(items) > MAX_HOSTS:
+    if not checks.is_list(items, MAX_HOSTS):
         raise exceptions.MalformedMessage(what='hosts', value=items)
     hosts = []
     for item in items:
@@ -300,7 +234,7 @@ def _hosts(items: object) -> list[str]:
 
 def _server_uuids(items: object) -> list[str]:
     """Return the valid uuids of a report in canonical form."""
-    if type(items) is not list or len(items) > MAX_REPORTED:
+    if not checks.is_list(items, MAX_REPORTED):
         raise exceptions.MalformedMessage(what='server_uuids', value=items)
     servers = []
     for item in items:

@@ -48,10 +48,8 @@ LEAST_WAIT = 0.02
 #: Maximum number of log messages per minute about batches with events that were not delivered.
 BATCHES_LOGGED = 5
 
-#: Reasons to hold an event without asking its host.
-BEHIND = 'waiting for an earlier held event of the server'
+#: Reason to hold an event although no host has its server.
 MAP_NOT_READ = 'no host has the server, and the host map could not be read again'
-NOT_WAITED_FOR = 'the host does not respond at the moment'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,7 +147,9 @@ class Router:
         if held_servers:
             for host, sent in first.by_host.items():
                 behind = [event for event in sent if _must_wait(event, host, held_servers)]
-                unasked.update({(host, event.id): host_answers.Answer(None, BEHIND) for event in behind})
+                unasked.update(
+                    {(host, event.id): host_answers.Answer(None, host_answers.BEHIND) for event in behind}
+                )
                 # NOTE: then nothing is asked of it. A host that is let through to be tried
                 # would not be, and not again for a while: a server with an event at each
                 # moment would be held for as long as that goes on.
@@ -158,7 +158,9 @@ class Router:
         refused = asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked)))
         unconsumed = self._breakers.unconsumed_among(refused) if refused else frozenset()
         for host in refused:
-            answer = host_answers.Answer(None, liveness.NO_CONSUMER if host in unconsumed else NOT_WAITED_FOR)
+            answer = host_answers.Answer(
+                None, liveness.NO_CONSUMER if host in unconsumed else host_answers.NOT_WAITED_FOR
+            )
             for event in first.by_host[host]:
                 unasked.setdefault((host, event.id), answer)
         return unasked

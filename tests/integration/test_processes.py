@@ -155,10 +155,10 @@ class EndedThreadTest(base.TestCase):
         self.assertEqual(503, connection.getresponse().status)
 
     def test_api(self):
-        deployed, process = self.start('external-events-api', thread='courier')
-        self.assertUnhealthy(deployed, process, 'courier')
+        deployed, process = self.start('external-events-api', thread='redelivery')
+        self.assertUnhealthy(deployed, process, 'redelivery')
         # The worker is replaced.
-        process.wait_for('The thread courier ended', times=2)
+        process.wait_for('The thread redelivery ended', times=2)
 
     def test_all_in_one(self):
         deployed, process = self.start('external-events-all-in-one', thread='host-liveness')

@@ -26,6 +26,7 @@ from external_events_router.messaging.amqp import frames
 from external_events_router.resolver import endpoint as resolver_endpoint
 from external_events_router.resolver import proofs
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import endpoint as ack_endpoint
 from external_events_router.resolver.health import circuit_breaker
 from tests import base
 from tests import fuzzing
@@ -97,7 +98,7 @@ class EndpointFuzzTest(base.TestCase):
         behind: Any = self.behind
         self.endpoints: list[Any] = [
             resolver_endpoint.RouteEndpoint(behind),
-            resolver_endpoint.AckEndpoint(self.collector, agents.Observer()),
+            ack_endpoint.AckEndpoint(self.collector, agents.Observer()),
             resolver_endpoint.HostMapEndpoint(behind, behind, behind, behind),
             resolver_endpoint.HostMapEndpoint(
                 behind, behind, behind, proofs.Proofs(lambda: bytes(32), behind, required=True)

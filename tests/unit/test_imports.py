@@ -25,21 +25,21 @@ ALLOWED = {
     'plugins': ('exceptions',),
     'throttled_log': (),
     'events': ('checks', 'exceptions', 'ids'),
-    'schemas': ('events', 'exceptions'),
+    'schemas': ('events',),
     'context': ('ids',),
-    'process': ('checks', 'conf', 'exceptions', 'messaging', 'throttled_log'),
+    'process': ('conf', 'exceptions', 'messaging.rpc'),
     'process.failures': (),
     'process.essential': (),
     'process.parent': (),
     # The only module that joins two services: the API with an embedded resolver.
     'process.api_application': ('',),
-    'concurrency': ('exceptions', 'process.failures', 'process.essential', 'settling', 'throttled_log'),
+    'concurrency': ('exceptions', 'process.essential'),
     'messaging.amqp': (
         'checks',
         'exceptions',
         'ids',
         'metrics.recorder',
-        'process',
+        'process.essential',
         'rejected',
         'settling',
         'throttled_log',
@@ -67,9 +67,9 @@ ALLOWED = {
         'settling',
         'throttled_log',
     ),
-    'conf': ('conf',),
+    'conf': (),
     'conf.opts': ('conf', 'messaging'),
-    'db': ('conf', 'exceptions'),
+    'db': ('exceptions',),
     'metrics': ('checks', 'events', 'exceptions', 'process.essential', 'process.slots'),
     'metrics.recorder': ('events',),
     'process.slots': (),
@@ -80,9 +80,9 @@ ALLOWED = {
         'context',
         'events',
         'exceptions',
-        'messaging',
+        'messaging.amqp.availability',
         'metrics.recorder',
-        'process',
+        'process.essential',
         'schemas',
         'resolver.rpcapi',
         'throttled_log',
@@ -106,6 +106,41 @@ ALLOWED = {
         'throttled_log',
         'agent.rpcapi',
     ),
+    # The units of the resolver, without imports upwards: answers and host_map, then plan, lookup
+    # and drivers, then health, hold and router, then service.
+    'resolver.answers': ('events',),
+    'resolver.host_map': (
+        'checks',
+        'concurrency',
+        'db',
+        'events',
+        'exceptions',
+        'metrics.recorder',
+        'plugins',
+        'rejected',
+        'throttled_log',
+    ),
+    'resolver.plan': ('events', 'resolver.answers', 'resolver.host_map.base'),
+    'resolver.lookup': ('concurrency.batch_loader', 'resolver.host_map.base'),
+    'resolver.health': (
+        'concurrency',
+        'exceptions',
+        'messaging',
+        'metrics.recorder',
+        'process.essential',
+        'throttled_log',
+        'resolver.answers',
+        'resolver.drivers.base',
+    ),
+    'resolver.recording': (
+        'checks',
+        'events',
+        'exceptions',
+        'journal',
+        'rejected',
+        'resolver.answers',
+        'resolver.health',
+    ),
     'resolver.drivers.nova': (
         'checks',
         'concurrency',
@@ -118,11 +153,10 @@ ALLOWED = {
         'resolver.answers',
         'resolver.drivers.base',
         'resolver.drivers.rounds',
-        'resolver.health',
         'resolver.host_map',
         'throttled_log',
     ),
-    'resolver.rpcapi': ('context', 'events', 'exceptions', 'messaging', 'settling'),
+    'resolver.rpcapi': ('context', 'events', 'exceptions', 'messaging'),
     'agent': (
         'checks',
         'concurrency',
@@ -139,7 +173,7 @@ ALLOWED = {
         'throttled_log',
         'resolver.rpcapi',
     ),
-    'agent.rpcapi': ('checks', 'context', 'events', 'exceptions', 'messaging', 'settling'),
+    'agent.rpcapi': ('checks', 'context', 'events', 'exceptions', 'messaging'),
     'cmd': ('',),
     'wsgi': ('',),
 }
@@ -255,6 +289,47 @@ class ArrowsTest(base.TestCase):
         self.assertLessEqual(
             {'events', 'messaging.rpc', 'conf.opts', 'resolver.rpcapi', 'agent.rpcapi'}, names
         )
+
+
+def units_below(package: str) -> dict[str, set[str]]:
+    """The units of a package, its modules and folders, each with the units that it imports."""
+    prefix = f'{PACKAGE}.{package}.'
+    units: dict[str, set[str]] = {}
+    for module, path in modules():
+        if not module.startswith(f'{package}.'):
+            continue
+        unit = module.split('.')[1]
+        source = path.read_text(encoding='utf-8')
+        found = {
+            name.removeprefix(prefix).split('.')[0]
+            for _line, name in imports(source, f'{PACKAGE}.{module}')
+            if name.startswith(prefix)
+        }
+        units.setdefault(unit, set()).update(found - {unit})
+    return units
+
+
+def without_cycles(units: dict[str, set[str]]) -> list[set[str]]:
+    """The levels of units, from the bottom. The last level contains the units of cycles, if any."""
+    levels: list[set[str]] = []
+    remaining = set(units)
+    while remaining:
+        level = {unit for unit in remaining if not units[unit] & remaining} or set(remaining)
+        levels.append(level)
+        remaining -= level
+    return levels
+
+
+class CyclesTest(base.TestCase):
+    def test_the_units_of_the_resolver_have_no_cycles(self) -> None:
+        units = units_below('resolver')
+        *_lower, highest = without_cycles(units)
+        self.assertEqual({'embedded'}, highest)
+        self.assertIn('router', units['endpoint'])
+
+    def test_a_cycle_is_found(self) -> None:
+        levels = without_cycles({'a': set(), 'b': {'a', 'c'}, 'c': {'b'}})
+        self.assertEqual([{'a'}, {'b', 'c'}], levels)
 
 
 class TableTest(base.TestCase):

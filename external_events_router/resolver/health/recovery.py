@@ -68,7 +68,7 @@ class HostRecovery:
         self._held = held
         self._wake = wake
         self._peers = peers
-        self._pool = bounded_pool.BoundedPool(5, 'presence')
+        self._pool = bounded_pool.BoundedPool(5, 'host-recovery')
         # Host to whether the other workers must be informed in any case; servers; hosts that respond to
         # another worker; host to whether its queue has no consumer; hosts that respond again.
         self._hosts: _Gathered[bool] = _Gathered(self._pool, self._flush_hosts)

@@ -30,11 +30,11 @@ from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
 from external_events_router.process import essential
 from external_events_router.resolver import answers as host_answers
-from external_events_router.resolver import recording
 from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import hold
+from external_events_router.resolver.hold import recording
 from external_events_router.resolver.hold import redelivery_plan
 from external_events_router.resolver.host_map import base as host_map_base
 
@@ -118,7 +118,7 @@ class RedeliveryWorker:
             '"external-events-manage held list --state expired" lists them, as it does for refused and gone',
         )
         self._delivered = throttled_log.Totals(LOG, logging.INFO, '%d held events were delivered')
-        self._pool = bounded_pool.BoundedPool(THREADS, 'courier')
+        self._pool = bounded_pool.BoundedPool(THREADS, 'redelivery')
         self._places = threading.Semaphore(THREADS)
         # NOTE: one transaction at a time, so that writes of new events find free locks and connections:
         # redelivery can wait, but a sender cannot.
@@ -128,7 +128,7 @@ class RedeliveryWorker:
         self._news = False
         self._stopping = False
         self._thread = essential.EssentialThread(
-            self._schedule, name='courier', is_stopped=lambda: self._stopping
+            self._schedule, name='redelivery', is_stopped=lambda: self._stopping
         )
         self._next_purge = time.monotonic() + PURGE_INTERVAL
 

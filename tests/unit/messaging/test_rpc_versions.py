@@ -21,12 +21,13 @@ from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.messaging import rpc
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import rpcapi
+from external_events_router.resolver.drivers.agent import endpoint as ack_endpoint
 from tests import base
 
 #: A client, the topic's own arguments for making it, and its other half.
 PAIRS = (
     (rpcapi.ResolverAPI, {}, endpoint.RouteEndpoint),
-    (rpcapi.AckAPI, {}, endpoint.AckEndpoint),
+    (rpcapi.AckAPI, {}, ack_endpoint.AckEndpoint),
     (rpcapi.HostMapAPI, {}, endpoint.HostMapEndpoint),
     (rpcapi.PeerAPI, {}, endpoint.PeerEndpoint),
     (rpcapi.OperatorAPI, {}, endpoint.OperatorEndpoint),

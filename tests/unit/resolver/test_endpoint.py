@@ -14,6 +14,7 @@ from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import endpoint
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import endpoint as ack_endpoint
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.host_map import base as host_map_base
 from tests import base
@@ -204,7 +205,7 @@ class AckTest(EndpointTest):
         observer = agents.Observer()
         self.late = observer.late_hosts
         self.collector = acks.Collector()
-        self.endpoint = endpoint.AckEndpoint(self.collector, observer)
+        self.endpoint = ack_endpoint.AckEndpoint(self.collector, observer)
         self.listener = rpc.listener(self.endpoint)
         self.deliveries = {
             host: events.Delivery(

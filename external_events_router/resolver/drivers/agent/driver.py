@@ -9,12 +9,12 @@ from external_events_router.agent import rpcapi as agent_rpcapi
 from external_events_router.messaging import gate
 from external_events_router.messaging import rpc
 from external_events_router.messaging import transport as transports
-from external_events_router.resolver import endpoint
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import coalescing_sender
 from external_events_router.resolver.drivers.agent import deliverer
+from external_events_router.resolver.drivers.agent import endpoint
 from external_events_router.resolver.drivers.agent import host_queues
 
 #: Threads that take acknowledgements with oslo.messaging. Each takes a few microseconds with a lock, so
