@@ -1,7 +1,7 @@
 """The answers of hosts to events, and the code that follows from them.
 
-Everything here is pure. An answer is keyed by the host and the id of the event,
-from the message of the host to the decision.
+All functions are pure. An answer is identified by the host and the id of the event everywhere, from the
+message of the host to the decision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from external_events_router import events
 #: A host and the id of an event that it was asked about.
 Key = tuple[str, str]
 
-#: Why a host has no answer, where nothing else is known.
+#: Reason of a missing answer, if nothing else is known.
 NO_ACK = 'no acknowledgement in time'
 
 #: Why a host was not asked about an event.
@@ -23,18 +23,17 @@ BEHIND = 'behind an earlier event of the server'
 NOT_WAITED_FOR = 'the host is not waited for'
 
 
-# NOTE: not frozen, which would make one take five times as long; nobody changes it.
+# NOTE: not frozen, because creating a frozen object takes five times as long. Treat it as immutable.
 @dataclasses.dataclass(slots=True)
 class Answer:
     """The answer of one host to one event.
 
-    :ivar verdict: of the host; None: the host did not answer
-    :ivar reason: the reason of the host, or why it could not be asked
-    :ivar asked: false if the broker did not take the message: the missing
-        verdict then says nothing about the host
-    :ivar at: when the host answered, a ``time.monotonic()`` instant; None: it did not, or
-        that is not known
-    :ivar handling: what the agent reports in addition; None: nothing
+    :ivar verdict: result on the host; None: no answer
+    :ivar reason: explanation of the host, or why it was not asked
+    :ivar asked: False if the broker did not accept the message: then the missing verdict does not show
+        whether the host responds
+    :ivar at: instant of ``time.monotonic()`` at which the host answered; None: no answer, or unknown
+    :ivar handling: details from the agent; None: the agent does not report them
     """
 
     verdict: events.Verdict | None
@@ -49,7 +48,7 @@ Answers = dict[Key, Answer]
 
 
 def is_stale(event: events.Event, hosts: Collection[str], answers: Mapping[Key, Answer]) -> bool:
-    """Whether every host that was asked answered that it does not have the server.
+    """Return whether all asked hosts have answered that they do not have the server.
 
     :param hosts: the hosts that were asked; not empty
     :param answers: has an answer of each of these hosts to the event
@@ -58,11 +57,11 @@ def is_stale(event: events.Event, hosts: Collection[str], answers: Mapping[Key, 
 
 
 def outcome_of(event: events.Event, hosts: Collection[str], answers: Mapping[Key, Answer]) -> events.Outcome:
-    """One outcome from the answers of all hosts of an event.
+    """Combine the answers of all hosts of an event to one outcome.
 
-    A host that refused decides, because the event was not handled where it should have
-    been, and sending it again will not help. Then a host that did not answer decides. A
-    host that does not have the server does not count beside one that handled the event.
+    A host that refused the event decides, because the event was not handled where it should have been,
+    and another attempt would not help. Next, a host without an answer decides. A host without the server
+    is ignored if another host has handled the event.
 
     :param hosts: as in :func:`is_stale`
     :param answers: as in :func:`is_stale`
@@ -84,7 +83,7 @@ def outcome_of(event: events.Event, hosts: Collection[str], answers: Mapping[Key
 def hosts_that_handled(
     event: events.Event, hosts: Collection[str], answers: Mapping[Key, Answer]
 ) -> frozenset[str]:
-    """The hosts that handled an event.
+    """Return the hosts that handled an event.
 
     :param hosts: as in :func:`is_stale`
     :param answers: as in :func:`is_stale`

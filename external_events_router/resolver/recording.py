@@ -24,7 +24,7 @@ from external_events_router.journal import recorder
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.health import liveness
 
-#: How the text of a reason shows that nothing consumes from the queue of a host.
+#: Texts in a reason that show that the queue of a host has no consumer.
 _NO_QUEUE = (liveness.NO_CONSUMER, str(exceptions.HostUnreachable(host='')).strip())
 
 #: Members of a refused request.
@@ -73,7 +73,7 @@ def reason_of(
     :param delivered: the reason of an event that all hosts have taken
     """
     if outcome.code is events.Code.DELIVERED:
-        # NOTE: a delivered event has no reason in words, and a held one always has.
+        # NOTE: a delivered event has no reason as text; a held event always has one.
         return delivered if outcome.reason is None else _held(told)
     if told and outcome.code is events.Code.NO_HOST:
         return reasons.Reason.NOT_ON_HOST
@@ -92,7 +92,7 @@ def _held(told: Mapping[str, host_answers.Answer]) -> reasons.Reason:
 
 
 def _missing(answer: host_answers.Answer) -> reasons.Reason:
-    """Why a host has not taken an event."""
+    """Return why a host has not handled an event."""
     reason = answer.reason or ''
     if not answer.asked:
         return reasons.Reason.HELD_BROKER_UNAVAILABLE

@@ -14,13 +14,13 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import answers
 
-#: Where nothing is known of the servers, and where all events came with one request.
+#: Used if the host map has no data about the servers, and if all events are from one request.
 NO_RECORDS: Mapping[str, object] = types.MappingProxyType({})
 NO_CONTEXTS: Mapping[str, context.RequestContext] = types.MappingProxyType({})
 
 
 class HostObserver(Protocol):
-    """Is notified of what deliveries show about hosts. Thread-safe; no call blocks."""
+    """Receives information about hosts that deliveries show. Thread-safe; no call blocks."""
 
     def answered(self, host: str) -> None:
         """A host has answered at least one event of a delivery, in time."""
@@ -29,14 +29,14 @@ class HostObserver(Protocol):
     def silent(self, reasons: Mapping[str, str]) -> None:
         """Hosts have answered no event of a delivery.
 
-        A host to which the broker did not take the message is not among them.
+        Hosts for which the broker did not accept the message are not included.
 
         :param reasons: host to the reason
         """
         ...
 
     def late(self, host: str) -> None:
-        """A host has answered a delivery for which nobody waits any more."""
+        """A host has answered a delivery for which no batch waits any longer."""
         ...
 
     def heard(self, host: str, began: float) -> None:
@@ -47,23 +47,23 @@ class HostObserver(Protocol):
         ...
 
     def wait(self, hosts: Collection[str]) -> contextlib.AbstractContextManager[None]:
-        """Somebody waits for hosts within the block."""
+        """Record that a batch waits for hosts within the block."""
         ...
 
 
 class Deliverer(Protocol):
-    """Delivers to hosts, whatever runs on them. Thread-safe; one per resolver worker."""
+    """Delivers to hosts with any software. Thread-safe; one per resolver worker."""
 
     def start(self) -> None:
-        """Begin to send, and to receive answers."""
+        """Start to send, and to receive answers."""
         ...
 
     def stop(self) -> None:
-        """Send and receive no more."""
+        """Stop sending and receiving."""
         ...
 
     def is_ready(self) -> bool:
-        """Return false while it is known that no host can be asked."""
+        """Return False if it is known that no host can be asked."""
         ...
 
     def deliver(
@@ -79,11 +79,10 @@ class Deliverer(Protocol):
         """Send each host its events, and wait for the answers.
 
         :param by_host: host to its events, in the order in which it gets them
-        :param deadline: instant of ``time.monotonic()`` after which nothing is waited for
+        :param deadline: instant of ``time.monotonic()`` at which the wait ends
         :param lifetime: seconds for which an event may still be delivered
-        :param records: what the host map knows of the servers, see ``host_map.base.Lookup``
-        :param contexts: event id to the context of the request that it came with, where that is
-            not ``ctxt``
+        :param records: data of the host map about the servers, see ``host_map.base.Lookup``
+        :param contexts: event id to the context of its request, if that is not ``ctxt``
         """
         ...
 
@@ -92,7 +91,7 @@ class Rounds(Protocol):
     """The deliveries in flight; ``agent.acks.Collector`` is one."""
 
     def overdue(self, age: float) -> Sequence[str]:
-        """Return the hosts that have not answered a delivery for so many seconds."""
+        """Return the hosts that have not answered a delivery for this number of seconds."""
         ...
 
     def in_flight(self) -> Sequence[str]:
@@ -102,13 +101,13 @@ class Rounds(Protocol):
     def fail(self, hosts: Collection[str], reason: str, *, age: float = 0.0) -> None:
         """End the waits for some hosts.
 
-        :param age: seconds; only for waits that began that long ago
+        :param age: only waits that started at least this number of seconds ago
         """
         ...
 
 
 class Queues(Protocol):
-    """The queues of the hosts; for one thread."""
+    """The queues of the hosts. Only one thread uses it."""
 
     def consumers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, int | None]:
         """Return the number of consumers for each host whose queue could be checked; None: it has no queue.
@@ -119,7 +118,7 @@ class Queues(Protocol):
         ...
 
     def rest(self) -> None:
-        """Close what was not used for a while; called now and then."""
+        """Close unused resources; called regularly."""
         ...
 
     def close(self) -> None:
@@ -133,7 +132,7 @@ class TokenSender(Protocol):
     def take_token(self, host: str, token: str) -> bool:
         """Send a token to the queue of a host.
 
-        :returns: False: agents do not know this message yet
+        :returns: False: the version cap of agents excludes this message
         :raises RouterError: it cannot be sent
         """
         ...
@@ -143,7 +142,7 @@ class Driver(Protocol):
     """The integration of one kind of software on the hosts.
 
     :ivar rounds: the deliveries in flight; None: their waits cannot be ended early
-    :ivar queues: of the hosts; None: they cannot be checked
+    :ivar queues: queues of the hosts; None: they cannot be checked
     :ivar tokens: None: the hosts do not report
     """
 
@@ -152,8 +151,8 @@ class Driver(Protocol):
     tokens: TokenSender | None
 
     def deliverer(self, name: str, observer: HostObserver) -> Deliverer:
-        """Return what delivers for a worker.
+        """Return the deliverer for a worker.
 
-        :param name: of the worker
+        :param name: name of the worker
         """
         ...

@@ -12,9 +12,9 @@ from external_events_router.resolver.drivers.nova import driver as nova_driver
 
 
 def from_conf(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> base.Driver:
-    """Return the driver that the configuration asks for.
+    """Return the driver of the configuration.
 
-    :raises ConfigurationError: a value cannot be used
+    :raises ConfigurationError: a value is not valid
     """
     check(conf)
     if conf.compute.driver == 'nova':
@@ -23,14 +23,15 @@ def from_conf(conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> base.D
 
 
 def check(conf: cfg.ConfigOpts) -> None:
-    """Check that the host map goes with the driver.
+    """Check that the host map matches the driver.
 
-    :raises ConfigurationError: they do not go together
+    :raises ConfigurationError: the two options do not match
     """
-    # NOTE: nova-compute gets the instance as its databases have it, which only
-    # Nova's own map reads; and its hosts have the names of two cells' hosts.
+    # NOTE: nova-compute needs the instance from its databases, which only the host map ``nova`` reads.
+    # The names of its hosts also contain the cell.
     if (conf.compute.driver == 'nova') != (conf.host_map.backend == 'nova'):
         raise exceptions.ConfigurationError(
             option='[compute] driver',
-            reason=f'{conf.compute.driver} does not go with [host_map] backend = {conf.host_map.backend}',
+            reason=f'{conf.compute.driver} does not match [host_map] backend = {conf.host_map.backend}; use '
+            'nova for both options, or for neither',
         )

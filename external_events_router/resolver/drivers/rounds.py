@@ -1,6 +1,6 @@
-"""Waiting for the answers of hosts to what they were sent together.
+"""Waiting for the answers of hosts to messages that were sent together.
 
-The drivers fill a round; nothing is sent or decided here.
+The drivers fill a round. This module sends nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from external_events_router.resolver import answers
 
 
 class AckRound:
-    """The answers of one round: asked for at once, awaited together. Thread-safe.
+    """The answers of one round, which are awaited together. Thread-safe.
 
     :ivar began: instant of ``time.monotonic()``
-    :ivar abandoned: answers can no longer arrive, so nothing is waited for
+    :ivar abandoned: missing answers cannot arrive, so the round does not wait
     """
 
     def __init__(self, keys: Iterable[answers.Key]) -> None:
-        """:param keys: the answers that are waited for"""
+        """:param keys: the awaited answers"""
         self.began = time.monotonic()
         self.abandoned = False
-        # Released when nothing is missing any more: to wait for an event of threading takes four times
-        # as long.
+        # Released when no answer is missing. Waiting for a threading.Event takes four times as long.
         self._settled = threading.Lock()
         self._settled.acquire()
-        # Guards what follows. _failed: hosts whose answers will not arrive.
+        # Guards the attributes below. _failed: hosts whose answers will not arrive.
         self._lock = threading.Lock()
         self._missing = set(keys)
         self._answers: answers.Answers = {}
@@ -39,11 +38,11 @@ class AckRound:
             self._settled.release()
 
     def answer(self, key: answers.Key, answer: answers.Answer) -> None:
-        """Take the answer of a host to an event; a second one is ignored."""
+        """Record the answer of a host to an event; a second answer is ignored."""
         self._settle({key: answer})
 
     def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
-        """Take the results of a host; a second result for the same event is ignored."""
+        """Record the results of a host; a second result for the same event is ignored."""
         told: answers.Answers = {}
         now = time.monotonic()
         for result in results:
@@ -54,7 +53,7 @@ class AckRound:
     def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
         """End the wait for a host.
 
-        :param asked: false if the broker did not take the message, see ``answers.Answer``
+        :param asked: False if the broker did not accept the message, see ``answers.Answer``
         """
         self.fail_hosts({host}, reason, asked=asked)
 

@@ -1,4 +1,4 @@
-"""What deliveries show about hosts, passed on to all that need it."""
+"""Passes information about hosts that deliveries show to all objects that need it."""
 
 from __future__ import annotations
 

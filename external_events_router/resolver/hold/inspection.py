@@ -242,7 +242,7 @@ class Inspection:
 
     @session.retried
     def _drop_held(self, seqs: Sequence[int]) -> frozenset[int]:
-        """Drop rows; return those that were there."""
+        """Delete rows; return the rows that existed."""
         if not seqs:
             return frozenset()
         chosen = _held.c.seq.in_(seqs)

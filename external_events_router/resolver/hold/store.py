@@ -262,7 +262,7 @@ class HoldStore:
 
     @session.retried
     def make_due(self, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> int:
-        """Schedule servers for an immediate retry: all that wait for one of the hosts, and the given servers.
+        """Schedule servers for an immediate retry: servers that wait for the hosts, and the given servers.
 
         The servers of a host become due one after the other, so that an attempt takes them
         together and sends the host one message.

@@ -70,10 +70,10 @@ class Lookup:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """What a report changed.
+    """The changes by a report.
 
     :ivar gained: servers that are now on the host and were not
-    :ivar lost: servers that were on the host and no longer are
+    :ivar lost: servers that were on the host before the report
     """
 
     gained: frozenset[str] = frozenset()

@@ -247,7 +247,7 @@ class _Memory:
             return wanted <= self._hosts.keys()
 
     def recall(self, wanted: frozenset[str], *, reason: str) -> base.Lookup:
-        """What is known of servers without the source."""
+        """Return the cached hosts of servers."""
         with self._lock:
             found: Mapping[str, tuple[str, ...]] = {
                 server: self._hosts[server] for server in wanted if server in self._hosts

@@ -1,7 +1,7 @@
-"""The acknowledgements of agents: each goes to the round that waits for it.
+"""Passes the acknowledgements of agents to the rounds that wait for them.
 
-A :class:`Collector` per resolver worker knows every delivery in flight; the endpoint of the acknowledgement
-topic feeds it. Nothing is sent or decided here.
+Each resolver worker has one :class:`Collector`, which knows all deliveries in flight. The endpoint of the
+acknowledgement topic calls it. This module sends nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from external_events_router.resolver.drivers import rounds
 
 LOG = log.getLogger(__name__)
 
-#: Why no host has an answer that is waited for while there is no connection.
+#: Reason for missing answers while there is no connection.
 CONNECTION_LOST = 'the connection to the broker was lost'
 
-#: Deliveries without an acknowledgement in time that are remembered. They are few, unless
-#: hosts do not respond, and then a late acknowledgement of any of them shows that its host does again.
+#: Maximum number of remembered deliveries that were not acknowledged in time. A late acknowledgement of
+#: such a delivery shows that its host responds again. There are few, unless hosts do not respond.
 MAX_ENDED = 50_000
 
 
 class Collector:
-    """Brings acknowledgements to who waits for them. Thread-safe."""
+    """Passes acknowledgements to the rounds that wait for them. Thread-safe."""
 
     def __init__(self) -> None:
-        # Guards both below. The table: delivery id to the host that has it and who
-        # waits. _problem: why no acknowledgement can arrive, while none can.
+        # Guards the attributes below. _waiting: delivery id to its host and its round. _problem: why
+        # acknowledgements cannot arrive; None: they can.
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._waiting: dict[str, tuple[str, rounds.AckRound]] = {}
-        # Guarded, too: deliveries that were not acknowledged in time, and their hosts. Only
-        # the host of one of these gives a sign of life when it acknowledges late.
+        # Also guarded: deliveries that were not acknowledged in time, and their hosts. Only for these, a
+        # late acknowledgement shows that the host responds.
         self._ended: collections.OrderedDict[str, str] = collections.OrderedDict()
 
     @contextlib.contextmanager
     def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[rounds.AckRound]:
-        """Register deliveries, to be cast within the block; forget them after it.
+        """Register deliveries that are cast within the block, and remove them after it.
 
-        While no acknowledgement can arrive, what is yielded is abandoned already.
+        While acknowledgements cannot arrive, the yielded round is already abandoned.
 
-        :param deliveries: host to what it will be sent
+        :param deliveries: host to its delivery
         """
         waiting = rounds.AckRound(
             (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
@@ -70,13 +70,13 @@ class Collector:
             self._remember(deliveries, waiting.silent())
 
     def overdue(self, age: float) -> list[str]:
-        """Hosts that have not answered a delivery for so many seconds."""
+        """Return the hosts that have not answered a delivery for this number of seconds."""
         if not self._waiting:
             return []
         before = time.monotonic() - age
         hosts = {}
         with self._lock:
-            # NOTE: in the order in which the waits began.
+            # NOTE: the table has the order in which the waits started.
             for host, waiting in self._waiting.values():
                 if waiting.began > before:
                     break
@@ -84,15 +84,15 @@ class Collector:
         return [host for host, waiting in hosts.items() if waiting.misses(host)]
 
     def in_flight(self) -> list[str]:
-        """Hosts with a delivery that is waited for."""
+        """Return the hosts with a delivery in flight."""
         with self._lock:
             return list(dict.fromkeys(host for host, _waiting in self._waiting.values()))
 
     def fail(self, hosts: Collection[str], reason: str, *, age: float = 0.0) -> None:
-        """Have nobody wait any longer for some hosts.
+        """End the waits for some hosts.
 
-        :param hosts: best a set
-        :param age: seconds; only for waits that began that long ago
+        :param hosts: preferably a set
+        :param age: only waits that started at least this number of seconds ago
         """
         before = time.monotonic() - age
         with self._lock:
@@ -105,18 +105,18 @@ class Collector:
             waiting.fail_hosts(hosts, reason)
 
     def is_connected(self) -> bool:
-        """Whether acknowledgements can arrive, as far as is known."""
+        """Return whether acknowledgements can arrive, as far as is known."""
         return self._problem is None
 
     def connected(self) -> None:
-        """Acknowledgements can arrive."""
+        """Record that acknowledgements can arrive."""
         with self._lock:
             self._problem = None
 
     def disconnected(self, reason: str) -> None:
-        """No acknowledgement can arrive until :meth:`connected`: fail all rounds in flight, and each new one.
+        """Record that no acknowledgement can arrive until :meth:`connected`. All rounds in flight fail.
 
-        Those that arrive afterwards are late ones, and still show that their hosts are there.
+        New rounds fail, too. Acknowledgements that arrive later still show that their hosts respond.
         """
         with self._lock:
             self._problem = f'{CONNECTION_LOST}: {reason}'
@@ -132,23 +132,23 @@ class Collector:
         sender: str | None = None,
         observer: base.HostObserver | None = None,
     ) -> None:
-        """Take an acknowledgement from the wire.
+        """Handle a received acknowledgement.
 
-        It counts for the host that the delivery was sent to. A late one has no effect on its
-        events, but it shows that its host is there.
+        It counts for the host of the delivery. A late acknowledgement does not change the results of its
+        events, but shows that the host responds.
 
-        :param sender: the host that it claims to come from; another one than the delivery's
-            is refused. None: an agent of version 1.0, which does not say; only the id, which
-            nobody can guess, shows that it had the delivery
-        :param observer: is notified of what it shows of the host
+        :param sender: host in the acknowledgement; it is refused if this is not the host of the delivery.
+            None: an agent of version 1.0, which does not send it; then only the secret id proves that it
+            has received the delivery
+        :param observer: informed about the host
         """
         with self._lock:
             host, waiting = self._waiting.get(delivery_id, (None, None))
             if host is None:
                 host = self._ended.get(delivery_id)
         if host is None:
-            # Ordinary: meant for a worker of this name that is no more, or very late.
-            LOG.debug('Nobody waits for delivery %s; its acknowledgement is dropped', delivery_id)
+            # Normal: for an earlier worker with this name, or very late.
+            LOG.debug('No batch waits for delivery %s; its acknowledgement is dropped', delivery_id)
         elif sender is not None and sender != host:
             problem = f'it is dropped, because the delivery was sent to host {host}'
             rejected.ALL.note('acknowledgement of another host', problem, sender, source=sender)
@@ -161,7 +161,7 @@ class Collector:
                 observer.late(host)
 
     def _remember(self, deliveries: Mapping[str, events.Delivery], silent: Iterable[str]) -> None:
-        """Keep the deliveries that were not acknowledged, the newest :data:`MAX_ENDED`."""
+        """Remember deliveries that were not acknowledged, up to :data:`MAX_ENDED` of the newest."""
         with self._lock:
             for host in silent:
                 self._ended[deliveries[host].id] = host

@@ -1,9 +1,9 @@
-"""Casts: all of a batch at once, and to a host one message at a time.
+"""Casts all deliveries of a batch at the same time, with one message in flight per host.
 
-Deliveries for a host wait while a message to this host is on its way, and go together in the next one.
-There is no timer: a delivery to a host without such a message is sent at once.
+Deliveries for a host wait while a message to this host is in flight, and go together in the next message.
+There is no timer: without a message in flight, a delivery is sent immediately.
 
-Each message has exactly one result, whatever raises, and its host is free for the next after that.
+Each message has exactly one result, whatever exceptions occur. After it the next message to the host is sent.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from external_events_router.messaging import transport as transports
 
 LOG = logging.getLogger(__name__)
 
-#: Events that one message carries at most, unless a single delivery has more.
+#: Maximum number of events in one message, unless a single delivery has more.
 MAX_EVENTS = 1000
 
 
 class Sender(Protocol):
-    """The part of ``agent.rpcapi.AgentAPI`` that is used here."""
+    """The used part of ``agent.rpcapi.AgentAPI``."""
 
     def cast(self, casts: Sequence[rpcapi.Cast], done: transports.Done, *, until: float) -> None: ...
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Entry:
-    """A delivery that waits or is on its way. ``until``: an instant of ``time.monotonic()``."""
+    """A delivery that waits or is in flight. ``until``: an instant of ``time.monotonic()``."""
 
     ctxt: context.RequestContext
     delivery: events.Delivery
@@ -50,16 +50,16 @@ class _Entry:
 
 
 class CoalescingSender:
-    """Thread-safe; one per resolver worker."""
+    """Sends casts, combined per host. Thread-safe; one per resolver worker."""
 
     def __init__(self, sender: Sender, *, together: bool = True) -> None:
         """:param together: whether deliveries to a host may share a message"""
         self._sender = sender
         self._together = together
-        # Guards the table: host with a message on its way to what waits for it.
+        # Guards the table: host with a message in flight, to its waiting deliveries.
         self._lock = threading.Lock()
         self._waiting: dict[str, list[_Entry]] = {}
-        # What this thread has yet to send: see _send.
+        # Messages that this thread still has to send: see _send.
         self._local = threading.local()
 
     @contextlib.contextmanager
@@ -71,13 +71,13 @@ class CoalescingSender:
         on_failure: Callable[[str, exceptions.RouterError], None],
         until: float,
     ) -> Iterator[None]:
-        """Start a cast to each host; at the end of the block, withdraw those not begun.
+        """Start a cast to each host. At the end of the block, withdraw casts that have not started.
 
-        Does not wait: one host's failure is told at once and touches no other.
+        Does not wait. A failure for one host is reported immediately and does not affect others.
 
         :param deliveries: host to its delivery
-        :param on_failure: called with the host and the error, mostly from another thread
-        :param until: an instant of ``time.monotonic()`` after which none is begun
+        :param on_failure: called with the host and the error, usually from another thread
+        :param until: an instant of ``time.monotonic()`` after which no cast starts
         """
         entries = {host: _Entry(ctxt, delivery, on_failure, until) for host, delivery in deliveries.items()}
         self._send(self._take_free(entries))
@@ -87,7 +87,7 @@ class CoalescingSender:
             self._withdraw(entries)
 
     def _take_free(self, entries: Mapping[str, _Entry]) -> dict[str, list[_Entry]]:
-        """Those for hosts that have nothing on its way, by host; the others wait."""
+        """Return the entries of hosts without a message in flight, by host; the other entries wait."""
         free = {}
         with self._lock:
             for host, entry in entries.items():
@@ -99,10 +99,10 @@ class CoalescingSender:
         return free
 
     def _send(self, by_host: Mapping[str, Sequence[_Entry]]) -> None:
-        """Send messages, and what has to follow one that comes to its end meanwhile.
+        """Send messages, and messages that must follow when one of them ends meanwhile.
 
-        NOTE: one that fails at once would else be followed by a call within a call for each
-        that waits, until the stack is full.
+        NOTE: otherwise a message that fails immediately would cause a nested call for each waiting
+        message, until the stack is full.
         """
         if not by_host:
             return
@@ -136,12 +136,12 @@ class CoalescingSender:
             ]
             until = max(entry.until for entries in by_host.values() for entry in entries)
             self._sender.cast(casts, once.settle, until=until)
-        except Exception as exc:  # the batches that wait must hear of it
-            LOG.exception('Deliveries cannot be sent')
+        except Exception as exc:  # the waiting batches must be informed
+            LOG.exception('Could not send deliveries; their events are held')
             once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
     def _follow(self, host: str) -> None:
-        """A message has come to its end: send what waits for its host."""
+        """Handle the end of a message: send the waiting deliveries for its host."""
         now, taken, late, events_taken = time.monotonic(), list[_Entry](), list[_Entry](), 0
         with self._lock:
             waiting = self._waiting.get(host, [])
@@ -170,5 +170,5 @@ class CoalescingSender:
 def _fail(entry: _Entry, host: str, error: exceptions.RouterError) -> None:
     try:
         entry.on_failure(host, error)
-    except Exception:  # whose it is must not prevent the others
-        LOG.exception('A batch could not be told that host %s cannot be reached', host)
+    except Exception:  # continue with the other batches
+        LOG.exception('A callback failed after host %s could not be reached; continuing', host)

@@ -1,7 +1,7 @@
-"""Deliveries to agents: cast to each host, wait for the acknowledgements, notify which hosts responded.
+"""Delivers to agents: casts to each host, waits for acknowledgements, reports which hosts responded.
 
-Batches and held events are delivered in the same way. The caller decides which events go to which host,
-and what the answers mean.
+Batches and held events are delivered in the same way. The caller decides which events are for which host,
+and evaluates the answers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import coalescing_sender
 
-#: Seconds that a listener has to end.
+#: Maximum seconds for the end of a listener.
 LISTENER_TIMEOUT = 5.0
 
 
 class AgentDeliverer:
-    """Delivers to our agents, in the order given."""
+    """Delivers to the agents of this project, in the given order."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class AgentDeliverer:
         listener: transports.Listener,
     ) -> None:
         """:param casts: sends the deliveries over the transport
-        :param reply_to: the server name under which this worker receives acknowledgements
+        :param reply_to: name under which this worker receives acknowledgements
         :param listener: receives them
         """
         self._casts = casts
@@ -59,7 +59,7 @@ class AgentDeliverer:
         self._transport.stop()
 
     def is_ready(self) -> bool:
-        """Whether acknowledgements can arrive."""
+        """Return whether acknowledgements can arrive."""
         return self._collector.is_connected()
 
     def deliver(
@@ -72,20 +72,20 @@ class AgentDeliverer:
         records: Mapping[str, object] = base.NO_RECORDS,
         contexts: Mapping[str, context.RequestContext] = base.NO_CONTEXTS,
     ) -> host_answers.Answers:
-        """Send each host its events, in their order, and wait for what they say.
+        """Send each host its events in their order, and wait for the answers.
 
-        :param deadline: an instant of ``time.monotonic()`` after which nothing is waited for
-        :param lifetime: seconds for which an event is still worth anything; a
-            host that finds its delivery later than that does not run it
-        :param records: not needed
-        :param contexts: not needed: a delivery has one context
+        :param deadline: an instant of ``time.monotonic()`` at which the wait ends
+        :param lifetime: seconds until the deadline of an event; a host that receives the delivery later
+            does not handle it
+        :param records: not used
+        :param contexts: not used, because a delivery has one context
         """
         if not by_host:
             return {}
         now = time.time()
         deliveries = {
             host: events.Delivery(
-                # NOTE: an acknowledgement is accepted because of it, so nobody may guess it.
+                # NOTE: it must not be guessable, because it authenticates the acknowledgement.
                 id=ids.random_hex(),
                 reply_to=self._reply_to,
                 deadline=now + min(map(lifetime, sent)),
@@ -95,8 +95,8 @@ class AgentDeliverer:
         }
         with self._collector.expect(deliveries) as waiting:
             if waiting.abandoned:
-                # NOTE: nothing is sent. The events are held, and delivered once the
-                # acknowledgements of that can arrive.
+                # NOTE: send nothing. The events are held, and delivered when acknowledgements can arrive
+                # again.
                 answers = waiting.wait(0.0)
                 self._tell(by_host, answers)
                 return answers

@@ -17,8 +17,8 @@ from external_events_router.resolver.drivers.agent import deliverer
 from external_events_router.resolver.drivers.agent import endpoint
 from external_events_router.resolver.drivers.agent import host_queues
 
-#: Threads that take acknowledgements with oslo.messaging. Each takes a few microseconds with a lock, so
-#: more threads would only wait for each other.
+#: Number of threads that receive acknowledgements with oslo.messaging. Each acknowledgement takes a few
+#: microseconds with a lock, so more threads would only wait for each other.
 ACK_THREADS = 2
 
 
@@ -33,7 +33,7 @@ class AgentDriver:
         queues: base.Queues | None,
         together: bool = True,
     ) -> None:
-        """:param queues: of the agents; None: they cannot be checked
+        """:param queues: queues of the agents; None: they cannot be checked
         :param together: whether deliveries to a host may share a message
         """
         self._transport = transport
@@ -46,7 +46,7 @@ class AgentDriver:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, oslo_transport: messaging.RPCTransport) -> AgentDriver:
-        """The driver that the configuration asks for."""
+        """Build the driver from the configuration."""
         transport = transports.from_conf(
             conf,
             oslo_transport,

@@ -51,7 +51,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Action:
-    """What a user or Nova did to the server.
+    """An action of a user or of Nova on the server.
 
     :ivar name: such as ``create`` or ``live-migration``
     :ivar request_id: of the request to Nova

@@ -1,8 +1,7 @@
-"""Deliveries to nova-compute: a cast to each host, on threads of its cell.
+"""Delivers to nova-compute: a cast to each host, on threads of its cell.
 
-An event counts as handled once its cell's broker has confirmed that it is in the
-host's queue, or once the compute has replied that it has handled it, as ``[nova]
-acknowledge`` says.
+With ``[nova] acknowledge = broker``, an event counts as handled when the broker of its cell has confirmed
+that it is in the queue of the host. With ``reply``, it counts when nova-compute has replied.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ LOG = log.getLogger(__name__)
 
 _HANDLED = answers.Answer(events.Verdict.HANDLED)
 _UNREAD = answers.Answer(None, 'the instance could not be read')
-#: Errors of a compute: it does not understand us, and so handled nothing; the
-#: server is not there.
+#: Errors of nova-compute without any handled event: it does not support the message, or does not have the
+#: server.
 _NOT_UNDERSTOOD = frozenset(
     {'IncompatibleObjectVersion', 'NoSuchMethod', 'UnsupportedObjectError', 'UnsupportedVersion'}
 )
 _NOT_THERE = 'InstanceNotFound'
 
-#: Verdicts of a reply that are of one event.
+#: Verdicts of a reply that concern only one event.
 _OF_ONE = (events.Verdict.NOT_HERE, events.Verdict.REFUSED)
 
 _NOT_BEGUN = answers.Answer(None, 'no thread of its cell was free in time')
 
 
 class Lines(Protocol):
-    """The part of ``cell_client.CellClients`` that is used here."""
+    """The used part of ``cell_client.CellClients``."""
 
     def to(self, cell: cells.Cell) -> lines.CellClient: ...
 
@@ -62,11 +61,11 @@ class Lines(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Load:
-    """What one host is sent in a round.
+    """The events for one host in a round.
 
     :ivar host: its name in the map
     :ivar sent: in the order of the batch
-    :ivar records: of the servers
+    :ivar records: records of the servers
     :ivar began: an instant of ``time.monotonic()``
     """
 
@@ -90,23 +89,21 @@ class NovaDeliverer:
         *,
         reply_timeout: float | None = None,
     ) -> None:
-        """:param reply_timeout: seconds that a compute may take to reply; None: it is
-        not asked to
-        """
+        """:param reply_timeout: maximum seconds until the reply of nova-compute; None: do not ask for one"""
         self._lines = all_lines
         self._observer = observer
         self._reply_timeout = reply_timeout
         self._pending = in_flight.InFlight()
 
     def start(self) -> None:
-        """Nothing has to be received, and connections to cells are made when they are needed."""
+        """Do nothing: there is nothing to receive, and connections to cells are opened when needed."""
 
     def stop(self) -> None:
         """See :class:`base.Deliverer`."""
         self._lines.close()
 
     def is_ready(self) -> bool:
-        """Always: each cell has a broker of its own."""
+        """Return True: each cell has its own broker."""
         return True
 
     def deliver(
@@ -121,8 +118,8 @@ class NovaDeliverer:
     ) -> answers.Answers:
         """See :class:`base.Deliverer`. An event without a record is not sent.
 
-        :param lifetime: not needed: nova-compute knows no deadlines
-        :param records: of :class:`host_map.nova.Record`
+        :param lifetime: not used: nova-compute does not support deadlines
+        :param records: objects of :class:`host_map.nova.Record`
         """
         keys = [(host, event.id) for host, sent in by_host.items() for event in sent]
         asks = rounds.AckRound(keys)
@@ -163,7 +160,7 @@ class NovaDeliverer:
             try:
                 line = self._lines.to(next(iter(known.values())).cells[host])
             except Exception as exc:
-                LOG.exception('The computes of the cell of %s cannot be reached', host)
+                LOG.exception('Could not use the cell of host %s; its events are held', host)
                 for event in readable:
                     asks.answer((host, event.id), _unexpected(exc))
             else:
@@ -176,9 +173,9 @@ class NovaDeliverer:
         asks: rounds.AckRound,
         context_of: Callable[[events.Event], context.RequestContext],
     ) -> list[tuple[_Load, Sequence[events.Event], futures.Future[None]]]:
-        """Begin to send what is not on its way already.
+        """Start to send events that are not in flight.
 
-        :returns: what each thread sends
+        :returns: the casts of each thread
         """
         begun: list[tuple[_Load, Sequence[events.Event], futures.Future[None]]] = []
         for load in loads:
@@ -186,7 +183,7 @@ class NovaDeliverer:
             try:
                 packed = cast_batches.group_into_casts(fresh, context_of)
             except Exception as exc:
-                LOG.exception('%d events cannot be sent to %s', len(fresh), load.host)
+                LOG.exception('Could not send %d events to host %s; they are held', len(fresh), load.host)
                 for key in load.keys(event.id for event in fresh):
                     self._pending.settle(key, _unexpected(exc))
                 continue
@@ -196,13 +193,13 @@ class NovaDeliverer:
         return begun
 
     def _send(self, load: _Load, packed: Iterable[cast_batches.CastBatch]) -> None:
-        """Send a host what it gets, one cast after the other; on a thread of its cell."""
+        """Send the casts of a host one after the other; on a thread of its cell."""
         for shipment in packed:
             try:
                 shipment.context.update_store()
                 told = self._sent(load, shipment)
             except Exception as exc:
-                # NOTE: each event is settled once, or a later attempt would wait for it.
+                # NOTE: settle each event once; otherwise a later attempt would wait for it.
                 LOG.exception('Cast to %s failed', load.host)
                 told = {event.id: _unexpected(exc) for event in shipment.carried}
             if any(answer.verdict is not None for answer in told.values()):
@@ -216,7 +213,7 @@ class NovaDeliverer:
                 self._observer.late(load.host)
 
     def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, answers.Answer]:
-        """What became of each event of a cast; never an error."""
+        """Return the result of each event of a cast; never raises."""
         told = {}
         for event in shipment.carried:
             if event.name in cast_batches.WITH_ACTION:
@@ -225,7 +222,7 @@ class NovaDeliverer:
                     home, load.host, functools.partial(home.record_action, event, shipment.context)
                 )
                 if problem is not None:
-                    # Without its action its handler would fail.
+                    # The handler of nova-compute would fail without the action.
                     told[event.id] = problem
         return told | self._put(
             load, shipment.context, [event for event in shipment.carried if event.id not in told]
@@ -241,9 +238,9 @@ class NovaDeliverer:
             or self._handled()
         )
         if answer.verdict in _OF_ONE and len(carried) > 1:
-            # NOTE: the reply does not say which of them it was, nor how many were
-            # handled before. To handle one twice does no harm.
-            LOG.info('%s; its %d events are sent one by one', answer.reason, len(carried))
+            # NOTE: the reply does not contain which event has failed, nor how many were handled before.
+            # Handling an event twice does no harm.
+            LOG.info('%s; sending its %d events separately', answer.reason, len(carried))
             return functools.reduce(operator.or_, (self._put(load, ctxt, [event]) for event in carried))
         return {event.id: answer for event in carried}
 
@@ -281,7 +278,7 @@ def _unexpected(exc: Exception) -> answers.Answer:
 
 
 def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> answers.Answer | None:
-    """Take a step on a thread of a cell; why it failed, if it did."""
+    """Run a step on a thread of a cell, and return why it failed, or None."""
     try:
         step()
     except exceptions.HostFailed as exc:
@@ -297,7 +294,7 @@ def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> ans
         LOG.debug('Cast to %s failed: %s', host, exc)
         return answers.Answer(None, str(exc), asked=not isinstance(exc, exceptions.BrokerUnavailable))
     except Exception as exc:  # the outermost frame of this thread's work
-        # NOTE: not the error's own text, which may hold a part of the cell's URL.
+        # NOTE: without the text of the error, which may contain part of the URL of the cell.
         LOG.debug('Cast to %s failed', host, exc_info=True)
         answer = _unexpected(exc)
         _warn(line, answer.reason or '')

@@ -1,9 +1,8 @@
-"""The host map of a cloud with Nova: its API database, and the database of each cell. Read only.
+"""The host map for Nova: reads the API database and the database of each cell, and writes nothing.
 
-One query to the API database and one to each cell concerned, at the same time,
-whatever the size of the batch. (A server that moves to another cell costs one
-more to the API database.) A cell that fails makes only its own servers
-unavailable, whatever exception it fails with.
+A look-up runs one query on the API database and one on each cell of the batch, at the same time, for any
+number of servers. (A server that moves to another cell needs one more query to the API database.) If
+a cell fails, with any exception, only its own servers are unavailable.
 """
 
 from __future__ import annotations
@@ -38,27 +37,27 @@ LOG = log.getLogger(__name__)
 
 OPTION = '[nova] api_connection'
 
-#: Look-ups at a time per cell and worker; more wait.
+#: Maximum number of look-ups at the same time per cell and worker; further look-ups wait.
 READERS = 4
 
-#: Seconds for a look-up outside a batch, and for the cells at start.
+#: Maximum seconds for a look-up outside a batch, and for the cells at start.
 PATIENT = 10.0
 
-#: What a cell knows of those of its instances that it was asked for.
+#: The found instances of a cell.
 Found = Mapping[str, instances.Instance | exceptions.MalformedMessage]
 
 
-#: Nova's name of a host to its cell; a text says why the cell is not known.
+#: Name of a host in Nova, to its cell, or to a text with the reason why the cell is unknown.
 Foreign = Mapping[str, cells.Cell | str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """What a deliverer to nova-compute needs to know of a server.
+    """Data about a server for the deliverer to nova-compute.
 
-    :ivar cell: the cell that it is in
-    :ivar cells: the cell of each of its hosts, by the host's name in the map
-    :ivar primitive: the instance as Nova's object
+    :ivar cell: cell of the server
+    :ivar cells: name of each of its hosts in the map, to the cell of the host
+    :ivar primitive: the instance as an object of Nova
     """
 
     cell: cells.Cell
@@ -67,36 +66,36 @@ class Record:
 
 
 class NovaHostMap:
-    """Nova's own map. Thread-safe."""
+    """The host map of Nova. Thread-safe."""
 
     #: The held events are in another database.
     includes_held_servers = False
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        """Connects at its first use.
+        """Create the map. It connects at the first use.
 
-        :raises ConfigurationError: ``[nova] api_connection`` cannot be used
+        :raises ConfigurationError: ``[nova] api_connection`` is not valid
         """
         self._api = session.Database.at(conf, conf.nova.api_connection, option=OPTION)
         self._urls = cells.Urls.from_conf(conf)
         self._conf = conf
-        # Guards the two tables: cell uuid to how it is read, and to what its log says.
+        # Guards both tables: cell uuid to its reader, and to its log messages.
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
         self._troubles: dict[str, throttled_log.ThrottledLog] = {}
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> NovaHostMap:
-        """The map that the configuration asks for.
+        """Build the map from the configuration.
 
-        :raises ConfigurationError: as the constructor
+        :raises ConfigurationError: see the constructor
         """
         return cls(conf)
 
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
-        """As :class:`base.HostMap` says.
+        """See :class:`base.HostMap`.
 
-        :raises DatabaseUnavailable: one of the databases cannot be asked
+        :raises DatabaseUnavailable: one of the databases is unavailable
         """
         found = self.look_up(server_uuids, timeout=PATIENT)
         for server_uuid in found.unavailable:
@@ -104,14 +103,14 @@ class NovaHostMap:
         return found.hosts
 
     def look_up(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup:
-        """As :class:`base.PartialHostMap` says; ``records`` are of :class:`Record`."""
+        """See :class:`base.PartialHostMap`; ``records`` are objects of :class:`Record`."""
         deadline = time.monotonic() + timeout
         hosts: dict[str, tuple[str, ...]] = {}
         reasons: dict[str, str] = {}
         in_cell: dict[cells.Cell, list[str]] = {}
         for row in self._mappings(server_uuids):
             if row['cell_uuid'] is None:
-                # It waits for the scheduler.
+                # The server waits for the scheduler.
                 hosts[row['instance_uuid']] = ()
                 continue
             cell = self._cell(row)
@@ -130,9 +129,9 @@ class NovaHostMap:
         return base.Lookup(hosts=hosts, unavailable=frozenset(reasons), reasons=reasons, records=records)
 
     def check(self) -> None:
-        """Insist on an API database with cells. A cell that does not answer is only logged.
+        """Check that the API database has cells. A cell that does not answer is only logged.
 
-        :raises ConfigurationError: naming ``[nova] api_connection``
+        :raises ConfigurationError: with ``[nova] api_connection``
         """
         try:
             found = self._connect()
@@ -142,14 +141,14 @@ class NovaHostMap:
             raise exceptions.ConfigurationError(option=OPTION, reason='the database maps no cells')
 
     def warm(self) -> None:
-        """As :class:`base.PartialHostMap` says."""
+        """See :class:`base.PartialHostMap`."""
         try:
             self._connect()
         except exceptions.DatabaseUnavailable as exc:
-            LOG.warning('Cells are not known yet: %s', exc)
+            LOG.warning('Could not read the cells at start: %s; trying again with the first batch', exc)
 
     def close(self) -> None:
-        """Let go of connections and threads."""
+        """Close the connections and end the threads."""
         with self._lock:
             readers = list(self._readers.values())
             self._readers = {}
@@ -158,10 +157,10 @@ class NovaHostMap:
         self._api.close()
 
     def _connect(self) -> int:
-        """Connect to every cell; one that does not answer is only logged.
+        """Connect to every cell. A cell that does not answer is only logged.
 
-        :returns: how many there are
-        :raises DatabaseUnavailable: that cannot be told
+        :returns: number of cells
+        :raises DatabaseUnavailable: the API database is unavailable
         """
         rows = self._cell_mappings()
         usable = [cell for cell in map(self._cell, rows) if not isinstance(cell, str)]
@@ -177,7 +176,7 @@ class NovaHostMap:
         return len(rows)
 
     def _cell(self, row: Mapping[str, Any]) -> cells.Cell | str:
-        """The cell of a row with ``cells.COLUMNS``; a text says why it cannot be used."""
+        """Return the cell of a row with ``cells.COLUMNS``, or the reason why it cannot be used."""
         try:
             return self._urls.cell(row)
         except Exception as exc:
@@ -231,9 +230,9 @@ class NovaHostMap:
     def _ask(
         self, in_cell: Mapping[cells.Cell, list[str]], deadline: float
     ) -> tuple[dict[cells.Cell, Found], dict[str, str]]:
-        """Ask every cell at once.
+        """Query all cells at the same time.
 
-        :returns: what each found, and why the other cells' servers are not known
+        :returns: the results of the cells, and why the servers of other cells are unknown
         """
         asked = {cell: self._reader(cell).begin(uuids) for cell, uuids in in_cell.items()}
         found: dict[cells.Cell, Found] = {}
@@ -253,7 +252,7 @@ class NovaHostMap:
         return found, reasons
 
     def _foreign(self, found: Found) -> Foreign:
-        """The cells of the hosts of servers that move to another cell; a text says why not."""
+        """Return the cells of hosts of servers that move to another cell, or why they are unknown."""
         hosts = {
             host
             for instance in found.values()
@@ -280,15 +279,15 @@ class NovaHostMap:
 
 
 class _Reader:
-    """How one cell is asked: a few threads, and a pause when it fails."""
+    """The access to one cell: a few threads, and a pause after failures."""
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
         self.cell = cell
         self.pause = pause.Pause()
         self._pool = bounded_pool.BoundedPool(READERS, 'cell-reader')
-        # Who has it tries a cell that failed too often; one at a time.
+        # Held by the thread that tries a cell that has failed too often; one at a time.
         self._trying = threading.Semaphore()
-        # Guards the connection pool, which is made by who comes first.
+        # Guards the connection pool, which is created at the first use.
         self._lock = threading.Lock()
         self._open = functools.partial(
             session.Database.at, conf, cell.database, option=f'database_connection of {cell}'
@@ -296,10 +295,10 @@ class _Reader:
         self._database: session.Database | None = None
 
     def begin(self, uuids: Iterable[str]) -> futures.Future[Found] | None:
-        """Begin a look-up; None: the cell has failed just now.
+        """Start a look-up; None: the cell has just failed.
 
-        Once it has failed too often nobody waits for the look-up that tries it:
-        others, who ask for nothing of this cell, may be in the same question.
+        After too many failures, batches do not wait for the look-up that tries the cell, because batches
+        without servers of this cell may share the same query.
         """
         look_up = functools.partial(self._fetch, list(uuids))
         if not self.pause.is_on():
@@ -330,7 +329,7 @@ class _Reader:
 
 
 class _Placing:
-    """Where the instances of one cell are."""
+    """The locations of the instances of one cell."""
 
     def __init__(self, cell: cells.Cell, found: Found, foreign: Foreign) -> None:
         self.hosts: dict[str, tuple[str, ...]] = {}
@@ -361,9 +360,9 @@ class _Placing:
 
 
 def _result(future: futures.Future[Found] | None, deadline: float) -> Found:
-    """What a cell answered.
+    """Return the answer of a cell.
 
-    :raises DatabaseUnavailable: it failed, just now or before, or is not done in time
+    :raises DatabaseUnavailable: it failed, now or before, or did not answer in time
     """
     if future is None:
         raise exceptions.DatabaseUnavailable(reason='it failed just now')
@@ -377,6 +376,6 @@ def _result(future: futures.Future[Found] | None, deadline: float) -> Found:
     except exceptions.DatabaseUnavailable:
         raise
     except Exception as exc:
-        # NOTE: not the error's own text, which may hold a part of the cell's URL.
+        # NOTE: without the text of the error, which may contain part of the URL of the cell.
         LOG.debug('Unexpected error of a cell', exc_info=True)
         raise exceptions.DatabaseUnavailable(reason=f'unexpected {type(exc).__name__}') from exc

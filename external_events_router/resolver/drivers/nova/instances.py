@@ -1,4 +1,4 @@
-"""Instances of a cell: one query for a batch, and what its rows say of each."""
+"""Instances of a cell: one query for a batch, and the data in its rows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from external_events_router.resolver.drivers.nova import tables
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Instance:
-    """What is known of an instance.
+    """Data about an instance.
 
-    :ivar hosts: Nova's names of the hosts that are concerned: none, its own, or
-        its own and those of the migration it is in; sorted
+    :ivar hosts: names of its hosts in Nova: none, its own, or its own and the hosts of its current
+        migration; sorted
     :ivar across_cells: the migration goes to another cell
-    :ivar deleted: it is no more
-    :ivar primitive: the object on the wire
+    :ivar deleted: the instance was deleted
+    :ivar primitive: the object in messages
     """
 
     hosts: tuple[str, ...]
@@ -36,9 +36,9 @@ class Instance:
 def fetch(
     database: session.Database, uuids: Collection[str]
 ) -> dict[str, Instance | exceptions.MalformedMessage]:
-    """The instances that a cell has of those asked for; an error in place of one whose row is broken.
+    """Return the given instances that a cell contains, or an exception for an instance with a damaged row.
 
-    :raises DatabaseUnavailable: the cell's database cannot be asked
+    :raises DatabaseUnavailable: the database of the cell is unavailable
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for row in _select(database, uuids):
@@ -50,7 +50,7 @@ def fetch(
         except exceptions.MalformedMessage as exc:
             found[uuid] = exc
         except Exception as exc:
-            # One row that nobody has foreseen must not hide the others.
+            # A damaged row must not affect other instances.
             found[uuid] = exceptions.MalformedMessage(what='instance', value=type(exc).__name__)
     return found
 
@@ -62,7 +62,7 @@ def _select(database: session.Database, uuids: Collection[str]) -> list[Mapping[
 
 
 def query(database: session.Database, uuids: Collection[str]) -> sa.Select[Any]:
-    """A row for each instance, or for each migration of one that is in a migration."""
+    """Return the query, with one row per instance, or per migration of an instance that migrates."""
     instances, caches = tables.instances, tables.instance_info_caches
     extra, migrations = tables.instance_extra, tables.migrations
     return (
@@ -83,9 +83,8 @@ def query(database: session.Database, uuids: Collection[str]) -> sa.Select[Any]:
         .select_from(
             instances.outerjoin(caches, caches.c.instance_uuid == instances.c.uuid)
             .outerjoin(extra, extra.c.instance_uuid == instances.c.uuid)
-            # NOTE: which of its migrations is meant stands within the JSON of the
-            # context. All of them for the few instances that have one is less
-            # than a second query.
+            # NOTE: the id of the current migration is inside the JSON of the migration context. Reading
+            # all migrations of the few instances with a context takes less time than a second query.
             .outerjoin(
                 migrations,
                 (migrations.c.instance_uuid == instances.c.uuid)
@@ -95,7 +94,7 @@ def query(database: session.Database, uuids: Collection[str]) -> sa.Select[Any]:
         )
         .where(
             database.among(instances.c.uuid, uuids),
-            # The copy in the other cell, of one that moves there.
+            # Without the copy in the other cell, of an instance that moves there.
             instances.c.hidden.is_(None) | (instances.c.hidden == sa.false()),
         )
     )
@@ -112,7 +111,7 @@ def _read(rows: Iterable[Mapping[str, Any]]) -> Instance:
             hosts |= {row['source_compute'], row['dest_compute']}
             across_cells = bool(row['cross_cell_move'])
     return Instance(
-        # An instance without a host is on none, whatever its migration says.
+        # An instance without a host has no hosts, whatever its migration contains.
         hosts=tuple(sorted(host for host in hosts if host)) if first['host'] else (),
         across_cells=across_cells,
         deleted=bool(first['deleted']),

@@ -1,7 +1,7 @@
-"""Nova's versioned objects on the wire, as JSON: an instance from its row, an external event.
+"""Nova's versioned objects in messages, as JSON: an instance from its row, and an external event.
 
-Pure. The versions are those of 2024.1 to 2026.2; a newer nova-compute takes
-older ones. The form is that of oslo.versionedobjects.
+All functions are pure. The versions are from 2024.1 to 2026.2; a newer nova-compute accepts older
+versions. oslo.versionedobjects defines the format.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.resolver.drivers.nova import tables
 
-#: Object name to its version.
+#: Name of an object, to its version.
 VERSIONS = {'Instance': '2.8', 'InstanceExternalEvent': '1.5', 'InstanceInfoCache': '1.5'}
 
-#: Columns whose values are true or false, and false where the row has none.
+#: Boolean columns, which are false if the row has no value.
 _FLAGS = frozenset(
     {'locked', 'auto_disk_config', 'shutdown_terminate', 'disable_terminate', 'hidden', 'cleaned'}
 )
@@ -27,17 +27,17 @@ _COLUMNS = tuple(column.name for column in tables.instances.columns if column.na
 
 
 def instance(row: Mapping[str, Any]) -> dict[str, Any]:
-    """An Instance with its network information and migration context.
+    """Return an Instance with its network information and migration context.
 
-    :param row: columns of ``instances``; ``cache_id``, ``cache_*`` and
-        ``network_info`` of its info cache, ``migration_context`` of its extra row
-    :raises MalformedMessage: what the row holds as JSON is none
+    :param row: columns of ``instances``; ``cache_id``, ``cache_*`` and ``network_info`` of its info
+        cache, ``migration_context`` of its extra row
+    :raises MalformedMessage: a JSON column is not valid JSON
     """
     data = {name: _flag(row[name]) if name in _FLAGS else _plain(row[name]) for name in _COLUMNS}
     data['deleted'] = bool(row['deleted'])
     data['info_cache'] = None if row['cache_id'] is None else _info_cache(row)
     data['migration_context'] = context = _migration_context(row['migration_context'])
-    # NOTE: an object that is stored with changes makes its parent changed too.
+    # NOTE: a stored object with changes also marks its parent as changed.
     changes = ['migration_context'] if _has_changes(context) else []
     return _primitive('Instance', data, changes)
 
@@ -54,10 +54,10 @@ def external_event(event: events.Event) -> dict[str, Any]:
 
 
 def migration_id(row: Mapping[str, Any]) -> int | None:
-    """The migration that an instance is in, by its migration context.
+    """Return the id of the current migration of an instance, from its migration context.
 
     :param row: as for :func:`instance`
-    :raises MalformedMessage: the context is none
+    :raises MalformedMessage: the context is not valid
     """
     context = _migration_context(row['migration_context'])
     return None if context is None else context['nova_object.data'].get('migration_id')
@@ -95,7 +95,7 @@ def _info_cache(row: Mapping[str, Any]) -> dict[str, Any]:
 def _migration_context(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
-    # NOTE: it is stored in the form in which it is sent.
+    # NOTE: it is stored in the same format as in a message.
     stored = _json(text, 'migration_context')
     if not isinstance(stored, dict) or stored.get('nova_object.name') != 'MigrationContext':
         raise exceptions.MalformedMessage(what='migration_context', value=_short(text))
@@ -130,5 +130,5 @@ def _plain(value: Any) -> Any:
         return value.strftime('%Y-%m-%dT%H:%M:%SZ')
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    # PostgreSQL's addresses.
+    # Addresses of PostgreSQL.
     return str(value)

@@ -1,6 +1,6 @@
-"""The part of Nova's tables that is read, and ``instance_actions``, which is written.
+"""The tables of Nova that are read, and ``instance_actions``, which is written.
 
-Shapes only, of the releases 2024.1 to 2026.2, in which they do not differ.
+Only their definitions, which are the same in the releases 2024.1 to 2026.2.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ instances = sa.Table(
     'instances',
     cell,
     *_times(),
-    # NOTE: 0, or the row's id once the instance is deleted.
+    # NOTE: 0, or the id of the row after the instance was deleted.
     sa.Column('deleted', sa.Integer),
     sa.Column('id', sa.Integer, primary_key=True),
     sa.Column('user_id', sa.String(255)),

@@ -1,4 +1,4 @@
-"""Which version of the compute RPC API a cell understands, and what follows from it for a cast."""
+"""The version of the compute RPC API that a cell supports, and its effects on a cast."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from external_events_router.resolver.drivers.nova import tables
 
 LOG = log.getLogger(__name__)
 
-#: Seconds for which a cell's version is taken for granted.
+#: Seconds for which the version of a cell is cached.
 KEEP = 60.0
 
-#: Service versions of nova-compute from which on it serves RPC 6.0, and 6.5: those
-#: of Wallaby's successors and of 2026.1, by the history in Nova's service object.
+#: First service versions of nova-compute that support RPC 6.0 (after Wallaby) and 6.5 (2026.1), from
+#: the history in Nova's service object.
 _SERVES_6_0 = 56
 _SERVES_6_5 = 71
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RpcVersion:
-    """How the computes of a cell are spoken to.
+    """Topic and version of casts to a cell.
 
-    :ivar topic: of the cast
-    :ivar version: that the message carries: the method has not changed since
-        ``5.0``, so all of 6 say ``6.0``
+    :ivar topic: topic of the cast
+    :ivar version: version in the message; the method is unchanged since ``5.0``, so all versions of 6 use
+        ``6.0``
     """
 
     topic: str
@@ -40,12 +40,12 @@ class RpcVersion:
 
 OLD = RpcVersion('compute', '5.0')
 SIX = RpcVersion('compute', '6.0')
-#: The topic of 6.5 is served until the end of a graceful shutdown.
+#: With 6.5. nova-compute serves this topic until the end of a graceful shutdown.
 ALTERNATIVE = RpcVersion('compute-alt', '6.0')
 
 
 def of_rpc(version: str) -> RpcVersion:
-    """For a version of the compute RPC API.
+    """Return the value for a version of the compute RPC API.
 
     :param version: for example ``6.4``
     """
@@ -56,9 +56,9 @@ def of_rpc(version: str) -> RpcVersion:
 
 
 def of_service(version: int | None) -> RpcVersion:
-    """For the service version of the oldest nova-compute.
+    """Return the value for the service version of the oldest nova-compute.
 
-    :param version: None: there is none, and the newest is as good as any
+    :param version: None: there is no nova-compute, so the newest version is used
     """
     if version is None or version >= _SERVES_6_5:
         return ALTERNATIVE
@@ -66,7 +66,7 @@ def of_service(version: int | None) -> RpcVersion:
 
 
 class Versions:
-    """What one cell understands, asked for now and then. Thread-safe."""
+    """The version of one cell, which is read regularly. Thread-safe."""
 
     def __init__(
         self,
@@ -76,25 +76,25 @@ class Versions:
         pinned: RpcVersion | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param database: of the cell
+        """:param database: database of the cell
         :param cell: its name, for the log
-        :param pinned: what the operator says in place of the cell
+        :param pinned: value of the operator, which replaces the version of the cell
         """
         self._database = database
         self._cell = cell
         self._pinned = pinned
         self._clock = clock
-        # Guards both below; who has it asks, the others go by what they know.
+        # Guards both attributes below. Its owner reads the version; other threads use the known version.
         self._asking = threading.Lock()
         self._known: RpcVersion | None = None
         self._until = 0.0
 
     def current(self) -> RpcVersion:
-        """How to speak to the cell now.
+        """Return the present version of the cell.
 
-        While its database is away: as before.
+        While its database is unavailable, the last known version is used.
 
-        :raises RouterError: it is away, or its URL cannot be used, and was all the time
+        :raises RouterError: the version was never read: its database is unavailable, or its URL is not valid
         """
         if self._pinned is not None:
             return self._pinned
@@ -102,7 +102,7 @@ class Versions:
         if known is not None and self._clock() < self._until:
             return known
         if not self._asking.acquire(blocking=known is None):
-            assert known is not None  # noqa: S101 - else it would have waited
+            assert known is not None  # noqa: S101 - without a version, acquire() has waited
             return known
         try:
             if self._known is not None and self._clock() < self._until:
@@ -114,7 +114,7 @@ class Versions:
                     raise
                 reason = str(exc) if isinstance(exc, exceptions.RouterError) else type(exc).__name__
                 LOG.warning(
-                    'The version of the computes of %s cannot be read; they are spoken to as before: %s',
+                    'Could not read the version of nova-compute of %s: %s; using the last known version',
                     self._cell,
                     reason,
                 )

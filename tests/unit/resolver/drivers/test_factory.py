@@ -32,4 +32,4 @@ class DriversTest(base.TestCase):
             self.conf.set_override('backend', backend, group='host_map')
             self.conf.set_override('driver', driver, group='compute')
             refused = self.assertRaises(exceptions.ConfigurationError, factory.from_conf, self.conf, None)
-            self.assertIn(f'{driver} does not go with [host_map] backend = {backend}', str(refused))
+            self.assertIn(f'{driver} does not match [host_map] backend = {backend}', str(refused))

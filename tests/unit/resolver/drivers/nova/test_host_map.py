@@ -314,7 +314,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertTrue(all(reader._database for reader in self.map._readers.values()))
         tables.api.drop_all(self.cloud.api)
         self.map.warm()
-        self.assertIn('Cells are not known yet', self.logs.output)
+        self.assertIn('Could not read the cells at start', self.logs.output)
 
     def test_no_api_database(self):
         self.cloud.conf.set_override('api_connection', None, group='nova')

@@ -63,7 +63,7 @@ class VersionsTest(base.TestCase):
         tables.cell.drop_all(self.engine)
         self.now += versions.KEEP * 2
         self.assertEqual(versions.SIX, self.versions.current())
-        self.assertIn('as before', self.logs.output)
+        self.assertIn('using the last known version', self.logs.output)
         fresh = versions.Versions(lambda: self.database)
         self.assertRaises(exceptions.DatabaseUnavailable, fresh.current)
         self.assertRaises(exceptions.DatabaseUnavailable, fresh.current)
