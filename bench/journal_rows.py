@@ -86,7 +86,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog='python -m bench.journal_rows', description='Measure a large journal.'
     )
-    parser.add_argument('--rows', type=int, default=0, help='events to build; 0: measure what is there')
+    parser.add_argument(
+        '--rows', type=int, default=0, help='events to build; 0: measure the existing journal'
+    )
     parser.add_argument('--drop', action='store_true', help='drop the databases, and do nothing else')
     options = parser.parse_args(argv)
     if options.drop:

@@ -146,7 +146,7 @@ class Forwarder:
     """Sends refused requests to a resolver, on a thread of its own. Thread-safe; no call waits."""
 
     def __init__(self, send: Callable[[Sequence[Mapping[str, Any]], int], None]) -> None:
-        """:param send: sends some, and the number of those that were dropped before"""
+        """:param send: sends some requests, and the number of requests that were dropped before them"""
         self._send = send
         self._away = throttled_log.ThrottledLog(LOG)
         # Guards the three below. Each waiting item has the instant at which it came.

@@ -16,7 +16,7 @@ OPTS: list[cfg.Opt] = [
             ('none', 'Nothing'),
         ],
         help="""
-What the resolvers record in the database. With ``all``, ``external-events-manage
+The records that the resolvers write to the database. With ``all``, ``external-events-manage
 explain`` can state that no event arrived for a server; with ``problems`` it cannot,
 because a missing event may have been delivered. Change it to ``problems`` or
 ``none`` if the database cannot take a row for each event. Set the same value on
@@ -39,7 +39,7 @@ about 0.5 kB with its indexes. Related: ``max_rows``.
         max=10_000_000_000,
         help="""
 Number of events that the journal keeps at most; the oldest records are deleted
-earlier than ``keep`` says if there are more. 50 million take about 25 GB.
+before the time in ``keep`` if there are more. 50 million take about 25 GB.
 """,
     ),
     cfg.StrOpt(

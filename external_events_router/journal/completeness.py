@@ -1,7 +1,7 @@
 """Which periods of the journal are complete, and why others are not.
 
 "No event arrived between T1 and T2" is true only if every worker that could receive an event
-in this period has written all that it received. Each worker records until when this is so, its
+in this period has written all its records. Each worker records until when this is so, its
 gaps, its start and its stop; the end of a killed worker is recorded by the next one.
 """
 
@@ -66,7 +66,7 @@ def workers(database: session.Database, since: int, until: int) -> list[records.
 
 
 def _of_worker(row: Any, since: int, until: int) -> records.Gap | None:
-    """What one worker may not have written, in addition to the gaps that are recorded."""
+    """Return the period that one worker may not have written, in addition to the recorded gaps."""
     if row.record != 'all':
         end = until if row.stopped_at is None else min(until, row.stopped_at)
         return _gap(reasons.GapReason.NOT_RECORDED, max(since, row.started_at), end, row)

@@ -1,6 +1,6 @@
-"""What the services hand to the journal, and how it becomes rows.
+"""Entries that the services pass to the journal, and their conversion to rows.
 
-The entries refer to objects of the request, which nobody changes afterwards: making an entry
+The entries refer to objects of the request, which do not change afterwards: making an entry
 costs a request less than a microsecond. The rows are made on the thread of the writer.
 """
 
@@ -46,9 +46,9 @@ Clock = Callable[[float], int]
 
 
 class Answer(Protocol):
-    """What a host said of an event: ``answers.Answer`` of the resolver.
+    """The answer of a host for an event: ``answers.Answer`` of the resolver.
 
-    :ivar at: when, an instant of ``time.monotonic()``; None: it said nothing
+    :ivar at: when, an instant of ``time.monotonic()``; None: it did not answer
     :ivar handling: see ``records.Handling``
     """
 
@@ -59,14 +59,14 @@ class Answer(Protocol):
     def handling(self) -> records.Handling | None: ...
 
 
-#: Why an event has its code: called with its outcome and what its hosts said.
+#: Why an event has its code: called with its outcome and the answers of its hosts.
 Classify = Callable[[events.Outcome, Mapping[str, Any]], reasons.Reason]
 
 
 class Entry(Protocol):
     """Records that are written together.
 
-    :ivar seq: the number of the first record; the others follow
+    :ivar seq: the number of the first record; the next records have the next numbers
     :ivar size: number of records
     :ivar since: when the first of them happened, an instant of ``time.monotonic()``
     :ivar until: when the entry was made
@@ -90,7 +90,7 @@ class Entry(Protocol):
         ...
 
 
-# NOTE: not frozen, which would take several times as long to make. Nobody changes one.
+# NOTE: not frozen, which would take several times as long to make. Do not change an object.
 @dataclasses.dataclass(slots=True)
 class Batch:
     """A batch that was answered.
@@ -275,7 +275,7 @@ class Refusal:
 
 
 def better(one: records.Handling | None, other: records.Handling) -> records.Handling:
-    """Of what two hosts report about an event: that of the host with the waiter, or with the handler."""
+    """Select one of two reports: prefer the one with a waiter, then the one with a handler."""
     if one is None or (not one.waiter and (other.waiter or one.handler is None)):
         return other
     return one

@@ -1,4 +1,4 @@
-"""What operators do to events, recorded by the command that does it."""
+"""Records the actions of operators, from the commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG = log.getLogger(__name__)
 def recording(conf: cfg.ConfigOpts) -> Callable[[Sequence[entries.Step]], None]:
     """Return a function that records steps in the journal of the configuration.
 
-    If the journal cannot be written, it writes a warning: what was done is done.
+    If the journal cannot be written, it writes a warning: the command has succeeded nevertheless.
     """
     if conf.journal.record == 'none':
         return lambda steps: None

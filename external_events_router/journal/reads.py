@@ -48,7 +48,7 @@ _Row = TypeVar('_Row', records.EventRow, records.StepRow, records.RefusalRow)
 class Selection:
     """Which events or steps to read: those for which everything that is set holds.
 
-    :ivar tag: for network events, the port; not for steps, as all that follows
+    :ivar tag: for network events, the port; this and the following members do not apply to steps
     :ivar request_id: the id of the router or of the sender
     :ivar codes: codes in the answer
     :ivar names: has no index of its own

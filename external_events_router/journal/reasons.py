@@ -107,7 +107,7 @@ class Step(enum.StrEnum):
     LATE_ACK = 'late_ack'
 
 
-#: Steps after which an event is not delivered any more, unless an operator intervenes.
+#: Steps after which an event is not delivered again, unless an operator intervenes.
 LAST_STEPS = frozenset({Step.DELIVERED, Step.EXPIRED, Step.REFUSED, Step.GONE, Step.DAMAGED, Step.DROPPED})
 
 
@@ -143,7 +143,7 @@ class GapReason(enum.StrEnum):
     QUEUE_FULL = 'queue_full'
     #: The database refused the rows, or the worker stopped before it could write them.
     DATABASE = 'database'
-    #: The worker was killed; what it had not written is lost.
+    #: The worker was killed; the records that it had not written are lost.
     KILLED = 'killed'
     #: The worker runs and has not written the end of the period yet.
     NOT_WRITTEN_YET = 'not_written_yet'

@@ -1,4 +1,4 @@
-"""What the services call to have something recorded. No call waits or raises.
+"""The interface with which the services record events. No call waits or raises.
 
 With ``[journal] record = none`` it is :data:`NOTHING`, whose methods do nothing.
 """
@@ -65,7 +65,7 @@ class Recorder(Protocol):
         ...
 
     def stop(self) -> None:
-        """Write what is there, and end."""
+        """Write the queue, and end."""
         ...
 
 

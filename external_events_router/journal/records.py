@@ -17,7 +17,7 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 
 
-#: What the agent reports about one event.
+#: The report of the agent about one event.
 Handling = events.Handling
 
 
@@ -56,7 +56,7 @@ class EventRow:
         otherwise
     :ivar ack_ms: from the start of the batch until the last acknowledgement; None: not all
         hosts acknowledged
-    :ivar handling: what the agent reported; None: nothing (nova-compute, or an older agent)
+    :ivar handling: the report of the agent; None: there is no report (nova-compute, or an older agent)
     :ivar replayed: an operator had it sent again
     :ivar request: None: it is not in the journal
     """

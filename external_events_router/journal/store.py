@@ -1,7 +1,6 @@
 """The journal in SQL, as its writer needs it: rows in groups, workers, gaps.
 
-Each method is one transaction. Rows are inserted by the driver itself with one statement for
-many rows: SQLAlchemy's way takes longer per row than all else.
+Each method is one transaction. How many rows are inserted at little cost is in ``bulk``.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import functools
 import random
 import time
 from typing import Any
@@ -21,15 +19,13 @@ import sqlalchemy as sa
 from external_events_router import exceptions
 from external_events_router.db import models
 from external_events_router.db import session
+from external_events_router.journal import bulk
 from external_events_router.journal import entries
 from external_events_router.journal import reasons
 from external_events_router.journal import records
 
 _workers = cast(sa.Table, models.JournalWorker.__table__)
 _gaps = cast(sa.Table, models.JournalGap.__table__)
-
-#: Rows of one statement. Statements of this size are prepared once.
-ROWS = 100
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +119,7 @@ class Store:
                 'dropped': 0,
             }
             made = connection.execute(sa.insert(_workers).values(new)).inserted_primary_key
-            assert made is not None  # noqa: S101 - every database of ours returns it
+            assert made is not None  # noqa: S101 - all supported databases return it
             return int(made[0])
 
     def write(self, worker: int, rows: Mapping[str, Sequence[tuple[Any, ...]]], progress: Progress) -> bool:
@@ -150,7 +146,7 @@ class Store:
             if not connection.execute(mine).rowcount:
                 return False
             for table, values in rows.items():
-                self._insert(connection, table, values)
+                bulk.insert(connection, table, entries.COLUMNS[table], values)
             if progress.lost:
                 gaps = [{'worker': worker, **dataclasses.asdict(lost)} for lost in progress.lost]
                 connection.execute(sa.insert(_gaps), gaps)
@@ -166,14 +162,15 @@ class Store:
             values
             for step in steps
             for _table, values in dataclasses.replace(step, actor=actor).rows(
-                # NOTE: no worker has the number 0, and nobody counts its records.
+                # NOTE: no worker has the number 0, and its records are not counted.
                 self.clock,
                 0,
                 random.randrange(1, 2**53),  # noqa: S311 - no secret
             )
         ]
         with session.translated(), self._database.writing() as connection:
-            self._insert(connection, models.JournalStep.__tablename__, rows)
+            table = models.JournalStep.__tablename__
+            bulk.insert(connection, table, entries.COLUMNS[table], rows)
 
     def written_seq(self, worker: int) -> int:
         """The sequence number up to which the records of a worker are in the journal.
@@ -237,23 +234,8 @@ class Store:
             connection.execute(sa.insert(_gaps), gaps)
         return len(killed)
 
-    def _insert(self, connection: sa.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        mark = '?' if self._database.dialect == 'sqlite' else '%s'
-        for first in range(0, len(rows), ROWS):
-            some = rows[first : first + ROWS]
-            values = tuple(value for row in some for value in row)
-            connection.exec_driver_sql(_statement(table, len(some), mark), values)
-
 
 def is_about_rows(exc: exceptions.DatabaseUnavailable) -> bool:
     """Whether the database does not accept a row: then the other rows may be written without it."""
-    return isinstance(exc, exceptions.DatabaseRefused) or isinstance(
-        exc.__cause__, db_exception.DBDuplicateEntry
-    )
-
-
-@functools.cache
-def _statement(table: str, rows: int, mark: str) -> str:
-    columns = entries.COLUMNS[table]
-    row = f'({", ".join([mark] * len(columns))})'
-    return f'INSERT INTO {table} ({", ".join(columns)}) VALUES {", ".join([row] * rows)}'  # noqa: S608 - names of ours
+    duplicates = (db_exception.DBDuplicateEntry, sa.exc.IntegrityError)
+    return isinstance(exc, exceptions.DatabaseRefused) or isinstance(exc.__cause__, duplicates)

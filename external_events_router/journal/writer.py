@@ -1,6 +1,6 @@
 """The thread that writes the journal of a worker.
 
-Entries wait in a bounded queue. Who adds one never waits: if the queue is full, the entry is
+Entries wait in a bounded queue. A thread that adds an entry never waits: if the queue is full, the entry is
 dropped, and the period of the dropped entries becomes a gap in the journal. A transaction
 contains the rows of many entries, the gaps since the last one, and the progress of the worker.
 So the row of a worker always states truly which of its records are in the journal.
@@ -36,7 +36,7 @@ MOST = 500
 MOST_MISSED = 100
 
 #: Seconds between two transactions without records, and between two looks at the clock of the
-#: database and at workers that do not write any more.
+#: database and at workers that have stopped to write.
 HEARTBEAT = 3.0
 CHECK_INTERVAL = 30.0
 
@@ -157,7 +157,7 @@ class Writer:
                 self._missed.append(missed)
 
     def stop(self, timeout: float) -> None:
-        """Write what is there as far as the time allows, and end.
+        """Write the queue as far as the time allows, and end.
 
         :param timeout: seconds
         """
@@ -184,7 +184,7 @@ class Writer:
             time.sleep(STOP_INTERVAL)
 
     def _write_some(self) -> bool:
-        """Write all that waits.
+        """Write the whole queue.
 
         :returns: whether nothing waits any more
         """
@@ -239,7 +239,7 @@ class Writer:
         """Look at the other workers, now and then."""
         now = time.monotonic()
         if not self._checked_at:
-            # NOTE: the database was unavailable, perhaps for the others too. They get the time
+            # NOTE: the database was unavailable, perhaps for the other workers too. They get the time
             # to write again before one of them is taken for dead.
             self._checked_at = now
         elif now - self._checked_at >= CHECK_INTERVAL:

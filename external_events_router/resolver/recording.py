@@ -69,7 +69,7 @@ def reason_of(
 ) -> reasons.Reason:
     """Return why an event has its code.
 
-    :param told: host to its answer, for each host of the server
+    :param told: the answer of each host of the server
     :param delivered: the reason of an event that all hosts have taken
     """
     if outcome.code is events.Code.DELIVERED:

@@ -1,4 +1,4 @@
-"""What the journal contains after batches were delivered, held, refused and delivered late, over ``fake://``."""
+"""The contents of the journal after batches were delivered, held or refused, over ``fake://``."""
 
 from external_events_router.journal import completeness
 from external_events_router.journal import reads

@@ -84,7 +84,7 @@ class FailureScenarios:
         """Each event that was received is recorded, or was received in a gap.
 
         :param until: events that were received later do not matter
-        :returns: those that are not recorded
+        :returns: the events that are not recorded
         """
         received = self.received(worker)
         recorded = self.recorded()
@@ -160,7 +160,7 @@ class FailureScenarios:
         deployment.wait_until(lambda: len(self.recorded()) > 10, 'events in the journal')
         second = self.worker('controller:1')
         deployment.wait_until(lambda: len(self.received(second)) > 10, 'a second worker')
-        # What the second has received and not written yet is no proof that nothing arrived.
+        # While the second worker has unwritten records, the period is incomplete.
         now = self.reader.now()
         self.assertIn('not_written_yet', [str(gap.reason) for gap in self.gaps(now)])
         self.assertEqual([], self.wait_until_written(now))

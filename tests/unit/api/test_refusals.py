@@ -1,4 +1,4 @@
-"""Refused requests on their way to the journal."""
+"""Descriptions of refused requests for the journal."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What the journal does on every database; mixed into a test case with ``self.url``, of an empty database."""
+"""Tests of the journal for every database; mixed into a test case with ``self.url``, of an empty database."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ def acknowledged(_outcome, _told):
 
 @dataclasses.dataclass
 class Told:
-    """What a host said, as the resolver has it."""
+    """The answer of a host, as in the resolver."""
 
     at: float | None
     handling: records.Handling | None
@@ -183,7 +183,9 @@ class WriterScenarios(JournalScenarios):
 
     def batch(self, *names, server=rows.SERVER):
         now = time.monotonic()
-        sent = [events.Event('network-changed', server, tag=name, id=f'id-{name}') for name in names]
+        sent = [
+            events.Event('network-changed', server, tag=name, id=name.encode().hex()[:60]) for name in names
+        ]
         outcomes = [events.Outcome(event, events.Code.DELIVERED) for event in sent]
         return entries.Batch(CONTEXT, now, now, outcomes, {}, acknowledged)
 
@@ -249,6 +251,25 @@ class WriterScenarios(JournalScenarios):
         self.assertEqual([], self.gaps(row.started_at, row.stopped_at))
         self.assertEqual(['no_worker', 'no_worker'], self.reasons(before - 1))
         self.assertEqual(['one', 'two', 'three'], self.written())
+
+    def test_texts_of_all_kinds(self):
+        texts = [
+            "it's",
+            'back\\slash',
+            '100 %s %(x)s %',
+            '"; DROP TABLE x; --',
+            "\\'",
+            'Zürich',
+            '日本',
+            '\\N',
+        ]
+        worker = self.worker()
+        worker.start()
+        for text in texts:
+            worker.add(self.batch(text))
+        worker.add(self.batch('tab\tnew\nline\0'))
+        worker.stop(5.0)
+        self.assertEqual([*texts, 'tab?new?line?'], self.written())
 
     def test_steps_and_refusals(self):
         before = self.reader.now()
@@ -334,7 +355,7 @@ class WriterScenarios(JournalScenarios):
         broken.outcomes = [None]
         for entry in (self.batch('one'), duplicate, broken, self.batch('two')):
             worker.add(entry)
-        # NOTE: the key of a row that is there already.
+        # NOTE: the key of an existing row.
         worker._queue[1] = (1, duplicate)
         worker._queue.insert(1, (1, duplicate))
         worker.start()
@@ -356,7 +377,7 @@ class WriterScenarios(JournalScenarios):
         self.started('controller:1')
         self.wait_for(lambda: len(completeness.workers(self.database, before, self.reader.now())) == 2)
         self.assertIn('not_written_yet', self.reasons(before, killed_at))
-        # It has the name of the one that was killed.
+        # It has the name of the killed worker.
         self.started('controller:0')
         self.wait_for(lambda: 'killed' in self.reasons(before, killed_at))
         (gap,) = [gap for gap in self.gaps(before) if gap.reason == 'killed']
@@ -630,7 +651,7 @@ class PlanScenarios(JournalScenarios):
 
 class SQLitePlans:
     def analyze(self, connection, table):
-        """Nobody does that for a file of SQLite."""
+        """A file of SQLite has no statistics by default."""
 
     def plan(self, connection, statement, parameters):
         return [
