@@ -179,11 +179,18 @@ def _answer(submission: Mapping[str, str], code: events.Code) -> dict[str, Any]:
 
 
 def _log_outcomes(outcomes: Sequence[events.Outcome], elapsed: float) -> None:
-    counts = collections.Counter([outcome.code for outcome in outcomes])
+    # NOTE: the resolver gives a reason with code 200 only to what it holds.
+    counts = collections.Counter([(outcome.code, outcome.reason is not None) for outcome in outcomes])
+    acknowledged, held = (counts.pop((events.Code.DELIVERED, is_held), 0) for is_held in (False, True))
+    others: collections.Counter[events.Code] = collections.Counter()
+    for (code, _has_reason), count in counts.items():
+        others[code] += count
     LOG.info(
-        'batch of %d events: %s; %.3f s',
+        'batch of %d events: %d acknowledged, %d held%s; %.3f s',
         len(outcomes),
-        ', '.join([f'{code:d} x {count}' for code, count in sorted(counts.items())]),
+        acknowledged,
+        held,
+        ''.join([f', {count} x {code:d}' for code, count in sorted(others.items())]),
         elapsed,
     )
     if LOG.isEnabledFor(logging.DEBUG):

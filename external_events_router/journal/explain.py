@@ -21,7 +21,7 @@ class Explanation:
 
     :ivar entries: in the order of their times
     :ivar origin: the start of the wait, to which times are relative, microseconds since the epoch;
-        None: no start is known, and times are relative to the first entry
+        None: no start is known, and times are relative to the first entry that is no gap
     """
 
     history: timeline.History
@@ -34,7 +34,8 @@ class Explanation:
         """The time to which times are relative."""
         if self.origin is not None:
             return self.origin
-        return self.entries[0].at if self.entries else self.history.since
+        first = [entry.at for entry in self.entries if entry.kind is not timeline.Kind.GAP]
+        return min(first, default=self.history.since)
 
 
 def explain(history: timeline.History, site: next_steps.Site) -> Explanation:

@@ -59,7 +59,7 @@ class Site:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NextStep:
-    """What the reader does next.
+    """The next step of the reader.
 
     :ivar text: one sentence
     :ivar command: to be run; None: the step is a search

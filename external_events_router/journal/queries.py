@@ -1,6 +1,6 @@
 """All records of one server in one period, put together from a few reads.
 
-The reads are in ``reads``. What the records mean is decided in ``verdicts``.
+The reads are in ``reads``; ``verdicts`` decides about the meaning of the records.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ MAX_REFUSALS = 1000
 MAX_UNNAMED = 10
 
 #: Microseconds at the end of a period that workers may not have written yet: the period then
-#: ends where they have.
-NOT_YET = 15 * records.SECOND
+#: ends where they have. A worker writes the end of a request up to ``[delivery] ack_timeout``
+#: after its arrival.
+NOT_YET = 90 * records.SECOND
 
 #: Refusals before the body of the request was read, so that its servers are not known.
 _UNREAD = frozenset(
@@ -39,7 +40,7 @@ _UNREAD = frozenset(
     }
 )
 
-#: Tells the periods within a period for which records may be missing.
+#: Returns the parts of a period for which records may be missing.
 Gaps = Callable[[int, int], Sequence[records.Gap]]
 
 
@@ -63,7 +64,7 @@ class Reader(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Question:
-    """What a reader wants to know.
+    """A question about a server.
 
     :ivar since: microseconds since the epoch by the clock of the database; likewise ``until``
     :ivar port: the tag of the events; None: any
@@ -96,7 +97,7 @@ def history(
     :raises DatabaseUnavailable: the journal cannot be read
     """
     server = question.server_uuid
-    until, missing = _without_the_last_moments(gaps(question.since, question.until), question.until)
+    until, missing = _without_the_last_moments(gaps(question.since, question.until), question)
     period = reads.Period(question.since, question.until, newest_first=True)
     events = reader.events(reads.Selection(server_uuid=server), period, limit=MAX_EVENTS)[::-1]
     meant = tuple(event for event in events if question.meant(event))
@@ -126,14 +127,17 @@ def history(
     )
 
 
-def _without_the_last_moments(gaps: Sequence[records.Gap], until: int) -> tuple[int, list[records.Gap]]:
+def _without_the_last_moments(
+    gaps: Sequence[records.Gap], question: Question
+) -> tuple[int, list[records.Gap]]:
     """End the period where all running workers have written their records, if that is just before its end."""
+    earliest = max(question.until - NOT_YET, (question.since + question.until) // 2)
     last = [
         gap.from_at
         for gap in gaps
-        if gap.reason is reasons.GapReason.NOT_WRITTEN_YET and until - gap.from_at <= NOT_YET
+        if gap.reason is reasons.GapReason.NOT_WRITTEN_YET and gap.from_at >= earliest
     ]
-    end = min(last, default=until)
+    end = min(last, default=question.until)
     return end, [gap for gap in gaps if gap.from_at < end]
 
 

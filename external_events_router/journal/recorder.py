@@ -40,11 +40,13 @@ class Recorder(Protocol):
         answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
+        replayed: bool = False,
     ) -> None:
         """Record a batch that was routed.
 
         :param answers: by the host and the id of the event; not changed afterwards
         :param since: when it arrived, an instant of ``time.monotonic()``
+        :param replayed: an operator had it sent again
         """
         ...
 
@@ -79,6 +81,7 @@ class Nothing:
         answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
+        replayed: bool = False,
     ) -> None:
         """See :class:`Recorder`."""
 
@@ -127,13 +130,21 @@ class Journal:
         answers: Mapping[tuple[str, str], entries.Answer],
         *,
         since: float,
+        replayed: bool = False,
     ) -> None:
         """See :class:`Recorder`."""
-        if self._problems_only and not any(map(_may_be_problem, outcomes)):
+        if self._problems_only and not replayed and not any(map(_may_be_problem, outcomes)):
             return
         self._writer.add(
             entries.Batch(
-                ctxt, since, time.monotonic(), outcomes, answers, self._classify, self._problems_only
+                ctxt,
+                since,
+                time.monotonic(),
+                outcomes,
+                answers,
+                self._classify,
+                problems_only=self._problems_only and not replayed,
+                replayed=replayed,
             )
         )
 

@@ -28,7 +28,7 @@ class Breaker(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Host:
-    """What is known of a host of the server.
+    """A host of the server.
 
     :ivar cell: of Nova; None: there are no cells
     :ivar queue: whether its queue exists; None: not known
@@ -46,7 +46,7 @@ class Host:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about a server.
+    """The facts about a server.
 
     :ivar source: of the hosts, in words
     :ivar age: seconds since the source changed the entry; None: the source does not record it

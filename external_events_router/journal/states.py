@@ -1,4 +1,4 @@
-"""What became of an event by now: one word for lists and filters."""
+"""The state of an event: one word for lists and filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ordered list of all that is known of a server in a period.
+"""The ordered list of all records of a server in a period.
 
 Pure functions: ``history`` is read elsewhere, and ``verdicts`` judges it.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import datetime
 import enum
+import types
 
 from external_events_router.journal import reasons
 from external_events_router.journal import records
@@ -20,7 +22,7 @@ MILLISECOND = 1000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerAction:
-    """What a user or Nova did to the server: a boot, a migration, a resize.
+    """An action of a user or of Nova on the server: a boot, a migration, a resize.
 
     All times are microseconds since the epoch.
 
@@ -80,7 +82,7 @@ class History:
 
 
 class Kind(enum.StrEnum):
-    """What an entry of the timeline is about."""
+    """The kind of an entry of the timeline."""
 
     ACTION = 'action'
     WAIT = 'wait'
@@ -91,6 +93,23 @@ class Kind(enum.StrEnum):
     REFUSED = 'refused'
     GAP = 'gap'
 
+
+#: Why records of a period are missing, in words.
+GAPS: Mapping[reasons.GapReason, str] = types.MappingProxyType(
+    {
+        reasons.GapReason.QUEUE_FULL: 'the database was too slow, and the queue of the writer was full',
+        reasons.GapReason.DATABASE: 'the database did not accept the records',
+        reasons.GapReason.KILLED: 'a worker was killed before it had written its records',
+        reasons.GapReason.NOT_WRITTEN_YET: 'a worker has not written its latest records yet',
+        reasons.GapReason.NO_WORKER: 'no worker was running, so no request was accepted',
+        reasons.GapReason.NOT_RECORDED: '[journal] record is not all',
+        reasons.GapReason.DELETED: 'the records have been deleted, see [journal] keep and max_rows',
+        reasons.GapReason.NOT_ROUTED: 'the API did not reach a resolver that records its refusals',
+    }
+)
+
+#: How the detail of a held event begins.
+_HELD = 'held: '
 
 #: The order of entries with the same time.
 _ORDER = {kind: number for number, kind in enumerate(Kind)}
@@ -160,8 +179,13 @@ def titled(name: str, tag: str | None) -> str:
     return name if tag is None else f'{name} ({tag})'
 
 
+def why(event: records.EventRow) -> str:
+    """Why an event has its code, in words as far as they are recorded."""
+    return (event.detail or '').removeprefix(_HELD) or event.reason
+
+
 def handled(handling: records.Handling | None) -> str:
-    """What the agent reported, in words; empty: it reported nothing."""
+    """Return the report of the agent in words; empty: it reported nothing."""
     if handling is None:
         return ''
     if handling.waiter:
@@ -215,7 +239,7 @@ def _received(event: records.EventRow) -> str:
 
 
 def _answered(event: records.EventRow) -> str:
-    detail = f': {event.detail}' if event.detail else ''
+    detail = f': {why(event)}' if event.detail else ''
     return f'code {event.code}, {event.reason}{detail}'
 
 
@@ -249,7 +273,11 @@ def _of_gaps(gaps: Iterable[records.Gap]) -> Iterator[Entry]:
         lost = '' if gap.missing is None else f'{gap.missing} records are missing, '
         until = _seconds((gap.to_at - gap.from_at) // MILLISECOND)
         yield Entry(
-            gap.from_at, Kind.GAP, 'journal', f'{lost}incomplete for {until}: {gap.reason}', gap.worker_name
+            gap.from_at,
+            Kind.GAP,
+            'journal',
+            f'{lost}incomplete for {until}: {GAPS[gap.reason]}',
+            gap.worker_name,
         )
 
 

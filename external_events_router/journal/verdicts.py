@@ -25,7 +25,7 @@ SAME_WAIT = 2 * records.SECOND
 #: Microseconds after the end of a failed action of Nova in which an event is late for it.
 LATE_FOR_ACTION = records.HOUR
 
-#: Events that Nova's actions wait for. The others have no waiter in nova-compute.
+#: Events that Nova's actions wait for. Other events have no waiter in nova-compute.
 WAITED_FOR = frozenset(
     {'network-vif-plugged', 'network-vif-unplugged', 'accelerator-request-bound', 'volume-reimaged'}
 )
@@ -102,7 +102,7 @@ def judge(history: timeline.History, site: next_steps.Site) -> Finding:
 
 
 def _decisive(findings: list[Finding], history: timeline.History) -> Finding:
-    """The finding of the last event, unless that is a copy of one that a waiter received."""
+    """The finding of the last event, unless the event is a copy of an event that a waiter received."""
     last = findings[-1]
     if last.verdict not in (Verdict.DELIVERED_LATE, Verdict.DELIVERED_WITHOUT_WAITER):
         return last
@@ -128,7 +128,7 @@ def _without_events(history: timeline.History, site: next_steps.Site) -> Finding
         gap = max(history.gaps, key=lambda each: each.to_at - each.from_at)
         sentence = (
             f'No record of {what} for server {history.server_uuid}, but the journal is incomplete for '
-            f'{(gap.to_at - gap.from_at) / records.SECOND:.1f} s of this period: {_GAPS[gap.reason]}'
+            f'{(gap.to_at - gap.from_at) / records.SECOND:.1f} s of this period: {timeline.GAPS[gap.reason]}'
             f'{f" (worker {gap.worker_name})" if gap.worker_name else ""}.'
         )
         return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.look_at_sender(history, site))
@@ -210,7 +210,7 @@ def _of_held(event: records.EventRow, history: timeline.History, site: next_step
     last = next((step for step in reversed(steps) if step.kind in reasons.LAST_STEPS), None)
     if last is None or any(step.kind is reasons.Step.HELD and step.at > last.at for step in steps):
         return _still_held(event, steps, history, site)
-    why, delay = event.detail or event.reason, f'{(last.at - event.received_at) / records.SECOND:.1f} s'
+    why, delay = timeline.why(event), f'{(last.at - event.received_at) / records.SECOND:.1f} s'
     detail = f': {last.detail}' if last.detail else ''
     match last.kind:
         case reasons.Step.DELIVERED:
@@ -246,7 +246,7 @@ def _still_held(
     tried = [step for step in steps if step.kind is reasons.Step.ATTEMPT]
     attempts = f' Last attempt: {tried[-1].detail or "no reason recorded"}.' if tried else ''
     what = f'{timeline.titled(event.name, event.tag)} for server {event.server_uuid}'
-    sentence = f'{what} was answered 200 and is held: {event.detail or event.reason}.{attempts}'
+    sentence = f'{what} was answered 200 and is held: {timeline.why(event)}.{attempts}'
     verdict = _HELD.get(_cause(event, history), Verdict.HELD_SILENT_HOST)
     hosts = tuple(sorted({step.host for step in tried if step.host})) or event.hosts
     step = {
@@ -276,19 +276,6 @@ _HELD: Mapping[reasons.Reason, Verdict] = types.MappingProxyType(
         reasons.Reason.HELD_UNASSIGNED: Verdict.NO_HOST,
         reasons.Reason.HELD_MAP_UNAVAILABLE: Verdict.NO_HOST,
         reasons.Reason.HELD_OTHER: Verdict.HELD_SILENT_HOST,
-    }
-)
-
-_GAPS: Mapping[reasons.GapReason, str] = types.MappingProxyType(
-    {
-        reasons.GapReason.QUEUE_FULL: 'the database was too slow, and the queue of the writer was full',
-        reasons.GapReason.DATABASE: 'the database did not accept the records',
-        reasons.GapReason.KILLED: 'a worker was killed before it had written its records',
-        reasons.GapReason.NOT_WRITTEN_YET: 'a worker has not written its latest records yet',
-        reasons.GapReason.NO_WORKER: 'no worker was running, so no request was accepted',
-        reasons.GapReason.NOT_RECORDED: '[journal] record is not all',
-        reasons.GapReason.DELETED: 'the records have been deleted, see [journal] keep and max_rows',
-        reasons.GapReason.NOT_ROUTED: 'the API did not reach a resolver that records its refusals',
     }
 )
 
@@ -359,7 +346,7 @@ def _timing(
 def _timing_of_action(
     event: records.EventRow, history: timeline.History, arrival: _Arrival
 ) -> tuple[Verdict, str] | None:
-    """By the actions of Nova: only one that failed shows that an event was too early or too late."""
+    """Compare an event with the actions of Nova. Only a failed action shows that it was too early or late."""
     if event.name not in WAITED_FOR:
         return None
     failed = [action for action in history.actions if action.error is not None]

@@ -18,6 +18,8 @@ from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import rejected
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
 from external_events_router.journal import recorder
 from external_events_router.messaging import rpc
 from external_events_router.resolver import proofs
@@ -79,10 +81,7 @@ class RouteEndpoint:
             ack_timeout=min(ack_timeout, self._longest),
             timeout=None if timeout is None else min(timeout, self._longest + MARGIN),
         )
-        answered = [outcome.to_dict() for outcome in outcomes]
-        for position, outcome in refused:
-            answered.insert(position, outcome)
-        return answered
+        return _answered(outcomes, refused)
 
     @rpc.exposed()
     def refused(
@@ -181,8 +180,21 @@ class OperatorEndpoint:
 
     target = messaging.Target(namespace=rpcapi.OPERATOR_NAMESPACE, version=rpcapi.OperatorAPI.VERSION)
 
-    def __init__(self, breakers: circuit_breaker.CircuitBreakers) -> None:
+    def __init__(
+        self,
+        events_router: router.Router,
+        breakers: circuit_breaker.CircuitBreakers,
+        *,
+        journal: recorder.Recorder = recorder.NOTHING,
+        ack_timeout: float = 60.0,
+    ) -> None:
+        """:param journal: records who had events sent again
+        :param ack_timeout: seconds that a batch waits for its hosts at most
+        """
+        self._router = events_router
         self._breakers = breakers
+        self._journal = journal
+        self._longest = ack_timeout
 
     @rpc.exposed()
     def breakers(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> dict[str, str]:
@@ -198,6 +210,35 @@ class OperatorEndpoint:
             )
             for host in named
         }
+
+    @rpc.exposed()
+    def replay(
+        self,
+        ctxt: context.RequestContext,
+        events: Sequence[Mapping[str, Any]],
+        actor: str,
+        ack_timeout: float,
+        timeout: float,
+    ) -> list[dict[str, Any]]:
+        for name, value in (('ack_timeout', ack_timeout), ('timeout', timeout)):
+            if not (checks.is_number(value) and value > 0):
+                raise exceptions.MalformedMessage(what=name, value=value)
+        if type(actor) is not str:
+            raise exceptions.MalformedMessage(what='actor', value=actor)
+        if not checks.is_list(events, MAX_EVENTS):
+            raise exceptions.MalformedMessage(what='events', value=events)
+        batch, refused = _events(events)
+        self._journal.steps(
+            entries.Step(event.id, event.server_uuid, reasons.Step.REPLAYED, actor=actor) for event in batch
+        )
+        outcomes = self._router.route(
+            ctxt,
+            batch,
+            ack_timeout=min(ack_timeout, self._longest),
+            timeout=min(timeout, self._longest + MARGIN),
+            replayed=True,
+        )
+        return _answered(outcomes, refused)
 
 
 def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, dict[str, Any]]]]:
@@ -217,6 +258,16 @@ def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, d
             outcome = {'event': data, 'code': int(events.Code.BAD_TAG), 'reason': str(exc)}
             refused.append((position, outcome))
     return list(batch.values()), refused
+
+
+def _answered(
+    outcomes: Sequence[events.Outcome], refused: Sequence[tuple[int, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The answer to a batch: the outcomes of its events, and of the items that are none, in their order."""
+    answered = [outcome.to_dict() for outcome in outcomes]
+    for position, outcome in refused:
+        answered.insert(position, outcome)
+    return answered
 
 
 def _hosts(items: object) -> list[str]:

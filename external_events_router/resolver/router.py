@@ -17,10 +17,10 @@ from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router import throttled_log
 from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
 from external_events_router.resolver import answers as host_answers
+from external_events_router.resolver import event_log
 from external_events_router.resolver import lookup
 from external_events_router.resolver import plan
 from external_events_router.resolver.drivers import base as drivers_base
@@ -44,9 +44,6 @@ ANSWER_TIME = 0.05
 
 #: Minimum seconds to wait for hosts, if the time limit of the caller leaves less.
 LEAST_WAIT = 0.02
-
-#: Maximum number of log messages per minute about batches with events that were not delivered.
-BATCHES_LOGGED = 5
 
 #: Reason to hold an event although no host has its server.
 MAP_NOT_READ = 'no host has the server, and the host map could not be read again'
@@ -90,6 +87,7 @@ class Router:
         slow_hosts: slow_host_limiter.SlowHostLimiter,
         *,
         journal: recorder.Recorder = recorder.NOTHING,
+        events_log: event_log.EventLog | None = None,
     ) -> None:
         self._journal = journal
         self._lookup = batch_lookup
@@ -97,13 +95,11 @@ class Router:
         self._hold = hold
         self._breakers = breakers
         self._slow_hosts = slow_hosts
-        self._not_ordinary = throttled_log.Bounded(
-            LOG, lines=BATCHES_LOGGED, rest='%d more batches had events that were held or not delivered'
-        )
+        self._event_log = events_log or event_log.EventLog()
 
     def close(self) -> None:
         """Write the last log message. Call it after the last batch."""
-        self._not_ordinary.flush(now=True)
+        self._event_log.flush(now=True)
 
     def route(
         self,
@@ -112,11 +108,13 @@ class Router:
         *,
         ack_timeout: float,
         timeout: float | None = None,
+        replayed: bool = False,
     ) -> list[events.Outcome]:
         """Deliver a batch or hold its events.
 
         :param ack_timeout: maximum seconds to wait for acknowledgements
         :param timeout: seconds after which the caller does not wait any longer, see :class:`Deadlines`
+        :param replayed: an operator sends the events again
         :returns: an outcome per event, in the order of the events
         """
         began = time.monotonic()
@@ -131,10 +129,11 @@ class Router:
             for event in batch
         ]
         outcomes = self._hold_rest(ctxt, outcomes, final, answers, deadline=deadlines.hold)
-        self._journal.batch(ctxt, outcomes, answers, since=began)
+        self._journal.batch(ctxt, outcomes, answers, since=began, replayed=replayed)
         seconds = time.monotonic() - began
         metrics.current().batch_routed(outcomes, seconds=seconds)
-        self._log(outcomes, hosts=len(first.by_host), seconds=seconds)
+        self._event_log.batch(ctxt, outcomes, answers)
+        _log(outcomes, hosts=len(first.by_host), seconds=seconds)
         return outcomes
 
     def _unasked(self, first: plan.Plan, held_servers: base.HeldServers) -> host_answers.Answers:
@@ -252,24 +251,6 @@ class Router:
             reason=outcome.reason or '',
         )
 
-    def _log(self, outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
-        # NOTE: the API logs the result of each batch at INFO. The router logs a batch only if an event
-        # was neither delivered nor held. The hold logs held events at intervals.
-        ordinary = all(outcome.code is events.Code.DELIVERED for outcome in outcomes)
-        if ordinary and not LOG.isEnabledFor(logging.DEBUG):
-            return
-        counts = collections.Counter(int(outcome.code) for outcome in outcomes)
-        write = LOG.log if ordinary else self._not_ordinary.write
-        write(
-            logging.DEBUG if ordinary else logging.INFO,
-            'Routed %d events to %d hosts in %.3f s: %s',
-            len(outcomes),
-            hosts,
-            seconds,
-            ', '.join(f'{count} x {code}' for code, count in sorted(counts.items())),
-        )
-        _log_each(outcomes)
-
 
 def _servers(batch: Sequence[events.Event]) -> frozenset[str]:
     return frozenset(event.server_uuid for event in batch)
@@ -283,22 +264,19 @@ def _must_wait(event: events.Event, host: str, held_servers: base.HeldServers) -
 
 def _held(outcome: events.Outcome, problem: str | None) -> events.Outcome:
     if problem is None:
-        return events.Outcome(outcome.event, events.Code.DELIVERED, f'held: {outcome.reason}')
+        return events.Outcome(outcome.event, events.Code.DELIVERED, f'{event_log.HELD}{outcome.reason}')
     code = outcome.code if outcome.code is events.Code.NO_HOST else events.Code.UNDELIVERED
     return events.Outcome(outcome.event, code, f'{outcome.reason}; not held: {problem}')
 
 
-def _log_each(outcomes: Sequence[events.Outcome]) -> None:
-    if not LOG.isEnabledFor(logging.DEBUG):
-        return
-    for outcome in outcomes:
-        if outcome.reason is not None:
-            LOG.debug(
-                'Event %s (%s of server %s, tag %r) is %d: %s',
-                outcome.event.id,
-                outcome.event.name,
-                outcome.event.server_uuid,
-                outcome.event.tag,
-                outcome.code,
-                outcome.reason,
-            )
+def _log(outcomes: Sequence[events.Outcome], *, hosts: int, seconds: float) -> None:
+    # NOTE: the API logs each batch at INFO.
+    if LOG.isEnabledFor(logging.DEBUG):
+        counts = collections.Counter(int(outcome.code) for outcome in outcomes)
+        LOG.debug(
+            'Routed %d events to %d hosts in %.3f s: %s',
+            len(outcomes),
+            hosts,
+            seconds,
+            ', '.join(f'{count} x {code}' for code, count in sorted(counts.items())),
+        )

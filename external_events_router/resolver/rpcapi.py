@@ -109,13 +109,7 @@ class ResolverAPI:
                 version=version, timeout=timeout, call_monitor_timeout=MONITOR_TIMEOUT
             )
             outcomes = client.call(ctxt, 'route', events=[event.to_dict() for event in batch], **arguments)
-        try:
-            made = [events.Outcome.from_dict(outcome) for outcome in outcomes]
-        except (TypeError, exceptions.MalformedMessage) as exc:
-            raise exceptions.ResolverUnavailable(reason=f'its answer is invalid ({exc})') from exc
-        if len(made) != len(batch):
-            raise exceptions.ResolverUnavailable(reason=f'it answered {len(made)} of {len(batch)} events')
-        return made
+        return _outcomes(outcomes, len(batch))
 
     def refused(self, refusals: Sequence[Mapping[str, Any]], dropped: int = 0) -> None:
         """Cast to a resolver which requests the API refused; it records them in the journal.
@@ -131,6 +125,20 @@ class ResolverAPI:
                 self._client.prepare(version='1.2').cast(
                     context.for_service(), 'refused', refusals=list(refusals), dropped=dropped
                 )
+
+
+def _outcomes(answer: object, number: int) -> list[events.Outcome]:
+    """The outcomes of a batch from the answer of a resolver.
+
+    :raises ResolverUnavailable: the answer is invalid
+    """
+    try:
+        made = [events.Outcome.from_dict(outcome) for outcome in answer]  # type: ignore[attr-defined]
+    except (TypeError, exceptions.MalformedMessage) as exc:
+        raise exceptions.ResolverUnavailable(reason=f'its answer is invalid ({exc})') from exc
+    if len(made) != number:
+        raise exceptions.ResolverUnavailable(reason=f'it answered {len(made)} of {number} events')
+    return made
 
 
 class AckAPI:
@@ -379,7 +387,7 @@ class OperatorAPI:
 
     Version history:
 
-    * 1.0: ``breakers``
+    * 1.0: ``breakers`` and ``replay``
     """
 
     VERSION = '1.0'
@@ -408,3 +416,36 @@ class OperatorAPI:
             return {host: BreakerState(answer[host]) for host in hosts}
         except (TypeError, KeyError, ValueError) as exc:
             raise exceptions.ResolverUnavailable(reason=f'its answer is invalid ({exc})') from exc
+
+    def replay(
+        self,
+        ctxt: context.RequestContext,
+        batch: Sequence[events.Event],
+        *,
+        actor: str,
+        ack_timeout: float,
+        timeout: float,
+    ) -> list[events.Outcome]:
+        """Have events of one request sent again, with the ids that they had.
+
+        :param ctxt: of the request
+        :param actor: the operator, for the journal
+        :param ack_timeout: seconds that the resolver waits for hosts
+        :param timeout: seconds that this call may take, more than ``ack_timeout``
+        :returns: an outcome per event, in their order
+        :raises ResolverUnavailable: no resolver answered; the events may have been sent
+        :raises BrokerUnavailable: the call did not reach a resolver
+        """
+        with rpc.translated(no_answer=exceptions.ResolverUnavailable):
+            client = self._client.prepare(
+                timeout=timeout, version='1.0', call_monitor_timeout=MONITOR_TIMEOUT
+            )
+            answer = client.call(
+                ctxt,
+                'replay',
+                events=[event.to_dict() for event in batch],
+                actor=actor,
+                ack_timeout=ack_timeout,
+                timeout=timeout,
+            )
+        return _outcomes(answer, len(batch))

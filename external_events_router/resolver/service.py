@@ -24,6 +24,7 @@ from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
+from external_events_router.resolver import event_log
 from external_events_router.resolver import host_map
 from external_events_router.resolver import lookup
 from external_events_router.resolver import proofs
@@ -166,6 +167,7 @@ class Resolver:
         self._deliverer = driver.deliverer(
             self._name.name, health_observer.HealthObserver(self._liveness, self._recovery, slow_hosts)
         )
+        events_log = event_log.EventLog()
         self._redelivery = redelivery.RedeliveryWorker(
             self._hold,
             host_map,
@@ -178,10 +180,17 @@ class Resolver:
             max_interval=settings.retry_interval,
             keep_ended=settings.keep_expired,
             journal=self._journal,
+            events_log=events_log,
         )
         batch_lookup = lookup.BatchLookup(host_map, self._hold)
         self._router = router.Router(
-            batch_lookup, self._deliverer, self._hold, breakers, slow_hosts, journal=self._journal
+            batch_lookup,
+            self._deliverer,
+            self._hold,
+            breakers,
+            slow_hosts,
+            journal=self._journal,
+            events_log=events_log,
         )
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
@@ -191,7 +200,9 @@ class Resolver:
                 endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout, journal=self._journal),
                 endpoint.HostMapEndpoint(host_map, self._recovery, self._liveness, report_proofs),
                 endpoint.PeerEndpoint(self._recovery, self._liveness),
-                endpoint.OperatorEndpoint(breakers),
+                endpoint.OperatorEndpoint(
+                    self._router, breakers, journal=self._journal, ack_timeout=settings.ack_timeout
+                ),
             ],
         )
         # NOTE: a separate server, so that agents can occupy only its threads.

@@ -109,13 +109,15 @@ class Router(fixtures.Fixture):
     :ivar fleet: the agents
     """
 
-    def __init__(self, hosts_of, *, hosts=('host-a', 'host-b'), **overrides):
+    def __init__(self, hosts_of, *, hosts=('host-a', 'host-b'), handling=True, **overrides):
         """:param hosts_of: server uuid to the list of its hosts
         :param hosts: hosts that have an agent
+        :param handling: whether the agents have the handler; else only waiters receive events
         :param overrides: see :class:`Configuration`
         """
         self._hosts_of = hosts_of
         self._hosts = hosts
+        self._handling = handling
         self._overrides = {'delivery__ack_timeout': PATIENCE, **overrides}
 
     def _setUp(self):
@@ -140,11 +142,18 @@ class Router(fixtures.Fixture):
         self.resolver.start()
         self.addCleanup(self.resolver.stop)
 
-    def start_agents(self):
-        """Start an agent per host; the fixture stops them."""
+    def start_agents(self, hosts=None, *, prepare=lambda: None):
+        """Start an agent per host; the fixture stops them.
+
+        :param hosts: None: those of the constructor
+        :param prepare: called when the agents exist and do not receive anything yet
+        """
         registered = handlers.Handlers()
-        registered.on(handlers.ANY, self.handled)
-        self.fleet = fleet.Fleet.from_conf(self.conf, self.transport, self._hosts, handlers=registered)
+        if self._handling:
+            registered.on(handlers.ANY, self.handled)
+        hosts = self._hosts if hosts is None else hosts
+        self.fleet = fleet.Fleet.from_conf(self.conf, self.transport, hosts, handlers=registered)
+        prepare()
         self.fleet.start()
         self.addCleanup(self.fleet.stop, PATIENCE)
 

@@ -104,7 +104,7 @@ class EndpointFuzzTest(base.TestCase):
                 behind, behind, behind, proofs.Proofs(lambda: bytes(32), behind, required=True)
             ),
             resolver_endpoint.PeerEndpoint(behind, behind),
-            resolver_endpoint.OperatorEndpoint(circuit_breaker.CircuitBreakers()),
+            resolver_endpoint.OperatorEndpoint(behind, circuit_breaker.CircuitBreakers()),
             agent_endpoint.AgentEndpoint(behind),
         ]
 

@@ -1,7 +1,8 @@
 """``external-events-manage``: the command with which an operator reads and changes the database.
 
 This package has one module per group of commands; ``app`` contains the parts that they share. The
-command connects to the database. Only ``simulate`` also connects to the broker and to a resolver.
+command connects to the database. Only ``replay`` and ``simulate`` also connect to the broker and
+to a resolver.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from external_events_router.cmd.manage import events
 from external_events_router.cmd.manage import explain
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
+from external_events_router.cmd.manage import replay
 from external_events_router.cmd.manage import simulate
 from external_events_router.process import printable
 from external_events_router.process import startup
@@ -31,6 +33,7 @@ COMMANDS = {
     **explain.COMMANDS,
     **held.COMMANDS,
     **host_map.COMMANDS,
+    **replay.COMMANDS,
     **simulate.COMMANDS,
 }
 

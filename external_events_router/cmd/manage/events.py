@@ -7,7 +7,9 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import csv
+import dataclasses
 import io
+import itertools
 import json
 import time
 from typing import Any
@@ -62,7 +64,7 @@ _LONG = (
 
 
 class List(app.Lister):
-    """List events that arrived, the newest first, with what became of them.
+    """List events that arrived, the newest first, with their states.
 
     The column "state" is delivered, held, expired, refused (by a handler), gone (the server was
     deleted), damaged, dropped (by an operator) or failed (a code other than 200 and 500). Times
@@ -100,10 +102,10 @@ class List(app.Lister):
             newest_first=not parsed_args.oldest_first,
         )
         columns = _LONG if parsed_args.long else _SHORT
-        return columns, self._rows(_Matches(rows.reader, parsed_args), period, columns, parsed_args.limit)
+        return columns, self._rows(_matches(rows.reader, parsed_args), period, columns, parsed_args.limit)
 
     def _rows(
-        self, matches: _Matches, period: reads.Period, columns: Columns, limit: int
+        self, matches: Matches, period: reads.Period, columns: Columns, limit: int
     ) -> Iterator[tuple[object, ...]]:
         for listed, (event, state) in enumerate(matches.of(period), start=1):
             yield _row(event, state, columns)
@@ -170,7 +172,7 @@ class Tail(command.Command):
         since = parsed_args.since.seconds(rows.now()) if parsed_args.since else rows.now()
         end = None if parsed_args.seconds is None else time.monotonic() + parsed_args.seconds
         try:
-            for event, state in _follow(_Matches(rows.reader, parsed_args), _microseconds(since), end):
+            for event, state in _follow(_matches(rows.reader, parsed_args), _microseconds(since), end):
                 self.app.stdout.write(f'{line(_cells(event, state))}\n')
                 self.app.stdout.flush()
         except KeyboardInterrupt:
@@ -185,27 +187,29 @@ COMMANDS: dict[str, type[command.Command]] = {
 }
 
 
-class _Matches:
+class Matches:
     """The events that some filters select, with their states."""
 
-    def __init__(self, reader: reads.Reader, parsed_args: argparse.Namespace) -> None:
+    def __init__(
+        self, reader: reads.Reader, selection: reads.Selection, state: states.State | None = None
+    ) -> None:
+        """:param state: only events in this state"""
         self.reader = reader
-        self._state = None if parsed_args.state is None else states.State(parsed_args.state)
-        self._selection = reads.Selection(
-            server_uuid=None if parsed_args.server is None else base.server_uuid(parsed_args.server),
-            host=parsed_args.host,
-            tag=parsed_args.port,
-            request_id=parsed_args.request,
-            user_id=parsed_args.sender,
-            codes=frozenset(parsed_args.code) or None,
-            names=frozenset(parsed_args.name) or None,
-            reasons=None if self._state is None else states.REASONS[self._state],
-        )
+        self._state = state
+        chosen = None if state is None else states.REASONS[state]
+        self._selection = dataclasses.replace(selection, reasons=chosen)
 
     def of(
-        self, period: reads.Period, *, page: int = PAGE
+        self, period: reads.Period, *, page: int = PAGE, most: int | None = None
     ) -> Iterator[tuple[records.EventRow, states.State]]:
-        """The events of a period, in its order."""
+        """The events of a period, in its order.
+
+        :param page: events that are read at a time
+        :param most: events at most; None: all
+        """
+        return itertools.islice(self._of(period, page), most)
+
+    def _of(self, period: reads.Period, page: int) -> Iterator[tuple[records.EventRow, states.State]]:
         while True:
             found = self.reader.events(self._selection, period, limit=page)
             for event in found:
@@ -226,8 +230,21 @@ class _Matches:
         )
 
 
+def _matches(reader: reads.Reader, parsed_args: argparse.Namespace) -> Matches:
+    selection = reads.Selection(
+        server_uuid=None if parsed_args.server is None else base.server_uuid(parsed_args.server),
+        host=parsed_args.host,
+        tag=parsed_args.port,
+        request_id=parsed_args.request,
+        user_id=parsed_args.sender,
+        codes=frozenset(parsed_args.code) or None,
+        names=frozenset(parsed_args.name) or None,
+    )
+    return Matches(reader, selection, states.State(parsed_args.state) if parsed_args.state else None)
+
+
 def _follow(
-    matches: _Matches, since: int, end: float | None
+    matches: Matches, since: int, end: float | None
 ) -> Iterator[tuple[records.EventRow, states.State]]:
     """New events as they are written, each once.
 

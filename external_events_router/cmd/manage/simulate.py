@@ -230,7 +230,9 @@ def _with_breakers(facts: simulate.Facts, breakers: Breakers) -> simulate.Facts:
     try:
         states = breakers([host.name for host in facts.hosts])
     except exceptions.RouterError as exc:
-        return dataclasses.replace(facts, breakers_problem=f'no resolver told its circuit breakers: {exc}')
+        return dataclasses.replace(
+            facts, breakers_problem=f'no resolver answered the question for circuit breakers: {exc}'
+        )
     hosts = tuple(
         dataclasses.replace(host, breaker=_BREAKERS[states[host.name]]) if host.name in states else host
         for host in facts.hosts

@@ -95,7 +95,6 @@ class Hold:
         self._questions = batch_loader.BatchLoader(held.servers_among, threads=THREADS, name='held-servers')
         self._not_asked = throttled_log.ThrottledLog(LOG)
         self._not_held = throttled_log.ThrottledLog(LOG)
-        self._holding = throttled_log.ThrottledLog(LOG)
         # Guards both sets. _known: servers with held events at the last learn(), None before the first.
         # _news: servers whose events were held since learn() started.
         self._lock = threading.Lock()
@@ -162,12 +161,6 @@ class Hold:
             return _text(exc)
         recorder.current().held(len(items), stored=True)
         self._not_held.over('Events are held again')
-        self._holding.occurred(
-            logging.INFO,
-            'Holding %d events of a batch; the reason for the first: %s',
-            len(items),
-            items[0].reason,
-        )
         with self._lock:
             if len(self._news) < REMEMBERED:
                 self._news.update(item.event.server_uuid for item in items)

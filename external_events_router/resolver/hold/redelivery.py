@@ -16,13 +16,11 @@ import functools
 import logging
 import threading
 import time
-from typing import Any
 from typing import Protocol
 
 from oslo_log import log
 
 from external_events_router import context
-from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.concurrency import bounded_pool
@@ -30,6 +28,7 @@ from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
 from external_events_router.process import essential
 from external_events_router.resolver import answers as host_answers
+from external_events_router.resolver import event_log
 from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base
@@ -51,10 +50,6 @@ THREADS = 4
 
 #: Seconds that a claim lasts longer than the wait for acknowledgements.
 LEASE_MARGIN = 15.0
-
-#: Maximum number of log messages per minute about single events that ended without an
-#: acknowledgement.
-ENDS_LOGGED = 5
 
 #: Seconds between two deletions of old ended events, and seconds to wait after an error of the database.
 PURGE_INTERVAL = 600.0
@@ -91,12 +86,14 @@ class RedeliveryWorker:
         max_interval: float,
         keep_ended: float,
         journal: recorder.Recorder = recorder.NOTHING,
+        events_log: event_log.EventLog | None = None,
     ) -> None:
         """:param worker: identifies the claims of this worker; a new name at each start
         :param ack_timeout: seconds that an attempt waits for its hosts
         :param max_interval: maximum seconds between two attempts for a server
         :param keep_ended: seconds for which ended events are kept
         :param journal: records the results of attempts
+        :param events_log: of the worker; None: a new one
         """
         self._journal = journal
         self._hold = hold
@@ -111,13 +108,7 @@ class RedeliveryWorker:
         self._database_away = throttled_log.ThrottledLog(LOG)
         self._not_recorded = throttled_log.ThrottledLog(LOG)
         self._late = throttled_log.ThrottledLog(LOG)
-        self._ends = throttled_log.Bounded(
-            LOG,
-            lines=ENDS_LOGGED,
-            rest='%d more events were answered 200 and ended without an acknowledgement; '
-            '"external-events-manage held list --state expired" lists them, as it does for refused and gone',
-        )
-        self._delivered = throttled_log.Totals(LOG, logging.INFO, '%d held events were delivered')
+        self._event_log = events_log or event_log.EventLog()
         self._pool = bounded_pool.BoundedPool(THREADS, 'redelivery')
         self._places = threading.Semaphore(THREADS)
         # NOTE: one transaction at a time, so that writes of new events find free locks and connections:
@@ -285,7 +276,7 @@ class RedeliveryWorker:
         self._journal.steps(recording.attempts(plans, answers, settlements, worker=self._worker))
         if due_again:
             self.wake()
-        self._log(plans, settlements)
+        self._log(plans, settlements, lookup)
 
     def _deliver(
         self, batch: _Batch, by_host: Mapping[str, Sequence[base.Held]], lookup: host_map_base.Lookup
@@ -313,31 +304,31 @@ class RedeliveryWorker:
         metrics.current().hosts_answered(answers.values(), path=metrics.HELD, seconds=seconds)
         return answers
 
-    def _log(self, plans: Sequence[redelivery_plan.Plan], settlements: Sequence[base.Settlement]) -> None:
-        self._delivered.add(sum(len(settlement.delivered) for settlement in settlements))
+    def _log(
+        self,
+        plans: Sequence[redelivery_plan.Plan],
+        settlements: Sequence[base.Settlement],
+        found: host_map_base.Lookup,
+    ) -> None:
         _count(plans, settlements)
         for plan, settlement in zip(plans, settlements, strict=True):
-            if settlement.ended:
-                for held in plan.claim.events:
-                    if held.seq in settlement.ended:
-                        self._log_end(held.event, held.context, *settlement.ended[held.seq])
-
-    def _log_end(self, event: events.Event, kept: Mapping[str, Any], state: base.State, reason: str) -> None:
-        self._ends.write(
-            logging.WARNING,
-            'Event %s (%s of server %s, tag %r, request %s) was answered 200 and is %s: %s',
-            event.id,
-            event.name,
-            event.server_uuid,
-            event.tag,
-            kept.get('global_request_id') or kept.get('request_id'),
-            state,
-            reason,
-        )
+            of_server = found.hosts.get(plan.claim.server_uuid, ())
+            for held in plan.claim.events:
+                hosts = plan.targets.get(held.seq) or frozenset(of_server) - held.acknowledged
+                if held.seq in settlement.ended:
+                    state, reason = settlement.ended[held.seq]
+                    self._event_log.ended(held.event, held.context, state=state, hosts=hosts, reason=reason)
+                elif held.seq in settlement.delivered:
+                    self._event_log.late(
+                        held.event,
+                        held.context,
+                        hosts=hosts,
+                        attempt=plan.claim.attempts + 1,
+                        age=held.age,
+                    )
 
     def _flush_log(self, *, now: bool = False) -> None:
-        self._ends.flush(now=now)
-        self._delivered.flush(now=now)
+        self._event_log.flush(now=now)
 
     def _purge(self) -> None:
         if time.monotonic() >= self._next_purge:

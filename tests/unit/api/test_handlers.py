@@ -246,7 +246,7 @@ class LogTest(base.TestCase):
         front.post([EVENT, EVENT, {**EVENT, 'server_uuid': client.UNKNOWN}])
         lines = [line for line in self.logs.output.splitlines() if ' INFO ' in line]
         self.assertEqual(1, len(lines), lines)
-        self.assertIn('batch of 3 events: 200 x 2, 404 x 1', lines[0])
+        self.assertIn('batch of 3 events: 2 acknowledged, 0 held, 1 x 404; ', lines[0])
 
     def test_the_operator_may_want_shorter_tags(self) -> None:
         front = client.Client(api__max_tag_length=36)

@@ -22,6 +22,8 @@ UNKNOWN = '00000009-0000-4000-8000-000000000000'
 
 
 class JournalTestCase(test_manage.ManageTestCase):
+    TIMEOUT_SCALING_FACTOR = 3
+
     def setUp(self):
         super().setUp()
         self.database = databases.database(f'sqlite:///{self.folder}/router.db')
@@ -178,9 +180,39 @@ class TestEvents(JournalTestCase):
         self.addCleanup(process.kill)
         for event in ('delivered', 'expired', 'held', 'failed'):
             self.assertEqual(event, process.stdout.readline().split(',')[1])
-        late = h.event(1799, 'no_host', event_id='late')
-        self.add(late)
+        # NOTE: tail reads the last seconds only.
+        age = time.time() - self.now / records.SECOND
+        self.add(h.event(1799.5 + age, 'no_host', event_id='late'))
         self.assertEqual('late', process.stdout.readline().split(',')[1])
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         self.assertEqual((0, '', ''), (process.returncode, out, err))
+
+
+class TestReplay(JournalTestCase):
+    def test_numbers_come_first(self):
+        self.config.write_text(self.config.read_text() + '[delivery]\nevent_ttls = network-changed:3600\n')
+        self.add(
+            h.event(10, event_id='late', handling=h.HANDLED),
+            h.event(20, event_id='due', name='network-changed', tag=None),
+            h.event(30, 'held_no_queue', event_id='held', name='network-changed', tag=None),
+            h.event(40, event_id='elsewhere', server_uuid=UNKNOWN, hosts=('host-b',)),
+        )
+        dry, unsure, forced, nothing, without = self.manage(
+            'replay --host host-a --since 1h --dry-run -f json',
+            'replay --host host-a --since 1h',
+            f'replay --server {UNKNOWN} --since 1h --force',
+            f'replay --server {UNKNOWN} --since 1h --name network-changed -f json',
+            'replay --since 1h',
+        )
+        columns = ('name', 'sent', 'late', 'already_held')
+        self.assertEqual(
+            [('network-changed', 0, 0, 1), ('network-vif-plugged', 0, 1, 0)],
+            [tuple(row[column] for column in columns) for row in json.loads(dry[1])],
+        )
+        numbers = 'network-changed: 1 due, 0 past their deadline, 1 held\n'
+        self.assertEqual((1, True), (unsure[0], unsure[2].startswith(numbers)), unsure)
+        self.assertIn('add --yes', unsure[2])
+        self.assertEqual((1, True), (forced[0], 'add --yes' in forced[2]), forced)
+        self.assertEqual([0, '[]'], [nothing[0], nothing[1].strip()])
+        self.assertEqual(2, without[0])

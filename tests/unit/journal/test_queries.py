@@ -100,9 +100,9 @@ class QueriesTest(base.TestCase):
         self.assertEqual(1, len(found.events))
 
     def test_worker_that_has_not_written_for_long_is_a_gap(self):
-        gaps = [h.gap('not_written_yet', 80, 100)]
-        found = self.read(gaps=gaps)
-        self.assertEqual((h.at(100), 1), (found.until, len(found.gaps)))
+        for since, silent in ((0, 49), (-1000, 9)):
+            found = self.read(gaps=[h.gap('not_written_yet', silent, 100)], since=since)
+            self.assertEqual((h.at(100), 1), (found.until, len(found.gaps)))
 
     def test_too_many_events(self):
         events = [h.event(second / 10, seq=second) for second in range(queries.MAX_EVENTS + 10)]

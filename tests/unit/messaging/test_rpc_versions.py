@@ -50,6 +50,7 @@ SAMPLES: dict[str, Any] = {
     'ctxt': context.RequestContext(overwrite=False),
     'batch': [],
     'ack_timeout': 1.0,
+    'actor': 'operator',
     'timeout': 2.0,
     'reply_to': 'worker',
     'acknowledgements': [events.Acknowledgement('d', 'h', ())],

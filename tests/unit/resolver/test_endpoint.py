@@ -354,7 +354,7 @@ class HostMapTest(EndpointTest):
         breakers = circuit_breaker.CircuitBreakers()
         breakers.open(['silent'])
         breakers.open(['ended'], unconsumed=True)
-        operators = endpoint.OperatorEndpoint(breakers)
+        operators = endpoint.OperatorEndpoint(None, breakers)
         self.assertEqual(
             {'well': 'closed', 'silent': 'open', 'ended': 'unconsumed'},
             operators.breakers(CONTEXT, ['well', 'silent', 'ended', '#', None]),

@@ -3,6 +3,7 @@ import time
 from external_events_router import context
 from external_events_router import events
 from external_events_router.resolver import answers
+from external_events_router.resolver import event_log
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
@@ -134,13 +135,16 @@ class RecordsTest(RouteCase):
 
 
 class MessagesTest(RouteCase):
-    def test_the_end_logs_how_many_batches_had_no_message(self):
+    def test_the_end_logs_how_many_events_had_no_message(self):
         made = self.router(Map({}), agents.make_deliverer(None, acks.Collector()))
-        for _ in range(router.BATCHES_LOGGED + 3):
-            made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
-        self.assertNotIn('more batches', self.logs.output)
+        batch = [events.Event('network-changed', ONE) for _ in range(event_log.LINES + 3)]
+        made.route(context.RequestContext(), batch, ack_timeout=30)
+        self.assertEqual(
+            event_log.LINES, self.logs.output.count('Event answered 404: network-changed of server')
+        )
+        self.assertNotIn('more events', self.logs.output)
         made.close()
-        self.assertIn('3 more batches had events that were held or not delivered', self.logs.output)
+        self.assertIn('3 more events were held, delivered late, or not delivered', self.logs.output)
 
 
 class RouterTest(RouteCase):

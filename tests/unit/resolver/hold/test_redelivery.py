@@ -8,6 +8,7 @@ import fixtures
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.resolver import answers
+from external_events_router.resolver import event_log
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import hold
@@ -257,6 +258,7 @@ class SchedulerTest(base.TestCase):
             ack_timeout=helpers.PATIENCE,
             max_interval=10.0,
             keep_ended=60.0,
+            events_log=event_log.EventLog(lines=5),
         )
         self.addCleanup(self.redelivery_worker.stop)
         self.addCleanup(self.deliverer.open.set)
@@ -270,8 +272,8 @@ class SchedulerTest(base.TestCase):
         self.deliverer.open.set()
         self.redelivery_worker.run_once()
         self.redelivery_worker._flush_log(now=True)
-        self.assertEqual(redelivery.ENDS_LOGGED, self.logs.output.count('was answered 200 and is expired'))
-        self.assertEqual(1, self.logs.output.count('95 more events were answered 200'))
+        self.assertEqual(5, self.logs.output.count('Event answered 200 and expired: network-changed of'))
+        self.assertEqual(1, self.logs.output.count('95 more events were held, delivered late, or not'))
 
     def test_transactions_do_not_overlap(self):
         # Another one would hold locks that the write of a new event waits for.

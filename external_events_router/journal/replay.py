@@ -1,0 +1,100 @@
+"""Which recorded events an operator can have sent again, and in which batches.
+
+Pure functions. An event keeps its id, so a running agent ignores it, and an agent that lost its
+memory handles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import dataclasses
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.journal import records
+from external_events_router.journal import states
+
+#: Events of one request to a resolver at most.
+MAX_BATCH = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Selected:
+    """Recorded events, each once, in the order in which they arrived.
+
+    :ivar due: can be sent again
+    :ivar late: past their deadline
+    :ivar held: the router tries to deliver them
+    """
+
+    due: tuple[records.EventRow, ...] = ()
+    late: tuple[records.EventRow, ...] = ()
+    held: tuple[records.EventRow, ...] = ()
+
+    def counts(self) -> list[tuple[str, int, int, int]]:
+        """For each name: the number of events that are due, late, and held."""
+        groups = (self.due, self.late, self.held)
+        names = sorted({event.name for group in groups for event in group})
+        return [
+            (name, *(sum(event.name == name for event in group) for group in groups))  # type: ignore[misc]
+            for name in names
+        ]
+
+
+def select(
+    found: Iterable[tuple[records.EventRow, states.State]],
+    *,
+    now: int,
+    lifetime: Callable[[events.Event], float],
+) -> Selected:
+    """Sort recorded events by whether they can be sent again.
+
+    :param found: events in the order in which they arrived; if an event arrived twice, the first counts
+    :param now: microseconds since the epoch
+    :param lifetime: seconds for which an event is useful, from its arrival
+    """
+    due: dict[str, records.EventRow] = {}
+    late: dict[str, records.EventRow] = {}
+    held: dict[str, records.EventRow] = {}
+    for event, state in found:
+        if event.event_id in due or event.event_id in late or event.event_id in held:
+            continue
+        ends = event.received_at + lifetime(event_of(event)) * records.SECOND
+        group = held if state is states.State.HELD else due if now < ends else late
+        group[event.event_id] = event
+    return Selected(tuple(due.values()), tuple(late.values()), tuple(held.values()))
+
+
+def batches(
+    chosen: Iterable[records.EventRow],
+) -> Iterator[tuple[context.RequestContext, list[events.Event]]]:
+    """The events in their order, those of one request together, with the context of the request."""
+    batch: list[events.Event] = []
+    request: records.RequestRow | None = None
+    for event in chosen:
+        if batch and (event.request != request or len(batch) == MAX_BATCH):
+            yield _context(request), batch
+            batch = []
+        request = event.request
+        batch.append(event_of(event))
+    if batch:
+        yield _context(request), batch
+
+
+def event_of(row: records.EventRow) -> events.Event:
+    """The event as it was posted."""
+    return events.Event(row.name, row.server_uuid, row.tag, row.status, row.event_id)
+
+
+def _context(request: records.RequestRow | None) -> context.RequestContext:
+    if request is None:
+        return context.for_service()
+    return context.RequestContext(
+        request_id=request.request_id,
+        global_request_id=request.global_request_id,
+        user_id=request.user_id,
+        project_id=request.project_id,
+        overwrite=False,
+    )
