@@ -245,7 +245,7 @@ def _run() -> int:
         url = stack.enter_context(running_api(conf, app))
         LOG.info('Serving %s for %s', url, ', '.join(hosts))
         if conf.demo:
-            as_expected = demo.show(url)
+            as_expected = demo.show(url) and demo.explain(conf)
             if conf.exit:
                 return 0 if as_expected else 1
         while came.get() == signal.SIGHUP:

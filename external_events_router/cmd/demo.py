@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
+import functools
 import json
+import time
 from typing import Any
 import urllib.request
 
+from oslo_config import cfg
 import prettytable
 
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.cmd.manage import explain as manage_explain
+from external_events_router.journal import completeness
+from external_events_router.journal import explain as explaining
+from external_events_router.journal import next_steps
+from external_events_router.journal import queries
+from external_events_router.journal import reads
+from external_events_router.journal import recorder
+from external_events_router.journal import records
+from external_events_router.journal import timeline
 
 #: Hosts with a running agent. ``host-silent`` is also in the host map, but has no agent.
 HOSTS = ('host-a', 'host-b')
@@ -23,11 +36,21 @@ UNKNOWN_PORT = 'port-unknown-to-the-host'
 POST_TIMEOUT = 30
 
 
+#: Seconds until the events of the batch are in the journal.
+JOURNAL_TIMEOUT = 10.0
+
+#: Microseconds before now whose events are explained.
+PERIOD = 60 * records.SECOND
+
+
 def _server(number: int) -> str:
     return f'{number:08x}-0000-4000-8000-000000000000'
 
 
 ON_A, MIGRATING, ON_NO_HOST, ON_SILENT, UNKNOWN = (_server(number) for number in range(1, 6))
+
+#: The servers whose events the demo explains in the end.
+EXPLAINED = (MIGRATING, ON_SILENT)
 
 HOSTS_OF = {
     ON_A: ['host-a'],
@@ -107,6 +130,33 @@ def show(url: str) -> bool:
     print(table)
     print(f'\nTo post another event, run:\n\n{_curl(endpoint)}\n', flush=True)
     return as_expected
+
+
+def explain(conf: cfg.ConfigOpts) -> bool:
+    """Print what ``external-events-manage explain`` answers about two of the servers.
+
+    :returns: whether the journal contained their events in time
+    """
+    with contextlib.closing(recorder.open_database(conf)) as database:
+        reader = reads.Reader(database)
+        for server in EXPLAINED:
+            history = _written(reader, functools.partial(completeness.gaps, database), server)
+            print(f'$ external-events-manage explain {server}\n')
+            print(manage_explain.rendered(explaining.explain(history, next_steps.Site())), flush=True)
+            if not history.events:
+                return False
+    return True
+
+
+def _written(reader: reads.Reader, gaps: queries.Gaps, server: str) -> timeline.History:
+    """The records of a server, once there are some."""
+    deadline = time.monotonic() + JOURNAL_TIMEOUT
+    while True:
+        now = reader.now()
+        history = queries.history(reader, gaps, queries.Question(server, now - PERIOD, now))
+        if history.events or time.monotonic() > deadline:
+            return history
+        time.sleep(0.1)
 
 
 def _headers() -> dict[str, str]:
