@@ -39,6 +39,11 @@ class ThrottledLog:
         self._present = False
         self._said = False
 
+    @property
+    def is_present(self) -> bool:
+        """Whether the problem has occurred, and not ended yet."""
+        return self._present
+
     def occurred(self, level: int, message: str, *args: object) -> None:
         """Log that the problem occurred, unless it was logged a short time ago.
 

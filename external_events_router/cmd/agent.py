@@ -19,6 +19,7 @@ from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import monitoring
+from external_events_router.process import report
 from external_events_router.process import signals
 from external_events_router.process import startup
 
@@ -41,6 +42,7 @@ def run() -> int:
     """Read the configuration, and serve until a signal stops the process."""
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
     came = signals.catch()
+    report.install(conf, PROG, startup.version())
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
     guard.install()
     service = monitoring.agent()

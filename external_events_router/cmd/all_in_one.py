@@ -39,6 +39,7 @@ from external_events_router.process import certificates
 from external_events_router.process import essential
 from external_events_router.process import failures
 from external_events_router.process import monitoring
+from external_events_router.process import report
 from external_events_router.process import signals
 from external_events_router.process import startup
 from external_events_router.resolver import host_map
@@ -214,6 +215,7 @@ def prepare_map(conf: cfg.ConfigOpts) -> None:
 def _run() -> int:
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
     came = signals.catch()
+    report.install(conf, PROG, startup.version())
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
     guard.install()
     with contextlib.ExitStack() as stack:
@@ -248,8 +250,10 @@ def _run() -> int:
             as_expected = demo.show(url) and demo.explain(conf)
             if conf.exit:
                 return 0 if as_expected else 1
-        while came.get() == signal.SIGHUP:
+        while (number := came.get()) == signal.SIGHUP:
+            LOG.info('SIGHUP: reading the configuration again')
             conf.mutate_config_files()
+        LOG.info('%s received: finishing the current work, then stopping', signal.Signals(number).name)
     return 1 if guard.reason else 0
 
 

@@ -49,6 +49,8 @@ from external_events_router.process import failures
 from external_events_router.process import memory
 from external_events_router.process import monitoring
 from external_events_router.process import parent
+from external_events_router.process import report
+from external_events_router.process import signals
 from external_events_router.process import startup
 from external_events_router.process import tls
 
@@ -93,6 +95,11 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
 
     usable: Callable[[], bool]
 
+    def signal_handler_interrupt(self, number: int = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
+        """Log the signal, and stop."""
+        LOG.info('%s received: finishing the current requests, then stopping', signal.Signals(number).name)
+        super().signal_handler_interrupt()
+
     def signal_handler_reload(self, *args: Any, **kwargs: Any) -> None:
         """Replace the workers if the configuration is valid; otherwise keep them."""
         if self.usable():
@@ -114,6 +121,9 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
             # NOTE: the delay is the time from the start of the new worker to the end of the old
             # worker. During this time the old worker closes each connection with its next response.
             old = self.wrks[index]
+            if not old.is_alive():
+                how = signals.ending(old.inner.exitcode)
+                LOG.error('API worker %d (pid %d) %s; starting another one', index + 1, old.inner.pid, how)
             if delay and old.is_alive():
                 os.kill(old.inner.pid, LAST_ANSWERS)
             super()._respawn_workers([index], spawn_target, target_loader, delay)
@@ -124,6 +134,7 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
     parent.end_with_parent(grace=END_GRACE)
     try:
         conf = startup.load(PROG, argv)
+        report.install(conf, PROG, startup.version())
         setup.count(conf, monitoring.api(conf))
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
@@ -240,6 +251,7 @@ def run(argv: Sequence[str]) -> int:
     :raises ConfigurationError: the configuration is not valid
     """
     conf = startup.load(PROG, argv)
+    report.install(conf, PROG, startup.version())
     address = bind_address(conf.api.bind_host, conf.api.bind_port, wait=BIND_WAIT)
     allow_files(conf.api.max_connections + OTHER_FILES)
     tls.server_options(conf)

@@ -21,9 +21,12 @@ from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import memory
 from external_events_router.process import monitoring
+from external_events_router.process import report
 from external_events_router.process import startup
 from external_events_router.resolver import host_map
 from external_events_router.resolver import service
+
+PROG = 'external-events-resolver'
 
 
 class ResolverWorker(cotyledon.Service):
@@ -72,7 +75,8 @@ class MetricsWorker(cotyledon.Service):
 
 
 def _main() -> None:
-    conf = startup.load('external-events-resolver')
+    conf = startup.load(PROG)
+    report.install(conf, PROG, startup.version())
     oslo_config_glue.register_opts(conf)
     service.check(conf)
     rpc.check_broker(conf)

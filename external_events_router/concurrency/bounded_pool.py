@@ -16,6 +16,7 @@ from typing import Any
 from typing import TypeVar
 
 from external_events_router.process import essential
+from external_events_router.process import parts
 
 T = TypeVar('T')
 
@@ -57,6 +58,8 @@ class BoundedPool:
                         self._work, name=self._name, is_stopped=lambda: self._closed
                     ).start()
                     self._started += 1
+                    if self._started == 1:
+                        parts.ALL.add(parts.Kind.POOL, self, BoundedPool.status)
                 except RuntimeError:
                     # The running threads have to do the job. Without any thread, it would never run.
                     if not self._started:
@@ -92,6 +95,14 @@ class BoundedPool:
             raise
         future.add_done_callback(lambda _done: self._slots.release())
         return future
+
+    def status(self) -> parts.Status:
+        """Return the numbers of threads; see ``process.parts``."""
+        busy = max(0, self._started - self._idle._value)
+        return parts.Status(
+            self._name,
+            details={'threads': self._started, 'busy': busy, 'limit': self._size},
+        )
 
     def close(self) -> None:
         """Accept no more jobs; end the threads after their current jobs."""

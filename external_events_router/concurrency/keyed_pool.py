@@ -12,6 +12,8 @@ from collections.abc import Hashable
 import logging
 import threading
 
+from external_events_router.process import parts
+
 LOG = logging.getLogger(__name__)
 
 Task = Callable[[], None]
@@ -79,6 +81,15 @@ class KeyedPool:
         with self._lock:
             return self._threads
 
+    def status(self) -> parts.Status:
+        """Return the numbers of threads and tasks; see ``process.parts``."""
+        details = {
+            'threads': self._threads,
+            'busy': self._threads - len(self._idle),
+            'tasks_waiting': self._queued,
+        }
+        return parts.Status(self._name, details=details)
+
     def submit(self, key: Hashable, task: Task) -> bool:
         """Run a task after all earlier tasks with its key.
 
@@ -142,6 +153,8 @@ class KeyedPool:
             LOG.error('Could not start another thread with %d running: %s', self._threads, exc)
             return
         self._threads += 1
+        if self._threads == 1:
+            parts.ALL.add(parts.Kind.POOL, self, KeyedPool.status)
         self._coming = bell
 
     def _serve(self, bell: threading.Lock) -> None:

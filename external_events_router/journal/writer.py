@@ -25,6 +25,7 @@ from external_events_router.journal import reasons
 from external_events_router.journal import store
 from external_events_router.metrics import recorder
 from external_events_router.process import essential
+from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
@@ -128,7 +129,17 @@ class Writer:
 
     def start(self) -> None:
         """Begin to write. Entries may be added before."""
+        parts.ALL.add(parts.Kind.JOURNAL, self, Writer.status)
         self._thread.start()
+
+    def status(self) -> parts.Status:
+        """Return whether records can be written, and how many wait; see ``process.parts``."""
+        details = {
+            'records_waiting': self._size,
+            'limit': self._queue_size,
+            'records_lost': 0 if (drops := self._drops) is None else drops.missing,
+        }
+        return parts.Status('journal', parts.State.DEGRADED if self._failing else parts.State.OK, details)
 
     def add(self, entry: entries.Entry) -> None:
         """Have an entry written, or dropped if the queue is full. Never waits."""
@@ -166,6 +177,7 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join(timeout + PAUSE)
         self._store.close()
+        parts.ALL.remove(self)
 
     def _drop(self, entry: entries.Entry, seq: int) -> None:
         """Count an entry that is not written; called with the lock held."""

@@ -10,6 +10,16 @@ import types
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+def ending(status: int | None) -> str:
+    """Return how a process ended, for the log.
+
+    :param status: of ``multiprocessing``: the exit status, or the negative number of a signal
+    """
+    if status is not None and status < 0:
+        return f'was ended by {signal.Signals(-status).name}'
+    return f'ended with status {status}'
+
+
 class Signals:
     """Returns received signals in their order."""
 

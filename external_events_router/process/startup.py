@@ -22,6 +22,7 @@ from external_events_router.messaging import rpc
 from external_events_router.process import log_lines
 from external_events_router.process import memory
 from external_events_router.process import printable
+from external_events_router.process import report
 
 #: Determines the name of the configuration file, ``external-events-router.conf``, and of its
 #: folders: ``~/.external-events-router``, ``~``, ``/etc/external-events-router``, ``/etc``.
@@ -49,6 +50,7 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
     opts.set_library_defaults()
     log.register_options(conf)
     router_conf.register_all(conf)
+    report.register_options(conf)
     conf.register_cli_opts(cli_opts)
     try:
         conf(

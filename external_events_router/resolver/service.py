@@ -33,6 +33,7 @@ from external_events_router.resolver import report_key
 from external_events_router.resolver import router
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver import worker_name
+from external_events_router.resolver import worker_parts
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import factory
 from external_events_router.resolver.health import circuit_breaker
@@ -164,6 +165,7 @@ class Resolver:
             queues=driver.queues,
             ack_timeout=settings.ack_timeout,
         )
+        self._parts = worker_parts.WorkerParts(breakers, driver.rounds, held=self._hold, host_map=host_map)
         self._deliverer = driver.deliverer(
             self._name.name, health_observer.HealthObserver(self._liveness, self._recovery, slow_hosts)
         )
@@ -249,6 +251,7 @@ class Resolver:
         Blocks while the broker is unavailable; ``rpc.check_broker`` detects this before.
         """
         # NOTE: start these first, because they need no broker. The other parts wait for the broker.
+        self._parts.start()
         self._journal.start()
         self._redelivery.start()
         self._liveness.start()
@@ -310,6 +313,7 @@ class Resolver:
         self._hold.close()
         self._host_map.close()
         self._journal.stop()
+        self._parts.stop()
         self._name.release()
         LOG.info('Resolver worker %s has stopped', self._name.name)
 

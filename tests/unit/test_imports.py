@@ -31,15 +31,17 @@ ALLOWED = {
     'process.failures': (),
     'process.essential': (),
     'process.parent': (),
+    'process.parts': (),
     # The only module that joins two services: the API with an embedded resolver.
     'process.api_application': ('',),
-    'concurrency': ('exceptions', 'process.essential'),
+    'concurrency': ('exceptions', 'process.essential', 'process.parts'),
     'messaging.amqp': (
         'checks',
         'exceptions',
         'ids',
         'metrics.recorder',
         'process.essential',
+        'process.parts',
         'rejected',
         'settling',
         'throttled_log',
@@ -117,6 +119,7 @@ ALLOWED = {
         'exceptions',
         'metrics.recorder',
         'plugins',
+        'process.parts',
         'rejected',
         'throttled_log',
     ),
@@ -189,6 +192,7 @@ STANDARD_LIBRARY_ONLY = (
     'process.failures',
     'process.essential',
     'process.parent',
+    'process.parts',
     'process.slots',
 )
 

@@ -23,6 +23,7 @@ from external_events_router import exceptions
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
 from external_events_router.process import essential
+from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
@@ -90,11 +91,28 @@ class Connection:
         self._stopping = threading.Event()
         # The instant of time.monotonic() at which the present connection was opened.
         self._connected_at: float | None = None
+        # The number of failures, and the reason of the last one.
+        self._losses = 0
+        self._last_loss: str | None = None
         self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
 
     def start(self) -> None:
         """Connect in the background."""
+        parts.ALL.add(parts.Kind.CONNECTION, self, Connection.status)
         self._thread.start()
+
+    def status(self) -> parts.Status:
+        """Return whether the connection is open, and since when; see ``process.parts``."""
+        since = self._connected_at
+        details: dict[str, Any] = {
+            'connected': since is not None,
+            'seconds': None if since is None else round(time.monotonic() - since, 1),
+            'blocked': self.blocked,
+            'lost': self._losses,
+            'last_loss': self._last_loss,
+        }
+        works = since is not None and self.blocked is None
+        return parts.Status(self._name, parts.State.OK if works else parts.State.DEGRADED, details)
 
     def wake(self) -> None:
         """Make the thread call its handler."""
@@ -109,6 +127,7 @@ class Connection:
         self.wake()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        parts.ALL.remove(self)
 
     def write(self, data: bytes) -> None:
         """Send frames; call it on the thread of the connection.
@@ -132,7 +151,6 @@ class Connection:
     def _run(self) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
-            self._connected_at = None
             try:
                 self._connect()
                 self._connected_at = time.monotonic()
@@ -146,9 +164,11 @@ class Connection:
             else:
                 reason = 'stopped'
             self._close()
+            self._losses, self._last_loss = self._losses + 1, reason
             # NOTE: a broker that closes each new connection immediately must not be called without a pause.
             if self._was_stable():
                 pause = FIRST_PAUSE
+            self._connected_at = None
             self._report_lost(reason)
             self._tell_lost(reason)
             self._stopping.wait(pause)

@@ -107,6 +107,11 @@ class GroupCommit:
                 entry.step = _Step.GIVEN_UP
         entry.result(0.0)
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for a transaction."""
+        return len(self._waiting)
+
     def close(self) -> None:
         """Accept no more requests; end the threads after their current transactions."""
         self._pool.close()

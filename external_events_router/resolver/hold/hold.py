@@ -24,6 +24,7 @@ from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
 from external_events_router.conf import delivery as delivery_conf
 from external_events_router.metrics import recorder
+from external_events_router.process import parts
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import group_commit
 from external_events_router.resolver.hold import store
@@ -101,6 +102,8 @@ class Hold:
         self._known: frozenset[str] | None = None
         self._news: set[str] = set()
         self._warm = threading.Event()
+        # Instant of time.monotonic() of the last learn() that succeeded.
+        self._learned_at: float | None = None
 
     def query_held_servers(
         self, server_uuids: Collection[str]
@@ -178,6 +181,7 @@ class Hold:
         known = self.store.servers(REMEMBERED)
         with self._lock:
             self._known = known
+        self._learned_at = time.monotonic()
         self.store.warm()
         self._warm.set()
 
@@ -188,6 +192,18 @@ class Hold:
         :returns: whether this was the case in time
         """
         return self._warm.wait(timeout)
+
+    def status(self) -> parts.Status:
+        """Return whether events can be held; see ``process.parts``."""
+        failing = self._not_held.is_present or self._not_asked.is_present or not self._warm.is_set()
+        since = self._learned_at
+        details = {
+            'ready': self._warm.is_set(),
+            'servers_with_held_events': None if self._known is None else len(self._known),
+            'seconds_since_last_query': None if since is None else round(time.monotonic() - since, 1),
+            'requests_waiting': self._writer.waiting,
+        }
+        return parts.Status('hold', parts.State.DEGRADED if failing else parts.State.OK, details)
 
     def close(self) -> None:
         """End the threads and close the connections."""

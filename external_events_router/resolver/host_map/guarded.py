@@ -23,6 +23,7 @@ from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
 from external_events_router.concurrency import pause
 from external_events_router.metrics import recorder
+from external_events_router.process import parts
 from external_events_router.resolver.host_map import base
 
 LOG = log.getLogger(__name__)
@@ -62,6 +63,8 @@ class GuardedHostMap:
         self._questions = batch_loader.BatchLoader(self._fetch, threads=threads, name='host-map')
         self._pause = pause.Pause(clock)
         self._failing = throttled_log.ThrottledLog(LOG)
+        # Instant of time.monotonic() of the last look-up that succeeded.
+        self._answered_at: float | None = None
 
     @property
     def includes_held_servers(self) -> bool:
@@ -115,8 +118,20 @@ class GuardedHostMap:
         if found is None:
             return self._memory.recall(wanted, reason='the host map is slow')
         self._pause.succeeded()
+        self._answered_at = time.monotonic()
         self._failing.over('The hosts of servers can be looked up again')
         return self._completed(found.only(wanted))
+
+    def status(self) -> parts.Status:
+        """Return whether look-ups succeed; see ``process.parts``."""
+        failing = self._failing.is_present
+        since = self._answered_at
+        details = {
+            'seconds_since_last_answer': None if since is None else round(time.monotonic() - since, 1),
+            'servers_in_memory': len(self._memory),
+        }
+        state = parts.State.DEGRADED if failing else parts.State.OK
+        return parts.Status(type(self._inner).__name__, state, details)
 
     def hosts_of(self, server_uuids: Collection[str]) -> base.Hosts:
         """Look up servers in the source, without timeout and cache.
@@ -222,6 +237,9 @@ class _Memory:
         self._lock = threading.Lock()
         self._hosts: collections.OrderedDict[str, tuple[str, ...]] = collections.OrderedDict()
         self._epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._hosts)
 
     @property
     def epoch(self) -> int:
