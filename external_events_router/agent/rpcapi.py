@@ -1,6 +1,6 @@
 """Casts to the agents of compute hosts. The server is ``agent.endpoint``.
 
-Casts to many hosts are on their way at the same time, and several deliveries to a host go in one message.
+Casts to many hosts are in flight at the same time, and several deliveries to a host go in one message.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class AgentAPI:
     def cast(self, casts: Sequence[Cast], done: transports.Done, *, until: float) -> None:
         """Cast to many hosts at once, without waiting.
 
-        :param done: called once for each cast, mostly from another thread: with None if the broker has put
-            its messages into the queue of the host, which says nothing about the agent; else with
-            ``HostUnreachable`` (there is no queue), ``InvalidHost`` (there can be none), ``Unsendable``
-            or ``BrokerUnavailable``. It must not block
-        :param until: instant of ``time.monotonic()`` after which nothing is sent any more
+        :param done: called once for each cast, usually from another thread. None: the broker has put its
+            messages into the queue of the host; the agent has not necessarily received them. Otherwise
+            ``HostUnreachable`` (there is no queue), ``InvalidHost`` (the name is not valid),
+            ``Unsendable`` or ``BrokerUnavailable``. It must not block
+        :param until: instant of ``time.monotonic()`` after which nothing is sent
         """
         groups = transports.Groups(len(casts), lambda index, error: done(index, _for(casts[index], error)))
         contexts = _Contexts()
@@ -72,7 +72,7 @@ class AgentAPI:
                 groups.add(index, self._messages(cast, contexts))
             except exceptions.RouterError as exc:
                 groups.settle(index, exc)
-            except Exception as exc:  # one that cannot be encoded must not prevent the others
+            except Exception as exc:  # a cast that cannot be encoded must not affect other casts
                 LOG.exception('A delivery to host %s cannot be encoded', cast.host)
                 groups.settle(index, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
         groups.cast(self._transport, until=until)

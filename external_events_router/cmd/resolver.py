@@ -54,7 +54,7 @@ class ResolverWorker(cotyledon.Service):
 
 
 class MetricsWorker(cotyledon.Service):
-    """The process that serves the metrics of the others."""
+    """The process that serves the metrics of all processes."""
 
     name = 'metrics'
 

@@ -39,7 +39,7 @@ LISTEN_TIMEOUT = 5.0
 STOP_TIMEOUT = 2.0
 
 #: Result of one message or group: its position in the call, and None or the reason why it is in no queue.
-#: ``Unroutable``: there is no such queue; ``Unsendable``: it cannot be encoded; ``BrokerUnavailable``:
+#: ``Unroutable``: the queue does not exist; ``Unsendable``: it cannot be encoded; ``BrokerUnavailable``:
 #: the broker did not confirm it, so it may be in the queue.
 Done = Callable[[int, exceptions.RouterError | None], None]
 
@@ -79,7 +79,7 @@ class Listener(Protocol):
         """Take no more messages.
 
         :param timeout: seconds
-        :returns: whether the endpoint is not called any more
+        :returns: whether the endpoint will not be called any longer
         """
         ...
 
@@ -91,7 +91,7 @@ class Transport(Protocol):
         """Send messages without waiting; those to one server arrive in their order.
 
         :param done: called exactly once for each message, mostly from another thread; must not block
-        :param until: instant of ``time.monotonic()`` after which a message is not sent any more
+        :param until: instant of ``time.monotonic()`` after which a message is not sent
         """
         ...
 
@@ -214,7 +214,7 @@ class _DirectListener:
 
 
 class OsloTransport:
-    """oslo.messaging, which blocks: a few threads send, and nobody waits for them."""
+    """oslo.messaging, which blocks: a few threads send, and callers do not wait for them."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class OsloTransport:
         """:param exchange: see :func:`from_conf`
         :param threads: casts at the same time
         :param broker_gate: see :func:`from_conf`
-        :param bindings: of ``rpc.get_bindings``; None: nobody declares bindings again
+        :param bindings: result of ``rpc.get_bindings``; None: bindings are not declared again
         """
         self._transport = transport
         self._exchange = exchange

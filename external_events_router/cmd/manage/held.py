@@ -150,12 +150,11 @@ class Retry(app.ShowOne):
 
 
 class Drop(app.ShowOne):
-    """Forget events for good, held or ended: those named, or all that meet the filters.
+    """Delete events of the hold, held or ended: events by id, or all events that match the filters.
 
-    The router makes no further attempt to deliver a dropped event, although its sender
-    received 200. A copy may be in the queue of a host that waited for the event, or in an
-    attempt that runs: "may_be_handled_by" lists these hosts, and "until" is the time after
-    which their agents handle no copy. nova-compute knows no such time.
+    The router does not deliver a deleted event, although its sender received 200. A copy may be
+    in the queue of a host, or in a running attempt: "may_be_handled_by" lists these hosts, and
+    "until" is the time after which their agents handle no copy. nova-compute has no such time.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What the commands about the journal share: opening it, selecting rows, and the actions of Nova."""
+"""Shared parts of the commands about the journal: opening it, selecting rows, and actions of Nova."""
 
 from __future__ import annotations
 

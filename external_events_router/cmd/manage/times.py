@@ -12,7 +12,7 @@ _DURATION = re.compile(r'(\d+(?:\.\d+)?)([smhdw]?)')
 #: Numbers from here on are seconds since the epoch, not a duration: the year 2001.
 _EPOCH = 1e9
 
-#: What is accepted, for the help of options.
+#: The accepted formats, for the help of options.
 FORMS = 'a duration before now (90s, 15m, 1h, 2d), a time in UTC (2026-03-02T10:41:07), or seconds since 1970'
 
 
