@@ -62,6 +62,7 @@ class Application:
         """
         with self._lock:
             if self._app is None:
+                startup.announce(self._conf, 'external-events-api')
                 guard = failures.Guard()
                 guard.install()
                 setup.count(self._conf, monitoring.wsgi(self._conf))

@@ -41,6 +41,7 @@ CLI_OPTS = (
 def run() -> int:
     """Read the configuration, and serve until a signal stops the process."""
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
+    startup.announce(conf, PROG)
     came = signals.catch()
     report.install(conf, PROG, startup.version())
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))

@@ -214,6 +214,7 @@ def prepare_map(conf: cfg.ConfigOpts) -> None:
 
 def _run() -> int:
     conf = startup.load(PROG, cli_opts=CLI_OPTS)
+    startup.announce(conf, PROG)
     came = signals.catch()
     report.install(conf, PROG, startup.version())
     guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))

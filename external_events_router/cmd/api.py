@@ -251,6 +251,7 @@ def run(argv: Sequence[str]) -> int:
     :raises ConfigurationError: the configuration is not valid
     """
     conf = startup.load(PROG, argv)
+    startup.announce(conf, PROG)
     report.install(conf, PROG, startup.version())
     address = bind_address(conf.api.bind_host, conf.api.bind_port, wait=BIND_WAIT)
     allow_files(conf.api.max_connections + OTHER_FILES)

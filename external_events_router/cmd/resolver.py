@@ -76,6 +76,7 @@ class MetricsWorker(cotyledon.Service):
 
 def _main() -> None:
     conf = startup.load(PROG)
+    startup.announce(conf, PROG)
     report.install(conf, PROG, startup.version())
     oslo_config_glue.register_opts(conf)
     service.check(conf)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import functools
 import importlib.metadata
+import logging
 import math
 import os
 import sys
@@ -19,10 +20,13 @@ from external_events_router import exceptions
 from external_events_router.conf import database
 from external_events_router.conf import opts
 from external_events_router.messaging import rpc
+from external_events_router.process import config_files
 from external_events_router.process import log_lines
 from external_events_router.process import memory
 from external_events_router.process import printable
 from external_events_router.process import report
+
+LOG = logging.getLogger(__name__)
 
 #: Determines the name of the configuration file, ``external-events-router.conf``, and of its
 #: folders: ``~/.external-events-router``, ``~``, ``/etc/external-events-router``, ``/etc``.
@@ -71,6 +75,18 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
     return conf
 
 
+def announce(conf: cfg.ConfigOpts, prog: str) -> None:
+    """Write the first lines of the log: version, configuration files, options that do not exist."""
+    files = config_files.paths(conf)
+    LOG.info('%s %s; configuration files: %s', prog, version(), ', '.join(files) or 'none')
+    if not files:
+        LOG.warning(
+            'No configuration file exists, so all options have their defaults; searched: %s',
+            ', '.join(config_files.searched(PROJECT, prog)),
+        )
+    config_files.warn_about_unknown(conf)
+
+
 def set_up_log(conf: cfg.ConfigOpts) -> None:
     """Set up logging from the configuration. A forked process calls it again after a reload."""
     try:
@@ -98,18 +114,20 @@ def check(conf: cfg.ConfigOpts) -> None:
     # NOTE: registers the option, with the default exchange of this service.
     rpc.set_defaults()
     messaging.TransportURL.parse(conf, 'fake://')
-    _read(conf, 'DEFAULT', 'transport_url')
+    _read(conf, 'DEFAULT', conf._opts['transport_url']['opt'])
     for group, group_opts in (*opts.list_opts(), *database.library_opts()):
         for opt in group_opts:
-            _read(conf, group, opt.dest)
+            _read(conf, group, opt)
 
 
-def _read(conf: cfg.ConfigOpts, group: str, name: str) -> None:
+def _read(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt) -> None:
+    name = opt.dest
     namespace = conf if group == 'DEFAULT' else conf[group]
     try:
         value = namespace[name]
     except (cfg.Error, ValueError) as exc:
-        raise exceptions.ConfigurationError(option=f'[{group}] {name}', reason=reason_of(exc)) from exc
+        reason = config_files.explain(conf, group, opt, reason_of(exc))
+        raise exceptions.ConfigurationError(option=f'[{group}] {name}', reason=reason) from exc
     # NOTE: no limit of an option excludes nan, and no time to wait is one.
     if isinstance(value, float) and not math.isfinite(value):
         raise exceptions.ConfigurationError(

@@ -54,6 +54,8 @@ class ManageApp(app.App):
             description='Manage the database of external-events-router.',
             version=startup.version(),
             command_manager=manager,
+            # NOTE: "COMMAND --help" shows the help of the command, not of the program.
+            deferred_help=True,
             stdout=stdout,
             stderr=stderr,
         )

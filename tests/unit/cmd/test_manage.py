@@ -67,6 +67,13 @@ class ManageTestCase(base.TestCase):
         return path
 
 
+class TestHelp(ManageTestCase):
+    def test_help_of_a_command(self):
+        for status, out, err in self.manage('host-map import --help', 'help host-map import'):
+            self.assertEqual((0, ''), (status, err))
+            self.assertTrue(out.startswith('usage: external-events-manage host-map import '), out)
+
+
 class TestSchema(ManageTestCase):
     def test_from_nothing(self):
         before, early, upgrade, again, after = self.manage(

@@ -26,7 +26,8 @@ class Handler(logging.Handler):
 done = threading.Semaphore(0)
 conf = startup.load('a-command')
 report.install(conf, 'a-command', '1.2.3')
-logging.getLogger('external_events_router.process.report').addHandler(Handler())
+# NOTE: after the handler that writes the log.
+logging.getLogger().addHandler(Handler())
 pool = bounded_pool.BoundedPool(3, 'a-pool')
 pool.run(lambda: None, timeout=10)
 for number in (signal.SIGUSR1, signal.SIGUSR2):

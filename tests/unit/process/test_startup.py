@@ -56,6 +56,12 @@ class StartupTest(base.TestCase):
             line = self.refused(f'[{group}]\n{name} = {value}\n')
             self.assertIn(f'[{group}] {name}: ', line)
 
+    def test_file_line_and_accepted_values(self) -> None:
+        line = self.refused('[api]\n# a comment\nworkers = 0\n')
+        self.assertIn('.conf, line 3: ', line)
+        self.assertIn('(accepted: 1 to 256)', line)
+        self.assertNotIn('LocationInfo', line)
+
     def test_a_value_in_the_default_group(self) -> None:
         self.assertIn('[DEFAULT] host: ', self.refused('[DEFAULT]\nhost = a host\n'))
 
