@@ -150,16 +150,18 @@ class StoriesTest(stories.StoryTestCase):
         router = self.start(delivery__ack_timeout=0.4)
         away = threading.Event()
         away.set()
-        deliver = agent_rpcapi.AgentAPI.deliver
+        cast = agent_rpcapi.AgentAPI.cast
 
-        def deliver_unless_away(api, ctxt, host, delivery):
-            if away.is_set():
-                raise exceptions.BrokerUnavailable(reason='the test says so')
-            deliver(api, ctxt, host, delivery)
+        def cast_unless_away(api, casts, done, *, until):
+            if not away.is_set():
+                cast(api, casts, done, until=until)
+                return
+            for number, _cast in enumerate(casts):
+                done(number, exceptions.BrokerUnavailable(reason='the test says so'))
 
         self.useFixture(
             fixtures.fixtures.MonkeyPatch(
-                'external_events_router.agent.rpcapi.AgentAPI.deliver', deliver_unless_away
+                'external_events_router.agent.rpcapi.AgentAPI.cast', cast_unless_away
             )
         )
         with self.wait_on('host-a') as waiting:
