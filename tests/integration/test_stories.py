@@ -134,7 +134,7 @@ class ProcessesTest(stories.StoryTestCase):
         # The recording agents have a handler, and so need no waiter.
         self.tells('delivered', 0, sentence='It was held for')
         self.assertEqual([PLACED], [line['server_uuid'] for line in deployed.handled()])
-        self.assertEqual(2, len(self.workers()))
+        self.assertLess(1, len(self.workers()))
 
 
 class Watched:
