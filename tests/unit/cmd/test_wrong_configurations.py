@@ -66,7 +66,7 @@ WRONG = (
 
 #: The same of the database, which the agent does not use.
 WRONG_DATABASES = (
-    ('postgres://u:s3cr@127.0.0.1/y', 'postgres is none of'),
+    ('postgres://u:s3cr@127.0.0.1/y', 'postgres is not supported; use one of'),
     ('postgresql+psycopg2://u:s3cr@127.0.0.1/y', 'no driver for postgresql+psycopg2'),
     ('mysql+pymysql://u:s3cr%%E2%%82%%AC@127.0.0.1/y', 'the password has characters outside of Latin-1'),
     ('mysql+pymysql://u:s3cr@127.0.0.1:1/y?nonsense=1', "unexpected keyword argument 'nonsense'"),
