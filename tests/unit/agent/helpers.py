@@ -1,4 +1,4 @@
-"""Small real things in place of the broker, the resolver and the time."""
+"""Small real objects that replace the broker, the resolver and the clock in the tests of the agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from external_events_router.concurrency import bounded_pool
 from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
 
-#: Seconds. No wait of a test is longer, and none that succeeds is nearly so long.
+#: Seconds. The longest wait of a test. A wait that succeeds is much shorter.
 PATIENCE = 40.0
 
 SERVER = '2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41'
@@ -35,7 +35,7 @@ OTHER_SERVER = '9d0e2b7a-0f51-4b7c-8d53-6a1d6b1a4f10'
 
 
 def make_conf(case: fixtures.TestWithFixtures) -> cfg.ConfigOpts:
-    """A configuration with the defaults, whose overrides end with the test."""
+    """A configuration with the default values. Its overrides end with the test."""
     conf = cfg.ConfigOpts()
     router_conf.register_all(conf)
     # NOTE: the groups of all ConfigOpts share their overrides.
@@ -47,31 +47,31 @@ def make_conf(case: fixtures.TestWithFixtures) -> cfg.ConfigOpts:
 def event(
     name: str = 'network-changed', server: str = SERVER, *, tag: str | None = None, status: str = 'completed'
 ) -> events.Event:
-    """An event with an id of its own."""
+    """Make an event with a unique id."""
     return events.Event(name, server, tag, status)
 
 
 def delivery(*batch: events.Event, seconds: float = 60.0, reply_to: str = 'worker') -> events.Delivery:
-    """A delivery that is late in some seconds."""
+    """Make a delivery whose deadline is ``seconds`` from now."""
     return events.Delivery(str(uuid.uuid4()), reply_to, time.time() + seconds, batch)
 
 
 def receipt(delivery_id: str = 'd', *, seconds: float = 60.0) -> acker.Receipt:
-    """Where results go that :class:`Acks` collects."""
+    """Make a receipt for results that :class:`Acks` collects."""
     return acker.Receipt(context.for_service(), 'host-a', delivery_id, 'worker', time.time() + seconds)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for something that another thread brings about."""
+    """Wait until another thread makes the condition true."""
     until = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > until:
-            raise AssertionError('it did not come about')
+            raise AssertionError('the condition did not become true in time')
         time.sleep(0.002)
 
 
 class Time:
-    """A clock that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -81,13 +81,13 @@ class Time:
 
 
 class Acks:
-    """In place of the client for acknowledgements: keeps what it is given."""
+    """Replaces the client for acknowledgements, and stores the results that it receives."""
 
     def __init__(self) -> None:
         self.casts: list[tuple[str, list[events.Result]]] = []
-        #: How many of the next casts the broker does not take.
+        #: Number of the next casts that fail because the broker is unavailable.
         self.failures = 0
-        #: Casts wait while it is not set.
+        #: Casts block until this event is set.
         self.open = threading.Event()
         self.open.set()
         self.entered = threading.Semaphore(0)
@@ -102,7 +102,7 @@ class Acks:
         self.casts += [(each.delivery_id, list(each.results)) for each in acknowledgements]
 
     def results(self) -> list[events.Result]:
-        """All of all casts."""
+        """All results of all casts."""
         return [result for _delivery_id, results in self.casts for result in results]
 
     def verdicts(self) -> dict[str, events.Verdict]:
@@ -111,13 +111,13 @@ class Acks:
 
 
 def make_acker(acks: Acks, **kwargs: Any) -> acker.Acker:
-    """An acker that casts on a thread."""
+    """Make an acker that casts on its own thread."""
     resolver_clock = kwargs.pop('resolver_clock', None) or clock.ResolverClock()
     return acker.Acker(_OnThread(acks), resolver_clock, **kwargs)
 
 
 class _OnThread:
-    """A client that casts without waiting."""
+    """A client whose casts return before they are done."""
 
     def __init__(self, acks: Acks) -> None:
         self._acks = acks
@@ -138,9 +138,9 @@ class _OnThread:
 
 
 class Resolver(fixtures.Fixture):
-    """The resolver as agents see it, on ``fake://``: takes acknowledgements and reports.
+    """A resolver on ``fake://``, as agents see it: it accepts acknowledgements and reports.
 
-    :param away: it does neither
+    :param away: accept neither
     """
 
     def __init__(self, *, away: bool = False) -> None:
@@ -148,8 +148,8 @@ class Resolver(fixtures.Fixture):
         self._away = away
 
     def _setUp(self) -> None:
-        # NOTE: a server of oslo.messaging ends when its executor's threads next
-        # look whether they should, which is every second.
+        # NOTE: the executor threads of an oslo.messaging server check once per
+        # second whether they should end, so a stop takes up to one second.
         self.useFixture(fixtures.MonkeyPatch('futurist._thread.ThreadWorker.MAX_IDLE_FOR', 0.02))
         self.conf = cfg.CONF
         router_conf.register_all(self.conf)
@@ -172,7 +172,7 @@ class Resolver(fixtures.Fixture):
         )
 
     def delivery(self, *batch: events.Event, seconds: float = 60.0) -> events.Delivery:
-        """One that this resolver waits for."""
+        """Make a delivery whose acknowledgements this resolver receives."""
         return delivery(*batch, seconds=seconds + self.ahead, reply_to=self.name)
 
     def _serve(self, target: oslo_messaging.Target, endpoint: object) -> None:

@@ -17,13 +17,13 @@ def result(event_id):
 
 
 class Casts:
-    """A client of which the test says when a cast is done."""
+    """A client whose casts are done when the test calls ``done``."""
 
     def __init__(self):
         self.casts = []
         self.threads = []
         self.done = []
-        #: What is told at once, before the cast returns.
+        #: Results that are reported immediately, before the cast returns.
         self.at_once = []
 
     def acknowledge_all(self, reply_to, acknowledgements, done):
@@ -39,7 +39,7 @@ class Casts:
 
 
 class Timers(fixtures.Fixture):
-    """In place of ``threading.Timer``: they run when the test says so."""
+    """Replaces ``threading.Timer``: a timer expires when the test calls ``end``."""
 
     def _setUp(self):
         self.pauses = []
@@ -71,13 +71,13 @@ class TestAcker(base.TestCase):
         acker.add(receipt, sent)
         acker.send()
 
-    def test_at_once(self):
+    def test_result_is_sent_immediately(self):
         acker = self._acker()
         self._send(acker, helpers.receipt('d'), result('a'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([('d', [result('a')])], self.acks.casts)
 
-    def test_what_comes_meanwhile_goes_together(self):
+    def test_results_added_during_a_cast_are_sent_together(self):
         acker = self._acker()
         self.acks.open.clear()
         self._send(acker, helpers.receipt('d'), result('a'))
@@ -91,7 +91,7 @@ class TestAcker(base.TestCase):
         expected = [('d', [result('a')]), ('d', [result('b'), result('d')]), ('other', [result('c')])]
         self.assertEqual(expected, self.acks.casts)
 
-    def test_tried_again_with_what_came_meanwhile(self):
+    def test_failed_results_are_retried_with_results_added_meanwhile(self):
         acker = self._acker()
         self.acks.failures = 2
         self.acks.open.clear()
@@ -102,7 +102,7 @@ class TestAcker(base.TestCase):
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('a'), result('b')], self.acks.results())
 
-    def test_not_beyond_the_deadline(self):
+    def test_result_is_not_sent_after_its_deadline(self):
         time = helpers.Time()
         resolver_clock = clock.ResolverClock(wall=time)
         late = helpers.receipt('late', seconds=-1)
@@ -113,12 +113,12 @@ class TestAcker(base.TestCase):
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([], self.acks.casts)
         self.assertIn('Delivery late: 1 results are not acknowledged', self.logs.output)
-        # Nobody knows better than the resolver whether a late one is of use.
+        # Only the resolver can decide whether a late result is useful.
         self._send(acker, late, result('b'))
         self.assertTrue(acker.flush(helpers.PATIENCE))
         self.assertEqual([result('b')], self.acks.results())
 
-    def test_bounded(self):
+    def test_number_of_waiting_results_is_bounded(self):
         acker = self._acker(max_results=2)
         self.acks.open.clear()
         self._send(acker, helpers.receipt('d'), result('a'))
@@ -130,7 +130,7 @@ class TestAcker(base.TestCase):
         self.assertEqual([result('a'), result('c'), result('d')], self.acks.results())
         self.assertIn('Delivery b: 1 results are not acknowledged (too many results wait', self.logs.output)
 
-    def test_surprise_does_not_end_it(self):
+    def test_unexpected_exception_does_not_end_the_thread(self):
         acker = self._acker()
         taken = self.acks.acknowledge_all
         self.acks.acknowledge_all = None
@@ -178,7 +178,7 @@ class TestAcker(base.TestCase):
 
 
 class TestWithoutThread(base.TestCase):
-    """Over a client that does not wait."""
+    """An acker with a client whose casts do not block."""
 
     def setUp(self):
         super().setUp()
@@ -191,7 +191,7 @@ class TestWithoutThread(base.TestCase):
         return ackers.Acker(self.client, clock.ResolverClock(wall=self.time), **kwargs)
 
     def _add(self, *added, reply_to='worker', seconds=60):
-        """Add results, each given by the letters of its delivery and its event."""
+        """Add results. Each is written as the letter of its delivery and the letter of its event."""
         for delivery_id, event_id in added:
             receipt = ackers.Receipt(None, 'host-a', delivery_id, reply_to, self.time.now + seconds)
             self.acker.add(receipt, result(event_id))
@@ -203,7 +203,7 @@ class TestWithoutThread(base.TestCase):
     def _tell(self, error=None):
         self.client.done.pop(0)(error)
 
-    def test_sent_by_who_says_so(self):
+    def test_results_are_sent_by_the_calling_thread(self):
         threads = threading.active_count()
         self._add('d1', 'e2', 'd3')
         self.assertEqual([], self.client.casts)
@@ -215,13 +215,13 @@ class TestWithoutThread(base.TestCase):
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_flush_sends(self):
+    def test_flush_sends_the_results(self):
         self._add('d1')
         self.assertFalse(self.acker.flush(0))
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_one_on_its_way_to_each_worker(self):
+    def test_one_message_at_a_time_is_in_flight_to_each_worker(self):
         self._send('d1')
         self._send('d2')
         self._send('e3')
@@ -234,13 +234,13 @@ class TestWithoutThread(base.TestCase):
         self.assertEqual(3, len(self.client.casts))
         self.assertTrue(self.acker.flush(0))
 
-    def test_an_end_that_is_told_twice_is_not_that_of_the_next(self):
+    def test_repeated_end_of_a_cast_does_not_end_the_next_cast(self):
         self._send('d1')
         self._send('d2')
         first = self.client.done[0]
         self._tell()
         self.assertEqual(2, len(self.client.casts))
-        # The second one is on its way, and a third one has to wait for it.
+        # The second message is in flight, and the third has to wait for it.
         first(None)
         self._send('d3')
         self.assertEqual(2, len(self.client.casts))
@@ -250,7 +250,7 @@ class TestWithoutThread(base.TestCase):
         self.assertEqual(3, len(self.client.casts))
         self.assertTrue(self.acker.flush(0))
 
-    def test_who_tells_that_one_is_through_sends_the_next(self):
+    def test_end_of_a_cast_sends_the_waiting_results(self):
         self._send('d1')
         self._send('d2')
         thread = threading.Thread(target=self._tell)
@@ -258,7 +258,7 @@ class TestWithoutThread(base.TestCase):
         thread.join(helpers.PATIENCE)
         self.assertIs(thread, self.client.threads[-1])
 
-    def test_what_failed_goes_in_front_of_what_came_meanwhile(self):
+    def test_failed_results_are_sent_before_newer_results(self):
         self._send('d1', 'e2')
         self._send('f3', 'd4')
         self._tell(AWAY)
@@ -268,7 +268,7 @@ class TestWithoutThread(base.TestCase):
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_pauses(self):
+    def test_failures_are_retried_after_a_pause(self):
         self._send('d1')
         for number in range(1, 9):
             self._tell(AWAY)
@@ -280,7 +280,7 @@ class TestWithoutThread(base.TestCase):
         self._tell(AWAY)
         self.assertEqual(0.05, self.timers.pauses[-1])
 
-    def test_the_broker_is_one_for_all_workers(self):
+    def test_pause_applies_to_all_workers(self):
         self._send('d1')
         self._send('e2', reply_to='other')
         self._tell(AWAY)
@@ -290,7 +290,7 @@ class TestWithoutThread(base.TestCase):
         self.timers.end()
         self.assertEqual({'worker', 'other', 'third'}, {reply_to for reply_to, *_ in self.client.casts[2:]})
 
-    def test_failures_told_at_once(self):
+    def test_failures_during_the_call_are_retried(self):
         self.client.at_once = [AWAY] * 3
         self._send('d1')
         self.timers.end()
@@ -301,7 +301,7 @@ class TestWithoutThread(base.TestCase):
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_surprise_told_at_once(self):
+    def test_unexpected_exception_during_the_call_is_logged(self):
         with mock.patch.object(self.client, 'acknowledge_all', autospec=True, side_effect=ZeroDivisionError):
             self._send('d1')
         self.assertIn('1 deliveries cannot be acknowledged', self.logs.output)
@@ -309,7 +309,7 @@ class TestWithoutThread(base.TestCase):
         self._send('d2')
         self.assertEqual([('worker', ('d', '2'))], self.client.casts)
 
-    def test_what_failed_is_the_oldest_without_room(self):
+    def test_failed_results_are_the_oldest_when_the_buffer_is_full(self):
         self.acker = self._acker(max_results=2)
         self._send('d1')
         self._send('e2', 'f3')
@@ -318,7 +318,7 @@ class TestWithoutThread(base.TestCase):
         self.timers.end()
         self.assertEqual(('worker', ('e', '2'), ('f', '3')), self.client.casts[-1])
 
-    def test_without_room_the_oldest_of_all_workers_go(self):
+    def test_oldest_results_of_all_workers_are_dropped_when_the_buffer_is_full(self):
         self.acker = self._acker(max_results=2)
         self._send('d1')
         self._tell(AWAY)
@@ -330,7 +330,7 @@ class TestWithoutThread(base.TestCase):
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_late_ones_alone_are_dropped(self):
+    def test_only_late_results_are_dropped_at_their_deadline(self):
         self._send('d1', seconds=5)
         self._add('e2', seconds=60)
         self.time.now += 10
@@ -341,7 +341,7 @@ class TestWithoutThread(base.TestCase):
         self._tell()
         self.assertTrue(self.acker.flush(0))
 
-    def test_stop_ends_a_pause(self):
+    def test_stop_ends_the_pause(self):
         self._send('d1')
         self._tell(AWAY)
         self.acker.stop(0)
@@ -350,8 +350,8 @@ class TestWithoutThread(base.TestCase):
         self.timers.end()
         self.assertEqual(1, len(self.client.casts))
 
-    def test_nothing_is_lost_or_sent_twice(self):
-        """Added on many threads, and told on another."""
+    def test_no_result_is_lost_or_sent_twice(self):
+        """Many threads add results, and another thread reports the ends of the casts."""
         told = threading.Thread(target=self._tell_all, daemon=True)
         told.start()
         adding = [threading.Thread(target=self._add_many, args=(name,)) for name in 'abcd']

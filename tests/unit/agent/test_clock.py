@@ -15,21 +15,21 @@ class TestResolverClock(base.TestCase):
         self.monotonic.now += round_trip
         self.clock.note(resolver_now, asked=asked)
 
-    def test_own_clock_until_told(self):
+    def test_own_clock_is_used_before_the_first_answer(self):
         self.assertEqual(5000.0, self.clock.now())
         self.assertEqual(2.0, self.clock.left(5002.0))
 
-    def test_middle_of_the_round_trip(self):
+    def test_offset_is_measured_at_the_middle_of_the_round_trip(self):
         self._ask(7000.0, round_trip=0.2)
         self.assertAlmostEqual(7000.1, self.clock.now())
 
-    def test_wall_clock_step_moves_nothing(self):
+    def test_step_of_the_wall_clock_has_no_effect(self):
         self._ask(7000.0, round_trip=0.0)
         self.wall.now += 3600
         self.monotonic.now += 1
         self.assertAlmostEqual(7001.0, self.clock.now())
 
-    def test_slow_answer_counts_only_while_there_is_none(self):
+    def test_slow_answer_counts_only_before_a_fast_answer(self):
         self._ask(7000.0, round_trip=8.0)
         self.assertAlmostEqual(7004.0, self.clock.now())
         self._ask(8000.0, round_trip=8.0)

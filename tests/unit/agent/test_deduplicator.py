@@ -17,55 +17,55 @@ class TestSeen(base.TestCase):
         self.assertIs(True, self.seen.begin(event_id, self.receipt))
         return self.seen.finish(event_id, events.Result(event_id, verdict))
 
-    def test_handled_is_remembered(self):
+    def test_handled_event_is_remembered(self):
         self.assertEqual((self.receipt,), self._handle('e'))
         self.assertEqual(HANDLED, self.seen.begin('e', helpers.receipt()))
 
-    def test_refused_is_remembered(self):
+    def test_refused_event_is_remembered(self):
         self._handle('e', events.Verdict.REFUSED)
         self.assertEqual(events.Verdict.REFUSED, self.seen.begin('e', self.receipt).verdict)
 
-    def test_not_here_is_not_remembered(self):
+    def test_event_of_an_absent_server_is_not_remembered(self):
         self._handle('e', events.Verdict.NOT_HERE)
         self.assertIs(True, self.seen.begin('e', self.receipt))
 
-    def test_in_progress_tells_all(self):
+    def test_repeated_event_in_progress_acknowledges_all_deliveries(self):
         again = helpers.receipt('again')
         self.assertIs(True, self.seen.begin('e', self.receipt))
         self.assertIs(False, self.seen.begin('e', again))
         self.assertEqual((self.receipt, again), self.seen.finish('e', HANDLED))
 
-    def test_one_delivery_is_told_once(self):
+    def test_one_delivery_is_acknowledged_once(self):
         self.seen.begin('e', self.receipt)
         self.assertIs(False, self.seen.begin('e', self.receipt))
         self.assertEqual((self.receipt,), self.seen.finish('e', HANDLED))
 
-    def test_receipts_are_bounded(self):
+    def test_number_of_receipts_is_bounded(self):
         for number in range(deduplicator.MAX_RECEIPTS + 5):
             self.seen.begin('e', helpers.receipt(str(number)))
         receipts = self.seen.finish('e', HANDLED)
         self.assertEqual(deduplicator.MAX_RECEIPTS, len(receipts))
         self.assertEqual(str(deduplicator.MAX_RECEIPTS + 4), receipts[-1].delivery_id)
 
-    def test_bounded_by_number(self):
+    def test_memory_is_bounded_by_number(self):
         for event_id in 'abcd':
             self._handle(event_id)
         self.assertIs(True, self.seen.begin('a', self.receipt))
         self.assertIsInstance(self.seen.begin('b', self.receipt), events.Result)
 
-    def test_bounded_by_time(self):
+    def test_memory_is_bounded_by_time(self):
         self._handle('e')
         self.time.now += 9.9
         self.assertIsInstance(self.seen.begin('e', self.receipt), events.Result)
         self.time.now += 0.2
         self.assertIs(True, self.seen.begin('e', self.receipt))
 
-    def test_forget(self):
+    def test_forgotten_event_is_handled_again(self):
         self.seen.begin('e', self.receipt)
         self.seen.forget('e')
         self.assertIs(True, self.seen.begin('e', self.receipt))
 
-    def test_late_only_if_every_delivery_is(self):
+    def test_event_is_late_only_if_all_its_deliveries_are_late(self):
         self.seen.begin('e', helpers.receipt(seconds=1))
         newer = helpers.receipt(seconds=50)
         self.seen.begin('e', newer)

@@ -21,7 +21,7 @@ from tests.unit.agent import helpers
 
 HANDLED, NOT_HERE, REFUSED = events.Verdict.HANDLED, events.Verdict.NOT_HERE, events.Verdict.REFUSED
 
-#: Numbers of a server and of one of its events.
+#: The number of a server, and the number of one of its events.
 SERVER_AND_EVENT = strategies.tuples(strategies.integers(0, 3), strategies.integers(0, 12))
 
 
@@ -35,7 +35,7 @@ class Source(sources.NoSource):
 
 
 class Host:
-    """A dispatcher and what it works with."""
+    """A dispatcher and the objects that it uses."""
 
     def __init__(self, *, source=None, threads=4, **pool):
         self.acks = helpers.Acks()
@@ -103,7 +103,7 @@ class TestDispatcher(base.TestCase):
         host.handlers.on(name, block)
         return entered, release
 
-    def test_nothing_registered_is_handled(self):
+    def test_event_without_handler_or_waiter_is_handled(self):
         host = self._host()
         self.assertEqual(HANDLED, host.verdict(helpers.event()))
         self.assertIn(
@@ -111,7 +111,7 @@ class TestDispatcher(base.TestCase):
             self.logs.output,
         )
 
-    def test_handler(self):
+    def test_handler_receives_the_event(self):
         host = self._host()
         host.handlers.on('network-changed', self._record)
         event = helpers.event()
@@ -120,7 +120,7 @@ class TestDispatcher(base.TestCase):
         self.assertIn('1 events in', self.logs.output)
         self.assertIn(': 1 handled', self.logs.output)
 
-    def test_what_is_reported_of_the_handling(self):
+    def test_details_of_the_handling_are_reported(self):
         host = self._host()
 
         @host.handlers.on('network-vif-plugged')
@@ -150,7 +150,7 @@ class TestDispatcher(base.TestCase):
             handling = host.handling_of(sent)
             self.assertEqual((True, handler), (handling.waiter, handling.handler))
 
-    def test_counts_of_a_delivery(self):
+    def test_log_counts_the_results_of_a_delivery(self):
         host = self._host()
 
         @host.handlers.on('*')
@@ -163,14 +163,14 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertRegex(self.logs.output, r'3 events in .*: 1 handled, 1 refused, 1 repeated')
 
-    def test_handler_sees_the_request(self):
+    def test_handler_receives_the_request_context(self):
         host = self._host()
         seen_ids = []
         host.handlers.on('*', lambda ctxt, event: seen_ids.append(context.context.get_current().request_id))
         host.verdict(helpers.event())
         self.assertEqual([host.ctxt.request_id], seen_ids)
 
-    def test_waiter_without_handler(self):
+    def test_waiter_without_handler_receives_the_event(self):
         host = self._host()
         event = helpers.event()
         with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
@@ -178,7 +178,7 @@ class TestDispatcher(base.TestCase):
             self.assertEqual({('network-changed', None): event}, expected.wait(0))
         self.assertNotIn('Nothing waits', self.logs.output)
 
-    def test_waiter_and_handler_both(self):
+    def test_waiter_and_handler_both_receive_the_event(self):
         host = self._host()
         host.handlers.on('network-changed', self._record)
         event = helpers.event()
@@ -204,23 +204,23 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertEqual(1, len(got))
 
-    def test_source_says_not_here(self):
+    def test_server_that_the_source_does_not_have_is_not_here(self):
         host = self._host(source=Source())
         host.handlers.on('*', self._record)
         self.assertEqual(NOT_HERE, host.verdict(helpers.event()))
         self.assertEqual([], self.called)
 
-    def test_source_says_here(self):
+    def test_server_that_the_source_has_is_handled(self):
         source = Source()
         source.answer = frozenset([helpers.SERVER])
         self.assertEqual(HANDLED, self._host(source=source).verdict(helpers.event()))
 
-    def test_source_fails(self):
+    def test_event_is_handled_if_the_source_fails(self):
         source = Source()
         source.answer = ZeroDivisionError()
         self.assertEqual(HANDLED, self._host(source=source).verdict(helpers.event()))
 
-    def test_waiter_for_a_server_that_is_not_here(self):
+    def test_waiter_receives_an_event_of_an_absent_server(self):
         host = self._host(source=Source())
         host.handlers.on('*', self._record)
         with host.waiters.expect(helpers.SERVER, [('network-changed', None)]) as expected:
@@ -228,13 +228,13 @@ class TestDispatcher(base.TestCase):
             expected.wait(0)
         self.assertEqual([], self.called)
 
-    def test_refused_although_waited_for(self):
+    def test_refused_event_reaches_its_waiter(self):
         host = self._host()
         host.handlers.on('*', lambda ctxt, event: REFUSED)
         with host.waiters.expect(helpers.SERVER, [('network-changed', None)]):
             self.assertEqual(REFUSED, host.verdict(helpers.event()))
 
-    def test_repeated_is_acknowledged_again_and_not_handled(self):
+    def test_repeated_event_is_acknowledged_again_and_handled_once(self):
         host = self._host()
         host.handlers.on('*', self._record)
         event = helpers.event()
@@ -247,8 +247,8 @@ class TestDispatcher(base.TestCase):
         self.assertEqual([first.id, second.id], [delivery_id for delivery_id, _results in host.acks.casts])
         self.assertEqual([event], self.called)
 
-    def test_what_needs_no_handler_is_acknowledged_at_once(self):
-        """Though no task of the pool ends after it."""
+    def test_event_without_handler_is_acknowledged_immediately(self):
+        """It is acknowledged although no task of the pool ends after it."""
         host = self._host()
         event = helpers.event()
         with host.waiters.expect(helpers.SERVER, [('network-changed', None)]):
@@ -257,7 +257,7 @@ class TestDispatcher(base.TestCase):
             helpers.wait_until(lambda number=number: len(host.acks.casts) == number)
             host.receive(event)
 
-    def test_repeated_in_progress_acknowledges_both(self):
+    def test_repeated_event_in_progress_acknowledges_both_deliveries(self):
         host = self._host()
         entered, release = self._blocker(host)
         event = helpers.event()
@@ -269,7 +269,7 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertEqual({first.id, second.id}, {delivery_id for delivery_id, _results in host.acks.casts})
 
-    def test_not_here_is_tried_again(self):
+    def test_event_of_an_absent_server_is_tried_again(self):
         source = Source()
         host = self._host(source=source)
         event = helpers.event()
@@ -277,7 +277,7 @@ class TestDispatcher(base.TestCase):
         source.answer = frozenset([helpers.SERVER])
         self.assertEqual(HANDLED, host.verdict(event))
 
-    def test_late_delivery(self):
+    def test_late_delivery_is_not_handled(self):
         host = self._host()
         host.handlers.on('*', self._record)
         event = helpers.event()
@@ -290,12 +290,12 @@ class TestDispatcher(base.TestCase):
         )
         self.assertEqual(HANDLED, host.verdict(event))
 
-    def test_late_by_the_resolver_s_clock(self):
+    def test_deadline_is_compared_with_the_clock_of_the_resolver(self):
         host = self._host()
         host.clock.note(host.clock.now() + 100, asked=host.clock.start_reading())
         self.assertIsNone(host.verdict(helpers.event()))
 
-    def test_late_in_the_queue(self):
+    def test_event_that_becomes_late_in_the_queue_is_not_handled(self):
         host = self._host()
         entered, release = self._blocker(host)
         host.handlers.on('*', self._record)
@@ -307,12 +307,12 @@ class TestDispatcher(base.TestCase):
         host.clock.note(host.clock.now() + 100, asked=host.clock.start_reading())
         release.set()
         host.finish()
-        # The third came again with a later deadline.
+        # The third delivery repeats the event with a later deadline.
         self.assertEqual([first, third], self.called)
         self.assertEqual({first.id, third.id}, host.acks.verdicts().keys())
         self.assertRegex(self.logs.output, r'2 events in .*: 1 handled, 1 late')
 
-    def test_results_do_not_wait_for_slow_ones(self):
+    def test_results_are_not_delayed_by_slow_events(self):
         host = self._host()
         entered, release = self._blocker(host)
         slow, quick = helpers.event(), helpers.event('power-update', server=helpers.OTHER_SERVER)
@@ -323,7 +323,7 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertEqual({slow.id, quick.id}, host.acks.verdicts().keys())
 
-    def test_no_room(self):
+    def test_event_is_dropped_if_the_queue_is_full(self):
         host = self._host(threads=1, max_queued_per_key=1)
         entered, release = self._blocker(host)
         host.receive(helpers.event())
@@ -336,8 +336,8 @@ class TestDispatcher(base.TestCase):
         self.assertNotIn(dropped.id, host.acks.verdicts())
         self.assertEqual(HANDLED, host.verdict(dropped))
 
-    def test_event_does_not_overtake_one_without_room(self):
-        """Room that comes while a delivery is taken is not for those behind one that had none."""
+    def test_event_does_not_overtake_an_event_that_was_dropped(self):
+        """Events behind a dropped event are dropped too, even if the queue has room again."""
         host = self._host()
         first, second, third = (helpers.event(tag=str(number)) for number in range(3))
         host.handlers.on('*', self._record)
@@ -353,7 +353,7 @@ class TestDispatcher(base.TestCase):
         self.assertEqual([first], self.called)
         self.assertEqual({first.id: HANDLED}, host.acks.verdicts())
 
-    def test_event_does_not_overtake_one_that_was_not_here(self):
+    def test_event_does_not_overtake_an_event_of_an_absent_server(self):
         """The server arrives between two events of one delivery."""
         host = self._host()
         first, second, other = helpers.event(), helpers.event(), helpers.event(server=helpers.OTHER_SERVER)
@@ -375,14 +375,14 @@ class TestDispatcher(base.TestCase):
         host.finish()
         self.assertEqual([first, second], self.called[-2:])
 
-    def test_drain_is_bounded(self):
+    def test_drain_ends_at_its_timeout(self):
         host = self._host()
         entered, _release = self._blocker(host)
         host.receive(helpers.event())
         self.assertTrue(entered.wait(helpers.PATIENCE))
         self.assertEqual(1, host.dispatcher.drain(0.01))
 
-    def test_drain_counts_what_is_left_of_deliveries(self):
+    def test_drain_returns_the_number_of_unfinished_events(self):
         host = self._host()
         entered, _release = self._blocker(host)
         host.handlers.on('power-update', self._record)
@@ -394,8 +394,8 @@ class TestDispatcher(base.TestCase):
         helpers.wait_until(lambda: host.acks.verdicts() == {other.id: HANDLED})
         self.assertEqual(3, host.dispatcher.drain(0.01))
 
-    def test_drain_does_not_wait_for_what_ended_otherwise(self):
-        """A handler may raise what nobody catches."""
+    def test_drain_does_not_wait_for_an_event_that_ended_with_an_exception(self):
+        """A handler can raise an exception that the pool does not catch."""
         host = self._host()
         host.handlers.on('*', mock.Mock(side_effect=KeyboardInterrupt))
         host.receive(helpers.event())
@@ -411,8 +411,8 @@ class TestDispatcher(base.TestCase):
             max_size=12,
         )
     )
-    def test_order_and_once(self, deliveries):
-        """Whatever is sent, and sent again: each once, first come first handled per server."""
+    def test_events_of_a_server_are_handled_once_and_in_order(self, deliveries):
+        """Any deliveries, sent twice: each event is handled once, in the order of its first arrival."""
         host = Host(threads=3)
         lock, handled = threading.Lock(), collections.defaultdict(list)
 
@@ -443,7 +443,7 @@ class TestDispatcher(base.TestCase):
 
 
 class MessagesTest(base.TestCase):
-    def test_hosts_of_a_process_share_a_bound_of_messages_about_late_deliveries(self):
+    def test_hosts_of_a_process_share_the_limit_of_messages_about_late_deliveries(self):
         messages = dispatcher.bounded_messages()
         for number in range(50):
             made = dispatcher.Dispatcher(

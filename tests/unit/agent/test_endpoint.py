@@ -1,4 +1,4 @@
-"""What other processes may send an agent: an invalid delivery or event is dropped alone."""
+"""Messages of other processes to an agent: an invalid delivery or event is dropped alone."""
 
 import time
 
@@ -50,14 +50,14 @@ class AgentEndpointTest(base.TestCase):
     def deliver(self, **changes):
         self.listener(envelope.Call('deliver', '1.0', self.delivery(**changes), {}))
 
-    def test_a_token_is_taken_and_an_invalid_one_is_not(self):
+    def test_valid_token_is_accepted_and_an_invalid_token_is_not(self):
         for token in ('a.b', '', None, 3, [], 'x' * 65, '\ud800'):
             self.listener(envelope.Call('take_token', '1.2', {'token': token}, {}))
         self.listener(envelope.Call('take_token', '1.2', {'token': 'c', 'more': 1}, {}))
         self.assertEqual(['a.b'], self.receiver.received)
         self.assertEqual({'take_token': 7}, rejected.ALL.counts())
 
-    def test_an_invalid_delivery_is_dropped(self):
+    def test_invalid_delivery_is_dropped(self):
         bad = [
             {'reply_to': 'x' * 300},
             {'reply_to': 'x' * 235},
@@ -83,11 +83,11 @@ class AgentEndpointTest(base.TestCase):
         self.deliver()
         self.assertEqual(1, len(self.receiver.received))
 
-    def test_a_deadline_is_bounded(self):
+    def test_deadline_is_bounded(self):
         self.deliver(deadline=time.time() + 10**9)
         self.assertLess(self.receiver.received[0].deadline, time.time() + endpoint.MAX_LIFETIME + 1)
 
-    def test_an_invalid_event_is_dropped_alone(self):
+    def test_invalid_event_is_dropped_alone(self):
         good = [events.Event('network-changed', SERVER, tag) for tag in '12']
         self.deliver(
             events=[good[0].to_dict(), {}, None, good[1].to_dict(), {**good[0].to_dict(), 'name': 'no'}]
@@ -95,7 +95,7 @@ class AgentEndpointTest(base.TestCase):
         self.assertEqual(tuple(good), self.receiver.received[0].events)
         self.assertEqual({'event': 3}, rejected.ALL.counts())
 
-    def test_an_invalid_delivery_among_several_is_dropped_alone(self):
+    def test_invalid_delivery_among_several_is_dropped_alone(self):
         several = [
             None,
             {},
@@ -125,7 +125,7 @@ class AgentEndpointTest(base.TestCase):
         test_endpoint._json,
         test_endpoint._json,
     )
-    def test_anything(self, method, arguments, version, namespace):
+    def test_any_message_raises_no_exception(self, method, arguments, version, namespace):
         self.listener(envelope.Call(method, '1.0', arguments, {}))
         self.listener(envelope.Call(method, version, arguments, {'roles': namespace}, namespace=namespace))
 
@@ -136,7 +136,7 @@ class ContextTest(base.TestCase):
         strategies.dictionaries(strategies.sampled_from((*context.CARRIED, 'user', 'x')), test_endpoint._json)
         | test_endpoint._json
     )
-    def test_any_context_is_one(self, values):
+    def test_any_context_is_accepted(self, values):
         made = context.from_wire(values)
         self.assertTrue(made.request_id)
         self.assertLessEqual(len(str(made.to_dict())), 100_000)

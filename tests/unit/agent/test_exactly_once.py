@@ -1,4 +1,7 @@
-"""An agent: each event comes to one end, whatever raises, and can be sent again if that is no result."""
+"""Each event has exactly one end in an agent, whatever raises an exception.
+
+An event without a result can be sent again.
+"""
 
 import collections
 import contextlib
@@ -26,7 +29,7 @@ CONTEXT = context.RequestContext(overwrite=False)
 
 
 class Client:
-    """Tells the end of a cast never, once or twice, at once or later, and may raise as well."""
+    """A client that reports the end of a cast late, twice or never, and can also raise exceptions."""
 
     def __init__(self, faults):
         self._faults = faults
@@ -44,7 +47,7 @@ class Client:
         else:
             self.waiting.append((results, done))
             return
-        if self._faults.choose('it is told again'):
+        if self._faults.choose('it is reported again'):
             done(None)
         self._faults.step('begin, at its end')
 
@@ -56,7 +59,7 @@ class Client:
             else:
                 self.sent += results
                 done(None)
-            if self._faults.choose('it is told again'):
+            if self._faults.choose('it is reported again'):
                 done(None)
 
 
@@ -86,7 +89,7 @@ class AckerTest(base.TestCase):
                 if timers.pauses:
                     timers.pauses.clear()
                     timers.end()
-            # NOTE: an error that is not the broker's drops what was in the message.
+            # NOTE: an exception that is not an error of the broker drops the results in the message.
             self.assertLessEqual(max(collections.Counter(client.sent).values(), default=0), 1)
             self.assertLessEqual(set(client.sent), set(added))
             self.assertTrue(acker.flush(0))
@@ -96,7 +99,7 @@ class AckerTest(base.TestCase):
             self.assertIn((delivery, 'last'), client.sent)
             self.assertTrue(acker.flush(0))
 
-    def test_without_a_thread_for_the_timer_it_does_not_try_without_end(self):
+    def test_retries_are_limited_if_no_timer_thread_can_start(self):
         class Timer:
             def __init__(self, *args):
                 self.started = 0
@@ -117,7 +120,7 @@ class AckerTest(base.TestCase):
 
 
 class Pool:
-    """Runs tasks when the test says so; may refuse them, and may raise."""
+    """A pool that runs tasks when the test calls it. It can refuse tasks and raise exceptions."""
 
     def __init__(self, faults):
         self._faults = faults
@@ -132,7 +135,7 @@ class Pool:
 
     def run(self):
         while self.tasks:
-            # As the pool of the agent does: the thread goes on.
+            # The thread of a real pool also continues.
             with contextlib.suppress(exactly_once.Surprise):
                 self.tasks.pop(0)()
 
@@ -162,7 +165,7 @@ class Acker:
 class DispatcherTest(base.TestCase):
     @hypothesis.settings(max_examples=300, deadline=None)
     @hypothesis.given(strategies.data())
-    def test_each_event_comes_to_one_end(self, data):
+    def test_each_event_has_one_end(self, data):
         faults = exactly_once.Faults(data, strategies)
         pool, results, handled = Pool(faults), Acker(faults), collections.Counter()
         handling = handlers.Handlers()
@@ -193,7 +196,7 @@ class DispatcherTest(base.TestCase):
         for delivery_id in data.draw(strategies.lists(strategies.sampled_from('de'), min_size=1, max_size=3)):
             deliver(delivery_id)
         self.assertEqual(0, dispatching.drain(0))
-        # What was not acknowledged is sent again, and handled and acknowledged then; no event is run twice.
+        # Unacknowledged events are sent again, handled and acknowledged. No event is handled twice.
         faults.stop()
         deliver('last')
         self.assertEqual(0, dispatching.drain(0))

@@ -1,4 +1,4 @@
-"""The examples of the documentation do what it says of them."""
+"""The examples in the documentation behave as the documentation describes."""
 
 import importlib.util
 import pathlib
@@ -40,7 +40,7 @@ class TestExamples(base.TestCase):
         helpers.wait_until(lambda: event.id in self.resolver.acks.verdicts())
         return self.resolver.acks.verdicts()[event.id]
 
-    def test_handler(self):
+    def test_handler_example(self):
         example = load('handler')
         self._start(example.make_agent(self.resolver.transport, 'host-a'))
         ((server, volumes),) = example.VOLUMES.items()
@@ -66,16 +66,16 @@ class TestExamples(base.TestCase):
 
         return example, lambda: example.plug_ports(compute, helpers.SERVER, ['p1', 'p2'], plug, **kwargs)
 
-    def test_waiter(self):
+    def test_waiter_example(self):
         _example, plug_ports = self._plug_ports('completed')
         self.assertEqual({('network-vif-plugged', 'p1'), ('network-vif-plugged', 'p2')}, plug_ports().keys())
 
-    def test_waiter_is_told_of_a_failure(self):
+    def test_waiter_example_reports_a_failure(self):
         example, plug_ports = self._plug_ports('failed')
         error = self.assertRaises(example.PortsNotPlugged, plug_ports)
         self.assertIn('failed to plug', str(error))
 
-    def test_waiter_gives_up(self):
+    def test_waiter_example_ends_at_its_timeout(self):
         example = load('waiter')
         compute = self._start(agent.Agent(self.resolver.transport, 'host-a'))
         error = self.assertRaises(
@@ -84,7 +84,7 @@ class TestExamples(base.TestCase):
         )
         self.assertIn("with tag 'p1'", str(error))
 
-    def test_source(self):
+    def test_source_example(self):
         running = load('source').RunningServers()
         self._start(agent.Agent(self.resolver.transport, 'host-a', source=running))
         self.assertEqual(agent.Verdict.NOT_HERE, self._verdict(helpers.event()))
@@ -96,7 +96,7 @@ class TestExamples(base.TestCase):
 
 
 class TestPrograms(base.TestCase):
-    """Each is a program that starts, and ends when it is interrupted."""
+    """Each example is a program that starts, and that ends at an interrupt."""
 
     def _run(self, name, line):
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
@@ -120,11 +120,11 @@ class TestPrograms(base.TestCase):
         process.stderr.close()
         self.assertEqual(0, process.wait(), ''.join(printed))
 
-    def test_handler(self):
+    def test_handler_program(self):
         self._run('handler', 'Agent of host host-a started')
 
-    def test_waiter(self):
+    def test_waiter_program(self):
         self._run('waiter', 'Plug port-2')
 
-    def test_source(self):
+    def test_source_program(self):
         self._run('source', 'Agent of host host-a started')

@@ -38,19 +38,19 @@ class TestExecHandler(base.TestCase):
             return True
         return state == 'Z'
 
-    def test_handled_with_the_event_on_stdin(self):
+    def test_command_receives_the_event_on_stdin(self):
         got = self.folder / 'got'
         self.assertIsNone(self._run(f'cat > {got}'))
         self.assertEqual(self.event, events.Event.from_dict(json.loads(got.read_text())))
 
-    def test_not_here(self):
+    def test_exit_status_for_an_absent_server(self):
         self.assertRaises(exceptions.NotHere, self._run, 'exit 3')
 
-    def test_refused(self):
+    def test_exit_status_of_a_failure_refuses_the_event(self):
         self.assertEqual('exit status 5', self._refused('echo "no room" >&2; exit 5'))
         self.assertIn("exit status 5, output 'no room\\n'", self.logs.output)
 
-    def test_killed_by_a_signal(self):
+    def test_command_killed_by_a_signal_refuses_the_event(self):
         self.assertEqual('exit status -9', self._refused('kill -9 $$'))
 
     def test_output_is_bounded(self):
@@ -58,34 +58,34 @@ class TestExecHandler(base.TestCase):
         self.assertIn('x' * 100, self.logs.output)
         self.assertNotIn('x' * (exec_handler.MAX_OUTPUT + 1), self.logs.output)
 
-    def test_closed_output_is_not_the_end(self):
+    def test_command_that_closes_its_output_is_waited_for(self):
         before = time.thread_time()
         self.assertEqual('exit status 4', self._refused('exec >&- 2>&-; sleep 0.5; exit 4'))
-        # It waits for the end, and does not look for it again and again.
+        # It waits for the end of the command without polling.
         self.assertLess(time.thread_time() - before, 0.2)
 
-    def test_killed_with_its_children_at_the_timeout(self):
+    def test_command_and_children_are_killed_at_the_timeout(self):
         pids = self.folder / 'pids'
         script = f'sleep 1000 & echo $$ $! > {pids}; wait'
         self.assertEqual('the command took longer than 0.3 s', self._refused(script, timeout=0.3))
         for pid in pids.read_text().split():
             helpers.wait_until(lambda pid=pid: self._is_gone(pid))
 
-    def test_child_left_behind_does_not_hold_the_verdict(self):
+    def test_background_child_does_not_delay_the_verdict(self):
         pids = self.folder / 'pids'
         before = time.monotonic()
         self.assertIsNone(self._run(f'sleep 1000 & echo $! > {pids}'))
         self.assertLess(time.monotonic() - before, helpers.PATIENCE)
         os.kill(int(pids.read_text()), 9)
 
-    def test_without_pidfd(self):
+    def test_command_runs_without_pidfd(self):
         self.useFixture(fixtures.MonkeyPatch('os.pidfd_open', None))
         self.useFixture(
             fixtures.MonkeyPatch('os.pidfd_open', lambda pid: (_ for _ in ()).throw(OSError('no such call')))
         )
         self.assertRaises(exceptions.NotHere, self._run, 'echo x; sleep 0.1; exit 3')
 
-    def test_environment(self):
+    def test_environment_describes_the_event(self):
         for name, value in {
             'OS_PASSWORD': 'secret',
             'OS_CLOUD': 'x',
@@ -96,7 +96,7 @@ class TestExecHandler(base.TestCase):
         got = self.folder / 'environment'
         self._run(f'env > {got}')
         names = {line.partition('=')[0] for line in got.read_text().splitlines()}
-        # NOTE: the last ones are the shell's own.
+        # NOTE: the shell sets the last variables itself.
         allowed = {*exec_options.ENVIRONMENT, descendants.MARK, '_', 'PWD', 'OLDPWD', 'SHLVL'}
         self.assertEqual(set(), names - allowed)
         self.assertNotIn('secret', got.read_text())
@@ -104,7 +104,7 @@ class TestExecHandler(base.TestCase):
         self.assertIn('LANG=C.UTF-8', got.read_text())
         self.assertIn(f'PATH={os.environ["PATH"]}', got.read_text())
 
-    def test_environment_of_the_configuration(self):
+    def test_environment_of_a_configured_handler(self):
         self.useFixture(fixtures.EnvironmentVariable('A_VARIABLE', 'its value'))
         conf = helpers.make_conf(self)
         got = self.folder / 'environment'
@@ -116,8 +116,8 @@ class TestExecHandler(base.TestCase):
 
     def test_children_in_other_sessions_are_killed_at_the_timeout(self):
         pids = self.folder / 'pids'
-        # A child in a session of its own; one whose parent has ended; one without our
-        # environment; one that has both a new session and a changed directory.
+        # A child in its own session; a child whose parent has ended; a child without our
+        # environment; a child with both a new session and a changed directory.
         script = (
             f'setsid sleep 1000 & echo $! >> {pids};'
             f'(setsid sh -c "echo \\$\\$ >> {pids}; exec sleep 1000" &) ;'
@@ -137,12 +137,12 @@ class TestExecHandler(base.TestCase):
         self._refused('sleep 1000', timeout=0.3)
         self.assertIsNone(other.poll())
 
-    def test_program_is_gone(self):
+    def test_missing_program_refuses_the_event(self):
         handler = exec_handler.ExecHandler([str(self.folder / 'gone')], timeout=1)
         error = self.assertRaises(exceptions.Refused, handler, context.for_service(), self.event)
         self.assertIn('No such file', str(error))
 
-    def test_close_kills(self):
+    def test_close_kills_the_commands(self):
         started = self.folder / 'started'
         handler = exec_handler.ExecHandler(['/bin/sh', '-c', f'touch {started}; sleep 1000'], timeout=1000)
         reasons = []
@@ -162,7 +162,7 @@ class TestExecHandler(base.TestCase):
         run()
         self.assertEqual('the agent is stopping', reasons[1])
 
-    def test_leaves_no_descriptor(self):
+    def test_no_file_descriptor_stays_open(self):
         self._run('true')
         before = len(os.listdir('/proc/self/fd'))
         for _ in range(5):
@@ -183,17 +183,17 @@ class TestFromConf(base.TestCase):
         self.assertIn('[exec] command: ', str(error))
         return str(error)
 
-    def test_missing(self):
+    def test_missing_command(self):
         self._error(None)
         self._error('  ')
 
-    def test_unbalanced(self):
+    def test_unbalanced_quotes(self):
         self.assertIn('quotation', self._error('sh -c "x'))
 
-    def test_no_such_program(self):
+    def test_missing_program(self):
         self.assertIn('/nosuch/program', self._error('/nosuch/program --x'))
 
-    def test_split_without_a_shell(self):
+    def test_command_is_split_without_a_shell(self):
         self.conf.set_override('command', "sh -c 'exit $0' 3", 'exec')
         handler = exec_handler.ExecHandler.from_conf(self.conf)
         self.assertRaises(exceptions.NotHere, handler, context.for_service(), helpers.event())

@@ -1,4 +1,4 @@
-"""Names that an agent refuses at start, because its queue would receive what is not for it."""
+"""Host names that an agent refuses at start, because its queue would receive messages of another queue."""
 
 from external_events_router import exceptions
 from external_events_router.agent import service
@@ -6,7 +6,7 @@ from tests import base
 
 
 class HostNamesTest(base.TestCase):
-    def test_refused(self):
+    def test_invalid_names_are_refused(self):
         for bad in ('#', '*', '', 'a b', 'a\n', 'x' * 248, 'h\xf6st', '\ud800', None):
             error = self.assertRaises(exceptions.ConfigurationError, service.Agent, None, bad)
             self.assertIn('--host, [agent] hosts or [DEFAULT] host: ', str(error))

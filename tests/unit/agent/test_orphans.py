@@ -1,4 +1,4 @@
-"""Commands of an agent that was killed, as real processes."""
+"""The commands of a killed agent, as real processes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import time
 from external_events_router import agent
 from tests import base
 
-#: Seconds. The expected end takes far less.
+#: Seconds. The processes normally end much earlier.
 LONG = 40.0
 
-#: An agent's process that runs a command, which writes its process ids and waits.
+#: A process of an agent that runs a command, which writes its process ids and waits.
 PROGRAM = """
 import sys, threading
 from external_events_router import context, events
@@ -62,7 +62,7 @@ class OrphansTest(base.TestCase):
         self.assertEqual([True, True], [is_alive(pid) for pid in pids])
         return process, pids
 
-    def test_they_end_with_an_agent_that_was_killed(self):
+    def test_commands_end_when_their_agent_is_killed(self):
         process, pids = self.start()
         process.send_signal(signal.SIGKILL)
         self.wait_until(lambda: not any(map(is_alive, pids)), f'the end of {pids}')

@@ -60,18 +60,18 @@ class ReporterCase(base.TestCase):
 
 
 class TestReporter(ReporterCase):
-    def test_at_start_and_the_time_comes_back(self):
+    def test_report_at_start_returns_the_time_of_the_resolver(self):
         self._reporter().add('a', sources.NoSource())
         self._wait_for_reports(1)
         self.assertEqual([('a', None)], self.client.reports)
         helpers.wait_until(lambda: self.clock.now() > time.time() + 90)
 
-    def test_at_the_interval(self):
+    def test_report_at_the_interval(self):
         self._reporter(interval=0.01).add('a', Source('s'))
         self._wait_for_reports(3)
         self.assertEqual({('a', frozenset('s'))}, set(self.client.reports))
 
-    def test_on_change(self):
+    def test_report_after_a_change(self):
         source = Source('s')
         made = self._reporter()
         made.add('a', source)
@@ -81,7 +81,7 @@ class TestReporter(ReporterCase):
         self._wait_for_reports(2)
         self.assertEqual(('a', frozenset('st')), self.client.reports[-1])
 
-    def test_nothing_changed(self):
+    def test_no_report_without_a_change(self):
         source = Source('s')
         made = self._reporter()
         made.add('a', source)
@@ -92,7 +92,7 @@ class TestReporter(ReporterCase):
         self._wait_for_reports(2)
         self.assertEqual(['a', 'b'], [host for host, _servers in self.client.reports])
 
-    def test_resolver_is_away_at_start(self):
+    def test_report_is_retried_if_no_resolver_is_available_at_start(self):
         self.client.failures = 3
         made = self._reporter()
         made.add('a', sources.NoSource())
@@ -102,7 +102,7 @@ class TestReporter(ReporterCase):
         self.assertEqual(1, self.logs.output.count('Could not report host'))
         helpers.wait_until(lambda: 'accepts reports again' in self.logs.output)
 
-    def test_surprise_is_one_host_s(self):
+    def test_unexpected_exception_affects_one_host(self):
         self.client.failures, self.client.error = 1, KeyError('a test')
         made = self._reporter()
         made.add('a', sources.NoSource())
@@ -111,7 +111,7 @@ class TestReporter(ReporterCase):
         self._wait_for_reports(1)
         self.assertEqual([('b', None)], self.client.reports)
 
-    def test_removed(self):
+    def test_removed_host_is_not_reported(self):
         made = self._reporter(interval=0.01)
         made.add('a', sources.NoSource())
         self._wait_for_reports(1)
@@ -122,7 +122,7 @@ class TestReporter(ReporterCase):
         self._wait_for_reports(since + 3)
         self.assertEqual({('b', None)}, set(self.client.reports[since:]))
 
-    def test_change_while_it_reports_is_not_lost(self):
+    def test_change_during_a_report_is_reported(self):
         source, entered, release = Source('s'), threading.Event(), threading.Event()
         report = self.client.report
 
@@ -141,7 +141,7 @@ class TestReporter(ReporterCase):
         self._wait_for_reports(2)
         self.assertEqual(('a', frozenset('t')), self.client.reports[-1])
 
-    def test_change_while_the_source_is_asked_is_not_lost(self):
+    def test_change_while_the_source_is_read_is_reported(self):
         made = self._reporter()
 
         class Changing(Source):
@@ -158,7 +158,7 @@ class TestReporter(ReporterCase):
 
 
 class TestTokens(ReporterCase):
-    def test_refused_until_the_token_arrives(self):
+    def test_reports_are_refused_until_the_token_arrives(self):
         self.client.required = 'token-a'
         made = self._reporter()
         made.add('a', Source('s'))
@@ -169,7 +169,7 @@ class TestTokens(ReporterCase):
         self.assertEqual([('a', frozenset('s'))], self.client.reports)
         self.assertEqual([('a', ''), ('a', 'token-a')], self.client.tokens)
 
-    def test_a_token_may_arrive_before_its_host_is_added(self):
+    def test_token_may_arrive_before_its_host_is_added(self):
         self.client.required = 'token'
         made = self._reporter()
         made.take_token('a', 'token')
@@ -177,7 +177,7 @@ class TestTokens(ReporterCase):
         self._wait_for_reports(1)
         self.assertEqual([('a', 'token')], self.client.tokens)
 
-    def test_a_token_may_arrive_before_the_answer(self):
+    def test_token_may_arrive_before_the_answer(self):
         self.client.required = 'token'
         report = self.client.report
         made = self._reporter()
@@ -191,14 +191,14 @@ class TestTokens(ReporterCase):
         self._wait_for_reports(1)
         self.assertEqual([('a', ''), ('a', 'token')], self.client.tokens)
 
-    def test_a_new_token_is_used_at_the_next_report(self):
+    def test_new_token_is_used_for_the_next_report(self):
         made = self._reporter(interval=0.05)
         made.add('a', sources.NoSource())
         self._wait_for_reports(1)
         made.take_token('a', 'token')
         helpers.wait_until(lambda: ('a', 'token') in self.client.tokens)
 
-    def test_a_host_without_a_token_does_not_stop_the_others_and_is_tried_again(self):
+    def test_host_without_a_token_does_not_stop_other_hosts_and_is_retried(self):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.agent.reporter.TOKEN_PAUSE', 0.01))
         self.useFixture(fixtures.MonkeyPatch('external_events_router.throttled_log.GATHER', 0.0))
         self.client.required = 'token-b'

@@ -1,4 +1,4 @@
-"""What the client of the agents sends, and what each cast results in."""
+"""Messages that the client of the agents sends, and the result of each cast."""
 
 import time
 
@@ -68,19 +68,19 @@ class AgentAPITest(base.TestCase):
     def take_token(self, host, **kwargs):
         return rpcapi.AgentAPI(self.transport, topic='compute', **kwargs).take_token(host, 'token')
 
-    def test_a_token(self):
+    def test_token_is_cast_to_the_host(self):
         self.assertTrue(self.take_token('a'))
         self.assertEqual([('compute', 'a')], self.targets())
         self.assertEqual(['token'], self.received())
         self.transport.done(0, transports.Unroutable(routing_key='compute.a'))
         self.transport.done(0, None)
 
-    def test_a_token_for_nobody(self):
+    def test_token_for_a_host_without_an_agent_fails(self):
         self.transport.cast = None
         self.assertFalse(self.take_token('a', version_cap='1.1'))
         self.assertRaises(exceptions.InvalidHost, self.take_token, '#')
 
-    def test_together(self):
+    def test_deliveries_are_sent_together(self):
         one, two, three = map(delivery, '123')
         self.cast(('a', [one, two]), ('b', [three]))
         self.assertEqual([('compute', 'a'), ('compute', 'b')], self.targets())
@@ -89,7 +89,7 @@ class AgentAPITest(base.TestCase):
         self.transport.done(1, transports.Unroutable(routing_key='compute.b'))
         self.assertEqual([(0, None), (1, 'no agent listens for host b')], self.told)
 
-    def test_to_older_agents_one_by_one(self):
+    def test_deliveries_to_older_agents_are_sent_one_by_one(self):
         one, two, three = map(delivery, '123')
         self.cast(('a', [one, two]), ('b', [three]), version_cap='1.0')
         self.assertEqual(3, len(self.transport.messages))
@@ -100,7 +100,7 @@ class AgentAPITest(base.TestCase):
         self.transport.done(2, exceptions.BrokerUnavailable(reason='away'))
         self.assertEqual([0, 1], [index for index, _ in self.told])
 
-    def test_one_of_several_fails(self):
+    def test_one_of_several_deliveries_fails(self):
         self.cast(('a', [delivery('1'), delivery('2')]), version_cap='1.0')
         self.transport.done(0, exceptions.BrokerUnavailable(reason='away'))
         self.transport.done(1, None)
@@ -109,7 +109,7 @@ class AgentAPITest(base.TestCase):
 
 
 class ListenerTest(base.TestCase):
-    def test_what_nobody_offers_is_dropped(self):
+    def test_message_for_an_unknown_method_is_dropped(self):
         before = rejected.ALL.counts().get('message', 0)
         receiver = Receiver()
         listener = rpc.listener(endpoint.AgentEndpoint(receiver))

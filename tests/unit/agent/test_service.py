@@ -35,7 +35,7 @@ class TestAgent(AgentTestCase):
         self.addCleanup(agent.stop, helpers.PATIENCE)
         return agent
 
-    def test_prepare_act_wait(self):
+    def test_prepare_then_act_then_wait_for_the_event(self):
         agent = self._agent()
         event = helpers.event('network-vif-plugged', tag='p', status='failed')
         with agent.expect(
@@ -45,7 +45,7 @@ class TestAgent(AgentTestCase):
             self.assertEqual({('network-vif-plugged', 'p'): event}, expected.wait())
         self._wait_for_acks(event)
 
-    def test_deliveries_in_their_order(self):
+    def test_deliveries_are_handled_in_order(self):
         agent = self._agent()
         handled = []
         agent.on('*', lambda ctxt, event: handled.append(event.tag))
@@ -55,7 +55,7 @@ class TestAgent(AgentTestCase):
         self._wait_for_acks(*batch)
         self.assertEqual([event.tag for event in batch], handled)
 
-    def test_decorator(self):
+    def test_decorator_registers_a_handler(self):
         agent, handled = self._agent(), threading.Event()
 
         @agent.on('network-changed')
@@ -65,17 +65,17 @@ class TestAgent(AgentTestCase):
         self._deliver('a', helpers.event())
         self.assertTrue(handled.wait(helpers.PATIENCE))
 
-    def test_reports_and_keeps_the_resolver_s_time(self):
+    def test_reports_return_the_time_of_the_resolver(self):
         self.resolver.ahead = -500.0
         agent = self._agent()
         helpers.wait_until(lambda: self.resolver.reports == [('a', None)])
         helpers.wait_until(lambda: agent._runtime.clock.now() < time.time() - 400)
         event = helpers.event()
-        # Late by our own clock, but not by that of the resolver that waits for it.
+        # The event is late by the clock of the agent, but not by the clock of the resolver.
         self._deliver('a', event)
         self._wait_for_acks(event)
 
-    def test_malformed_delivery_harms_no_other(self):
+    def test_malformed_delivery_affects_no_other(self):
         self._agent()
         bad = events.Event('network-changed', None)
         casting.deliver(self.resolver.transport, 'a', self.resolver.delivery(bad))
@@ -83,7 +83,7 @@ class TestAgent(AgentTestCase):
         self._deliver('a', good)
         self._wait_for_acks(good)
 
-    def test_stop_finishes_what_is_in_hand(self):
+    def test_stop_finishes_the_current_events(self):
         agent = service.Agent(self.resolver.transport, 'a')
         agent.start()
         entered, release = threading.Event(), threading.Event()
@@ -107,7 +107,7 @@ class TestAgent(AgentTestCase):
         self._deliver('a', helpers.event())
         self.assertEqual(1, len(self.resolver.acks.results()))
 
-    def test_stop_is_bounded(self):
+    def test_stop_ends_at_its_timeout(self):
         agent = service.Agent(self.resolver.transport, 'a')
         agent.start()
         entered, release = threading.Event(), threading.Event()
@@ -142,7 +142,7 @@ class TestAgent(AgentTestCase):
             agent.stop(helpers.PATIENCE)
             self.assertRaises(exceptions.AgentStopped, expected.wait)
 
-    def test_from_conf(self):
+    def test_agent_is_built_from_the_configuration(self):
         self.resolver.conf.set_override('topic', 'others', 'compute')
         agent = service.Agent.from_conf(self.resolver.conf, self.resolver.transport, 'a')
         agent.start()
@@ -154,7 +154,7 @@ class TestAgent(AgentTestCase):
 
 
 class TestWithoutResolver(base.TestCase):
-    def test_starts_handles_and_stops(self):
+    def test_agent_starts_handles_events_and_stops(self):
         resolver = self.useFixture(helpers.Resolver(away=True))
         agent = service.Agent(resolver.transport, 'a')
         handled = threading.Event()
@@ -164,12 +164,12 @@ class TestWithoutResolver(base.TestCase):
         self.assertTrue(handled.wait(helpers.PATIENCE))
         before = time.monotonic()
         agent.stop(helpers.PATIENCE)
-        # The report that nobody answers is not waited for.
+        # The agent does not wait for the unanswered report.
         self.assertLess(time.monotonic() - before, 8)
 
 
 class Source(sources.NoSource):
-    """Knows one server, which is on host ``a``."""
+    """A source with one server, which is on host ``a``."""
 
     def servers(self, host):
         return {helpers.SERVER} if host == 'a' else frozenset()
@@ -182,21 +182,21 @@ class TestFleet(AgentTestCase):
         self.addCleanup(made.stop, helpers.PATIENCE)
         return made
 
-    def test_each_host_has_its_own_events(self):
+    def test_each_host_receives_its_own_events(self):
         made = self._fleet('a', 'b', 'a', source=Source())
         self.assertEqual(['a', 'b'], [agent.host for agent in made.agents])
         event = helpers.event()
         self._deliver('a', event)
         self._wait_for_acks(event)
         self.assertEqual(events.Verdict.HANDLED, self.resolver.acks.verdicts()[event.id])
-        # The same event at the server's other host is not one that was seen.
+        # An event for the second host of the server is not a repeated event.
         self._deliver('b', event)
         helpers.wait_until(lambda: len(self.resolver.acks.results()) == 2)
         self.assertEqual(events.Verdict.NOT_HERE, self.resolver.acks.results()[1].verdict)
         helpers.wait_until(lambda: len(self.resolver.reports) >= 2)
         self.assertEqual([('a', [helpers.SERVER]), ('b', [])], sorted(self.resolver.reports))
 
-    def test_reload(self):
+    def test_reload_replaces_handlers_and_keeps_them_after_an_error(self):
         made = self._fleet('a', 'b')
         self.resolver.conf.set_override('handlers', ['exec'], 'agent')
         made.reload(self.resolver.conf)
@@ -208,14 +208,14 @@ class TestFleet(AgentTestCase):
         self._wait_for_acks(event)
         self.assertEqual(events.Verdict.NOT_HERE, self.resolver.acks.verdicts()[event.id])
 
-    def test_many_hosts_few_threads(self):
+    def test_many_hosts_share_few_threads(self):
         before = threading.active_count()
         made = self._fleet(*(f'host-{number}' for number in range(30)))
         batch = [helpers.event() for _agent in made.agents]
         for agent, event in zip(made.agents, batch, strict=True):
             self._deliver(agent.host, event)
         self._wait_for_acks(*batch)
-        # Per host: one that listens and one that receives, both oslo.messaging's.
+        # oslo.messaging has two threads per host: one listens and one receives.
         self.assertLess(threading.active_count() - before, 30 * 2 + 64 + 10)
         made.stop(helpers.PATIENCE)
         self.assertTrue(made.wait(0))

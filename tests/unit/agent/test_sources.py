@@ -29,7 +29,7 @@ class TestFileSource(base.TestCase):
         self.addCleanup(source.close)
         return source
 
-    def test_servers(self):
+    def test_file_lists_the_servers_of_each_host(self):
         self._write(
             self._line(helpers.SERVER.upper(), 'a', 'b'), '', self._line(helpers.OTHER_SERVER, 'b', 'c')
         )
@@ -38,13 +38,13 @@ class TestFileSource(base.TestCase):
         self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('b'))
         self.assertEqual(frozenset(), source.servers('empty'))
 
-    def test_read_again_without_a_watch(self):
+    def test_file_is_read_again_without_a_watch(self):
         self._write(self._line(helpers.SERVER, 'a'))
         source = self._source()
         self._write(self._line(helpers.SERVER), self._line(helpers.OTHER_SERVER, 'a'))
         self.assertEqual({helpers.OTHER_SERVER}, source.servers('a'))
 
-    def test_watch(self):
+    def test_watch_reports_changes(self):
         self._write()
         source = self._source(look_interval=0.01)
         changed, other = threading.Event(), threading.Event()
@@ -54,11 +54,11 @@ class TestFileSource(base.TestCase):
         self.assertTrue(changed.wait(helpers.PATIENCE))
         self.assertTrue(other.wait(helpers.PATIENCE))
 
-    def test_bad_content_leaves_the_last(self):
+    def test_invalid_content_keeps_the_previous_servers(self):
         self._write(self._line(helpers.SERVER, 'a'))
         source = self._source()
         self._write(self._line(helpers.OTHER_SERVER, 'a'), '{"server":')
-        # The bad line may be that of the first server, which must not be lost.
+        # The invalid line could belong to the first server, which must not be lost.
         for _ in range(2):
             self.assertEqual({helpers.SERVER, helpers.OTHER_SERVER}, source.servers('a'))
         self.assertEqual(1, self.logs.output.count('correct them. The first: line 2'))
@@ -72,12 +72,12 @@ class TestFileSource(base.TestCase):
         self._write(self._line(helpers.OTHER_SERVER, 'a'))
         self.assertEqual({helpers.OTHER_SERVER}, source.servers('a'))
 
-    def test_a_bad_line_at_the_start_hides_no_other(self):
+    def test_invalid_first_line_hides_no_other_line(self):
         self._write('{"server":', self._line(helpers.SERVER, 'a'), '[]')
         self.assertEqual({helpers.SERVER}, self._source().servers('a'))
         self.assertIn('correct them. The first: line 1', self.logs.output)
 
-    def test_bad_lines(self):
+    def test_invalid_lines(self):
         for line in ('x', '[]', '{}', '{"server": 1, "hosts": []}', '[' * 100000):
             self._write(line)
             self.assertRaises(exceptions.BadLine, self._source)
@@ -94,23 +94,23 @@ class TestLoad(base.TestCase):
     def _error(self):
         return str(self.assertRaises(exceptions.ConfigurationError, sources.load, self.conf, ['a']))
 
-    def test_none(self):
+    def test_no_source(self):
         source = sources.load(self.conf, ['a'])
         self.assertIsNone(source.servers('a'))
         source.watch(self.fail)
         source.close()
 
-    def test_unknown(self):
+    def test_unknown_source(self):
         self.conf.set_override('source', 'nosuch', 'agent')
         self.assertEqual("[agent] source: unknown value 'nosuch'; use one of: file, none", self._error())
 
-    def test_file_missing(self):
+    def test_missing_file(self):
         self.conf.set_override('source', 'file', 'agent')
         self.assertEqual('[agent] source_file: is not set, but source = file needs it', self._error())
         self.conf.set_override('source_file', '/nosuch/file', 'agent')
         self.assertEqual('[agent] source_file: /nosuch/file: No such file or directory', self._error())
 
-    def test_file_bad(self):
+    def test_invalid_file(self):
         path = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'f'
         path.write_text('x\n')
         self.conf.set_override('source', 'file', 'agent')

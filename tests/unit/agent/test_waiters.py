@@ -20,7 +20,7 @@ class TestWaiters(base.TestCase):
     def _plugged(self, tag='p1', **kwargs):
         return helpers.event(PLUGGED, tag=tag, **kwargs)
 
-    def test_several_events(self):
+    def test_wait_for_several_events(self):
         first, second = self._plugged('p1'), self._plugged('p2')
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1'), (PLUGGED, 'p2')]) as expected:
             self.assertTrue(self.waiters.deliver(first).waiter)
@@ -31,7 +31,7 @@ class TestWaiters(base.TestCase):
                 {(PLUGGED, 'p1'): first, (PLUGGED, 'p2'): second}, expected.wait(helpers.PATIENCE)
             )
 
-    def test_others_are_not_taken(self):
+    def test_other_events_are_not_accepted(self):
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]) as expected:
             self.assertFalse(self.waiters.deliver(self._plugged('p2')).waiter)
             self.assertFalse(self.waiters.deliver(self._plugged(server=helpers.OTHER_SERVER)).waiter)
@@ -41,12 +41,12 @@ class TestWaiters(base.TestCase):
             "network-vif-plugged of server 2c1f0e8c-6d0b-4f0e-9a0a-3c5a3f2f6f41 with tag 'p1'", str(error)
         )
 
-    def test_server_in_another_form(self):
+    def test_server_uuid_in_another_form_matches(self):
         with self.waiters.expect(helpers.SERVER.upper(), [(PLUGGED, None)]) as expected:
             self.assertTrue(self.waiters.deliver(self._plugged(None)).waiter)
             expected.wait(0)
 
-    def test_failed_is_an_event_like_others(self):
+    def test_failed_event_is_returned_as_an_event(self):
         failed = self._plugged(status='failed')
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1'), (PLUGGED, 'p2')]) as expected:
             self.assertEqual((), expected.failed)
@@ -55,28 +55,28 @@ class TestWaiters(base.TestCase):
             self.assertEqual({(PLUGGED, 'p1'): failed}, expected.wait(until_failed=True))
             self.assertRaises(exceptions.WaitTimeout, expected.wait, 0.01)
 
-    def test_every_waiter_gets_it(self):
+    def test_every_waiter_receives_the_event(self):
         one = self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')])
         two = self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')])
         with one, two:
             self.waiters.deliver(self._plugged())
             self.assertEqual(one.wait(0), two.wait(0))
 
-    def test_first_one_stays(self):
+    def test_first_event_is_kept(self):
         first = self._plugged()
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]) as expected:
             self.waiters.deliver(first)
             self.assertTrue(self.waiters.deliver(self._plugged(status='failed')).waiter)
             self.assertEqual({(PLUGGED, 'p1'): first}, expected.wait(0))
 
-    def test_not_before_and_not_after(self):
+    def test_events_before_and_after_the_wait_are_not_received(self):
         expected = self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')])
         self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
         with expected:
             self.assertRaises(exceptions.WaitTimeout, expected.wait, 0)
         self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
 
-    def test_how_long_the_wait_had_lasted(self):
+    def test_duration_of_the_wait_is_reported(self):
         now = helpers.Time()
         self.useFixture(
             fixtures.MonkeyPatch(f'{waiters.__name__}.time', types.SimpleNamespace(monotonic=now))
@@ -100,7 +100,7 @@ class TestWaiters(base.TestCase):
         known = [self.waiters.deliver(self._plugged(tag)).wait_ms is not None for tag in ('p1', 'p2', 'p3')]
         self.assertEqual([True, False, True], known)
 
-    def test_left_by_an_error(self):
+    def test_wait_that_ended_with_an_error_is_removed(self):
         try:
             with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]):
                 raise ZeroDivisionError
@@ -108,11 +108,11 @@ class TestWaiters(base.TestCase):
             pass
         self.assertFalse(self.waiters.deliver(self._plugged()).waiter)
 
-    def test_nothing_expected(self):
+    def test_empty_wait_returns_immediately(self):
         with self.waiters.expect(helpers.SERVER, []) as expected:
             self.assertEqual({}, expected.wait(0))
 
-    def test_stop_wakes(self):
+    def test_stop_ends_the_waits(self):
         errors = []
 
         def wait():
@@ -133,6 +133,6 @@ class TestWaiters(base.TestCase):
         with self.waiters.expect(helpers.SERVER, [(PLUGGED, 'p1')]) as expected:
             self.assertRaises(exceptions.AgentStopped, expected.wait)
 
-    def test_bad_arguments(self):
+    def test_invalid_arguments(self):
         self.assertRaises(ValueError, self.waiters.expect, 'no uuid', [])
         self.assertRaises(ValueError, self.waiters.expect, helpers.SERVER, [('network-vif-pluged', None)])
