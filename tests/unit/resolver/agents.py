@@ -1,4 +1,4 @@
-"""Agents in memory, and what a resolver worker needs to deliver to them."""
+"""Agents in memory, and the objects with which a resolver worker delivers to them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from external_events_router.resolver.drivers.agent import deliverer
 
 
 class Observer:
-    """Records what deliveries show about hosts; see ``drivers.base.HostObserver``."""
+    """Records the observations of deliveries about hosts; see ``drivers.base.HostObserver``."""
 
     def __init__(self, *, breakers=None, slow_hosts=None):
-        """:param breakers: opened and closed by what deliveries show
-        :param slow_hosts: notified, too
+        """:param breakers: circuit breakers that the observations open and close
+        :param slow_hosts: is notified of the observations, too
         """
         self.host_answers, self.silence, self.late_hosts = [], {}, []
         self.began = {}
@@ -44,7 +44,7 @@ class Observer:
 
 
 class Client:
-    """Casts one delivery after the other to ``hosts.deliver``, on the thread of the caller."""
+    """Casts each delivery to ``hosts.deliver``, in order, on the thread of the caller."""
 
     def __init__(self, hosts):
         self._hosts = hosts
@@ -61,7 +61,7 @@ class Client:
 
 
 def make_deliverer(hosts, collector, observer=None):
-    """A deliverer to hosts in memory, of which none has to be started."""
+    """Make a deliverer to hosts in memory, without threads to start."""
     casts = coalescing_sender.CoalescingSender(Client(hosts))
     return deliverer.AgentDeliverer(
         casts, collector, observer or Observer(), reply_to='worker', transport=None, listener=None

@@ -12,12 +12,12 @@ EVENT = events.Event('network-changed', '11111111-1111-4111-8111-111111111111')
 
 class OutcomeTest(tests_base.TestCase):
     def outcome(self, **told):
-        # Answers to other events, and of other hosts, do not count.
+        # Answers to other events and answers of other hosts are ignored.
         others = {('a', 'another'): REFUSED, ('another', EVENT.id): REFUSED}
         by_key = {(host, EVENT.id): answer for host, answer in told.items()}
         return answers.outcome_of(EVENT, tuple(told), {**others, **by_key})
 
-    def test_every_mixture_of_two_hosts(self):
+    def test_every_combination_of_the_answers_of_two_hosts(self):
         for first, second, code in (
             (HANDLED, HANDLED, 200),
             (HANDLED, NOT_HERE, 200),

@@ -1,4 +1,4 @@
-"""What other processes may send a resolver worker: an invalid item is refused alone."""
+"""Messages of other processes to a resolver worker: an invalid item is refused alone."""
 
 import json
 
@@ -119,7 +119,7 @@ class EndpointTest(base.TestCase):
         self.addCleanup(rejected.ALL.reset)
 
     def refused(self, call, *args, **kwargs):
-        """Make sure that a call is answered with MalformedMessage, and logs no traceback."""
+        """Check that a call is answered with MalformedMessage, and that no traceback is logged."""
         error = self.assertRaises(oslo_messaging.ExpectedException, call, *args, **kwargs)
         self.assertIsInstance(error.exc_info[1], exceptions.MalformedMessage)
         self.assertNotIn('Traceback', self.logs.output)
@@ -134,7 +134,7 @@ class RouteTest(EndpointTest):
     def event(self, **changes):
         return {**events.Event('network-changed', SERVER, 'tag').to_dict(), **changes}
 
-    def test_an_invalid_event_is_refused_alone_and_in_its_place(self):
+    def test_invalid_event_is_refused_alone_and_in_its_place(self):
         bad = [
             self.event(server_uuid='\xe9' * 36),
             self.event(server_uuid=SERVER.upper()),
@@ -157,7 +157,7 @@ class RouteTest(EndpointTest):
         self.assertEqual({'event': len(bad)}, rejected.ALL.counts())
         self.assertEqual(1, self.logs.output.count('Invalid event'))
 
-    def test_the_second_event_with_an_id_is_refused(self):
+    def test_second_event_with_the_same_id_is_refused(self):
         first, second = (
             self.event(id='one'),
             self.event(id='one', name='network-vif-plugged', status='failed'),
@@ -167,7 +167,7 @@ class RouteTest(EndpointTest):
         ((batch, _timeout),) = self.router.batches
         self.assertEqual(['one', 'two'], [event.id for event in batch])
 
-    def test_the_time_is_bounded(self):
+    def test_timeout_is_bounded(self):
         for asked, had in ((1e6, 2.0), (1, 1), (0.5, 0.5)):
             self.endpoint.route(CONTEXT, [self.event()], asked)
             self.assertEqual(had, self.router.batches[-1][1])
@@ -178,20 +178,20 @@ class RouteTest(EndpointTest):
         self.endpoint.route(CONTEXT, [self.event()], 1.0, 1e6)
         self.assertEqual(3.0, self.router.timeouts[-1])
 
-    def test_other_arguments(self):
+    def test_other_invalid_arguments(self):
         for bad in ({}, 'events', None, 3, 'x' * 1000):
             self.refused(self.endpoint.route, CONTEXT, bad, 1.0)
         self.refused(self.endpoint.route, CONTEXT, events=[])
         self.refused(self.endpoint.route, CONTEXT, events=[], ack_timeout=1.0, more=1)
         self.refused(self.endpoint.route, CONTEXT, ctxt=1)
 
-    def test_a_fault_of_ours_is_no_refusal(self):
+    def test_internal_error_is_not_reported_as_a_malformed_message(self):
         self.router.route = None
         self.assertRaises(TypeError, self.endpoint.route, CONTEXT, [self.event()], 1.0)
 
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(_json, _json)
-    def test_anything(self, batch, ack_timeout):
+    def test_any_message(self, batch, ack_timeout):
         try:
             answered = self.endpoint.route(CONTEXT, batch, ack_timeout)
         except oslo_messaging.ExpectedException:
@@ -229,7 +229,7 @@ class AckTest(EndpointTest):
         call = envelope.Call('acknowledge_all', '1.2', {'acknowledgements': list(acknowledgements)}, {})
         self.listener(envelope.decode(envelope.encode(call)))
 
-    def test_an_invalid_one_does_not_discard_the_others(self):
+    def test_invalid_acknowledgement_does_not_discard_the_others(self):
         half = {'event_id': 'a1', 'verdict': 'refused', 'reason': 'half \ud83d of a pair'}
         with self.collector.expect(self.deliveries) as waiting:
             self.cast(None, [], {}, self.said('a', delivery_id='x' * 65), self.said('a', results=[half]))
@@ -244,7 +244,7 @@ class AckTest(EndpointTest):
         self.assertEqual({'acknowledgement': 4, 'result': 3}, rejected.ALL.counts())
         self.assertNotIn('Traceback', self.logs.output)
 
-    def test_malformed_ones_write_little(self):
+    def test_malformed_acknowledgements_write_little_to_the_log(self):
         for _ in range(100):
             self.cast({'delivery_id': 'x' * 1_000_000})
         for arguments in ({}, {'acknowledgements': 'x' * 1_000_000}, {'acknowledgements': {}, 'more': 1}):
@@ -252,34 +252,34 @@ class AckTest(EndpointTest):
         self.assertLess(len(self.logs.output), 2000)
         self.assertNotIn('Traceback', self.logs.output)
 
-    def test_a_host_cannot_acknowledge_for_another(self):
+    def test_host_cannot_acknowledge_for_another_host(self):
         with self.collector.expect(self.deliveries) as waiting:
             self.cast(self.said('b', 'a1', 'a2', delivery_id='a-1'))
             self.assertIsNone(waiting.wait(0)['a', 'a1'].verdict)
-        # It is no sign of life of either, not even late.
+        # It does not show that either host responds, even if it is late.
         self.cast(self.said('b', 'a1', delivery_id='a-1'), self.said('b', 'b1', delivery_id='unknown'))
         self.assertEqual([], self.late)
         self.assertEqual({'acknowledgement of another host': 2}, rejected.ALL.counts())
 
-    def test_a_late_one_counts_for_the_host_of_its_delivery(self):
+    def test_late_acknowledgement_counts_for_the_host_of_its_delivery(self):
         with self.collector.expect(self.deliveries):
             pass
         self.cast(self.said('a', 'a1'))
         self.endpoint.acknowledge(CONTEXT, 'b-1', [])
         self.assertEqual(['a', 'b'], self.late)
 
-    def test_one_that_came_in_time_is_not_remembered(self):
+    def test_acknowledgement_in_time_is_not_remembered(self):
         with self.collector.expect({'a': self.deliveries['a']}):
             self.cast(self.said('a', 'a1', 'a2'))
         self.cast(self.said('a', 'a1'))
         self.assertEqual([], self.late)
 
-    def test_an_agent_of_version_one_does_not_say_its_host(self):
+    def test_agent_of_version_one_does_not_send_its_host(self):
         with self.collector.expect(self.deliveries) as waiting:
             self.endpoint.acknowledge(CONTEXT, 'a-1', [{'event_id': 'a1', 'verdict': 'handled'}])
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', 'a1'].verdict)
 
-    def test_arguments_of_one(self):
+    def test_arguments_of_a_single_acknowledgement(self):
         for bad in (
             ('x' * 65, [], 'a'),
             ('', [], 'a'),
@@ -292,7 +292,7 @@ class AckTest(EndpointTest):
 
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(_json)
-    def test_anything(self, acknowledgements):
+    def test_any_acknowledgement(self, acknowledgements):
         with self.collector.expect(self.deliveries) as waiting:
             self.listener(envelope.Call('acknowledge_all', '1.2', {'acknowledgements': acknowledgements}, {}))
             self.cast(self.said('b', 'b1'))
@@ -300,7 +300,7 @@ class AckTest(EndpointTest):
 
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.binary() | _json.map(lambda value: json.dumps(value).encode()))
-    def test_any_body(self, body):
+    def test_any_message_body(self, body):
         try:
             call = envelope.decode(body)
         except exceptions.MalformedMessage:
@@ -315,13 +315,13 @@ class HostMapTest(EndpointTest):
         self.proofs = Proofs()
         self.endpoint = endpoint.HostMapEndpoint(self.map, self.host_recovery, self.liveness, self.proofs)
 
-    def test_hosts(self):
+    def test_host_names(self):
         for bad in ('#', '*', '', 'a b', 'x' * 256, 'h\xf6st', None, 3, []):
             self.refused(self.endpoint.assign, CONTEXT, SERVER, bad)
             self.refused(self.endpoint.report, CONTEXT, bad, [SERVER])
         self.assertEqual(([], [], []), (self.map.calls, self.host_recovery.told, self.liveness.told))
 
-    def test_a_report_that_is_not_accepted_has_no_effect(self):
+    def test_report_that_is_refused_has_no_effect(self):
         self.proofs.answer = False
         for token in ({}, {'token': ''}, {'token': 'x' * 64}):
             answer = self.endpoint.report(CONTEXT, 'a', [SERVER], **token)
@@ -333,12 +333,12 @@ class HostMapTest(EndpointTest):
         self.assertNotIn('proof_needed', self.endpoint.report(CONTEXT, 'a', [SERVER], 'token'))
         self.assertEqual(([('a', SERVER)], ['a']), (self.map.calls, self.liveness.told))
 
-    def test_a_token_that_cannot_be_one_is_refused(self):
+    def test_invalid_token_is_refused(self):
         for bad in (3, True, [], {}, 'x' * 65, 'a b', '\u0661', '\ud800'):
             self.refused(self.endpoint.report, CONTEXT, 'a', [SERVER], bad)
         self.assertEqual(([], [], []), (self.map.calls, self.liveness.told, self.proofs.asked))
 
-    def test_what_other_workers_say(self):
+    def test_messages_of_other_workers(self):
         peers = endpoint.PeerEndpoint(self.host_recovery, self.liveness)
         for hosts in (['#', 'a', None], [{}, 'x' * 256]):
             peers.hosts_are_back(CONTEXT, hosts)
@@ -350,7 +350,7 @@ class HostMapTest(EndpointTest):
             self.refused(peers.hosts_are_silent, CONTEXT, bad)
         self.refused(peers.hosts_are_silent, CONTEXT, [], unconsumed='yes')
 
-    def test_operators_are_told_the_circuit_breakers(self):
+    def test_operators_can_read_the_circuit_breakers(self):
         breakers = circuit_breaker.CircuitBreakers()
         breakers.open(['silent'])
         breakers.open(['ended'], unconsumed=True)
@@ -368,12 +368,12 @@ class HostMapTest(EndpointTest):
             self.refused(self.endpoint.forget, CONTEXT, bad)
         self.assertEqual([], self.map.calls)
 
-    def test_a_name_of_an_older_release_can_be_removed(self):
+    def test_name_of_an_older_release_can_be_removed(self):
         self.endpoint.unassign(CONTEXT, SERVER, '#' * 255)
         self.refused(self.endpoint.unassign, CONTEXT, SERVER, 'x' * 256)
         self.assertEqual([(SERVER, '#' * 255)], self.map.calls)
 
-    def test_an_invalid_server_is_left_out_of_a_report(self):
+    def test_invalid_server_is_removed_from_a_report(self):
         self.endpoint.report(CONTEXT, 'a', [None, SERVER.upper(), 'x'])
         self.assertEqual([('a', SERVER)], self.map.calls)
         for bad in ({}, 'servers', 3):

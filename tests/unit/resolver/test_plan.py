@@ -16,7 +16,7 @@ class ByHostTest(tests_base.TestCase):
         made = plan.by_host([event], lookup(**found))
         return made.decided.get(event.id), made.by_host
 
-    def test_groups_by_host_in_the_order_of_the_batch(self):
+    def test_events_are_grouped_by_host_in_the_order_of_the_batch(self):
         first, second = events.Event('network-changed', ONE), events.Event('network-vif-plugged', TWO)
         third = events.Event('network-changed', ONE)
         made = plan.by_host([first, second, third], lookup({ONE: ('host-a',), TWO: ('host-b', 'host-a')}))
@@ -45,7 +45,7 @@ class ByHostTest(tests_base.TestCase):
             self.assertEqual(events.Code.NO_SUCH_SERVER, outcome.code)
             self.assertEqual({}, by_host)
 
-    def test_bad_tag_is_400_even_without_a_host(self):
+    def test_invalid_tag_is_400_even_without_a_host(self):
         for hosts in ((), ('host-a',)):
             outcome, by_host = self.decide(events.Event('power-update', ONE, tag='ON'), hosts={ONE: hosts})
             self.assertEqual(events.Code.BAD_TAG, outcome.code)
@@ -56,13 +56,13 @@ class ByHostTest(tests_base.TestCase):
         outcome, _ = self.decide(events.Event('network-changed', ONE), hosts={ONE: ()})
         self.assertEqual(events.Code.NO_HOST, outcome.code)
 
-    def test_server_that_cannot_be_looked_up_is_503_and_names_the_reason(self):
+    def test_server_that_cannot_be_looked_up_is_503_with_the_reason(self):
         outcome, _ = self.decide(
             events.Event('network-changed', ONE), unavailable=[ONE], reason='database away'
         )
         self.assertEqual(events.Outcome(outcome.event, events.Code.UNDELIVERED, 'database away'), outcome)
 
-    def test_a_server_may_have_a_reason_of_its_own(self):
+    def test_reason_of_a_single_server(self):
         outcome, _ = self.decide(
             events.Event('network-changed', ONE), unavailable=[ONE, TWO], reasons={ONE: 'its cell is away'}
         )

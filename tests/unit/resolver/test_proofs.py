@@ -26,18 +26,18 @@ class TokenTest(base.TestCase):
     def left(self, token, host='host-a', key=KEY, now=NOW):
         return proofs.seconds_left(key, host, token, now)
 
-    def test_valid_until_it_expires(self):
+    def test_token_is_valid_until_it_expires(self):
         self.assertEqual(100, self.left(self.token))
         self.assertEqual(1, self.left(self.token, now=EXPIRES - 1))
         self.assertIsNone(self.left(self.token, now=EXPIRES))
         self.assertIsNone(self.left(self.token, now=EXPIRES + 1))
 
-    def test_of_another_host_or_key(self):
+    def test_token_of_another_host_or_key(self):
         for host in ('host-b', 'host-', 'host-a.', f'host-a/{EXPIRES}', ''):
             self.assertIsNone(self.left(self.token, host=host))
         self.assertIsNone(self.left(self.token, key=OTHER_KEY))
 
-    def test_another_time(self):
+    def test_token_with_another_time(self):
         code = self.token.partition('.')[2]
         for expires in (
             str(EXPIRES + 1),
@@ -51,7 +51,7 @@ class TokenTest(base.TestCase):
         ):
             self.assertIsNone(self.left(f'{expires}.{code}'), expires)
 
-    def test_damaged(self):
+    def test_damaged_token(self):
         for position in range(len(self.token)):
             for character in 'A0.-':
                 damaged = f'{self.token[:position]}{character}{self.token[position + 1 :]}'
@@ -68,7 +68,7 @@ class TokenTest(base.TestCase):
         ):
             self.assertIsNone(self.left(damaged), damaged)
 
-    def test_other_values(self):
+    def test_values_of_other_types(self):
         for value in (
             None,
             3,
@@ -84,7 +84,7 @@ class TokenTest(base.TestCase):
         ):
             self.assertIsNone(self.left(value), value)
 
-    def test_an_agent_can_take_it(self):
+    def test_agent_accepts_the_token(self):
         self.assertTrue(checks.is_id(self.token))
         self.assertTrue(checks.is_id(proofs.make_token(KEY, 'h' * 255, 10**12)))
 
@@ -124,7 +124,7 @@ class ProofsCase(base.TestCase):
 
 
 class ProofsTest(ProofsCase):
-    def test_a_token_is_sent_and_then_accepted_by_each_worker(self):
+    def test_token_is_sent_and_then_accepted_by_each_worker(self):
         worker, other = self.proofs(), self.proofs()
         self.assertFalse(worker.accepts('host-a', ''))
         ((host, token),) = self.sender.tokens
@@ -133,18 +133,18 @@ class ProofsTest(ProofsCase):
             self.assertTrue(each.accepts('host-a', token))
             self.assertFalse(each.accepts('host-b', token))
 
-    def test_who_knows_no_tokens_is_sent_none(self):
+    def test_agent_without_support_for_tokens_gets_none(self):
         self.assertFalse(self.proofs().accepts('host-a', None))
         self.assertTrue(self.proofs(required=False).accepts('host-a', None))
         self.assertEqual([], self.sender.tokens)
 
-    def test_not_required(self):
+    def test_tokens_are_not_required(self):
         worker = self.proofs(required=False)
         for token in (None, '', 'damaged'):
             self.assertTrue(worker.accepts('host-a', token))
         self.assertEqual(['host-a'], [host for host, _token in self.sender.tokens])
 
-    def test_one_in_a_period_for_each_host(self):
+    def test_one_token_per_period_for_each_host(self):
         worker = self.proofs()
         for _ in range(100):
             self.assertFalse(worker.accepts('host-a', 'damaged'))
@@ -154,7 +154,7 @@ class ProofsTest(ProofsCase):
         worker.accepts('host-a', '')
         self.assertEqual(['host-a', 'host-b', 'host-a'], [host for host, _token in self.sender.tokens])
 
-    def test_one_that_cannot_be_sent_is_not_sent_again_at_once(self):
+    def test_token_that_cannot_be_sent_is_not_immediately_sent_again(self):
         self.sender.error = exceptions.HostUnreachable(host='host-a')
         worker = self.proofs()
         self.assertFalse(worker.accepts('host-a', ''))
@@ -162,7 +162,7 @@ class ProofsTest(ProofsCase):
         self.assertFalse(worker.accepts('host-a', ''))
         self.assertEqual([], self.sender.tokens)
 
-    def test_renewed_before_it_expires_and_refused_afterwards(self):
+    def test_token_is_renewed_before_it_expires_and_refused_afterwards(self):
         worker = self.proofs()
         worker.accepts('host-a', '')
         token = self.sender.tokens[-1][1]
@@ -177,7 +177,7 @@ class ProofsTest(ProofsCase):
         self.assertFalse(worker.accepts('host-a', token))
         self.assertTrue(worker.accepts('host-a', self.sender.tokens[-1][1]))
 
-    def test_the_key_is_read_seldom_and_kept_while_the_database_is_unavailable(self):
+    def test_key_is_read_seldom_and_kept_while_the_database_is_unavailable(self):
         worker = self.proofs()
         worker.accepts('host-a', '')
         token = self.sender.tokens[-1][1]
@@ -194,12 +194,12 @@ class ProofsTest(ProofsCase):
         self.assertFalse(worker.accepts('host-a', token))
         self.assertTrue(worker.accepts('host-a', self.sender.tokens[-1][1]))
 
-    def test_without_a_key(self):
+    def test_missing_key(self):
         self.key = None
         self.assertRaises(exceptions.DatabaseUnavailable, self.proofs().accepts, 'host-a', '')
         self.assertTrue(self.proofs(required=False).accepts('host-a', ''))
 
-    def test_who_finds_the_key_being_read_again_uses_the_one_that_is_there(self):
+    def test_known_key_is_used_while_another_thread_reads_it_again(self):
         reading, go_on, read = threading.Event(), threading.Event(), self.read_key
         go_on.set()
 
@@ -232,7 +232,7 @@ class MessageTest(ProofsCase):
         for host in hosts:
             worker.accepts(host, token)
 
-    def test_one_in_an_hour_with_the_number_of_hosts(self):
+    def test_one_message_per_hour_with_the_number_of_hosts(self):
         worker = self.proofs(required=False)
         hosts = [f'host-{number}' for number in range(20)]
         for _ in range(3):
@@ -248,7 +248,7 @@ class MessageTest(ProofsCase):
         self.report_all(worker, hosts[:1], None)
         self.assertEqual(2, self.logs.output.count('require_report_token = true'))
 
-    def test_a_host_that_uses_the_token_it_was_sent_does_not_count(self):
+    def test_host_that_uses_its_token_is_not_counted(self):
         worker = self.proofs(required=False)
         worker.accepts('host-a', '')
         self.clock += proofs.FIRST_MESSAGE
@@ -260,14 +260,14 @@ class MessageTest(ProofsCase):
         self.assertEqual(1, self.logs.output.count('without a valid token: 1 (for example host-b)'))
         self.assertNotIn('host-a', self.logs.output)
 
-    def test_a_host_that_does_not_get_its_token_counts(self):
+    def test_host_that_does_not_get_its_token_is_counted(self):
         worker = self.proofs()
         for _ in range(3):
             worker.accepts('host-a', '')
             self.clock += proofs.FIRST_MESSAGE
         self.assertEqual(1, self.logs.output.count('they have no valid token: 1 (for example host-a)'))
 
-    def test_agents_that_may_not_be_sent_tokens_count(self):
+    def test_agents_that_may_not_receive_tokens_are_counted(self):
         self.sender.knows = False
         worker = self.proofs()
         worker.accepts('host-a', '')
@@ -275,7 +275,7 @@ class MessageTest(ProofsCase):
         worker.accepts('host-a', '')
         self.assertIn('they have no valid token: 1 (', self.logs.output)
 
-    def test_any_number_of_names_takes_little(self):
+    def test_memory_for_names_is_bounded(self):
         worker = self.proofs()
         for number in range(1000):
             worker.accepts(f'host-{number}', '')
@@ -292,7 +292,7 @@ class KeyTest(base.TestCase):
         self.database = databases.database(f'sqlite:///{folder}/router.db')
         self.addCleanup(self.database.close)
 
-    def test_all_have_the_same(self):
+    def test_all_workers_have_the_same_key(self):
         migration.upgrade(self.database)
         keys, threads = set(), []
         for _ in range(4):
@@ -304,7 +304,7 @@ class KeyTest(base.TestCase):
         self.assertEqual([32], [len(key) for key in keys])
         self.assertEqual(keys, {report_key.ReportKey(self.database).read()})
 
-    def test_a_deleted_one_is_replaced_and_a_damaged_one_is_named(self):
+    def test_deleted_key_is_replaced_and_a_damaged_key_is_reported(self):
         migration.upgrade(self.database)
         table, reader = models.Base.metadata.tables['report_keys'], report_key.ReportKey(self.database)
         first = reader.read()
@@ -317,5 +317,5 @@ class KeyTest(base.TestCase):
             error = self.assertRaises(exceptions.DatabaseUnavailable, reader.read)
             self.assertIn('report_keys is damaged', str(error))
 
-    def test_no_table(self):
+    def test_missing_table(self):
         self.assertRaises(exceptions.DatabaseUnavailable, report_key.ReportKey(self.database).read)

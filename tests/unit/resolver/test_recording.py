@@ -58,7 +58,7 @@ class TestReason(base.TestCase):
 
 
 class Taken(recorder.Nothing):
-    """Keeps what it is given."""
+    """Stores the rows that it receives."""
 
     def __init__(self):
         self.refusals, self.gaps = [], []
@@ -79,7 +79,7 @@ class TestRefusals(base.TestCase):
         'age_ms': 2000,
     }
 
-    def test_a_valid_one(self):
+    def test_valid_refusal(self):
         taken, now = Taken(), time.monotonic()
         recording.record_refusals(taken, [self.GOOD])
         (refusal,) = taken.refusals
@@ -89,7 +89,7 @@ class TestRefusals(base.TestCase):
         self.assertAlmostEqual(now - 2.0, refusal.since, delta=1.0)
         self.assertEqual([], taken.gaps)
 
-    def test_invalid_ones_are_left_out(self):
+    def test_invalid_refusals_are_left_out(self):
         taken = Taken()
         invalid = [
             None,

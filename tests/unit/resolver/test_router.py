@@ -19,7 +19,7 @@ TWO = '22222222-2222-4222-8222-222222222222'
 
 
 class Map:
-    """Answers each look-up with the next of its states, the last one for ever."""
+    """A host map that answers each look-up with the next of its states, and then always with the last."""
 
     includes_held_servers = False
 
@@ -42,7 +42,7 @@ class Map:
 
 
 class Hosts:
-    """Hosts that acknowledge at once, with the verdict each was given; None: never."""
+    """Hosts that immediately acknowledge with a given verdict; None means no acknowledgement."""
 
     def __init__(self, **verdicts):
         self.verdicts = verdicts
@@ -61,7 +61,7 @@ class Hosts:
 
 
 class Hold:
-    """Keeps what it is given, or cannot."""
+    """A hold that stores the events, or cannot."""
 
     def __init__(self):
         self.items = []
@@ -109,7 +109,7 @@ class RouteCase(tests_base.TestCase):
 
 
 class RecordsTest(RouteCase):
-    def test_who_delivers_is_given_what_the_map_knows(self):
+    def test_deliverer_gets_the_records_of_the_host_map(self):
         class Deliverer:
             def deliver(self, ctxt, by_host, *, records, **more):
                 given.append(records)
@@ -130,12 +130,12 @@ class RecordsTest(RouteCase):
         given, asked = [], []
         made = self.router(RecordingMap(), Deliverer())
         made.route(context.RequestContext(), [events.Event('network-changed', ONE)], ack_timeout=30)
-        # The second look has records of its own.
+        # The second look-up has different records.
         self.assertEqual([{ONE: 0}, {ONE: 1}], given)
 
 
 class MessagesTest(RouteCase):
-    def test_the_end_logs_how_many_events_had_no_message(self):
+    def test_stop_logs_how_many_events_had_no_message(self):
         made = self.router(Map({}), agents.make_deliverer(None, acks.Collector()))
         batch = [events.Event('network-changed', ONE) for _ in range(event_log.LINES + 3)]
         made.route(context.RequestContext(), batch, ack_timeout=30)
@@ -148,7 +148,7 @@ class MessagesTest(RouteCase):
 
 
 class RouterTest(RouteCase):
-    def test_one_outcome_per_event_in_the_order_given(self):
+    def test_one_outcome_per_event_in_the_order_of_the_batch(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.REFUSED)
         codes = self.route(
             Map({ONE: ('a',), TWO: ('b',)}),
@@ -173,7 +173,7 @@ class RouterTest(RouteCase):
         self.assertEqual(tuple(batch), of_a.events)
         self.assertEqual('worker', of_a.reply_to)
 
-    def test_silent_host_costs_the_ack_timeout_and_its_own_events_only(self):
+    def test_silent_host_delays_by_the_ack_timeout_and_affects_its_own_events_only(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=None)
         began = time.monotonic()
         codes = self.route(
@@ -188,13 +188,13 @@ class RouterTest(RouteCase):
         self.assertEqual((TWO, ('b',), 300.0), (item.event.server_uuid, item.hosts, item.ttl))
         self.assertGreaterEqual(time.monotonic() - began, 0.05)
 
-    def test_delivery_says_until_when_it_is_worth_anything(self):
+    def test_delivery_has_the_deadline_of_its_events(self):
         hosts, now = Hosts(a=events.Verdict.HANDLED), time.time()
         self.route(Map({ONE: ('a',)}), hosts, events.Event('network-changed', ONE), ack_timeout=7)
         ((_, delivery),) = hosts.delivered
         self.assertAlmostEqual(now + 300, delivery.deadline, delta=5)
 
-    def test_server_that_moved_is_found_on_its_new_host(self):
+    def test_moved_server_is_found_on_its_new_host(self):
         hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
         host_map = Map({ONE: ('a',), TWO: ('b',)}, {ONE: ('a', 'b')})
         codes = self.route(
@@ -204,7 +204,7 @@ class RouterTest(RouteCase):
         self.assertEqual([{ONE, TWO}, {ONE}], host_map.asked)
         self.assertEqual(['a', 'b', 'b'], sorted(host for host, _ in hosts.delivered))
 
-    def test_server_that_is_nowhere_is_422_after_one_more_look(self):
+    def test_server_on_no_host_is_422_after_a_second_look_up(self):
         hosts, host_map = (
             Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.NOT_HERE),
             Map({ONE: ('a',)}, {ONE: ('b',)}),
@@ -213,11 +213,11 @@ class RouterTest(RouteCase):
         self.assertEqual(2, len(host_map.asked))
         self.assertEqual(['a', 'b'], [host for host, _ in hosts.delivered])
 
-    def test_server_that_was_deleted_meanwhile_is_404(self):
+    def test_server_that_was_deleted_during_the_delivery_is_404(self):
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, {})
         self.assertEqual([404], self.route(host_map, hosts, events.Event('network-changed', ONE)))
 
-    def test_map_that_fails_at_the_second_look_is_asked_again_by_the_hold(self):
+    def test_hold_repeats_a_second_look_up_that_failed(self):
         away = base.Lookup(hosts={}, unavailable=frozenset({ONE}), reason='away')
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, away)
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
@@ -235,7 +235,7 @@ class DeadlinesTest(tests_base.TestCase):
         found = router.Deadlines.after(0.0, ack_timeout=ack_timeout, timeout=timeout)
         return round(found.hosts, 9), round(found.hold, 9)
 
-    def test_the_hold_has_a_second_and_the_answer_comes_within_one_more_than_the_ack_timeout(self):
+    def test_hold_has_one_second_and_the_answer_comes_within_the_ack_timeout_plus_one_second(self):
         for ack_timeout in (0.05, 0.1, 0.2, 0.5, 2.0, 60.0):
             hosts, hold = self.seconds(ack_timeout)
             self.assertGreaterEqual(hosts, ack_timeout / 2)
@@ -243,7 +243,7 @@ class DeadlinesTest(tests_base.TestCase):
             self.assertLess(hold, ack_timeout + 1.0)
         self.assertEqual((1.9, 2.9), self.seconds(2.0))
 
-    def test_who_waits_less_gets_its_answer_in_time_at_the_cost_of_the_hosts(self):
+    def test_shorter_timeout_of_the_client_shortens_the_wait_for_hosts(self):
         self.assertEqual((1.9, 2.9), self.seconds(2.0, 3.0))
         self.assertEqual((0.95, 1.95), self.seconds(2.0, 2.0))
         self.assertEqual((router.LEAST_WAIT, 0.75), self.seconds(2.0, 0.8))
@@ -251,19 +251,19 @@ class DeadlinesTest(tests_base.TestCase):
 
 
 class TimeTest(RouteCase):
-    def test_the_hold_has_a_second_after_hosts_were_waited_for(self):
+    def test_hold_has_one_second_after_the_wait_for_hosts(self):
         self.route(Map({ONE: ('b',)}), Hosts(b=None), events.Event('network-changed', ONE), ack_timeout=0.3)
-        # A busy machine may take some of it.
+        # A loaded machine may use a part of this second.
         self.assertTrue(0.7 < self.hold.time_left <= 1.01, self.hold.time_left)
 
-    def test_both_look_ups_end_with_the_time_for_hosts(self):
+    def test_both_look_ups_end_at_the_deadline_for_hosts(self):
         host_map, hosts = Map({ONE: ('a',)}, {ONE: ('b',)}), Hosts(a=events.Verdict.NOT_HERE)
         self.route(host_map, hosts, events.Event('network-changed', ONE), ack_timeout=1.0)
         first, second = host_map.timeouts
         self.assertLess(second, first)
         self.assertLessEqual(first, 0.9)
 
-    def test_where_the_map_cannot_be_read_again_the_event_is_held(self):
+    def test_event_is_held_if_the_second_look_up_fails(self):
         before = base.Lookup({ONE: ('a',)}, remembered=True)
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, before)
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
@@ -271,19 +271,19 @@ class TimeTest(RouteCase):
 
 
 class PerHostTest(RouteCase):
-    """Of a server on two hosts only the part of one that must not be asked is held."""
+    """For a server on two hosts, only the delivery to the host that must not be contacted is held."""
 
     def held(self):
         return [(set(item.hosts), item.acknowledged) for item in self.hold.items]
 
-    def test_host_that_is_not_waited_for_does_not_keep_the_event_from_the_other(self):
+    def test_host_with_an_open_breaker_does_not_delay_the_event_for_the_other_host(self):
         hosts = Hosts(a=events.Verdict.HANDLED)
         event = events.Event('network-changed', ONE)
         self.assertEqual([200], self.route(Map({ONE: ('a', 'b')}), hosts, event, silent=['b']))
         self.assertEqual(['a'], [host for host, _ in hosts.delivered])
         self.assertEqual([({'b'}, frozenset({'a'}))], self.held())
 
-    def test_free_host_gets_what_goes_behind_held_events_for_the_other(self):
+    def test_free_host_receives_events_behind_held_events_for_the_other_host(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.HANDLED)
         began = time.monotonic()
@@ -292,19 +292,19 @@ class PerHostTest(RouteCase):
         self.assertEqual(([200], ['a']), (codes, [host for host, _ in hosts.delivered]))
         self.assertEqual([({'b'}, frozenset({'a'}))], self.held())
 
-    def test_server_that_is_only_on_free_hosts_is_served_as_others(self):
+    def test_server_that_is_only_on_free_hosts_is_handled_like_other_servers(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED)
         self.assertEqual([200], self.route(Map({ONE: ('a',)}), hosts, events.Event('network-changed', ONE)))
         self.assertEqual([], self.held())
 
-    def test_host_that_the_server_came_to_meanwhile_is_not_free(self):
+    def test_new_host_of_the_server_is_not_free(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(c=events.Verdict.HANDLED)
         self.route(Map({ONE: ('b', 'c')}), hosts, events.Event('network-changed', ONE))
         self.assertEqual(([], [({'b', 'c'}, frozenset())]), (hosts.delivered, self.held()))
 
-    def test_free_host_that_does_not_acknowledge_is_owed_the_event_too(self):
+    def test_event_for_a_free_host_that_does_not_acknowledge_is_held(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         event = events.Event('network-changed', ONE)
         self.assertEqual([200], self.route(Map({ONE: ('a', 'b')}), Hosts(a=None), event, ack_timeout=0.3))
@@ -314,10 +314,10 @@ class PerHostTest(RouteCase):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a', 'b')})
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
-        # The other one may have it, so the map is not read again.
+        # The other host may have the server, so the map is not read again.
         self.assertEqual((1, [({'a', 'b'}, frozenset())]), (len(host_map.asked), self.held()))
 
-    def test_free_host_that_refuses_decides(self):
+    def test_refusal_of_a_free_host_decides_the_outcome(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.REFUSED)
         self.assertEqual(
@@ -325,7 +325,7 @@ class PerHostTest(RouteCase):
         )
         self.assertEqual([], self.held())
 
-    def test_other_servers_of_the_host_are_not_behind(self):
+    def test_other_servers_of_the_host_are_not_held(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.HANDLED)
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO, ONE)]
@@ -334,7 +334,7 @@ class PerHostTest(RouteCase):
         self.assertEqual({'a': batch, 'b': [batch[1]]}, sent)
         self.assertEqual([batch[0], batch[2]], [item.event for item in self.hold.items])
 
-    def test_one_host_that_is_not_waited_for_and_one_that_is_behind(self):
+    def test_one_host_with_an_open_breaker_and_one_with_held_events(self):
         self.hold.servers = {ONE: frozenset({'a'})}
         hosts = Hosts(a=events.Verdict.HANDLED)
         self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), silent=['a'])
@@ -342,16 +342,16 @@ class PerHostTest(RouteCase):
 
 
 class HoldingTest(RouteCase):
-    """What is held, and for whom."""
+    """The events that are held, and the hosts for which they are held."""
 
-    def test_what_cannot_be_held_is_503(self):
+    def test_event_that_cannot_be_held_is_503(self):
         self.hold.problem = 'database away'
         codes = self.route(
             Map({ONE: ('b',)}), Hosts(b=None), events.Event('network-changed', ONE), ack_timeout=0.3
         )
         self.assertEqual([503], codes)
 
-    def test_event_behind_a_held_one_is_held_and_not_sent(self):
+    def test_event_behind_a_held_event_is_held_and_not_sent(self):
         self.hold.servers = {ONE: frozenset()}
         hosts = Hosts(a=events.Verdict.HANDLED)
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO, ONE)]
@@ -360,7 +360,7 @@ class HoldingTest(RouteCase):
         ((_, sent),) = hosts.delivered
         self.assertEqual((batch[1],), sent.events)
 
-    def test_event_behind_a_held_one_does_not_use_up_the_trial_of_its_host(self):
+    def test_event_behind_a_held_event_does_not_use_the_probe_of_its_host(self):
         now, hosts = [0.0], Hosts(a=events.Verdict.HANDLED)
         collector, breakers = acks.Collector(), circuit_breaker.CircuitBreakers(clock=lambda: now[0])
         hosts.connect(collector)
@@ -376,19 +376,19 @@ class HoldingTest(RouteCase):
         self.assertEqual(1, len(hosts.delivered))
         self.assertTrue(breakers.closed(['a']))
 
-    def test_map_that_tells_what_is_held_is_believed(self):
+    def test_held_servers_of_the_host_map_are_used(self):
         class Both(Map):
             includes_held_servers = True
 
         hosts = Hosts(a=events.Verdict.HANDLED)
-        # NOTE: wrong on purpose, so that one sees whether the hold was asked.
+        # NOTE: wrong on purpose, so that the test sees whether the hold was queried.
         self.hold.servers = {TWO: frozenset()}
         batch = [events.Event('network-changed', uuid) for uuid in (ONE, TWO)]
         found = base.Lookup({ONE: ('a',), TWO: ('a',)}, held_servers={ONE: frozenset()})
         self.route(Both(found), hosts, *batch)
         self.assertEqual([batch[0]], [item.event for item in self.hold.items])
 
-    def test_map_that_cannot_tell_now_has_the_hold_asked(self):
+    def test_hold_is_queried_if_the_host_map_cannot_return_held_servers(self):
         class Both(Map):
             includes_held_servers = True
 
@@ -396,13 +396,13 @@ class HoldingTest(RouteCase):
         self.route(Both({ONE: ('a',)}), Hosts(a=events.Verdict.HANDLED), events.Event('network-changed', ONE))
         self.assertEqual(1, len(self.hold.items))
 
-    def test_only_the_host_that_is_missing_is_waited_for(self):
+    def test_only_the_missing_host_is_retried(self):
         hosts = Hosts(a=events.Verdict.HANDLED, b=None)
         self.route(Map({ONE: ('a', 'b')}), hosts, events.Event('network-changed', ONE), ack_timeout=0.3)
         (item,) = self.hold.items
         self.assertEqual((('b',), frozenset({'a'})), (item.hosts, item.acknowledged))
 
-    def test_host_that_said_nothing_is_not_waited_for_again(self):
+    def test_silent_host_is_not_waited_for_again(self):
         hosts, host_map = Hosts(a=events.Verdict.HANDLED, b=None), Map({ONE: ('b',), TWO: ('a',)})
         collector = acks.Collector()
         hosts.connect(collector)
@@ -414,7 +414,7 @@ class HoldingTest(RouteCase):
         self.assertEqual(['b'], [host for host, _ in hosts.delivered])
         self.assertEqual(3, len(self.hold.items))
 
-    def test_unassigned_server_is_held_where_configured(self):
+    def test_unassigned_server_is_held_if_configured(self):
         event = events.Event('network-changed', ONE)
         self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
         self.hold.lifetimes = hold.Lifetimes(unassigned=7.0)
@@ -424,7 +424,7 @@ class HoldingTest(RouteCase):
         self.hold.problem = 'database away'
         self.assertEqual([422], self.route(Map({ONE: ()}), Hosts(), event))
 
-    def test_unknown_refused_bad_and_stale_are_not_held(self):
+    def test_unknown_refused_invalid_and_stale_events_are_not_held(self):
         self.hold.lifetimes = hold.Lifetimes(unassigned=7.0)
         hosts = Hosts(a=events.Verdict.REFUSED, b=events.Verdict.NOT_HERE)
         codes = self.route(

@@ -1,4 +1,4 @@
-"""What the client of the acknowledgements sends, and what it results in."""
+"""Messages of the client for acknowledgements, and their results."""
 
 import time
 
@@ -33,7 +33,7 @@ class AckAPITest(base.TestCase):
         )
         return [envelope.decode(envelope.encode(message.call)) for message in self.transport.messages]
 
-    def test_all_in_one(self):
+    def test_acknowledgements_are_sent_in_one_message(self):
         (call,) = self.begin()
         self.assertEqual(('acknowledge_all', '1.2'), (call.method, call.version))
         said = [events.Acknowledgement.from_dict(each) for each in call.arguments['acknowledgements']]
@@ -43,7 +43,7 @@ class AckAPITest(base.TestCase):
         self.transport.done(0, None)
         self.assertEqual([None], self.told)
 
-    def test_details_of_the_handling(self):
+    def test_details_of_the_handling_are_sent(self):
         said = [
             events.Acknowledgement(
                 'd',
@@ -69,12 +69,12 @@ class AckAPITest(base.TestCase):
             if not expected:
                 self.assertEqual([None, None], [result.handling for result in taken.results])
 
-    def test_a_worker_that_is_no_more_waits_for_nothing(self):
+    def test_worker_that_does_not_exist_any_longer(self):
         self.begin()
         self.transport.done(0, transports.Unroutable(routing_key='external-events-acks.worker'))
         self.assertEqual([None], self.told)
 
-    def test_to_an_older_resolver_one_by_one(self):
+    def test_acknowledgements_to_an_older_resolver_are_sent_one_by_one(self):
         calls = self.begin(version_cap='1.0')
         self.assertEqual(['acknowledge'] * 2, [call.method for call in calls])
         self.transport.done(0, None)
@@ -82,7 +82,7 @@ class AckAPITest(base.TestCase):
         self.transport.done(1, None)
         self.assertEqual([None], self.told)
 
-    def test_done_when_all_are(self):
+    def test_done_is_called_when_all_messages_have_ended(self):
         for errors in ((True, False), (False, True)):
             self.begin(version_cap='1.1')
             away = exceptions.BrokerUnavailable(reason='away')

@@ -1,4 +1,4 @@
-"""What is insisted on before any worker is started."""
+"""The configuration checks before any worker is started."""
 
 from external_events_router import exceptions
 from external_events_router.db import migration
@@ -9,7 +9,7 @@ from tests.unit.resolver.drivers.nova import cloud
 
 
 class CheckTest(base.TestCase):
-    def test_in_front_of_nova_there_is_a_database_for_what_is_held_all_the_same(self):
+    def test_hold_requires_a_database_with_the_nova_driver(self):
         made = self.useFixture(cloud.Cloud())
         made.add_cell('one')
         made.conf.set_override('driver', 'nova', group='compute')

@@ -28,7 +28,7 @@ class WorkerNameTest(base.TestCase):
         first.release()
         self.assertEqual(first.name, self.claim().name)
 
-    def test_name_of_a_killed_process_is_free(self):
+    def test_name_of_a_killed_process_is_released(self):
         process = subprocess.Popen(
             [sys.executable, '-c', HOLD_A_NAME, self.id()],
             stdin=subprocess.PIPE,

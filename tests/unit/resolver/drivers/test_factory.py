@@ -1,4 +1,4 @@
-"""What runs on the hosts, as the configuration says."""
+"""The driver that the configuration selects."""
 
 from external_events_router import exceptions
 from external_events_router.resolver.drivers import factory
@@ -13,7 +13,7 @@ class DriversTest(base.TestCase):
         super().setUp()
         self.conf = self.useFixture(cloud.Cloud()).conf
 
-    def test_nova(self):
+    def test_nova_driver(self):
         self.conf.set_override('driver', 'nova', group='compute')
         driver = factory.from_conf(self.conf, None)
         deliverer = driver.deliverer('worker', agents.Observer())
@@ -21,13 +21,13 @@ class DriversTest(base.TestCase):
         deliverer.start()
         deliverer.stop()
 
-    def test_a_version_of_the_compute_rpc_is_pinned_whole(self):
+    def test_pinned_version_of_the_compute_rpc_must_be_complete(self):
         for version in ('auto', '5.0', '6.10'):
             self.conf.set_override('compute_rpc', version, group='nova')
         for version in ('', '6', '4.21', '6.5.1', 'x6.5', 'caracal'):
             self.assertRaises(ValueError, self.conf.set_override, 'compute_rpc', version, group='nova')
 
-    def test_what_does_not_go_together(self):
+    def test_combinations_that_are_refused(self):
         for backend, driver in (('nova', 'agent'), ('sql', 'nova')):
             self.conf.set_override('backend', backend, group='host_map')
             self.conf.set_override('driver', driver, group='compute')

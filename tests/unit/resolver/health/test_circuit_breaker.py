@@ -9,7 +9,7 @@ class BreakersTest(base.TestCase):
         self.clock = helpers.Time()
         self.breakers = circuit_breaker.CircuitBreakers(clock=self.clock)
 
-    def test_a_life(self):
+    def test_breaker_opens_and_closes(self):
         self.assertEqual(frozenset('ab'), self.breakers.admit('ab'))
         self.breakers.open(['a'])
         self.assertEqual(frozenset('b'), self.breakers.admit('ab'))
@@ -18,7 +18,7 @@ class BreakersTest(base.TestCase):
         self.assertFalse(self.breakers.close('a'))
         self.assertEqual(frozenset('ab'), self.breakers.admit('ab'))
 
-    def test_one_batch_in_a_while_may_try(self):
+    def test_one_batch_per_interval_tries_an_open_host(self):
         self.breakers.open(['a'])
         self.clock.now += circuit_breaker.RESET - 1
         self.assertEqual(frozenset(), self.breakers.admit('a'))
@@ -28,17 +28,17 @@ class BreakersTest(base.TestCase):
         self.breakers.open(['a'])
         self.assertEqual(frozenset(), self.breakers.admit('a'))
 
-    def test_one_probe_in_a_while(self):
+    def test_one_probe_per_interval(self):
         self.breakers.open(['a'])
         self.assertEqual([frozenset('ab'), frozenset('b')], [self.breakers.probe('ab') for _ in range(2)])
         self.breakers.open(['a'])
         self.assertEqual(frozenset(), self.breakers.probe('a'))
         self.clock.now += circuit_breaker.PROBE_PAUSE
         self.assertEqual(frozenset('a'), self.breakers.probe('a'))
-        # It let no batch try.
+        # The probe did not admit a batch.
         self.assertEqual(frozenset(), self.breakers.admit('a'))
 
-    def test_one_batch_at_a_time_tries_hosts_however_many_there_are(self):
+    def test_one_batch_at_a_time_tries_open_hosts_of_any_number(self):
         self.breakers.open('abcd')
         self.clock.now += circuit_breaker.RESET
         self.assertEqual(frozenset('abx'), self.breakers.admit('abx'))
@@ -46,7 +46,7 @@ class BreakersTest(base.TestCase):
         self.clock.now += circuit_breaker.TRIAL_PAUSE
         self.assertEqual(frozenset('cdx'), self.breakers.admit('abcdx'))
 
-    def test_without_a_consumer_nothing_tries_a_host(self):
+    def test_host_without_a_consumer_is_not_tried(self):
         self.assertEqual(['b'], self.breakers.open('b', unconsumed=True))
         self.breakers.open('a')
         self.assertEqual([], self.breakers.open('ab', unconsumed=True))
@@ -60,10 +60,10 @@ class BreakersTest(base.TestCase):
         self.assertTrue(self.breakers.close('b'))
         self.assertEqual([], self.breakers.unconsumed())
 
-    def test_only_the_first_time_is_news(self):
+    def test_only_the_first_opening_is_reported(self):
         self.assertEqual([['a'], [], ['b']], [self.breakers.open(hosts) for hosts in ('a', 'a', 'ab')])
 
-    def test_host_that_nobody_tries_any_more_is_forgotten(self):
+    def test_open_host_that_is_not_tried_again_is_forgotten(self):
         for number in range(100):
             self.breakers.open([str(number)])
             self.clock.now += circuit_breaker.FORGET

@@ -1,4 +1,4 @@
-"""Hosts that do not respond: one, many, and those that were only thought to."""
+"""Detection of hosts that do not respond: one host, many hosts, and hosts that are suspected wrongly."""
 
 from external_events_router import exceptions
 from external_events_router.resolver import answers
@@ -13,7 +13,7 @@ HOSTS = [f'host-{number:02d}' for number in range(40)]
 
 
 class Rounds:
-    """What is waited for: host to since when."""
+    """The waits for acknowledgements: a dictionary of host to the time at which its wait began."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -37,7 +37,7 @@ class Rounds:
 
 
 class Queues:
-    """Consumers of queues: one each, but where a test says otherwise; None: no such queue."""
+    """Consumers of queues: one for each host unless the test sets another number; None means no queue."""
 
     def __init__(self):
         self.counts = {}
@@ -99,12 +99,12 @@ class LivenessCase(base.TestCase):
 
 
 class QueuesTest(LivenessCase):
-    def test_nothing_is_asked_while_hosts_answer(self):
+    def test_queues_are_not_checked_while_hosts_answer(self):
         self.rounds.wait_for(HOSTS)
         self.look(liveness.LOOK_AFTER - 0.1)
         self.assertEqual([], self.queues.asked)
 
-    def test_one_silent_host_is_reason_to_look_at_all_that_are_waited_for(self):
+    def test_one_silent_host_makes_the_worker_check_all_hosts_with_a_wait(self):
         self.rounds.wait_for(HOSTS[:1])
         self.clock.now += liveness.LOOK_AFTER
         self.rounds.wait_for(HOSTS[1:3])
@@ -114,18 +114,18 @@ class QueuesTest(LivenessCase):
         self.assertEqual({HOSTS[0]: liveness.NO_CONSUMER, HOSTS[2]: liveness.NO_CONSUMER}, self.rounds.failed)
         self.assertEqual([HOSTS[0], HOSTS[2]], self.open())
         self.assertEqual([([HOSTS[0], HOSTS[2]], True)], self.observer.told)
-        # No batch tries them, however long it takes.
+        # No batch tries these hosts, no matter how much time passes.
         self.clock.now += 100
         self.assertEqual(frozenset(), self.breakers.admit([HOSTS[0]]))
 
-    def test_slow_host_is_looked_at_now_and_then_and_waited_for(self):
+    def test_slow_host_is_checked_at_intervals_and_waited_for(self):
         self.rounds.wait_for(HOSTS[:1])
         for _ in range(10):
             self.look(liveness.LOOK_AFTER)
         self.assertEqual(2, len(self.queues.asked))
         self.assertEqual(({}, []), (self.rounds.failed, self.open()))
 
-    def test_many_without_a_consumer_are_reason_to_look_at_all_hosts(self):
+    def test_many_hosts_without_a_consumer_make_the_worker_check_all_hosts(self):
         for host in HOSTS:
             self.liveness.heard(host)
         self.clock.now += 1
@@ -140,7 +140,7 @@ class QueuesTest(LivenessCase):
             self.look(liveness.TICK)
         self.assertEqual(2, len(self.queues.asked))
 
-    def test_consumer_that_is_back_is_a_sign_of_life(self):
+    def test_consumer_that_returns_shows_that_the_host_responds(self):
         self.breakers.open(HOSTS[:2], unconsumed=True)
         self.queues.counts = {HOSTS[0]: 0}
         self.look(0.0)
@@ -150,14 +150,14 @@ class QueuesTest(LivenessCase):
         self.look(0.2)
         self.assertEqual(2, len(self.queues.asked))
 
-    def test_host_whose_queue_is_gone_may_be_tried(self):
+    def test_host_without_a_queue_may_be_tried(self):
         self.breakers.open(HOSTS[:1], unconsumed=True)
         self.queues.counts = {HOSTS[0]: None}
         self.look(0.0)
         self.assertEqual(frozenset(HOSTS[:1]), self.breakers.admit(HOSTS[:1]))
         self.assertEqual([], self.observer.back)
 
-    def test_where_queues_cannot_be_looked_at_hosts_are_tried_again(self):
+    def test_hosts_are_tried_again_if_queues_cannot_be_checked(self):
         self.breakers.open(HOSTS[:1], unconsumed=True)
         self.queues.problem = exceptions.BrokerUnavailable(reason='away')
         self.look(0.0)
@@ -168,7 +168,7 @@ class QueuesTest(LivenessCase):
         self.assertEqual(1, len(self.queues.asked))
         self.assertEqual(1, self.logs.output.count('Could not check the queues of hosts'))
 
-    def test_host_that_answers_meanwhile_is_there(self):
+    def test_host_that_answers_during_the_check_is_not_reported(self):
         self.rounds.wait_for(HOSTS[:1])
         self.clock.now += liveness.LOOK_AFTER
 
@@ -186,11 +186,11 @@ class SilenceTest(LivenessCase):
     with_queues = False
 
     def silence(self, hosts):
-        """Hosts are silent for as long as one waits for them."""
+        """Hosts become silent while batches wait for them."""
         self.clock.now += ACK_TIMEOUT
         self.liveness.silent(dict.fromkeys(hosts, answers.NO_ACK))
 
-    def test_single_hosts_make_no_suspects(self):
+    def test_single_silent_hosts_raise_no_suspicion(self):
         for host in HOSTS:
             self.liveness.heard(host)
         self.silence(HOSTS[: liveness.MANY - 1])
@@ -198,7 +198,7 @@ class SilenceTest(LivenessCase):
         self.look(liveness.SUSPECT_WAIT)
         self.assertEqual({}, self.rounds.failed)
 
-    def test_a_small_part_of_the_hosts_makes_no_suspects(self):
+    def test_small_part_of_the_hosts_raises_no_suspicion(self):
         hosts = [f'host-{number}' for number in range(200)]
         for _ in range(2):
             for host in hosts[20:]:
@@ -208,7 +208,7 @@ class SilenceTest(LivenessCase):
         self.look(liveness.SUSPECT_WAIT)
         self.assertEqual({}, self.rounds.failed)
 
-    def test_many_that_are_silent_together_make_suspects_of_those_not_heard_since(self):
+    def test_many_hosts_silent_at_the_same_time_are_suspected_unless_they_answered_since(self):
         for host in HOSTS:
             self.liveness.heard(host)
         self.clock.now += 10
@@ -232,7 +232,7 @@ class SilenceTest(LivenessCase):
         self.look(liveness.SUSPECT_WAIT)
         self.assertEqual({}, self.rounds.failed)
 
-    def test_one_message_for_many(self):
+    def test_many_silent_hosts_are_one_log_message(self):
         self.silence(HOSTS[:12])
         self.silence(HOSTS[12:20])
         self.liveness.silent({HOSTS[30]: 'no agent listens'})
@@ -251,7 +251,7 @@ class SilenceTest(LivenessCase):
 class WithoutRoundsTest(LivenessCase):
     with_queues = with_rounds = False
 
-    def test_suspects_are_not_waited_for_where_waits_cannot_be_ended(self):
+    def test_suspected_hosts_are_not_waited_for_if_waits_cannot_be_ended(self):
         for host in HOSTS:
             self.liveness.heard(host)
         self.clock.now += 10
@@ -262,8 +262,8 @@ class WithoutRoundsTest(LivenessCase):
         self.liveness.look()
 
 
-class HearsayTest(LivenessCase):
-    def test_what_another_worker_says_is_believed_of_hosts_not_heard_just_now(self):
+class ReportOfAnotherWorkerTest(LivenessCase):
+    def test_report_of_another_worker_applies_to_hosts_that_did_not_just_respond(self):
         self.clock.now += 100
         self.liveness.heard(HOSTS[0])
         self.rounds.wait_for(HOSTS[:3])
@@ -271,15 +271,15 @@ class HearsayTest(LivenessCase):
         self.assertEqual([HOSTS[1]], self.open())
         self.assertEqual({HOSTS[1]: liveness.NO_CONSUMER}, self.rounds.failed)
         self.assertEqual([HOSTS[1]], self.breakers.unconsumed())
-        # It is not passed on, and not said twice.
+        # It is not reported to other workers, and not logged a second time.
         self.liveness.stop()
         self.assertEqual(([], ''), (self.observer.told, self.logs.output))
 
 
-class HearsayWithoutQueuesTest(LivenessCase):
+class ReportOfAnotherWorkerWithoutQueuesTest(LivenessCase):
     with_queues = False
 
-    def test_who_cannot_look_tries_the_host(self):
+    def test_host_is_tried_if_queues_cannot_be_checked(self):
         self.liveness.told_silent(HOSTS[:1], unconsumed=True)
         self.clock.now += circuit_breaker.RESET
         self.assertEqual(frozenset(HOSTS[:1]), self.breakers.admit(HOSTS[:1]))

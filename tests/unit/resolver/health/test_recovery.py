@@ -8,7 +8,7 @@ from tests.unit.agent import helpers
 
 
 class Held:
-    """Counts what is asked to be due; the first call waits while it is not open."""
+    """Counts the requests to retry held events; the first request waits until ``open`` is set."""
 
     def __init__(self):
         self.asked = []
@@ -28,7 +28,7 @@ class Held:
 
 
 class Peers:
-    """Notes what the other workers are told."""
+    """Records the messages to the other workers."""
 
     def __init__(self):
         self.back = []
@@ -44,7 +44,7 @@ class Peers:
         self.silent.append((sorted(hosts), unconsumed))
 
 
-class PresenceTest(base.TestCase):
+class HostRecoveryTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.held = Held()
@@ -60,13 +60,13 @@ class PresenceTest(base.TestCase):
     def wait_for(self, condition):
         helpers.wait_until(condition)
 
-    def test_ordinary_answer_costs_nothing(self):
+    def test_ordinary_answer_causes_no_query(self):
         self.host_recovery.answered('a')
         self.host_recovery.placed(['x'])
         self.wait_for(lambda: self.held.asked)
         self.assertEqual([([], ['x'])], self.held.asked)
 
-    def test_answer_after_silence(self):
+    def test_answer_after_silence_makes_held_events_due(self):
         self.breakers.open(['a'])
         self.host_recovery.answered('a')
         self.assertTrue(self.breakers.closed('a'))
@@ -74,20 +74,20 @@ class PresenceTest(base.TestCase):
         self.assertEqual([(['a'], [])], self.held.asked)
         self.assertFalse(self.woken.acquire(blocking=False))
 
-    def test_what_is_held_goes_out_at_once_and_the_others_hear_of_it(self):
+    def test_held_events_are_sent_immediately_and_other_workers_are_informed(self):
         self.held.due = 3
         self.host_recovery.appeared('a')
         self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
         self.wait_for(lambda: self.peers.back == [['a']])
 
-    def test_report_without_news_tells_nobody(self):
+    def test_report_without_a_change_informs_no_other_worker(self):
         self.host_recovery.appeared('a')
         self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
         self.host_recovery.placed(['x'])
         self.wait_for(lambda: len(self.held.asked) == 2)
         self.assertEqual([], self.peers.back)
 
-    def test_hearsay_is_not_passed_on(self):
+    def test_information_of_another_worker_is_not_forwarded(self):
         self.breakers.open(['a'])
         self.host_recovery.heard_of(['a', 'b'])
         self.assertTrue(self.breakers.closed('a'))
@@ -95,14 +95,14 @@ class PresenceTest(base.TestCase):
         self.host_recovery.close()
         self.assertEqual(([(['a'], [])], []), (self.held.asked, self.peers.back))
 
-    def test_hearsay_has_the_worker_try_what_it_had_put_off(self):
+    def test_information_of_another_worker_makes_this_worker_retry(self):
         self.held.due = 1
         self.breakers.open(['a'])
         self.host_recovery.heard_of(['a'])
         self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
 
-    def test_others_hear_of_hosts_before_their_servers_are_made_due(self):
-        """It takes seconds for thousands of servers, and the others put these off meanwhile."""
+    def test_other_workers_are_informed_before_servers_become_due(self):
+        """Thousands of servers take seconds, and the other workers would postpone them during this time."""
         self.held.open.clear()
         self.breakers.open(['a'])
         self.host_recovery.appeared('a')
@@ -112,7 +112,7 @@ class PresenceTest(base.TestCase):
         self.host_recovery.appeared('b')
         self.wait_for(lambda: self.peers.back == [['a'], ['b']])
 
-    def test_signs_that_come_while_one_waits_are_one(self):
+    def test_responses_during_a_query_share_the_next_query(self):
         self.held.open.clear()
         self.host_recovery.appeared('a')
         self.assertTrue(self.held.entered.acquire(timeout=helpers.PATIENCE))
@@ -124,10 +124,10 @@ class PresenceTest(base.TestCase):
         self.held.open.set()
         self.wait_for(lambda: self.peers.back)
         self.assertEqual([(['a'], []), (['b', 'c', 'd'], [])], self.held.asked)
-        # NOTE: the breakers of two were open, and so the others have to be told.
+        # NOTE: the circuit breakers of two hosts were open, so the other workers must be informed.
         self.assertEqual([['b', 'c']], self.peers.back)
 
-    def test_thousands_of_hosts_that_come_back_are_a_few_questions_and_messages(self):
+    def test_thousands_of_returning_hosts_cause_few_queries_and_messages(self):
         hosts = [f'host-{number}' for number in range(5000)]
         self.breakers.open(hosts)
         for host in hosts:
@@ -140,30 +140,30 @@ class PresenceTest(base.TestCase):
         self.assertEqual(1, self.logs.output.count('\n'))
         self.assertIn('5000 hosts respond again, for example host-0, host-1, host-2; their', self.logs.output)
 
-    def test_others_hear_which_hosts_do_not_respond(self):
+    def test_other_workers_are_informed_of_silent_hosts(self):
         self.host_recovery.tell_silent(['a'], unconsumed=True)
         self.host_recovery.tell_silent(['b', 'c'], unconsumed=False)
         self.wait_for(lambda: len(self.peers.silent) == 2)
         self.assertCountEqual([(['a'], True), (['b', 'c'], False)], self.peers.silent)
 
-    def test_nothing_placed_asks_nothing(self):
+    def test_assignment_of_no_server_causes_no_query(self):
         self.host_recovery.placed([])
         self.host_recovery.placed(['x'])
         self.wait_for(lambda: self.held.asked)
         self.assertEqual([([], ['x'])], self.held.asked)
 
-    def test_failures_end_no_thread_and_are_said_once(self):
+    def test_failures_end_no_thread_and_are_logged_once(self):
         away = exceptions.DatabaseUnavailable(reason='away')
         for problem in (away, away, ZeroDivisionError()):
             self.held.problem = problem
             self.breakers.open(['a'])
             self.host_recovery.answered('a')
-            # NOTE: others are told all the same.
+            # NOTE: the other workers are informed in spite of the failure.
             self.wait_for(lambda: self.peers.back)
             self.peers.back.clear()
         self.assertEqual(2, self.logs.output.count('Could not schedule an immediate retry'))
 
-    def test_broker_that_is_away_is_said_once(self):
+    def test_unavailable_broker_is_logged_once(self):
         self.peers.problem = exceptions.BrokerUnavailable(reason='away')
         for number in range(3):
             self.breakers.open(['a'])

@@ -1,4 +1,4 @@
-"""Which hosts are slow, and how many batches may wait for them."""
+"""The limit of the batches that may wait for slow hosts."""
 
 import contextlib
 import threading
@@ -20,7 +20,7 @@ from tests.unit.resolver import agents
 LONG = 30.0
 
 
-class PaceTest(base.TestCase):
+class SlowHostLimiterTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.now = 1000.0
@@ -33,33 +33,33 @@ class PaceTest(base.TestCase):
         self.waits.enter_context(self.pace.wait(hosts))
 
     def overtake(self):
-        """Another host answers at once what it is sent now."""
+        """Another host answers a new batch immediately."""
         self.now += slow_host_limiter.LEAST + 0.1
         self.pace.answered('quick', self.now)
 
-    def test_as_many_as_want_wait_for_hosts_of_one_pace(self):
+    def test_batches_for_hosts_of_equal_speed_are_not_limited(self):
         for _ in range(9):
             self.wait('a', 'b')
         self.now += 60.0
         self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
-        # All take long: nobody is overtaken.
+        # All hosts are slow, so no batch waits longer than another.
         self.pace.answered('a', self.now - 60.0)
         self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
 
-    def test_a_part_of_the_threads_waits_for_a_slow_host(self):
+    def test_slow_host_gets_a_part_of_the_threads(self):
         self.wait('slow')
         self.overtake()
         self.assertEqual({'slow', 'quick'}, self.pace.admit({'slow', 'quick'}))
         self.wait('slow')
         self.assertEqual({'quick'}, self.pace.admit({'slow', 'quick'}))
 
-    def test_slow_hosts_share_that_part(self):
+    def test_slow_hosts_share_one_part_of_the_threads(self):
         self.wait('slow')
         self.wait('slow too')
         self.overtake()
         self.assertEqual(frozenset(), self.pace.admit({'slow'}))
 
-    def test_one_that_was_slow_is_so_until_it_is_not(self):
+    def test_slow_host_stays_slow_until_it_answers_fast(self):
         began = self.now
         self.overtake()
         self.pace.answered('slow', began)
@@ -69,7 +69,7 @@ class PaceTest(base.TestCase):
         self.pace.answered('slow', self.now)
         self.assertEqual({'slow'}, self.pace.admit({'slow'}))
 
-    def test_that_it_was_slow_is_forgotten(self):
+    def test_slowness_is_forgotten(self):
         began = self.now
         self.overtake()
         self.pace.answered('slow', began)
@@ -78,7 +78,7 @@ class PaceTest(base.TestCase):
             self.wait('slow')
         self.assertEqual({'slow'}, self.pace.admit({'slow'}))
 
-    def test_waits_that_have_ended_take_no_place(self):
+    def test_ended_waits_are_not_counted(self):
         with self.pace.wait(['slow']), self.pace.wait(['slow']):
             self.overtake()
             self.assertEqual(frozenset(), self.pace.admit({'slow'}))
@@ -97,7 +97,7 @@ SLOW, QUICK = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2))
 
 
 class Hosts:
-    """One answers at once, the other when it may."""
+    """One host answers immediately, and the other when the test allows it."""
 
     def __init__(self):
         self.collector = None
@@ -124,7 +124,7 @@ class Hosts:
 
 
 class Hold:
-    """Keeps what it is given."""
+    """Stores the events that it receives."""
 
     lifetimes = hold.Lifetimes()
 
@@ -142,7 +142,7 @@ class Hold:
 
 
 class RoutingTest(base.TestCase):
-    def test_slow_hosts_never_take_all_threads(self):
+    def test_slow_hosts_never_use_all_threads(self):
         self.patch(slow_host_limiter, 'LEAST', 0.01)
         hosts, hold, slow_hosts, breakers = (
             Hosts(),
@@ -173,7 +173,7 @@ class RoutingTest(base.TestCase):
             if slow_hosts.admit({'slow'}):
                 continue
             route(SLOW)
-        # It was held, and those before it still wait.
+        # This event was held, and the events before it still wait.
         self.assertEqual([SLOW], [item.event.server_uuid for item in hold.items])
         self.assertEqual({200}, {code for _, code in codes})
         self.assertTrue(all(thread.is_alive() for thread in waiting))

@@ -1,6 +1,6 @@
-"""What the store of the hold promises, whichever database it is in; mixed into a test case.
+"""Behaviour of the store of the hold on every database; mixed into a test case.
 
-The test case has ``self.url``, of an empty database.
+The test case sets ``self.url`` to the URL of an empty database.
 """
 
 import collections
@@ -26,7 +26,7 @@ from tests.unit.db import databases
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
 CONTEXT = {'request_id': 'req-1', 'global_request_id': 'req-2', 'auth_token': 's3cret'}
 
-#: Seconds; longer than any test.
+#: Seconds; longer than the longest test.
 LONG = 600.0
 
 #: Seconds after which a write that has not ended waits for a lock.
@@ -44,7 +44,7 @@ def item(server, tag=None, *, hosts=('one',), ttl=300.0, reason='silent', acknow
 
 
 def settled(claim, **kwargs):
-    """A settlement by which all of a claim is delivered, unless said otherwise."""
+    """A settlement in which all events of a claim are delivered, unless the arguments differ."""
     if not kwargs:
         kwargs = {'delivered': frozenset(held.seq for held in claim.events)}
     return base.Settlement(claim.server_uuid, last=claim.events[-1].seq, **kwargs)
@@ -76,12 +76,12 @@ class StoreCase:
         return {claim.server_uuid: [held.event.tag for held in claim.events] for claim in claims}
 
     def later(self, seconds):
-        """The database's clock goes on; those of the machines need not."""
+        """Move the clock of the database forward, but not the clocks of the processes."""
         now = self.database.now
         return mock.patch.object(self.database, 'now', lambda connection: now(connection) + seconds)
 
     def rows(self):
-        """How many there are in the tables of what is held."""
+        """Return the number of rows in each table of the hold."""
         with self.database.reading() as connection:
             return [
                 connection.scalar(sa.select(sa.func.count()).select_from(table))
@@ -106,7 +106,7 @@ class StoreCase:
 
 
 class StoreScenarios(StoreCase):
-    def test_hold_claim_settle(self):
+    def test_events_are_held_claimed_and_settled(self):
         self.hold(item(A, '1'), item(B, '2'), item(A, '3', ttl=60.0))
         self.assertEqual({A: frozenset(), B: frozenset()}, self.store.servers_among([A, B, C]))
         self.assertEqual(frozenset({A, B}), self.store.servers(10))
@@ -122,13 +122,13 @@ class StoreScenarios(StoreCase):
         self.assertEqual([0, 0, 0], self.rows())
         self.assertEqual({}, self.store.servers_among([A, B]))
 
-    def test_first_attempt_waits(self):
+    def test_first_attempt_waits_for_the_retry_interval(self):
         self.hold(item(A), retry_after=30.0)
         self.assertEqual([], self.claim())
         with self.later(31):
             self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
 
-    def test_hold_is_written_once_whoever_sends_it_again(self):
+    def test_repeated_hold_is_written_once(self):
         first, second = events.Event('network-changed', A, '1'), events.Event('network-changed', A, '2')
         self.hold(item(A, event=first, ttl=60.0))
         self.hold(item(A, event=first, ttl=900.0), item(A, event=second), item(A, event=second))
@@ -136,20 +136,20 @@ class StoreScenarios(StoreCase):
         self.assertEqual([first, second], [held.event for held in claim.events])
         self.assertLess(claim.events[0].remaining, 61)
 
-    def test_strange_texts_come_back(self):
+    def test_unusual_text_is_returned_unchanged(self):
         tag = 'tab\t, \N{SNOWMAN}, \ud800, \N{PILE OF POO}, \' " \\ %s :x'
         self.hold(item(A, tag, reason='\N{SNOWMAN}' * 1000))
         self.assertEqual({A: [tag]}, self.tags(self.claim()))
         self.assertEqual('\N{SNOWMAN}' * models.REASON_LENGTH, self.held()[0].reason)
 
-    def test_warm_holds_nothing(self):
+    def test_warm_holds_no_event(self):
         self.store.warm()
         self.assertEqual([0, 0, 0], self.rows())
         with databases.statements(self.database) as sent:
             self.store.warm()
         self.assertEqual([], sent)
 
-    def test_lost_deadlock_or_connection_holds_once(self):
+    def test_hold_after_a_deadlock_or_lost_connection_is_written_once(self):
         insert, failures = self.database.insert_missing, []
 
         def fail_once(connection, table, rows):
@@ -165,7 +165,7 @@ class StoreScenarios(StoreCase):
         self.assertEqual({A: ['1', '2'], B: ['1', '2']}, self.tags(self.claim()))
 
     def test_concurrent_holds_of_a_server_do_not_mix(self):
-        """What one call holds stays together, and later calls come later."""
+        """The events of one call stay together, and the events of later calls follow."""
 
         def hold(name):
             for batch in range(10):
@@ -184,8 +184,8 @@ class StoreScenarios(StoreCase):
 
 
 class ClaimScenarios(StoreCase):
-    def test_events_are_read_while_others_are_held(self):
-        """The servers' rows are not locked while the events are read, which may take seconds."""
+    def test_events_are_read_while_other_events_are_held(self):
+        """The rows of the servers are not locked while the events are read, which can take seconds."""
         self.hold(item(A, '1'))
         read = self.store._events
 
@@ -202,12 +202,12 @@ class ClaimScenarios(StoreCase):
         self.assertEqual([True], ended)
         self.assertEqual({A: ['1', '2']}, self.tags(claims))
 
-    def test_no_server_is_given_to_two(self):
+    def test_each_server_is_claimed_by_one_worker(self):
         servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
         self.hold(*map(item, servers))
         self._claim_all(servers)
 
-    def test_no_server_is_given_to_two_without_skip_locked(self):
+    def test_each_server_is_claimed_by_one_worker_without_skip_locked(self):
         servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
         self.hold(*map(item, servers))
         with mock.patch('external_events_router.db.session.Database.skips_locked', lambda *_: False):
@@ -220,7 +220,7 @@ class ClaimScenarios(StoreCase):
         def work(name):
             together.wait()
             empty = 0
-            # NOTE: who looks while another one has them all locked finds none.
+            # NOTE: a claim returns nothing while another worker has locked all servers.
             while empty < 3:
                 claims = self.claim(name, limit=7)
                 empty = 0 if claims else empty + 1
@@ -239,7 +239,7 @@ class ClaimScenarios(StoreCase):
             self.assertEqual(1, len(self.claim('second', lease=60.0)))
             self.assertEqual([], self.claim('first'))
 
-    def test_who_lost_its_lease_settles_nothing(self):
+    def test_worker_without_a_lease_settles_nothing(self):
         self.hold(item(A, '1'), item(A, '2'))
         (lost,) = self.claim('first', lease=60.0)
         with self.later(61):
@@ -252,7 +252,7 @@ class ClaimScenarios(StoreCase):
         self.store.settle('second', [settled(claim)])
         self.assertEqual([0, 0, 0], self.rows())
 
-    def test_attempt_that_fails_comes_again_later(self):
+    def test_failed_attempt_is_repeated_later(self):
         self.hold(item(A, hosts=['one', 'two']))
         (claim,) = self.claim()
         (held,) = claim.events
@@ -277,7 +277,7 @@ class ClaimScenarios(StoreCase):
         self.store.settle('worker', [settled(claim, hosts=None, reason='no map', retry_after=1.0)])
         self.assertEqual(('three', 'two'), self.held()[0].hosts)
 
-    def test_what_came_meanwhile_is_due_at_once(self):
+    def test_event_held_during_an_attempt_is_due_immediately(self):
         self.hold(item(A, '1'))
         (claim,) = self.claim()
         self.hold(item(A, '2'), retry_after=60.0)
@@ -285,7 +285,7 @@ class ClaimScenarios(StoreCase):
         self.assertEqual(1, self.store.settle('worker', [settled(claim)]))
         self.assertEqual({A: ['2']}, self.tags(self.claim()))
 
-    def test_what_is_made_due_while_it_is_tried_stays_due(self):
+    def test_server_made_due_during_an_attempt_stays_due(self):
         self.hold(item(A), item(B))
         claims = self.claim()
         self.assertEqual(1, self.store.make_due(servers=[A]))
@@ -294,7 +294,7 @@ class ClaimScenarios(StoreCase):
         self.assertEqual(1, self.store.settle('worker', failed))
         self.assertEqual([A], [claim.server_uuid for claim in self.claim()])
 
-    def test_make_due(self):
+    def test_make_due_selects_servers_and_hosts(self):
         self.hold(item(A, hosts=['one', 'two']), item(B, hosts=['two']), item(C, hosts=[]), retry_after=60.0)
         self.assertEqual(0, self.store.make_due())
         self.assertEqual(0, self.store.make_due(hosts=['three', 'ONE'], servers=[D]))
@@ -304,7 +304,7 @@ class ClaimScenarios(StoreCase):
         self.assertEqual(2, self.store.make_due(hosts=['three'], servers=[B, C]))
         self.assertEqual([B, C], sorted(claim.server_uuid for claim in self.claim()))
 
-    def test_servers_of_a_host_are_due_one_after_the_other(self):
+    def test_servers_of_a_host_become_due_one_after_the_other(self):
         servers = [str(uuid.UUID(int=number)) for number in range(1, 31)]
         hosts = ['one', 'two', 'three']
         self.hold(*(item(server, hosts=[hosts[n % 3]]) for n, server in enumerate(servers)), retry_after=60.0)
@@ -313,7 +313,7 @@ class ClaimScenarios(StoreCase):
             claimed = {claim.server_uuid for claim in self.claim(limit=10)}
             self.assertEqual(set(servers[first::3]), claimed)
 
-    def test_servers_that_are_due_already_are_not_written(self):
+    def test_servers_that_are_already_due_are_not_written(self):
         self.hold(item(A, hosts=['one']), item(B, hosts=['one']))
         (claim, _claim) = self.claim()
         self.hold(item(C, hosts=['one']))
@@ -325,7 +325,7 @@ class ClaimScenarios(StoreCase):
         due = {claim.server_uuid for claim in self.claim()}
         self.assertEqual({C, claim.server_uuid}, due)
 
-    def test_a_damaged_row_ends_alone(self):
+    def test_damaged_row_affects_no_other_row(self):
         # NOTE: a text column of MariaDB holds 65535 bytes.
         for text in ('{', '{}', 'null', '[' * 60_000, '"x"'):
             with self.database.writing() as connection:
@@ -341,7 +341,7 @@ class ClaimScenarios(StoreCase):
             claims = self.claim()
             self.assertEqual({'two', 'three'}, {held.event.tag for claim in claims for held in claim.events})
             self.assertEqual({'two'}, claims[0].events[0].acknowledged)
-            # Damaged lists of hosts fail no query that other servers share.
+            # Damaged lists of hosts cause no failure of a query that reads other servers.
             with self.database.writing() as connection:
                 connection.execute(sa.update(models.HeldServer).values(free_hosts='{'))
             self.store.servers_among([A, B])
@@ -349,7 +349,7 @@ class ClaimScenarios(StoreCase):
             self.assertEqual((base.State.DAMAGED, A), (ended.state, ended.event.server_uuid))
             self.assertIn('the row cannot be read', ended.reason)
 
-    def test_claim_is_bounded(self):
+    def test_size_of_a_claim_is_bounded(self):
         self.patch(store, 'MAX_EVENTS', 3)
         self.patch(store, 'MAX_CLAIMED', 5)
         for server, number in ((A, 4), (B, 2), (C, 1)):
@@ -357,11 +357,11 @@ class ClaimScenarios(StoreCase):
         claims = self.claim('first')
         self.assertEqual({A: ['0', '1', '2'], B: ['0', '1']}, self.tags(claims))
         self.assertEqual({C: ['0']}, self.tags(self.claim('second')))
-        # And the rest of a server follows at once.
+        # The remaining events of a server follow immediately.
         self.assertEqual(1, self.store.settle('first', [settled(claim) for claim in claims]))
         self.assertEqual({A: ['3']}, self.tags(self.claim()))
 
-    def test_ends_and_purge(self):
+    def test_ended_events_are_purged(self):
         self.hold(item(A, '1'), item(A, '2'), item(A, '3'), item(B, '4'))
         claims = {claim.server_uuid: claim for claim in self.claim()}
         one, two, _three = claims[A].events
@@ -371,7 +371,7 @@ class ClaimScenarios(StoreCase):
             'worker', [settled(claims[A], ended=ended, reason='silent'), settled(claims[B], ended=gone)]
         )
         self.assertEqual(['3'], [record.event.tag for record in self.held()])
-        # The host is that of a settlement which names none any more.
+        # This host is in a settlement that lists no hosts afterwards.
         self.assertEqual([1, 0, 1], self.rows())
         found = [(r.event.tag, r.state, r.hosts, r.attempts, r.request_id) for r in self.ended()]
         self.assertEqual(
@@ -400,30 +400,30 @@ class FreeHostScenarios(StoreCase):
             query = sa.select(models.HeldServer.next_attempt).where(models.HeldServer.server_uuid == server)
             return connection.scalar(query) - self.database.now(connection)
 
-    def test_who_has_acknowledged_all_of_one_request_is_free(self):
+    def test_host_that_acknowledged_all_events_of_one_call_is_free(self):
         self.hold(
             item(A, acknowledged=['one', 'two']), item(B), item(A, acknowledged=['two']), item(B, hosts=[])
         )
         self.assertEqual(({'two'}, set()), (self.free(A), self.free(B)))
 
-    def test_later_events_leave_free_who_has_them_too(self):
+    def test_host_stays_free_while_it_acknowledges_later_events(self):
         self.hold(item(A, acknowledged=['one']))
         self.hold(item(A, acknowledged=['one']), item(A, acknowledged=['one']))
         self.assertEqual({'one'}, self.free())
         self.hold(item(A))
         self.assertEqual(set(), self.free())
-        # And once it is not, a later event changes nothing about that.
+        # A host that is not free does not become free because of a later event.
         self.hold(item(A, acknowledged=['one']))
         self.assertEqual(set(), self.free())
 
-    def test_event_that_a_free_host_is_owed_brings_the_attempt_forward(self):
+    def test_event_that_a_free_host_has_not_acknowledged_makes_the_attempt_earlier(self):
         self.hold(item(A, acknowledged=['one']), item(B), retry_after=60.0)
         self.hold(item(A, acknowledged=['one']), item(B), retry_after=5.0)
         self.assertTrue(self.due_in(A) > 50 and self.due_in(B) > 50)
         self.hold(item(A), retry_after=5.0)
         self.assertLess(self.due_in(A), 6)
 
-    def test_attempts_find_out_who_is_free(self):
+    def test_attempts_update_the_free_hosts(self):
         self.hold(item(A, '1', hosts=['one', 'two']), item(A, '2', hosts=['one', 'two']))
         (claim,) = self.claim()
         one, two = (held.seq for held in claim.events)
@@ -435,7 +435,7 @@ class FreeHostScenarios(StoreCase):
         (claim,) = self.claim()
         self.store.settle('worker', [settled(claim, acknowledged={two: got}, **failed)])
         self.assertEqual({'one'}, self.free())
-        # One that is delivered does not count any more.
+        # A delivered event does not count any longer.
         self.hold(item(A, '3', acknowledged=['two']))
         self.assertEqual(set(), self.free())
         self.store.make_due(servers=[A])
@@ -443,7 +443,7 @@ class FreeHostScenarios(StoreCase):
         self.store.settle('worker', [settled(claim, delivered=frozenset({one, two}), **failed)])
         self.assertEqual({'two'}, self.free())
 
-    def test_what_came_meanwhile_for_a_host_that_is_there_is_due_at_once(self):
+    def test_event_held_during_an_attempt_for_a_responding_host_is_due_immediately(self):
         self.hold(item(A, '1', hosts=['one', 'two']), item(B, '1', hosts=['one']))
         of_a, of_b = sorted(self.claim(), key=lambda claim: claim.server_uuid)
         self.hold(item(A, '2', hosts=['one', 'two']), item(B, '2', hosts=['one']), retry_after=60.0)
@@ -456,10 +456,10 @@ class FreeHostScenarios(StoreCase):
         silent = {'hosts': frozenset({'one'}), 'reason': 'one: silent', 'retry_after': 60.0}
         self.assertEqual(1, self.store.settle('worker', [settled(of_a, **told), settled(of_b, **silent)]))
         self.assertEqual({A: ['1', '2']}, self.tags(self.claim()))
-        # Who waits for the host of what came meanwhile is found by that.
+        # The new event adds its hosts to the hosts of the server.
         self.assertEqual(('one', 'two'), self.held(server_uuid=A)[0].hosts)
 
-    def test_what_came_meanwhile_and_waits_for_the_same_host_is_not(self):
+    def test_event_held_during_an_attempt_for_the_same_silent_host_is_not_due_immediately(self):
         self.hold(item(A, '1', hosts=['two'], acknowledged=['one']))
         (claim,) = self.claim()
         self.hold(item(A, '2', hosts=['two'], acknowledged=['one']), retry_after=60.0)
@@ -468,7 +468,7 @@ class FreeHostScenarios(StoreCase):
         self.assertGreater(self.due_in(), 50)
         self.assertEqual({'one'}, self.free())
 
-    def test_what_is_put_back_is_owed_to_all(self):
+    def test_retried_event_is_sent_to_all_hosts(self):
         self.hold(item(A))
         (claim,) = self.claim()
         ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
@@ -479,7 +479,7 @@ class FreeHostScenarios(StoreCase):
         self.assertEqual(set(), self.free())
         self.assertLess(self.due_in(), 1)
 
-    def test_rows_of_an_older_release_have_none(self):
+    def test_rows_of_an_older_release_have_no_free_hosts(self):
         self.hold(item(A, acknowledged=['one']))
         with self.database.writing() as connection:
             connection.execute(sa.update(models.HeldServer).values(free_hosts=None))
@@ -487,7 +487,7 @@ class FreeHostScenarios(StoreCase):
         self.hold(item(A, acknowledged=['one']))
         self.assertEqual(set(), self.free())
 
-    def test_many_servers_are_settled_by_few_statements(self):
+    def test_many_servers_are_settled_with_few_statements(self):
         servers = [str(uuid.UUID(int=number)) for number in range(1, 101)]
         self.hold(*(item(server, tag, hosts=['two']) for server in servers for tag in '12'))
         claims = self.claim()
@@ -510,11 +510,11 @@ class FreeHostScenarios(StoreCase):
 
 
 class RaceScenarios(StoreCase):
-    #: How often each of the threads holds something.
+    #: Number of hold calls of each thread.
     ROUNDS = 100
 
-    def test_nothing_is_lost_between_hold_and_settle(self):
-        """Two workers deliver what three threads hold for the same servers, and two hosts make it due."""
+    def test_no_event_is_lost_between_hold_and_settle(self):
+        """Two workers deliver events that three threads hold for the same servers, while hosts become due."""
         order = [[A, B, C], [C, A], [B, C, A]]
         ends = threading.Event()
         lock, delivered = threading.Lock(), collections.defaultdict(list)
@@ -531,7 +531,7 @@ class RaceScenarios(StoreCase):
                     for claim in claims:
                         delivered[claim.server_uuid] += [held.event.tag for held in claim.events]
                 self.store.settle(name, [settled(claim) for claim in claims])
-                # NOTE: a claim passes over what somebody has locked just then.
+                # NOTE: a claim skips rows that are locked at that moment.
                 if last and not claims and not self.store.servers(1):
                     return
 
@@ -591,7 +591,7 @@ class InspectionScenarios(StoreCase):
         some = [record.event.id for record in self.inspection.records()][2::3]
         self.assertEqual([of_a[2], of_b[1]], self.chosen(event_ids=frozenset(some)))
 
-    def test_host_is_found_by_its_whole_name(self):
+    def test_host_filter_matches_the_whole_name(self):
         self.end(C)
         for host, number in (
             ('"a', 1),
@@ -604,13 +604,13 @@ class InspectionScenarios(StoreCase):
         ):
             self.assertEqual(number, len(self.chosen(host=host)), host)
 
-    def test_a_limit_reads_no_more_than_it_needs(self):
+    def test_limit_bounds_the_rows_that_are_read(self):
         with databases.statements(self.database) as sent:
             next(self.inspection.records())
-        # A page of events, and its hosts.
+        # One page of events, and the hosts of these events.
         self.assertEqual(2, len(sent), sent)
 
-    def test_drop(self):
+    def test_dropped_events_end(self):
         self.end(B)
         self.assertEqual(1, self.drop(server_uuid=B, event_ids=self.ids(B)[:1]))
         self.assertEqual(2, self.drop(state=base.State.EXPIRED))
@@ -620,7 +620,7 @@ class InspectionScenarios(StoreCase):
         self.assertEqual([(C, None, 'held')], self.chosen())
         self.assertEqual([1, 2, 1], self.rows())
 
-    def test_drop_names_the_hosts_that_may_have_a_copy(self):
+    def test_drop_returns_the_hosts_that_may_have_received_the_event(self):
         self.end(B)
         nobody = self.inspection.drop(inspection.Selection(state=base.State.EXPIRED))
         self.assertEqual((frozenset(), None), (nobody.hosts, nobody.until))
@@ -636,7 +636,7 @@ class InspectionScenarios(StoreCase):
         records = self.inspection.records(inspection.Selection(server_uuid=server))
         return [record.event.id for record in records]
 
-    def test_drop_while_it_is_tried(self):
+    def test_event_is_dropped_during_an_attempt(self):
         self.store.make_due(servers=[A, B])
         claims = self.claim()
         self.assertEqual(3, self.drop(server_uuid=A))
@@ -645,7 +645,7 @@ class InspectionScenarios(StoreCase):
         self.assertEqual([(B, '0', 'held'), (B, '2', 'held'), (C, None, 'held')], self.chosen())
         self.assertEqual(frozenset({B, C}), self.store.servers(9))
 
-    def test_put_back(self):
+    def test_retried_event_is_held_again(self):
         self.end(B)
         again = self.ended()
         self.hold(item(B, 'new', hosts=['two']), retry_after=60.0)
@@ -656,18 +656,18 @@ class InspectionScenarios(StoreCase):
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(event_ids=frozenset(self.ids(B)))))
         (claim,) = self.claim()
         for held in claim.events[1:]:
-            # A busy machine may have taken its time since.
+            # Some time may have passed on a loaded machine.
             self.assertTrue(60.0 < held.remaining <= 77.5, held.remaining)
         self.assertEqual(('two',), self.held(server_uuid=B)[0].hosts)
 
-    def test_put_back_of_what_was_sent_again_meanwhile(self):
+    def test_retry_of_an_event_that_was_held_again_changes_nothing(self):
         event = self.held(server_uuid=C)[0].event
         self.end(C)
         self.hold(item(C, event=event))
         self.assertEqual(1, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
         self.assertEqual([(C, None, 'held')], self.chosen(server_uuid=C))
 
-    def test_put_back_leaves_rows_that_cannot_be_read(self):
+    def test_retry_skips_rows_that_cannot_be_read(self):
         self.end(B)
         with self.database.writing() as connection:
             ended = models.EndedEvent.__table__
@@ -679,13 +679,13 @@ class InspectionScenarios(StoreCase):
         (left,) = self.ended()
         self.assertEqual((seqs[1], 'unreadable', ('two',)), (left.seq, left.event.name, left.hosts))
 
-    def test_hosts_that_have_acknowledged(self):
+    def test_hosts_that_have_acknowledged_are_listed(self):
         self.hold(item(D, 'both', hosts=['two'], acknowledged=['three', 'one']))
         (record,) = self.held(server_uuid=D)
         self.assertEqual((('one', 'three'), ('two',)), (record.acknowledged, record.hosts))
         self.assertEqual({()}, {record.acknowledged for record in self.held(server_uuid=A)})
 
-    def test_make_due(self):
+    def test_make_due_selected_servers_become_due(self):
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(host='two')))
         self.assertEqual([B], [claim.server_uuid for claim in self.claim()])
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(server_uuid=A)))
@@ -693,7 +693,7 @@ class InspectionScenarios(StoreCase):
         self.assertEqual(3, self.inspection.make_due())
         self.assertEqual([C], [claim.server_uuid for claim in self.claim()])
 
-    def test_insist(self):
+    def test_require_found_reports_unknown_ids(self):
         known = self.ids(A)
         inspection.require_found(self.inspection.records(), known)
         unknown = self.assertRaises(

@@ -1,4 +1,4 @@
-"""Requests that come while a transaction runs share the next, and each has its own end."""
+"""Requests during a transaction share the next transaction, and each request has its own end."""
 
 import threading
 import time
@@ -21,16 +21,16 @@ def request(tag):
 
 
 def away():
-    """The database cannot be reached."""
+    """Raise the error of an unavailable database."""
     exc = exceptions.DatabaseUnavailable(reason='away')
     exc.__cause__ = db_exception.DBConnectionError()
     return exc
 
 
 class Table:
-    """Writes transactions into memory, one at a time if it must; stands still while it is closed.
+    """Writes transactions into memory, one at a time if required; waits while it is closed.
 
-    :ivar begun: the tags of each transaction that was begun; likewise ``written``
+    :ivar begun: the tags of each transaction that has begun; likewise ``written``
     """
 
     def __init__(self):
@@ -71,7 +71,7 @@ class GroupCommitTest(base.TestCase):
         return made
 
     def write(self, tag, *, seconds=helpers.PATIENCE):
-        """Write on a thread of its own; ``ends`` has what came of it."""
+        """Write on a separate thread; ``ends`` gets the result."""
 
         def run():
             try:
@@ -86,14 +86,14 @@ class GroupCommitTest(base.TestCase):
         return thread
 
     def write_behind(self, *tags, **kwargs):
-        """Write, one after the other, what has to wait for the transaction that runs."""
+        """Make requests, in order, that have to wait for the running transaction."""
         for tag in tags:
             waiting = len(self.commits._waiting)
             self.write(tag, **kwargs)
             helpers.wait_until(lambda waiting=waiting: len(self.commits._waiting) > waiting)
 
     def hold_up(self):
-        """Have a transaction begin that does not end before the table is opened."""
+        """Begin a transaction that does not end before the table is opened."""
         self.table.open.clear()
         self.write('first')
         helpers.wait_until(lambda: self.table.begun)
@@ -104,25 +104,25 @@ class GroupCommitTest(base.TestCase):
             thread.join(helpers.PATIENCE)
         return self.ends
 
-    def test_one_alone_is_written_at_once(self):
+    def test_single_request_is_written_immediately(self):
         self.commits.write(request('1'), deadline=time.monotonic() + helpers.PATIENCE)
         self.commits.write(request('2'), deadline=time.monotonic() + helpers.PATIENCE)
         self.assertEqual([['1'], ['2']], self.table.written)
 
-    def test_what_comes_during_a_transaction_shares_the_next_in_its_order(self):
+    def test_requests_during_a_transaction_share_the_next_in_order(self):
         self.hold_up()
         self.write_behind('1', '2', '3')
         self.assertEqual({None}, set(self.finish().values()))
         self.assertEqual([['first'], ['1', '2', '3']], self.table.written)
 
-    def test_no_transaction_is_larger_than_it_may_be(self):
+    def test_size_of_a_transaction_is_bounded(self):
         self.patch(group_commit, 'MOST', 2)
         self.hold_up()
         self.write_behind('1', '2', '3')
         self.finish()
         self.assertEqual([['first'], ['1', '2'], ['3']], self.table.written)
 
-    def test_what_is_refused_does_not_take_the_others_along(self):
+    def test_refused_request_does_not_affect_the_other_requests(self):
         refused = exceptions.DatabaseUnavailable(reason='Data too long')
         refused.__cause__ = db_exception.DBDataError()
         for problem in (refused, ZeroDivisionError()):
@@ -134,7 +134,7 @@ class GroupCommitTest(base.TestCase):
             self.assertEqual({'first': None, '1': None, '2': problem, '3': None}, ends)
             self.assertEqual([['first'], ['1'], ['3']], self.table.written)
 
-    def test_database_that_is_away_is_not_asked_for_each(self):
+    def test_unavailable_database_is_not_tried_for_each_request(self):
         self.table.problems = {'2': away()}
         self.hold_up()
         self.write_behind('1', '2', '3')
@@ -142,7 +142,7 @@ class GroupCommitTest(base.TestCase):
         self.assertEqual({None, self.table.problems['2']}, set(ends.values()))
         self.assertEqual([['first'], ['1', '2', '3']], self.table.begun)
 
-    def test_who_is_not_waited_for_is_withdrawn(self):
+    def test_request_whose_wait_has_ended_is_withdrawn(self):
         self.hold_up()
         self.write_behind('1')
         self.write_behind('2', seconds=0.1)
@@ -151,7 +151,7 @@ class GroupCommitTest(base.TestCase):
         self.finish()
         self.assertEqual([['first'], ['1']], self.table.begun)
 
-    def test_transaction_of_one_that_gave_up_is_undone(self):
+    def test_transaction_of_a_withdrawn_request_is_rolled_back(self):
         self.table.open.clear()
         self.write('1', seconds=0.05).join(helpers.PATIENCE)
         self.assertIsInstance(self.ends['1'], TimeoutError)
@@ -159,7 +159,7 @@ class GroupCommitTest(base.TestCase):
         self.commits.write(request('2'), deadline=time.monotonic() + helpers.PATIENCE)
         self.assertEqual([['2']], self.table.written)
 
-    def test_one_that_gave_up_does_not_undo_the_transaction_of_the_others(self):
+    def test_withdrawn_request_does_not_roll_back_the_other_requests(self):
         self.hold_up()
         self.write_behind('1')
         late = self.write('2', seconds=1.0)
@@ -178,7 +178,7 @@ class GroupCommitTest(base.TestCase):
         self.assertIsNone(ends['1'])
         self.assertEqual([['first'], ['1', '2']], self.table.begun)
 
-    def test_commit_that_has_begun_is_waited_for_a_moment(self):
+    def test_commit_that_has_begun_is_waited_for_a_short_time(self):
         self.patch(group_commit, 'COMMIT_TIME', helpers.PATIENCE)
         committing, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
@@ -196,7 +196,7 @@ class GroupCommitTest(base.TestCase):
         thread.join(helpers.PATIENCE)
         self.assertIsNone(self.ends['1'])
 
-    def test_transaction_that_stands_still_does_not_hold_up_the_others(self):
+    def test_blocked_transaction_does_not_delay_the_other_transactions(self):
         self.patch(group_commit, 'PATIENCE', 0.01)
         stands, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
@@ -212,7 +212,7 @@ class GroupCommitTest(base.TestCase):
         self.commits.write(request('1'), deadline=time.monotonic() + helpers.PATIENCE)
         self.assertEqual([['1']], self.table.written)
 
-    def test_no_more_transactions_at_a_time_than_allowed(self):
+    def test_number_of_parallel_transactions_is_bounded(self):
         self.patch(group_commit, 'PATIENCE', 0.01)
         self.commits = self.group(threads=2)
         self.hold_up()
@@ -224,7 +224,7 @@ class GroupCommitTest(base.TestCase):
         self.assertEqual([['first'], ['second']], self.table.begun)
         self.assertEqual([], self.commits._waiting)
 
-    def test_closed(self):
+    def test_closed_writer_refuses_requests(self):
         self.commits.close()
         self.assertRaises(
             TimeoutError, self.commits.write, request('1'), deadline=time.monotonic() + helpers.PATIENCE

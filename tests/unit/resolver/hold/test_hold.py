@@ -16,7 +16,7 @@ FREE = frozenset({'free'})
 
 
 class Store:
-    """Holds in memory; may be away, or hang until it is let go."""
+    """A store in memory; it can be unavailable, or block until the test ends it."""
 
     def __init__(self):
         self.held = set()
@@ -52,7 +52,7 @@ class Store:
             raise exceptions.DatabaseUnavailable(reason='away')
 
 
-class KeeperTest(base.TestCase):
+class HoldTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.store = Store()
@@ -71,12 +71,12 @@ class KeeperTest(base.TestCase):
         query = self.keeper.query_held_servers(servers)
         return self.keeper.held_servers(query, deadline=time.monotonic() + 30.0)
 
-    def test_ordinary(self):
+    def test_events_are_held(self):
         self.assertIsNone(self.hold(A))
         self.assertEqual({A: FREE}, self.held_servers(A, B))
         self.assertEqual({}, self.held_servers())
 
-    def test_without_its_database_it_goes_by_what_it_knows(self):
+    def test_cached_servers_are_used_while_the_database_is_unavailable(self):
         self.store.held.add(A)
         self.keeper.learn()
         self.hold(B)
@@ -86,7 +86,7 @@ class KeeperTest(base.TestCase):
         self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
         self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B, C))
 
-    def test_what_is_held_while_it_learns_is_not_forgotten(self):
+    def test_events_held_while_the_cache_is_filled_are_not_forgotten(self):
         self.keeper.learn()
         self.store.at_learning = lambda: self.hold(A)
         self.keeper.learn()
@@ -94,7 +94,7 @@ class KeeperTest(base.TestCase):
         self.store.away = True
         self.assertEqual({A: frozenset()}, self.held_servers(A))
 
-    def test_is_warm_when_it_has_learned_and_the_store_has_connections(self):
+    def test_is_warm_when_the_cache_is_filled_and_the_store_is_connected(self):
         self.store.away = True
         self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
         self.assertFalse(self.keeper.wait_until_warm(0.0))
@@ -102,11 +102,11 @@ class KeeperTest(base.TestCase):
         self.keeper.learn()
         self.assertTrue(self.keeper.wait_until_warm(0.0))
 
-    def test_before_it_knows_anything_every_server_may_have_something_held(self):
+    def test_every_server_may_have_held_events_before_the_cache_is_filled(self):
         self.store.away = True
         self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B))
 
-    def test_what_was_settled_is_forgotten(self):
+    def test_settled_servers_are_removed_from_the_cache(self):
         self.hold(A)
         self.keeper.learn()
         self.store.held.clear()
@@ -114,11 +114,11 @@ class KeeperTest(base.TestCase):
         self.store.away = True
         self.assertEqual({}, self.held_servers(A))
 
-    def test_database_that_hangs_costs_no_more_than_the_time_given(self):
+    def test_blocked_database_takes_no_longer_than_the_timeout(self):
         self.keeper.learn()
         self.hold(A)
         self.store.open.clear()
-        # More than there are threads for it, one after the other.
+        # These are more queries than threads, one after the other.
         for _ in range(hold.THREADS + 1):
             began = time.monotonic()
             self.assertEqual({A: frozenset()}, self.held_servers(A))
@@ -126,7 +126,7 @@ class KeeperTest(base.TestCase):
             self.assertLess(time.monotonic() - began, 5.0)
         self.store.open.set()
 
-    def test_outage_is_not_a_line_for_each_batch(self):
+    def test_outage_is_not_logged_for_each_batch(self):
         self.store.away = True
         for _ in range(50):
             self.held_servers(A)
@@ -139,7 +139,7 @@ class KeeperTest(base.TestCase):
         self.assertIn('Events are held again', self.logs.output)
         self.assertIn('Held events can be queried again', self.logs.output)
 
-    def test_what_is_remembered_is_bounded(self):
+    def test_size_of_the_cache_is_bounded(self):
         self.hold(*map(str, range(hold.REMEMBERED)))
         for number in range(10):
             self.hold(f'more {number}')
@@ -156,12 +156,12 @@ class LifetimesTest(base.TestCase):
         self.addCleanup(conf.clear)
         return hold.Lifetimes.from_conf(conf)
 
-    def test_by_name(self):
+    def test_lifetime_of_an_event_name(self):
         found = self.lifetimes(event_ttl=7.0, event_ttls={'volume-extended': '3600'})
         self.assertEqual(3600.0, found.of(events.Event('volume-extended', A)))
         self.assertEqual(7.0, found.of(events.Event('network-changed', A)))
 
-    def test_nonsense_is_refused(self):
+    def test_invalid_lifetime_is_refused(self):
         for name, value in (
             ('nonsense', '1'),
             ('network-changed', 'x'),

@@ -1,4 +1,4 @@
-"""The hold as an operator sees it, on SQLite; tests/integration has the other databases."""
+"""The functions for operators, on SQLite; tests/integration has the other databases."""
 
 import fixtures
 

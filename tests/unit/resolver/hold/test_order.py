@@ -1,7 +1,7 @@
-"""Order per server, nothing lost, nothing twice: whatever hosts, workers, the map and the database do.
+"""Events of a server stay in order, and none is lost or handled twice, whichever parts of the system fail.
 
-NOTE: the steps are drawn by a seed and not one by one by hypothesis, whose state
-machines seldom came to hold anything: 4 times in 60 runs of 40 steps.
+NOTE: a seed determines the steps. Hypothesis does not draw them one by one, because
+its state machines seldom held an event: 4 times in 60 runs of 40 steps.
 """
 
 import hypothesis
@@ -14,13 +14,13 @@ RUNS = hypothesis.settings(
     max_examples=40,
     deadline=None,
     database=None,
-    # A seed does not shrink.
+    # Hypothesis cannot shrink a seed.
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 
 
 class OrderTest(base.TestCase):
-    # Some seconds of nothing but computing, on a machine that has other work too.
+    # A run computes for several seconds, also on a loaded machine.
     TIMEOUT_SCALING_FACTOR = 4
 
     def setUp(self):
@@ -29,7 +29,7 @@ class OrderTest(base.TestCase):
 
     @RUNS
     @hypothesis.given(seed=strategies.integers(0, 2**64))
-    def test_whatever_happens(self, seed):
+    def test_random_failures(self, seed):
         world.World(self.database, seed).run()
 
     @RUNS

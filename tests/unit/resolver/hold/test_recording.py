@@ -31,11 +31,11 @@ class TestAttempts(base.TestCase):
         found = self.attempt({('a', 'event-1'): other, ('b', 'event-1'): HANDLED})
         self.assertEqual([('delivered', 'b', None, HANDLED.handling)], found)
 
-    def test_a_host_that_does_not_answer(self):
+    def test_host_that_does_not_answer(self):
         found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): MISSING})
         self.assertEqual([('attempt', 'b', host_answers.NO_ACK, None)], found)
 
-    def test_a_host_that_refuses(self):
+    def test_host_that_refuses(self):
         refused = host_answers.Answer(events.Verdict.REFUSED, 'no such volume')
         found = self.attempt({('a', 'event-1'): HANDLED, ('b', 'event-1'): refused})
         self.assertEqual([('refused', 'b', 'b: no such volume', None)], found)
@@ -44,7 +44,7 @@ class TestAttempts(base.TestCase):
         found = self.attempt({}, remaining=0.0)
         self.assertEqual([('expired', None, 'not acknowledged before its deadline', None)], found)
 
-    def test_hosts_that_were_not_asked(self):
+    def test_hosts_that_did_not_receive_the_event(self):
         held = hold_base.Held(1, EVENT, {}, 60.0, frozenset())
         attempted = redelivery_plan.Plan(hold_base.Claim(SERVER, 0, [held]), {1: frozenset({'a'})}, {})
         settlement = redelivery_plan.settle(attempted, {}, max_interval=10.0)

@@ -1,4 +1,4 @@
-"""Attempts, by hand in the small world of ``world``; and the scheduler, with its threads."""
+"""Single attempts in the simulation of ``world``, and the scheduler with its threads."""
 
 import threading
 import time
@@ -44,10 +44,10 @@ class AttemptTest(base.TestCase):
     def held(self):
         return sorted(self.worker.store.servers(1000))
 
-    def test_nothing_due(self):
+    def test_nothing_is_due(self):
         self.assertFalse(self.worker.redelivery_worker.run_once())
 
-    def test_worker_that_stood_still_leaves_its_claims_to_others(self):
+    def test_worker_that_was_paused_does_not_attempt_its_expired_claims(self):
         self.place(one=('a',))
         self.hold(scenarios.item(ONE))
         batch = self.worker.redelivery_worker._claim()
@@ -57,7 +57,7 @@ class AttemptTest(base.TestCase):
         self.run_all(self.world.workers[1])
         self.assertEqual((1, []), (len(self.a.handled), self.held()))
 
-    def test_delivery_that_could_not_be_settled_is_made_again_and_handled_once(self):
+    def test_delivery_that_could_not_be_settled_is_repeated_and_handled_once(self):
         self.place(one=('a',))
         self.hold(scenarios.item(ONE))
         self.worker.store.failing.add('settle')
@@ -67,7 +67,7 @@ class AttemptTest(base.TestCase):
         self.run_all(self.world.workers[1])
         self.assertEqual((1, []), (len(self.a.handled), self.held()))
 
-    def test_host_that_is_away_is_probed_by_one_server_now_and_then(self):
+    def test_silent_host_is_probed_with_one_server_per_interval(self):
         servers = [f'{number:08x}-0000-4000-8000-000000000000' for number in range(20)]
         self.place(**dict.fromkeys(servers, ('a',)))
         self.a.become('deaf')
@@ -76,7 +76,7 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual(1, len(self.a.sent))
         self.assertEqual(1, len(self.a.sent[0].events))
-        # All have been put off.
+        # All other servers were postponed.
         self.assertEqual((servers, []), (self.held(), self.worker.store.claim('x', limit=9, lease=9.0)))
         self.world.offset += circuit_breaker.PROBE_PAUSE - 1
         self.run_all()
@@ -84,13 +84,13 @@ class AttemptTest(base.TestCase):
         self.world.offset += 1
         self.run_all()
         self.assertEqual(2, len(self.a.sent))
-        # It answers one probe, and gets the rest at once.
+        # The host answers one probe, and immediately gets the other events.
         self.a.become('up')
         self.world.offset += circuit_breaker.PROBE_PAUSE
         self.run_all()
         self.assertEqual((20, []), (len(self.a.handled), self.held()))
 
-    def test_host_without_a_consumer_is_not_probed_until_there_is_one(self):
+    def test_host_without_a_consumer_is_not_probed(self):
         self.place(one=('a',), two=('a',))
         self.worker.breakers.open(['a'], unconsumed=True)
         self.hold(scenarios.item(ONE), scenarios.item(TWO, ttl=20.0))
@@ -102,7 +102,7 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual((2, []), (len(self.a.handled), self.held()))
 
-    def test_server_put_off_by_a_worker_that_has_not_heard_of_its_host_is_tried_when_it_has(self):
+    def test_server_postponed_by_a_worker_is_tried_when_the_worker_learns_of_its_host(self):
         self.place(one=('a',))
         other = self.world.workers[1]
         other.breakers.open(['a'], unconsumed=True)
@@ -129,7 +129,7 @@ class AttemptTest(base.TestCase):
         self.assertEqual([20], [len(sent.events) for sent in self.a.sent])
         self.assertEqual([20], [len(sent.events) for sent in self.b.sent])
 
-    def test_event_whose_host_has_no_consumer_ends_in_time(self):
+    def test_event_whose_host_has_no_consumer_expires(self):
         self.place(one=('a',))
         self.worker.breakers.open(['a'], unconsumed=True)
         self.hold(scenarios.item(ONE, ttl=20.0))
@@ -138,7 +138,7 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual(([], []), (self.a.handled, self.held()))
 
-    def test_other_host_of_a_server_does_not_wait_for_one_that_is_away(self):
+    def test_other_host_of_a_server_does_not_wait_for_a_silent_host(self):
         self.place(one=('a', 'b'), two=('a', 'b'))
         self.a.become('deaf')
         self.worker.breakers.open(['a'])
@@ -151,7 +151,7 @@ class AttemptTest(base.TestCase):
         self.run_all()
         self.assertEqual((2, 2, []), (len(self.a.handled), len(self.b.handled), self.held()))
 
-    def test_event_near_its_end_does_not_shorten_the_time_of_the_others(self):
+    def test_event_near_its_deadline_does_not_shorten_the_time_of_other_events(self):
         self.place(one=('a',))
         self.hold(scenarios.item(ONE, ttl=0.4), scenarios.item(ONE))
         self.run_all()
@@ -167,7 +167,7 @@ class AttemptTest(base.TestCase):
         (sent,) = self.a.sent
         self.assertAlmostEqual(time.time() + 90, sent.deadline, delta=3.0)
 
-    def test_more_than_one_attempt_takes(self):
+    def test_more_events_than_one_attempt_can_take(self):
         self.place(one=('a',))
         self.useFixture(fixtures.MonkeyPatch('external_events_router.resolver.hold.store.MAX_EVENTS', 3))
         tags = [str(number) for number in range(8)]
@@ -179,7 +179,7 @@ class AttemptTest(base.TestCase):
 
 
 class Store:
-    """Has claims to give, or problems; counts what it is asked."""
+    """A store that has claims or raises errors, and counts the calls."""
 
     def __init__(self):
         self.claims = []
@@ -217,7 +217,7 @@ class Store:
 
 
 class Deliverer:
-    """Handles everything, once it is let."""
+    """A deliverer whose hosts handle everything as soon as the test allows it."""
 
     def __init__(self):
         self.entered = threading.Event()
@@ -263,7 +263,7 @@ class SchedulerTest(base.TestCase):
         self.addCleanup(self.redelivery_worker.stop)
         self.addCleanup(self.deliverer.open.set)
 
-    def test_ends_have_a_bounded_number_of_messages(self):
+    def test_number_of_messages_about_ended_events_is_bounded(self):
         old = [
             hold_base.Held(number, events.Event('network-changed', ONE, str(number)), {}, -1.0, frozenset())
             for number in range(100)
@@ -276,7 +276,7 @@ class SchedulerTest(base.TestCase):
         self.assertEqual(1, self.logs.output.count('95 more events were held, delivered late, or not'))
 
     def test_transactions_do_not_overlap(self):
-        # Another one would hold locks that the write of a new event waits for.
+        # A second transaction would hold locks for which the write of a new event waits.
         running, most = [], []
 
         def transaction(*args, **kwargs):
@@ -300,7 +300,7 @@ class SchedulerTest(base.TestCase):
         held = hold_base.Held(1, events.Event('network-changed', ONE), {}, 300.0, frozenset())
         return hold_base.Claim(ONE, 0, [held])
 
-    def test_looks_by_itself_and_goes_on_after_any_error(self):
+    def test_scheduler_looks_at_intervals_and_continues_after_any_error(self):
         away = exceptions.DatabaseUnavailable(reason='away')
         self.store.problems = [away, ZeroDivisionError(), away]
         self.deliverer.open.set()
@@ -314,7 +314,7 @@ class SchedulerTest(base.TestCase):
         self.assertEqual(1, self.logs.output.count('Could not check for held events to retry'))
         helpers.wait_until(lambda: 'Held events are retried again' in self.logs.output)
 
-    def test_nothing_is_claimed_while_no_host_can_be_asked(self):
+    def test_nothing_is_claimed_while_no_host_can_be_reached(self):
         self.deliverer.ready = False
         self.deliverer.open.set()
         self.store.claims = [self.claim()]
@@ -324,7 +324,7 @@ class SchedulerTest(base.TestCase):
         self.deliverer.ready = True
         helpers.wait_until(lambda: self.store.settled)
 
-    def test_who_delivers_is_given_what_the_map_knows_and_the_context_of_each_event(self):
+    def test_deliverer_gets_the_records_of_the_host_map_and_the_context_of_each_event(self):
         kept = {'request_id': 'req-its-own', 'user_id': 'its user'}
         held = hold_base.Held(1, events.Event('network-changed', ONE, id='one'), kept, 300.0, frozenset())
         self.store.claims = [hold_base.Claim(ONE, 0, [held])]
@@ -337,7 +337,7 @@ class SchedulerTest(base.TestCase):
             [(name, ctxt.request_id, ctxt.user_id) for name, ctxt in contexts.items()],
         )
 
-    def test_stop_waits_for_what_is_tried_and_claims_no_more(self):
+    def test_stop_waits_for_the_running_attempt_and_claims_no_more(self):
         self.store.claims = [self.claim()]
         self.redelivery_worker.start()
         self.assertTrue(self.deliverer.entered.wait(helpers.PATIENCE))

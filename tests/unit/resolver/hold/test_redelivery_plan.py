@@ -10,7 +10,7 @@ EXPIRED, REFUSED, GONE = base.State.EXPIRED, base.State.REFUSED, base.State.GONE
 
 
 def claim(*remaining, acknowledged=(), attempts=0):
-    """A claim of events with these seconds left, numbered from 0."""
+    """A claim with one event for each number of seconds until its deadline; their numbers start at 0."""
     held = [
         base.Held(
             seq=seq,
@@ -29,7 +29,7 @@ def on(*hosts):
 
 
 def settle(plan, answers=None, **kwargs):
-    """By host and number of the event: a verdict, or None."""
+    """Answers by host and number of the event; each is a verdict or None."""
     told = {
         (host, str(seq)): host_answers.Answer(verdict, 'so')
         for (host, seq), verdict in (answers or {}).items()
@@ -42,25 +42,25 @@ def handled(host, *seqs):
 
 
 class PlanTest(tests_base.TestCase):
-    def test_each_host_is_sent_what_it_has_not_acknowledged_in_order(self):
+    def test_each_host_gets_unacknowledged_events_in_order(self):
         plan = redelivery_plan.plan(claim(9, 9, acknowledged=['a']), on('a', 'b'))
         self.assertEqual({'b': ['0', '1']}, self.sent(plan))
         plan = redelivery_plan.plan(claim(9, -1, 9), on('a', 'b'))
         self.assertEqual({'a': ['0', '2'], 'b': ['0', '2']}, self.sent(plan))
         self.assertEqual({1: EXPIRED}, {seq: state for seq, (state, _) in plan.ended.items()})
 
-    def test_server_that_is_no_more(self):
+    def test_deleted_server(self):
         plan = redelivery_plan.plan(claim(9, 0), host_map_base.Lookup({}))
         self.assertEqual({}, self.sent(plan))
         self.assertEqual({0: GONE, 1: EXPIRED}, {seq: state for seq, (state, _) in plan.ended.items()})
 
-    def test_nobody_is_asked_while_it_is_not_known_where_the_server_is(self):
+    def test_no_event_is_sent_while_the_hosts_of_the_server_are_unknown(self):
         away = host_map_base.Lookup({}, frozenset({SERVER}), 'away')
         for lookup, hosts in ((away, None), (on(), frozenset())):
             plan = redelivery_plan.plan(claim(9, -1, acknowledged=['a']), lookup)
             self.assertEqual({}, self.sent(plan))
             settlement = settle(plan)
-            # NOTE: one host has acknowledged it, another one may still have to.
+            # NOTE: one host has acknowledged it, and another host may still have to.
             self.assertEqual(frozenset(), settlement.delivered)
             self.assertEqual([1], list(settlement.ended))
             self.assertEqual(hosts, settlement.hosts)
@@ -71,7 +71,7 @@ class PlanTest(tests_base.TestCase):
 
 
 class SettleTest(tests_base.TestCase):
-    def test_delivered_where_all_hosts_have_it(self):
+    def test_delivered_if_all_hosts_have_acknowledged(self):
         plan = redelivery_plan.plan(claim(9, 9), on('a', 'b'))
         settlement = settle(plan, {**handled('a', 0, 1), **handled('b', 0)})
         self.assertEqual(frozenset({0}), settlement.delivered)
@@ -82,17 +82,17 @@ class SettleTest(tests_base.TestCase):
             (frozenset({0}), '', 0.0), (settlement.delivered, settlement.reason, settlement.retry_after)
         )
 
-    def test_server_that_came_back_to_who_had_it_is_delivered(self):
+    def test_server_that_returned_to_a_host_with_acknowledged_events_is_delivered(self):
         settlement = settle(redelivery_plan.plan(claim(9, acknowledged=['a']), on('a')))
         self.assertEqual(frozenset({0}), settlement.delivered)
 
-    def test_refusal_ends_its_event_only(self):
+    def test_refusal_ends_only_its_event(self):
         plan = redelivery_plan.plan(claim(9, 9), on('a'))
         settlement = settle(plan, {**handled('a', 1), ('a', 0): events.Verdict.REFUSED})
         self.assertEqual({0: (REFUSED, 'a: so')}, settlement.ended)
         self.assertEqual(frozenset({1}), settlement.delivered)
 
-    def test_not_here_is_tried_again(self):
+    def test_event_of_an_absent_server_is_tried_again(self):
         settlement = settle(redelivery_plan.plan(claim(9), on('a')), {('a', 0): events.Verdict.NOT_HERE})
         self.assertEqual((frozenset(), {}), (settlement.delivered, settlement.ended))
         self.assertEqual('not on a', settlement.reason)
@@ -102,7 +102,7 @@ class SettleTest(tests_base.TestCase):
         )
         self.assertEqual(frozenset({0}), beside_another.delivered)
 
-    def test_intervals_double_up_to_the_longest(self):
+    def test_intervals_double_up_to_the_maximum(self):
         found = [
             settle(redelivery_plan.plan(claim(9, attempts=attempts), on('a'))).retry_after
             for attempts in (0, 1, 2, 4, 5, 10_000)

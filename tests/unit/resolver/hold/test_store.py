@@ -48,7 +48,7 @@ class TestMemory(scenarios.StoreScenarios, scenarios.ClaimScenarios, scenarios.F
 
 
 class TestSkipLocked(base.TestCase):
-    def test_by_version(self):
+    def test_skip_locked_depends_on_the_version_of_the_database(self):
         for is_mariadb, version, expected in (
             (True, (10, 5, 29), False),
             (True, (10, 6), True),

@@ -1,8 +1,8 @@
-"""Two resolver workers, their hosts, their map and their database, without threads and without waiting.
+"""A simulation of two resolver workers, their hosts, host map and database, without threads or waits.
 
-The workers are put together of the real parts, and so are the hosts' agents.
-What happens next is the test's to say; acknowledgements that have not come when
-a worker would wait for them are missing.
+The workers and the agents of the hosts consist of the real parts.
+The test decides the next step. Acknowledgements that have not arrived when
+a worker would begin to wait for them are missing.
 """
 
 import collections
@@ -46,12 +46,12 @@ SERVERS = [str(uuid.UUID(int=number)) for number in (1, 2)]
 HOSTS = ('a', 'b', 'c')
 WORKERS = (0, 1)
 
-#: Seconds that a batch would wait. None is really waited.
+#: Seconds of the ack timeout. The simulation does not really wait.
 ACK_TIMEOUT = 2.0
 
-#: How a host is: it takes part; it has no queue; its messages get lost; its
-#: acknowledgements do, or all but the first, or the last; it stands still, and
-#: handles what it was sent when it goes on.
+#: The states of a host: it works; it has no queue; its messages get lost; its
+#: acknowledgements get lost: all, all but the first, or the last; it is stopped, and
+#: handles the delivered messages when it continues.
 STATES = ('up', 'away', 'deaf', 'mute', 'first', 'last', 'stalled')
 
 PLACES = (('a',), ('b',), ('a', 'b'), ('b', 'c'), ())
@@ -61,9 +61,9 @@ STEPS = 60
 
 
 class Memory(fixtures.Fixture):
-    """A database in memory, with its tables, and silence in the log.
+    """A database in memory, with its tables, and with logging disabled.
 
-    What is logged of thousands of steps takes longer than they do.
+    The log messages of thousands of steps would take longer than the steps.
     """
 
     def _setUp(self):
@@ -75,7 +75,7 @@ class Memory(fixtures.Fixture):
 
 
 class InlinePool:
-    """In place of a pool of threads, of either kind."""
+    """Replaces a thread pool of either type, and runs each job immediately."""
 
     def submit(self, *job):
         job[-1]()
@@ -89,7 +89,7 @@ class InlinePool:
 
 
 class Host:
-    """An agent: its dispatcher and memory, and how it is."""
+    """An agent: its dispatcher, its memory, and its state."""
 
     def __init__(self, world, name):
         self.name = name
@@ -119,7 +119,7 @@ class Host:
         self.results.append((receipt, result))
 
     def send(self):
-        """The results are told when all of a delivery are there."""
+        """Do nothing: the results are sent when all results of a delivery exist."""
 
     def deliver(self, ctxt, sent):
         self.sent.append(sent)
@@ -154,7 +154,7 @@ class Host:
 
 
 class Casts:
-    """In place of the dispatcher, with its threads."""
+    """Replaces the coalescing sender and its threads."""
 
     def __init__(self, world):
         self.world = world
@@ -170,7 +170,7 @@ class Casts:
 
 
 class Store(store.HoldStore):
-    """Fails when it is told to, and lets something happen before it writes what an attempt came to."""
+    """Fails when the test requires it, and can run a function before it writes the results of an attempt."""
 
     def __init__(self, database):
         super().__init__(database)
@@ -198,7 +198,7 @@ class Store(store.HoldStore):
 
 
 class Peers:
-    """The other worker, as a client."""
+    """The client with which one worker informs the other."""
 
     def __init__(self, world, number):
         self.world = world
@@ -212,7 +212,7 @@ class Peers:
 
 
 class Worker:
-    """A resolver worker, put together as ``resolver.service`` does."""
+    """A resolver worker, built like ``resolver.service`` builds it."""
 
     def __init__(self, world, number):
         self.claimed = None
@@ -270,9 +270,9 @@ class Worker:
 
 
 class World:
-    """What may happen, one after the other; and what must be true all the time, and in the end."""
+    """The possible steps, in random order, and the conditions that hold after each step and at the end."""
 
-    #: The servers, and where they may be at the beginning.
+    #: The servers, and their possible hosts at the beginning.
     servers = SERVERS
     PLACES = PLACES[:-1]
 
@@ -309,11 +309,11 @@ class World:
         self.answered = {}
         self.instant = 0
 
-    #: As of a map in the database of the hold.
+    #: The simulated host map is in the database of the hold.
     includes_held_servers = True
 
     def lookup(self, server_uuids, *, timeout=None):
-        """As the host map's."""
+        """Answer like a host map."""
         if self.map_away:
             return host_map_base.Lookup({}, frozenset(server_uuids), 'away')
         return host_map_base.Lookup(
@@ -322,9 +322,9 @@ class World:
         )
 
     def send(self, worker, batch, *, heard=True):
-        """Have a batch routed.
+        """Route a batch.
 
-        :param heard: the sender gets the answer; else it may post the batch again
+        :param heard: whether the sender gets the answer; otherwise it may post the batch again
         """
         self.instant += 1
         for event in batch:
@@ -370,14 +370,14 @@ class World:
         self.random.choice(list(self.hosts.values())).become(self.random.choice(STATES[1:]))
 
     def a_host_is_up(self):
-        """And an agent that starts reports itself, mostly."""
+        """A host works again. In most cases, its agent starts and sends a report."""
         host = self.random.choice(list(self.hosts.values()))
         host.become('up')
         if self.random.random() < 0.8:
             self.worker().host_recovery.appeared(host.name)
 
     def a_server_moves(self):
-        """And the map hears of it, of this and of earlier moves, or not yet."""
+        """The host map learns about this move and earlier moves in most cases."""
         server = self.random.choice(self.servers)
         self.truth[server] = self.random.choice(PLACES)
         self.moved.add(server)
@@ -391,16 +391,16 @@ class World:
     def time_goes_on(self):
         self.offset += self.random.choice((0.6, 5.0, 16.0, 20.0))
 
-    def a_courier_runs(self):
+    def a_redelivery_worker_runs(self):
         self.offset += self.random.choice((0.0, 0.6, 5.0))
         self.worker().redelivery_worker.run_once()
 
-    def a_courier_claims(self):
-        """And stands still; whatever it claimed before, it never tries."""
+    def a_redelivery_worker_claims(self):
+        """A worker claims events and is paused. It loses its previous claim."""
         worker = self.worker()
         worker.claimed = worker.redelivery_worker._claim()
 
-    def a_courier_goes_on(self):
+    def a_redelivery_worker_continues(self):
         worker = self.worker()
         claimed, worker.claimed = worker.claimed, None
         if claimed is not None:
@@ -413,7 +413,7 @@ class World:
     def the_database_fails_once(self):
         self.worker().store.failing.add(self.random.choice(('hold', 'settle', 'make_due')))
 
-    #: How often each of them happens, beside the others.
+    #: The relative frequency of each step.
     STEPS = {
         post: 12,
         post_again: 3,
@@ -422,9 +422,9 @@ class World:
         a_server_moves: 1,
         the_map_comes_and_goes: 1,
         time_goes_on: 3,
-        a_courier_runs: 4,
-        a_courier_claims: 2,
-        a_courier_goes_on: 2,
+        a_redelivery_worker_runs: 4,
+        a_redelivery_worker_claims: 2,
+        a_redelivery_worker_continues: 2,
         a_batch_comes_before_the_next_settling: 2,
         the_database_fails_once: 1,
     }
@@ -443,11 +443,11 @@ class World:
                         assert answered >= self.posted[later], (host.name, host.handled)
 
     def close(self):
-        """Give the clocks back."""
+        """Restore the clocks."""
         self._patches.close()
 
     def run(self):
-        """Some steps, and a good end."""
+        """Run the steps, then repair everything and check the results."""
         with self._patches:
             for _ in range(STEPS):
                 self.step()
@@ -472,7 +472,7 @@ class World:
                     pass
             if not self.workers[0].store.servers(1):
                 return
-        raise AssertionError('something is held for ever')
+        raise AssertionError('an event is held for ever')
 
     def nothing_answered_is_lost(self):
         for event_id in self.answered:
@@ -485,13 +485,13 @@ class World:
 
 
 class OneServer(World):
-    """One server on two hosts, of which mostly one does not respond; little else."""
+    """One server on two hosts, one of which usually does not respond, and few other failures."""
 
     servers = SERVERS[:1]
     PLACES = (('a', 'b'),)
 
     def post(self):
-        """And a host that is well, and owed nothing of before, has the event before the sender its answer."""
+        """A working host gets the event before the sender is answered, if it has acknowledged all others."""
         number = self.random.choice(WORKERS)
         worker, (server,) = self.workers[number], self.servers
         (event,) = batch = self.new_batch(1)
@@ -510,7 +510,7 @@ class OneServer(World):
                 assert event.id in host.handled, (host.name, held_servers)
 
     def a_host_is_up(self):
-        """And says so, to one worker, which may tell it to the other."""
+        """A host works again and reports to some workers, which may inform the other worker."""
         host = self.random.choice(list(self.hosts.values()))
         host.become('up')
         for worker in self.random.sample(self.workers, self.random.randint(0, 2)):
@@ -522,8 +522,8 @@ class OneServer(World):
         a_host_is_up: 5,
         World.a_server_moves: 1,
         World.time_goes_on: 1,
-        World.a_courier_runs: 2,
-        World.a_courier_claims: 1,
-        World.a_courier_goes_on: 1,
+        World.a_redelivery_worker_runs: 2,
+        World.a_redelivery_worker_claims: 1,
+        World.a_redelivery_worker_continues: 1,
         World.a_batch_comes_before_the_next_settling: 1,
     }

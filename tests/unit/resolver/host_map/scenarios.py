@@ -1,6 +1,6 @@
-"""What the SQL host map promises, whichever database it is in; mixed into a test case.
+"""Behaviour of the SQL host map on every database; mixed into a test case.
 
-The test case has ``self.url``, of an empty database.
+The test case sets ``self.url`` to the URL of an empty database.
 """
 
 import json
@@ -40,7 +40,7 @@ class HostMapScenarios:
         self.assertEqual({A: (), B: ('one',), C: ('one', 'two')}, found)
         self.assertEqual({}, self.map.hosts_of([]))
 
-    def test_hosts_of_is_one_query_whatever_the_number(self):
+    def test_hosts_of_is_one_query_for_any_number_of_servers(self):
         self.map.assign(B, 'one')
         many = [str(uuid.UUID(int=number)) for number in range(1, 70_001)]
         for servers in ([B], many):
@@ -103,20 +103,20 @@ class HostMapScenarios:
         self.assertEqual(base.Change(gained=frozenset({C, D}), lost=frozenset({B})), change)
         self.assertEqual({A: ('one',), B: ('two',), C: ('one', 'two'), D: ('one',)}, self.located())
 
-    def test_a_report_without_news_is_one_query(self):
+    def test_report_without_a_change_is_one_query(self):
         self.map.report('one', [A, B])
         with databases.statements(self.database) as sent:
             self.assertEqual(base.Change(), self.map.report('one', [B, A]))
         self.assertEqual(1, len(sent), sent)
 
-    def test_a_report_writes_only_what_changed(self):
+    def test_report_writes_only_the_changes(self):
         self.map.report('one', [str(uuid.UUID(int=number)) for number in range(3_000)])
         with databases.statements(self.database) as sent:
             self.map.report('one', [str(uuid.UUID(int=number)) for number in range(1, 3_001)])
-        # Two reads, a delete, and an insert into each table.
+        # Two reads, one delete, and one insert into each table.
         self.assertEqual(5, len(sent), sent)
 
-    def test_what_is_no_server_and_no_host(self):
+    def test_invalid_servers_and_hosts_are_refused(self):
         for call in (
             lambda: self.map.assign('nonsense', 'one'),
             lambda: self.map.assign(A, 'a host'),
@@ -133,8 +133,8 @@ class HostMapScenarios:
             self.assertRaises(exceptions.MalformedMessage, self.map.report, bad, [A])
         self.map.assign(A, 'x' * 247)
 
-    def test_many_at_once(self):
-        """Hosts report while servers are assigned and forgotten; nobody fails, and all ends well."""
+    def test_parallel_changes(self):
+        """Hosts report while servers are assigned and forgotten; no call fails, and the map is correct."""
         servers = [str(uuid.UUID(int=number)) for number in range(40)]
 
         def report(host, ordered):
@@ -161,7 +161,7 @@ class HostMapScenarios:
             try:
                 call()
             except exceptions.NoSuchServer:
-                # Another thread has forgotten it first.
+                # Another thread has forgotten the server before.
                 pass
             except Exception as exc:
                 errors.append(exc)
@@ -173,7 +173,7 @@ class HostMapScenarios:
             thread.join()
         return errors
 
-    def test_import_replaces_what_it_names(self):
+    def test_import_replaces_the_listed_servers(self):
         self.map.import_lines([line(A, 'one'), line(B, 'one'), line(C, 'two')])
         told = []
         imported = self.map.import_lines(
@@ -184,7 +184,7 @@ class HostMapScenarios:
         self.assertEqual({A: ('one',), B: ('four', 'three'), C: ('two',), D: ()}, self.located())
         self.assertEqual([('reading', 4, None), ('writing', 3, 3)], told)
 
-    def test_a_bad_line_changes_nothing(self):
+    def test_invalid_line_changes_nothing(self):
         self.map.assign(A, 'one')
         bad = self.assertRaises(
             exceptions.BadLine, self.map.import_lines, [line(A, 'two'), line(B), b'{"server": 7}']
@@ -192,7 +192,7 @@ class HostMapScenarios:
         self.assertTrue(str(bad).startswith('line 3: '), bad)
         self.assertEqual({A: ('one',)}, self.located())
 
-    def test_more_than_a_page(self):
+    def test_export_of_more_than_one_page(self):
         expected = {str(uuid.UUID(int=number)): ('one', 'two')[: number % 3] for number in range(1, 2_502)}
         ordered = [line(server, *hosts) for server, hosts in expected.items()]
         imported = self.map.import_lines(reversed(ordered))

@@ -12,12 +12,12 @@ from tests import base as tests_base
 A, B, C = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3))
 FREE = frozenset({'free'})
 
-#: Seconds. What is expected to happen takes far less; what is not, far more.
+#: Seconds. Waits that should end take much less; waits that should not end take much more.
 LONG = 30.0
 
 
 def wait_until(condition):
-    """Return when the condition holds; fail when it does not for long."""
+    """Return when the condition is true; fail if it stays false."""
     deadline = time.monotonic() + LONG
     while not condition():
         if time.monotonic() > deadline:
@@ -42,7 +42,7 @@ class Source:
             raise self.error
         found = {server: self.hosts[server] for server in server_uuids if server in self.hosts}
         if not self.may_answer.wait(LONG):
-            raise AssertionError('nobody let it answer')
+            raise AssertionError('the test did not allow an answer')
         self.answered.release()
         return found
 
@@ -89,11 +89,11 @@ class GuardedTestCase(tests_base.TestCase):
 
 
 class TestLookup(GuardedTestCase):
-    def test_an_answer(self):
+    def test_lookup_returns_the_answer(self):
         self.assertEqual(base.Lookup({A: ('one',), B: ()}), self.guard().lookup([A, B, C]))
         self.assertEqual(base.Lookup({}), self.guard().lookup([]))
 
-    def test_a_failure_finds_what_was_seen_before(self):
+    def test_lookup_that_fails_returns_the_last_known_hosts(self):
         guard = self.guard()
         guard.lookup([A, B])
         self.break_source()
@@ -102,7 +102,7 @@ class TestLookup(GuardedTestCase):
         self.assertIn('gone', found.reason)
         self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
 
-    def test_a_server_that_is_gone_is_not_remembered(self):
+    def test_deleted_server_is_removed_from_the_cache(self):
         guard = self.guard()
         guard.lookup([A])
         del self.source.hosts[A]
@@ -110,7 +110,7 @@ class TestLookup(GuardedTestCase):
         self.break_source()
         self.assertEqual(frozenset({A}), guard.lookup([A]).unavailable)
 
-    def test_those_asked_for_last_are_remembered(self):
+    def test_most_recently_used_servers_stay_in_the_cache(self):
         guard = self.guard(remembered=2)
         self.source.hosts[C] = ('three',)
         for server in (A, B, A, C):
@@ -118,13 +118,13 @@ class TestLookup(GuardedTestCase):
         self.break_source()
         self.assertEqual({A: ('one',), C: ('three',)}, guard.lookup([A, B, C]).hosts)
 
-    def test_nothing_is_remembered_on_request(self):
+    def test_cache_can_be_disabled(self):
         guard = self.guard(remembered=0)
         guard.lookup([A])
         self.break_source()
         self.assertEqual(frozenset({A}), guard.lookup([A]).unavailable)
 
-    def test_other_errors_are_not_hidden(self):
+    def test_other_errors_are_raised(self):
         guard = self.guard()
         self.source.error = ZeroDivisionError()
         self.assertRaises(ZeroDivisionError, guard.lookup, [A])
@@ -148,21 +148,21 @@ class TestWithHold(tests_base.TestCase):
         self.map = guarded.GuardedHostMap(self.source)
         self.addCleanup(self.map.close)
 
-    def test_who_has_something_held_is_told(self):
+    def test_held_servers_are_returned(self):
         self.assertTrue(self.map.includes_held_servers)
         self.assertEqual({A: FREE}, self.map.lookup([A, C]).held_servers)
         self.assertEqual({}, self.map.lookup([C]).held_servers)
 
-    def test_of_a_question_for_several_everyone_is_told_their_own(self):
+    def test_each_of_several_lookups_gets_its_own_held_servers(self):
         found = self.source.look_up([A, B, C], timeout=1.0)
         self.assertEqual({B: FREE}, found.only(frozenset({B, C})).held_servers)
 
-    def test_where_it_fails_it_is_not_known(self):
+    def test_held_servers_are_unknown_if_the_lookup_fails(self):
         self.map.lookup([A])
         self.source.error = exceptions.DatabaseUnavailable(reason='away')
         self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), self.map.lookup([A]))
 
-    def test_a_map_without_it_does_not_tell(self):
+    def test_map_without_held_servers(self):
         plain = guarded.GuardedHostMap(Source())
         self.addCleanup(plain.close)
         self.assertFalse(plain.includes_held_servers)
@@ -170,7 +170,7 @@ class TestWithHold(tests_base.TestCase):
 
 
 class TestHanging(GuardedTestCase):
-    def test_a_lookup_ends_in_time_and_its_answer_is_remembered(self):
+    def test_lookup_ends_in_time_and_its_late_answer_is_cached(self):
         guard = self.guard(timeout=0.05)
         self.source.may_answer.clear()
         began = time.monotonic()
@@ -184,7 +184,7 @@ class TestHanging(GuardedTestCase):
         wait_until(lambda: not guard.lookup([A]).unavailable)
         self.assertEqual({A: ('one',)}, guard.lookup([A]).hosts)
 
-    def test_servers_known_by_heart_are_waited_for_less(self):
+    def test_wait_for_cached_servers_is_shorter(self):
         guard = self.guard(timeout=0.6)
         guard.lookup([A])
         self.source.may_answer.clear()
@@ -192,14 +192,14 @@ class TestHanging(GuardedTestCase):
         self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
         self.assertLess(time.monotonic() - began, 0.55)
 
-    def test_servers_nobody_knows_are_waited_for_longer(self):
+    def test_wait_for_unknown_servers_is_longer(self):
         guard = self.guard(timeout=LONG)
         self.source.may_answer.clear()
         threading.Timer(0.1, self.source.may_answer.set).start()
         self.patch(guarded, 'FIRST_TRY_TIMEOUT_SHARE', 0.0001)
         self.assertEqual(base.Lookup({A: ('one',)}), guard.lookup([A]))
 
-    def test_no_more_threads_than_allowed(self):
+    def test_number_of_threads_is_bounded(self):
         guard = self.guard(timeout=0.02, threads=2)
         self.source.may_answer.clear()
         before = threading.active_count()
@@ -236,26 +236,26 @@ class TestBreaker(GuardedTestCase):
             self.guarded.lookup([A])
         self.source.asked = 0
 
-    def test_after_failures_nobody_asks_for_a_while(self):
+    def test_source_is_not_queried_for_a_while_after_failures(self):
         self.now += pause.PAUSE * 0.9
         found = self.guarded.lookup([A])
         self.assertEqual((0, frozenset({A})), (self.source.asked, found.unavailable))
         self.assertIn('just now', found.reason)
 
-    def test_then_one_asks(self):
+    def test_one_lookup_tries_the_source_afterwards(self):
         self.now += pause.PAUSE
         for _ in range(5):
             self.guarded.lookup([A])
         self.assertEqual(1, self.source.asked)
 
-    def test_an_answer_ends_it(self):
+    def test_answer_ends_the_pause(self):
         self.source.error = None
         self.now += pause.PAUSE
         for _ in range(5):
             self.assertEqual(base.Lookup({A: ('one',)}), self.guarded.lookup([A]))
         self.assertEqual(5, self.source.asked)
 
-    def test_while_one_asks_the_others_do_not_wait(self):
+    def test_other_lookups_do_not_wait_while_one_tries_the_source(self):
         self.source.error = None
         self.source.may_answer.clear()
         self.now += pause.PAUSE
@@ -267,7 +267,7 @@ class TestBreaker(GuardedTestCase):
         self.source.may_answer.set()
         asking.join()
 
-    def test_failures_must_be_in_a_row(self):
+    def test_only_consecutive_failures_count(self):
         guard = self.guard()
         for _ in range(3):
             for _ in range(pause.FAILURES - 1):
@@ -303,7 +303,7 @@ class TestWrites(GuardedTestCase):
         self.guarded.report('one', [B, C])
         self.assertEqual({A: (), B: ('one',)}, self.remembered())
 
-    def test_an_answer_from_before_a_write_is_not_remembered(self):
+    def test_answer_from_before_a_write_is_not_cached(self):
         self.source.may_answer.clear()
         asking = threading.Thread(target=self.guarded.lookup, args=([A],))
         asking.start()
@@ -313,7 +313,7 @@ class TestWrites(GuardedTestCase):
         asking.join()
         self.assertEqual({A: ('one', 'two'), B: ()}, self.remembered())
 
-    def test_a_map_that_only_reads(self):
+    def test_map_that_is_read_only(self):
         class Reader:
             hosts_of = check = close = None
 

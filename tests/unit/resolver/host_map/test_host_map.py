@@ -1,4 +1,4 @@
-"""Which host map the configuration asks for."""
+"""The host map that the configuration selects."""
 
 import fixtures
 from oslo_config import fixture as config_fixture
@@ -17,10 +17,10 @@ class TestLoad(base.TestCase):
         self.conf = databases.configured(f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db')
         self.config = self.useFixture(config_fixture.Config(self.conf)).config
 
-    def test_the_default_is_sql(self):
+    def test_default_is_sql(self):
         self.assertIsInstance(host_map.load(self.conf), sql.SqlHostMap)
 
-    def test_one_that_is_not_there(self):
+    def test_unknown_backend(self):
         self.config(backend='nonsense', group='host_map')
         refused = self.assertRaises(exceptions.ConfigurationError, host_map.load, self.conf)
         self.assertIn('[host_map] backend', str(refused))
@@ -32,7 +32,7 @@ class TestLoad(base.TestCase):
         migration.upgrade(databases.database(self.conf.database.connection))
         host_map.check(self.conf)
 
-    def test_guarded_as_configured(self):
+    def test_guard_uses_the_configured_values(self):
         self.config(timeout=0.25, group='host_map')
         guarded = host_map.load_guarded(self.conf)
         self.addCleanup(guarded.close)

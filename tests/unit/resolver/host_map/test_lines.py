@@ -1,4 +1,4 @@
-"""The file of a host map: its lines, and a whole one."""
+"""Single lines and whole files of a host map."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ A, B = (str(uuid.UUID(int=number)) for number in (1, 2))
 
 
 class TestParse(base.TestCase):
-    def test_good_lines(self):
+    def test_valid_lines(self):
         for text, expected in (
             (f'{{"server": "{A}", "hosts": ["two", "one"]}}', lines.Entry(A, ('one', 'two'))),
             (f'  {{"hosts": [], "server": "{A.replace("-", "").upper()}"}}\r\n', lines.Entry(A, ())),
@@ -25,7 +25,7 @@ class TestParse(base.TestCase):
         ):
             self.assertEqual(expected, lines.parse(1, text.encode()))
 
-    def test_bad_lines(self):
+    def test_invalid_lines(self):
         for text, expected in (
             (b'{', 'not JSON'),
             (b'[' * 60_000, 'not JSON'),
@@ -58,7 +58,7 @@ class TestParse(base.TestCase):
         entry = lines.Entry(str(server), tuple(sorted(hosts)))
         self.assertEqual(entry, lines.parse(1, entry.to_line().encode()))
 
-    def test_a_file_without_line_ends_is_not_read_into_memory(self):
+    def test_file_without_line_ends_is_not_read_into_memory(self):
         first = next(lines.read(io.BytesIO(b'x' * 1_000_000)))
         self.assertEqual(lines.MAX_LINE + 1, len(first))
 
@@ -73,19 +73,19 @@ class TestSpool(base.TestCase):
     def entry(self, server, *hosts):
         return lines.Entry(server, hosts).to_line()
 
-    def test_sorted_whatever_the_order(self):
+    def test_entries_are_sorted_by_server(self):
         spool = self.filled(self.entry(B, 'one'), '', self.entry(A))
         self.assertEqual(2, len(spool))
         self.assertEqual([{A: (), B: ('one',)}], list(spool.chunks()))
 
-    def test_a_server_that_is_named_twice(self):
+    def test_duplicate_server_is_refused(self):
         far = [self.entry(str(uuid.UUID(int=number + 10))) for number in range(2 * lines.CHUNK)]
         for between in ([], far):
             texts = [self.entry(B), self.entry(A), *between, self.entry(A.upper()), self.entry(B)]
             bad = self.assertRaises(exceptions.BadLine, self.filled, *texts)
             self.assertEqual(f'line {len(between) + 3}: server {A} is in line 2 too', str(bad))
 
-    def test_the_first_bad_line_is_named(self):
+    def test_first_invalid_line_is_reported(self):
         bad = self.assertRaises(exceptions.BadLine, self.filled, self.entry(A), self.entry(A), 'nonsense')
         self.assertTrue(str(bad).startswith('line 2: '), bad)
         bad = self.assertRaises(exceptions.BadLine, self.filled, self.entry(A), 'nonsense', self.entry(A))

@@ -18,7 +18,7 @@ class TestFile(scenarios.HostMapScenarios, base.TestCase):
         self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
         super().setUp()
 
-    def test_the_queries_go_by_primary_key(self):
+    def test_queries_use_the_primary_key(self):
         for ask, tables in ((self.map.hosts_of, 2), (functools.partial(self.map.look_up, timeout=1.0), 3)):
             with databases.statements(self.database) as sent:
                 ask([scenarios.A, scenarios.B])
@@ -29,8 +29,8 @@ class TestFile(scenarios.HostMapScenarios, base.TestCase):
             for step in plan:
                 self.assertIn('SEARCH', step)
 
-    def test_a_look_up_reads_three_columns(self):
-        """With one event in a request, each column is 4 % of the calls of functions with PyMySQL."""
+    def test_look_up_reads_three_columns(self):
+        """With PyMySQL and one event in a request, each column causes 4 % of the function calls."""
         self.map.assign(scenarios.A, 'one')
         widths = []
         rows_among = self.database.rows_among
@@ -44,7 +44,7 @@ class TestFile(scenarios.HostMapScenarios, base.TestCase):
             self.map.look_up([scenarios.A], timeout=1.0)
         self.assertEqual([3], widths)
 
-    def test_a_lost_database(self):
+    def test_lost_database(self):
         with self.database.writing() as connection:
             for table in reversed(models.Base.metadata.sorted_tables):
                 connection.execute(sa.schema.DropTable(table))

@@ -29,7 +29,7 @@ class CollectorTest(base.TestCase):
         self.collector = acks.Collector()
 
     def soon(self, waiting):
-        """How long the wait took, in seconds; it may take a minute."""
+        """Return the duration of the wait in seconds; it can be as long as a minute."""
         began = time.monotonic()
         waiting.wait(began + 60)
         return time.monotonic() - began
@@ -45,7 +45,7 @@ class CollectorTest(base.TestCase):
             for host, event_id in (('a', '1.0'), ('a', '1.1'), ('b', '2.0')):
                 self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)[host, event_id].verdict)
 
-    def test_deadline_ends_the_wait_and_keeps_what_came(self):
+    def test_deadline_ends_the_wait_and_keeps_the_received_acknowledgements(self):
         with self.collector.expect({'a': delivery(1, 2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('1.1'))
             began = time.monotonic()
@@ -68,23 +68,23 @@ class CollectorTest(base.TestCase):
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
 
-    def test_first_word_of_a_host_counts(self):
+    def test_first_acknowledgement_of_a_host_is_used(self):
         with self.collector.expect({'a': delivery(1)}) as waiting:
             self.collector.acknowledge('delivery-1', [events.Result('1.0', events.Verdict.REFUSED, 'no')])
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
 
-    def test_first_word_in_one_message_counts_too(self):
+    def test_first_acknowledgement_in_one_message_is_used(self):
         with self.collector.expect({'a': delivery(1)}) as waiting:
             refused = events.Result('1.0', events.Verdict.REFUSED, 'no')
             self.collector.acknowledge('delivery-1', [refused, *handled('1.0')])
             self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
 
-    def test_host_cannot_answer_for_another(self):
+    def test_host_cannot_acknowledge_for_another_host(self):
         with self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('2.0'))
             self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
-            # Nor with the id of a delivery that was sent to the other host.
+            # It also cannot use the id of a delivery that was sent to the other host.
             self.collector.acknowledge('delivery-2', handled('2.0'), sender='a')
             self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
             self.collector.acknowledge('delivery-2', handled('2.0'), sender='b')
@@ -96,7 +96,7 @@ class CollectorTest(base.TestCase):
         self.collector.acknowledge('delivery-1', handled('1.0'))
         self.collector.acknowledge('delivery-9', handled('9.0'))
 
-    def test_lost_connection_fails_every_round_in_flight_at_once(self):
+    def test_lost_connection_immediately_fails_every_round_in_flight(self):
         with (
             self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as first,
             self.collector.expect({'a': delivery(3)}) as second,
@@ -112,7 +112,7 @@ class CollectorTest(base.TestCase):
                 self.assertIsNone(answer.verdict)
                 self.assertEqual('the connection to the broker was lost: reset by peer', answer.reason)
 
-    def test_without_a_connection_a_new_round_fails_at_once(self):
+    def test_new_round_without_a_connection_fails_immediately(self):
         self.collector.disconnected('no route')
         self.collector.disconnected('refused')
         self.assertFalse(self.collector.is_connected())
@@ -126,7 +126,7 @@ class CollectorTest(base.TestCase):
             self.collector.acknowledge('delivery-2', handled('2.0'))
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '2.0'].verdict)
 
-    def test_acknowledgement_after_a_lost_connection_is_a_sign_of_life(self):
+    def test_acknowledgement_after_a_lost_connection_shows_that_the_host_responds(self):
         observer = agents.Observer()
         with self.collector.expect({'a': delivery(1)}) as waiting:
             self.collector.disconnected('reset by peer')
@@ -148,7 +148,7 @@ class OverdueTest(base.TestCase):
         super().setUp()
         self.collector = acks.Collector()
 
-    def test_hosts_without_an_answer_for_a_while(self):
+    def test_overdue_hosts_have_not_acknowledged_for_some_time(self):
         self.assertEqual([], self.collector.overdue(0.0))
         with self.collector.expect({'a': delivery(1), 'b': delivery(2)}):
             self.collector.acknowledge('delivery-2', handled('2.0'))
@@ -156,7 +156,7 @@ class OverdueTest(base.TestCase):
             self.assertEqual([], self.collector.overdue(60.0))
             self.assertEqual(['a', 'b'], self.collector.in_flight())
 
-    def test_failing_hosts_ends_all_waits_for_them_and_no_other(self):
+    def test_failing_hosts_ends_only_the_waits_for_these_hosts(self):
         with (
             self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as one,
             self.collector.expect({'a': delivery(3), 'c': delivery(4)}) as two,

@@ -1,4 +1,4 @@
-"""Casts are sent at once to an idle host, and together after a message that is on its way."""
+"""Casts are sent immediately to an idle host, and together after a message in flight."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ from tests import base
 
 
 class Sender:
-    """Notes what it is asked to cast; what becomes of it is the test's to say."""
+    """Records the casts; the test decides how each cast ends."""
 
     def __init__(self):
         self.casts = []
@@ -26,7 +26,7 @@ class Sender:
         return [cast[:2] for cast in casts], [cast[2] for cast in casts]
 
 
-class OutboxTest(base.TestCase):
+class CoalescingSenderTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.sender = Sender()
@@ -48,7 +48,7 @@ class OutboxTest(base.TestCase):
         self.blocks.push(block)
         return block
 
-    def test_at_once_to_a_host_that_is_idle(self):
+    def test_cast_to_an_idle_host_is_sent_immediately(self):
         self.cast('1', 'a', 'b')
         sent, (done_a, _) = self.sender.take()
         self.assertEqual([('a', ['1']), ('b', ['1'])], sent)
@@ -56,7 +56,7 @@ class OutboxTest(base.TestCase):
         self.cast('2', 'a')
         self.assertEqual([('a', ['2'])], self.sender.take()[0])
 
-    def test_what_comes_meanwhile_goes_together(self):
+    def test_casts_during_a_message_are_sent_together(self):
         self.cast('1', 'a')
         _, (done,) = self.sender.take()
         for name in '234':
@@ -69,7 +69,7 @@ class OutboxTest(base.TestCase):
         done()
         self.assertEqual([], self.sender.take()[0])
 
-    def test_a_message_has_a_bound(self):
+    def test_size_of_a_message_is_bounded(self):
         self.cast('1', 'a')
         _, (done,) = self.sender.take()
         for name in '234':
@@ -80,17 +80,17 @@ class OutboxTest(base.TestCase):
         done()
         self.assertEqual([('a', ['4'])], self.sender.take()[0])
 
-    def test_failure_is_told_to_all_in_the_message_and_to_nobody_else(self):
+    def test_failure_of_a_message_is_reported_to_all_its_casts_and_no_other(self):
         self.cast('1', 'a', 'b')
         _, (done_a, done_b) = self.sender.take()
         self.cast('2', 'a')
         done_a(exceptions.HostUnreachable(host='a'))
         done_b()
         self.assertEqual([('1', 'a', 'no agent listens for host a')], self.failures)
-        # The next one is tried all the same.
+        # The next message is sent in spite of the failure.
         self.assertEqual([('a', ['2'])], self.sender.take()[0])
 
-    def test_withdrawn_while_it_waits(self):
+    def test_cast_is_withdrawn_while_it_waits(self):
         self.cast('1', 'a')
         _, (done,) = self.sender.take()
         second = self.cast('2', 'a')
@@ -99,7 +99,7 @@ class OutboxTest(base.TestCase):
         done()
         self.assertEqual([('a', ['3'])], self.sender.take()[0])
 
-    def test_not_begun_after_its_time(self):
+    def test_cast_is_not_sent_after_its_deadline(self):
         self.cast('1', 'a')
         _, (done,) = self.sender.take()
         self.cast('2', 'a', seconds=-1.0)

@@ -16,7 +16,7 @@ HANDLED = events.Verdict.HANDLED
 
 
 class Hosts:
-    """Say of each event what they were told to; of one that is not named, nothing."""
+    """Hosts that answer each event with a given verdict, and do not answer events without one."""
 
     def __init__(self, collector, **verdicts):
         self.collector = collector
@@ -54,10 +54,10 @@ class DelivererTest(base.TestCase):
         self.assertEqual({}, collector._waiting)
         return {key: answer.verdict for key, answer in answers.items()}
 
-    def test_nobody(self):
+    def test_empty_delivery_has_no_answers(self):
         self.assertEqual({}, self.deliver({}))
 
-    def test_who_says_something_is_there(self):
+    def test_host_that_acknowledges_is_reported_as_responding(self):
         handled, refused = events.Verdict.HANDLED, events.Verdict.REFUSED
         answers = self.deliver(
             {'a': ['1', '2'], 'b': ['1']}, a={'1': handled, '2': refused}, b={'1': handled}
@@ -65,8 +65,8 @@ class DelivererTest(base.TestCase):
         self.assertEqual({('a', '1'): handled, ('a', '2'): refused, ('b', '1'): handled}, answers)
         self.assertEqual((['a', 'b'], {}), (sorted(self.answered), self.silent))
 
-    def test_ids_come_from_the_generator_of_the_system(self):
-        """An acknowledgement is accepted because of the id of its delivery, so nobody may guess it."""
+    def test_ids_come_from_the_random_generator_of_the_system(self):
+        """An acknowledgement is accepted by the id of its delivery, so the id must be unpredictable."""
         given = [f'{number:032x}' for number in range(256)]
         random = bytes.fromhex(''.join(given))
         self.useFixture(fixtures.MonkeyPatch('os.urandom', lambda size: random[:size]))
@@ -76,12 +76,12 @@ class DelivererTest(base.TestCase):
         self.assertEqual(2, len(set(made)))
         self.assertLessEqual(set(made), set(given))
 
-    def test_half_an_answer_is_a_sign_of_life(self):
+    def test_partial_acknowledgement_shows_that_the_host_responds(self):
         answers = self.deliver({'a': ['1', '2']}, seconds=0.05, a={'2': events.Verdict.HANDLED})
         self.assertIsNone(answers['a', '1'])
         self.assertEqual((['a'], {}), (self.answered, self.silent))
 
-    def test_who_says_nothing_is_silent_and_so_is_who_cannot_be_asked(self):
+    def test_host_without_acknowledgement_or_queue_is_reported_as_silent(self):
         answers = self.deliver({'a': ['1'], 'unreachable': ['1']}, seconds=0.05)
         self.assertEqual({None}, set(answers.values()))
         self.assertEqual([], self.answered)
@@ -89,11 +89,11 @@ class DelivererTest(base.TestCase):
             {'a': host_answers.NO_ACK, 'unreachable': 'no agent listens for host unreachable'}, self.silent
         )
 
-    def test_broker_that_is_unavailable_says_nothing_about_its_hosts(self):
+    def test_unavailable_broker_is_not_reported_as_a_silent_host(self):
         self.assertEqual({('no broker', '1'): None}, self.deliver({'no broker': ['1']}))
         self.assertEqual(([], {}), (self.answered, self.silent))
 
-    def test_nothing_is_sent_while_no_acknowledgement_can_arrive(self):
+    def test_nothing_is_sent_while_acknowledgements_cannot_arrive(self):
         collector, observer = acks.Collector(), agents.Observer()
         collector.disconnected('refused')
         hosts = Hosts(collector)
@@ -106,10 +106,10 @@ class DelivererTest(base.TestCase):
         )
         self.assertEqual([None], [answer.verdict for answer in answers.values()])
         self.assertEqual({}, hosts.delivered)
-        # That says nothing about the host.
+        # This is no evidence about the host.
         self.assertEqual({}, observer.silence)
 
-    def test_deadline_is_that_of_the_shortest_lived(self):
+    def test_deadline_is_the_earliest_of_its_events(self):
         now, handled = time.time(), events.Verdict.HANDLED
         told = {'1': handled, 'short': handled}
         self.deliver({'a': ['1', 'short'], 'b': ['1']}, a=told, b=told)

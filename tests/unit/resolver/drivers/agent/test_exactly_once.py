@@ -1,4 +1,4 @@
-"""From a batch to the publisher: each delivery has one end, whatever raises, and its host is free again."""
+"""Each delivery has one end between router and publisher, whatever raises, and frees its host."""
 
 import contextlib
 import time
@@ -25,7 +25,7 @@ AWAY = exceptions.BrokerUnavailable(reason='away')
 
 
 class Publisher:
-    """Tells some messages at once and some later, and may raise before, between and after that."""
+    """Reports the end of some messages immediately and of others later, and can raise at any point."""
 
     def __init__(self, faults):
         self._faults = faults
@@ -48,7 +48,7 @@ class Publisher:
 
 
 class Sender(Publisher):
-    """The same as a transport, or as a client of the agents."""
+    """A sender with the interface of a transport, or of a client of the agents."""
 
     def cast(self, casts, done, *, until):
         self.publish(casts, done, until=until)
@@ -58,8 +58,8 @@ def delivery(name):
     return events.Delivery(name, 'worker', time.time() + 60, (events.Event('network-changed', SERVER),))
 
 
-class OnceTest(base.TestCase):
-    def test_once_in_any_case(self):
+class SettleOnceTest(base.TestCase):
+    def test_each_item_ends_once_although_the_callback_raises(self):
         told = []
 
         def done(item, error):
@@ -77,7 +77,7 @@ class OnceTest(base.TestCase):
 class AgentAPITest(base.TestCase):
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
-    def test_each_cast_is_told_once(self, data, version):
+    def test_end_of_each_cast_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
         publishing = Sender(faults)
@@ -101,7 +101,7 @@ class AgentAPITest(base.TestCase):
 class AckAPITest(base.TestCase):
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
-    def test_told_once(self, data, version):
+    def test_end_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
         publishing = Sender(faults)
@@ -119,7 +119,7 @@ class AckAPITest(base.TestCase):
 class DirectTransportTest(base.TestCase):
     @hypothesis.settings(max_examples=200, deadline=None)
     @hypothesis.given(strategies.data())
-    def test_each_message_is_told_once(self, data):
+    def test_end_of_each_message_is_reported_once(self, data):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
         direct = transports.DirectTransport(brokers.Broker(nodes=(), virtual_host='/', exchange='e'))
@@ -137,7 +137,7 @@ class DirectTransportTest(base.TestCase):
                 self.assertIsInstance(told.errors[number], exceptions.Unsendable)
 
 
-class OutboxTest(base.TestCase):
+class CoalescingSenderTest(base.TestCase):
     @hypothesis.settings(max_examples=300, deadline=None)
     @hypothesis.given(strategies.data(), strategies.booleans())
     def test_each_delivery_has_one_end(self, data, together):
@@ -162,13 +162,13 @@ class OutboxTest(base.TestCase):
             sender.finish()
         faults.stop()
         self.assertEqual({}, {item: times for item, times in told.times.items() if times != 1})
-        # Each host takes the next delivery at once.
+        # Each host accepts the next delivery immediately.
         with out.cast(CONTEXT, dict.fromkeys('abc', delivery('last')), on_failure=told.note, until=1e18):
             self.assertEqual(3, len(sender.waiting))
             sender.finish()
         self.assertEqual({}, out._waiting)
 
-    def test_many_that_fail_at_once_do_not_fill_the_stack(self):
+    def test_many_immediate_failures_do_not_overflow_the_stack(self):
         class Down:
             def __init__(self):
                 self.first = None

@@ -1,4 +1,4 @@
-"""Nova's databases in miniature: SQLite files of the tables that are read, filled by the tests."""
+"""Nova's databases on a small scale: SQLite files with the tables that the router reads."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ from tests.unit.db import databases
 
 CREATED = datetime.datetime(2026, 1, 2, 3, 4, 5)
 
-#: As the scheduler leaves an instance; a test says what differs.
+#: An instance as the scheduler creates it. A test overrides single columns.
 INSTANCE = {
     'created_at': CREATED,
     'deleted': 0,
@@ -32,8 +32,8 @@ class Cloud(fixtures.Fixture):
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.conf = databases.configured(None)
-        # NOTE: option groups, and what was set in them, are the same in every
-        # configuration of a process.
+        # NOTE: all configurations of a process share their option groups and
+        # the values that were set in them.
         self.conf.reset()
         self.conf([])
         self.addCleanup(self.conf.reset)
@@ -47,7 +47,7 @@ class Cloud(fixtures.Fixture):
         return f'sqlite:///{self.folder}/{name}.sqlite'
 
     def add_cell(self, name, *, uuid=None, url=None, transport='rabbit://{hostname}/' + 'cell'):
-        """A cell with a database of its own, and its mapping.
+        """Add a cell with its own database, and its mapping.
 
         :returns: its uuid
         """
@@ -65,7 +65,7 @@ class Cloud(fixtures.Fixture):
         return uuid
 
     def add_instance(self, uuid, cell, host='one', *, migration=None, network_info='[]', **columns):
-        """An instance in a cell, and its mapping; without a cell, the mapping only.
+        """Add an instance to a cell, and its mapping; without a cell, add only the mapping.
 
         :param migration: ``source``, ``dest`` and ``across_cells`` of the migration it is in
         """
@@ -86,7 +86,7 @@ class Cloud(fixtures.Fixture):
             )
         context = None
         if migration:
-            # An older one, which is not meant.
+            # An older migration, which must be ignored.
             self._add_migration(engine, uuid, source='older', dest='oldest')
             context = migration_context(uuid, self._add_migration(engine, uuid, **migration))
         self.insert(
@@ -97,7 +97,7 @@ class Cloud(fixtures.Fixture):
         )
 
     def add_host(self, host, cell):
-        """A mapping of a host."""
+        """Add a mapping of a host."""
         number = list(self.cells).index(cell) + 1
         self.insert(self.api, tables.host_mappings, host=host, cell_id=number)
 
@@ -129,7 +129,7 @@ class Cloud(fixtures.Fixture):
 
 
 def migration_context(uuid, number):
-    """A migration context as Nova stores it."""
+    """Return a migration context as Nova stores it."""
     return {
         'nova_object.name': 'MigrationContext',
         'nova_object.namespace': 'nova',

@@ -14,7 +14,7 @@ START = datetime.datetime(2026, 1, 2, 3, 0, 0, tzinfo=datetime.UTC).timestamp()
 
 
 def at(seconds):
-    """A time as Nova stores it."""
+    """Return a time as Nova stores it."""
     return datetime.datetime.fromtimestamp(START + seconds, datetime.UTC).replace(tzinfo=None)
 
 
@@ -66,7 +66,7 @@ class ActionHistoryTest(base.TestCase):
         )
         self.assertEqual(['one', 'controller'], [step.host for step in found.steps])
 
-    def test_error_is_that_of_the_step(self):
+    def test_error_is_the_error_of_the_step(self):
         action = self.add('create', 0, message='Error')
         self.add_step(action, 'compute__build', 1, 301, result='Error', details='Virtual Interface\nfailed')
         (found,) = self.read()
@@ -76,7 +76,7 @@ class ActionHistoryTest(base.TestCase):
         self.add('reboot', 0, 5, message='Error')
         self.assertEqual('Nova recorded an error', self.read()[0].error)
 
-    def test_action_with_a_step_that_runs_has_not_ended(self):
+    def test_action_with_a_running_step_has_not_ended(self):
         action = self.add('create', 0)
         self.add_step(action, 'schedule', 0, 1, result='Success')
         self.add_step(action, 'build', 1)
@@ -89,14 +89,14 @@ class ActionHistoryTest(base.TestCase):
         self.add('resize', 20, 40, server=B)
         self.assertEqual(['start'], [action.name for action in self.read(since=30, until=50)])
 
-    def test_the_cell_of_the_server_is_read(self):
+    def test_only_the_cell_of_the_server_is_read(self):
         self.add('create', 0, server=IN_TWO, cell='two')
         self.assertEqual(['create'], [action.name for action in self.read(IN_TWO)])
 
-    def test_server_without_a_cell_and_unknown_server_have_none(self):
+    def test_server_without_a_cell_and_unknown_server_have_no_actions(self):
         self.assertEqual([], self.read(UNSCHEDULED))
         self.assertEqual([], self.read('00000009-0000-4000-8000-000000000000'))
 
-    def test_cell_that_cannot_be_read(self):
+    def test_unavailable_cell_is_reported(self):
         tables.cell.drop_all(self.cloud.cells['one'])
         self.assertRaises(exceptions.DatabaseUnavailable, self.read)

@@ -1,4 +1,4 @@
-"""Instance actions in a cell's database."""
+"""The instance actions that are recorded in the database of a cell."""
 
 import sqlalchemy as sa
 
@@ -32,7 +32,7 @@ class ActionsTest(base.TestCase):
         with self.cloud.cells['one'].connect() as connection:
             return connection.execute(sa.select(tables.instance_actions)).all()
 
-    def test_the_row(self):
+    def test_action_and_its_step_are_inserted(self):
         self.record('volume-extended', 'a volume')
         (row,) = self.rows()
         self.assertEqual(
@@ -42,7 +42,7 @@ class ActionsTest(base.TestCase):
         self.assertIsNotNone(row.start_time)
         self.assertEqual({row.start_time}, {row.created_at, row.updated_at})
 
-    def test_once_for_each_request_and_server(self):
+    def test_action_is_recorded_once_for_each_request_and_server(self):
         for _ in range(2):
             self.record('power-update', 'POWER_ON')
         self.record('power-update', 'POWER_OFF')
@@ -59,12 +59,12 @@ class ActionsTest(base.TestCase):
             found,
         )
 
-    def test_what_has_none(self):
+    def test_events_without_an_action_are_not_recorded(self):
         for name in events.EVENT_TYPES:
             if name not in ('volume-extended', 'power-update'):
                 self.record(name, 'a tag')
         self.assertEqual([], self.rows())
 
-    def test_the_database_is_away(self):
+    def test_unavailable_database(self):
         tables.cell.drop_all(self.cloud.cells['one'])
         self.assertRaises(exceptions.DatabaseUnavailable, self.record, 'volume-extended', 'a volume')

@@ -1,4 +1,4 @@
-"""Which events go in one cast to a host, and in which order."""
+"""The grouping of events into casts to a host, and their order."""
 
 from external_events_router import context
 from external_events_router import events
@@ -17,14 +17,14 @@ class PackTest(base.TestCase):
     def pack(self, *sent, of_two=()):
         return cast_batches.group_into_casts(sent, lambda event: TWO if event in of_two else ONE)
 
-    def test_nothing(self):
+    def test_no_events_make_no_cast(self):
         self.assertEqual([], self.pack())
 
-    def test_one_cast(self):
+    def test_events_of_a_batch_share_one_cast(self):
         plugged, extended = event('network-vif-plugged', tag='p'), event('volume-extended', B, 'v')
         self.assertEqual([cast_batches.CastBatch(ONE, (plugged, extended), {})], self.pack(plugged, extended))
 
-    def test_what_only_wakes_goes_first_in_the_order_of_the_batch(self):
+    def test_events_that_only_wake_a_waiter_go_first_in_the_order_of_the_batch(self):
         names = (
             'power-update',
             'network-vif-unplugged',
@@ -41,7 +41,7 @@ class PackTest(base.TestCase):
         )
         self.assertEqual(set(names), set(events.EVENT_TYPES))
 
-    def test_network_changed_of_the_same_server_and_tag_goes_once_at_its_last_place(self):
+    def test_repeated_network_changed_is_sent_once_at_its_last_place(self):
         first, again = event('network-changed', tag='p'), event('network-changed', tag='p', number=1)
         third = event('network-changed', tag='p', number=2, status='failed')
         other_tag, other_server = event('network-changed'), event('network-changed', B, 'p')
@@ -51,12 +51,12 @@ class PackTest(base.TestCase):
         self.assertEqual((third.id, first.id, again.id), shipment.ids(third))
         self.assertEqual((deleted.id,), shipment.ids(deleted))
 
-    def test_others_are_never_one(self):
+    def test_other_repeated_events_are_sent_each_time(self):
         sent = [event('network-vif-plugged', tag='p', number=number) for number in range(2)]
         (shipment,) = self.pack(*sent)
         self.assertEqual(tuple(sent), shipment.carried)
 
-    def test_an_action_goes_under_the_id_of_its_own_request(self):
+    def test_event_with_an_action_has_the_id_of_its_own_request(self):
         changed, extended = event('network-changed'), event('volume-extended', tag='v')
         power, plugged = event('power-update', B, 'POWER_ON'), event('network-vif-plugged')
         packed = self.pack(changed, extended, power, plugged, of_two=(extended, plugged))

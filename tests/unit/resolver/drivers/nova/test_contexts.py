@@ -7,12 +7,12 @@ from tests.unit.resolver.drivers.nova import test_objects
 
 PREFIX = '_context_'
 
-#: What differs from request to request, or that we do not send on purpose.
+#: Members that differ from request to request, or that are omitted on purpose.
 ITS_OWN = {'timestamp', 'remote_address'}
 
 
 class ContextTest(base.TestCase):
-    def test_as_recorded(self):
+    def test_context_is_as_recorded(self):
         (message,) = test_objects.recorded('one')
         theirs = {key.removeprefix(PREFIX): message[key] for key in message if key.startswith(PREFIX)}
         ctxt = context.RequestContext(
@@ -33,7 +33,7 @@ class ContextTest(base.TestCase):
             self.assertEqual(theirs[key], mine[key], key)
         self.assertRegex(mine['timestamp'], r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$')
 
-    def test_nobody_asked(self):
+    def test_context_without_a_user(self):
         mine = contexts.on_the_wire(context.for_service())
         self.assertIs(True, mine['is_admin'])
         self.assertIsNone(mine['user_id'])

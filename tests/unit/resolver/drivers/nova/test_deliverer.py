@@ -1,4 +1,4 @@
-"""Deliveries to nova-compute, over lines whose computes are in memory."""
+"""Deliveries to nova-compute services in memory."""
 
 import contextlib
 import logging
@@ -23,14 +23,14 @@ from tests.unit.resolver import agents
 A, B = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2))
 CELLS = {name: cells.Cell(f'uuid-{name}', name, 'db', 'mq') for name in ('one', 'two')}
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 30.0
 
 HANDLED = events.Verdict.HANDLED
 
 
 class Line:
-    """Computes that take everything, unless they are told to fail or to hang."""
+    """Connection to nova-compute services that accept each cast, unless the test makes them fail or hang."""
 
     def __init__(self, threads, cell):
         self.cell = cell
@@ -134,10 +134,10 @@ class NovaDelivererTest(base.TestCase):
             for (host, event_id), answer in answers.items()
         }
 
-    def test_nobody(self):
+    def test_empty_delivery_has_no_answers(self):
         self.assertEqual({}, self.deliver({}))
 
-    def test_one_cast_for_each_host_to_its_cell(self):
+    def test_each_host_gets_one_cast_over_the_broker_of_its_cell(self):
         a, b = self.event(A, '1'), self.event(B, '2')
         again = self.event(A, '3')
         answers = self.deliver({'h@uuid-one': [a, b, again], 'g@uuid-two': [b]})
@@ -148,12 +148,12 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual([{'h@uuid-one', 'g@uuid-two'}], self.observer.waits)
         self.assertEqual(['g@uuid-two', 'h@uuid-one'], sorted(self.observer.began))
 
-    def test_those_that_are_one_on_the_wire_are_all_answered(self):
+    def test_events_that_share_an_entry_in_the_cast_all_have_answers(self):
         sent = [events.Event('network-changed', A, 'p', id=number) for number in '123']
         self.assertEqual({('h', n): HANDLED for n in '123'}, self.deliver({'h@uuid-one': sent}))
         self.assertEqual([('h', 'req-batch', [A], ['p'])], self.lines['one'].sent)
 
-    def test_a_host_that_fails_touches_no_other(self):
+    def test_failed_host_affects_no_other_host(self):
         self.lines['one'].errors = {'h': exceptions.HostUnreachable(host='h')}
         self.lines['two'].errors = {'g': ZeroDivisionError()}
         self.records[A] = self.record(A, 'one', h='one', k='one')
@@ -165,18 +165,18 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual({'h@uuid-one': unreachable, 'g@uuid-two': unexpected}, self.silent)
         self.assertEqual(['k@uuid-one'], self.answered)
 
-    def test_a_broker_that_is_unavailable_says_nothing_about_a_host(self):
+    def test_unavailable_broker_is_not_reported_as_a_failed_host(self):
         self.lines['one'].errors = {'h': exceptions.BrokerUnavailable(reason='away')}
         for number in '12':
             answers = self.deliver({'h@uuid-one': [self.event(A, number)]})
             self.assertIn('away', answers['h', number])
         self.assertEqual(([], {}), (self.answered, self.silent))
-        # The second was not tried at it, and there is one message.
+        # The second cast was not attempted, and there is only one message.
         self.assertTrue(self.lines['one'].hangs.acquire(blocking=False))
         self.assertFalse(self.lines['one'].hangs.acquire(blocking=False))
         self.assertEqual(1, self.logs.output.count('is unavailable'))
 
-    def test_an_instance_that_is_not_known_is_not_sent_and_its_host_not_blamed(self):
+    def test_event_of_an_unknown_instance_is_not_sent_and_its_host_has_not_failed(self):
         answers = self.deliver(
             {'h@uuid-one': [self.event(A, '1'), self.event(B, '2')]}, records={A: self.records[A]}
         )
@@ -188,7 +188,7 @@ class NovaDelivererTest(base.TestCase):
         )
         self.assertEqual(([], {}), (self.answered, self.silent))
 
-    def test_a_cell_that_hangs_delays_no_other(self):
+    def test_cell_that_hangs_delays_no_other_cell(self):
         self.lines['two'].may_take.clear()
         began = time.monotonic()
         answers = self.deliver(
@@ -196,7 +196,7 @@ class NovaDelivererTest(base.TestCase):
         )
         self.assertLess(time.monotonic() - began, LONG / 2)
         self.assertEqual({('g', '2'): host_answers.NO_ACK, ('h', '2'): HANDLED}, answers)
-        # Its only thread hangs, so nothing else is begun there, nor left behind.
+        # The only thread of the cell hangs, so no other task starts there or remains in its queue.
         waiting = {'g@uuid-two': [self.event(B, '3')]}
         self.assertEqual(
             {('g', '3'): 'no thread of its cell was free in time'}, self.deliver(waiting, seconds=0.1)
@@ -206,7 +206,7 @@ class NovaDelivererTest(base.TestCase):
         self.assertTrue(self.late.acquire(timeout=LONG))
         self.assertEqual({('g', '3'): HANDLED}, self.deliver(waiting))
 
-    def test_what_hangs_is_not_sent_again(self):
+    def test_event_in_flight_is_not_sent_again(self):
         line = self.lines['one']
         line.may_take.clear()
         load = {'h@uuid-one': [self.event(A, '1')]}
@@ -217,7 +217,7 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual({('h', '1'): HANDLED}, self.deliver(load))
         self.assertEqual(1, len(line.sent))
 
-    def test_contexts_of_events_with_an_action(self):
+    def test_events_with_an_action_have_their_own_context(self):
         own = {'v': context.RequestContext(request_id='req-own', overwrite=False)}
         sent = [self.event(A, 'p'), self.event(A, 'v', 'volume-extended')]
         self.deliver({'h@uuid-one': sent}, contexts=own)
@@ -225,14 +225,14 @@ class NovaDelivererTest(base.TestCase):
             [('h', 'req-batch', [A], ['p']), ('h', 'req-own', [A], ['v'])], self.lines['one'].sent
         )
 
-    def test_an_action_is_recorded_in_the_cell_of_its_server_before_the_cast(self):
+    def test_action_is_recorded_in_the_cell_of_its_server_before_the_cast(self):
         self.lines['two'].may_take.clear()
         sent = {'g@uuid-two': [self.event(B, 'v', 'volume-extended'), self.event(B, 'p')]}
         self.deliver(sent, seconds=0.05)
         self.assertEqual([('v', 'req-batch')], self.lines['one'].actions)
         self.assertEqual([], self.lines['two'].actions + self.lines['two'].sent)
 
-    def test_without_its_action_an_event_is_not_sent(self):
+    def test_event_is_not_sent_if_its_action_cannot_be_recorded(self):
         self.lines['one'].errors['record'] = exceptions.DatabaseUnavailable(reason='away')
         sent = [self.event(A, 'v', 'volume-extended'), self.event(A, 'p'), self.event(A, 'u', 'power-update')]
         away = 'the database is unavailable: away'
@@ -240,13 +240,13 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual({('h', 'v'): away, ('h', 'p'): HANDLED, ('h', 'u'): away}, answers)
         self.assertEqual([('h', 'req-batch', [A], ['p'])], self.lines['one'].sent)
 
-    def test_nobody_is_asked_to_reply(self):
+    def test_reply_timeout_of_the_cast(self):
         self.deliver({'h@uuid-one': [self.event(A, '1')]})
         self.assertEqual([None], self.lines['one'].replies)
 
 
 class IsolationTest(NovaDelivererTest):
-    """What one cell fails with stays in it: no exception, an answer for each event, one warning."""
+    """An error of a cell affects only this cell: no exception, an answer for each event, one warning."""
 
     def deliver_to_both(self):
         self.records[B] = self.record(B, 'two', g='two')
@@ -255,7 +255,7 @@ class IsolationTest(NovaDelivererTest):
     def assert_isolated(self, answers, reason):
         self.assertEqual({('h', '1'): HANDLED, ('g', '2'): reason}, answers)
 
-    def test_an_unexpected_exception_of_a_cast(self):
+    def test_unexpected_exception_of_a_cast(self):
         self.lines['two'].errors = {'g': ValueError('s3cret')}
         for _ in range(3):
             self.assert_isolated(self.deliver_to_both(), 'unexpected ValueError')
@@ -264,7 +264,7 @@ class IsolationTest(NovaDelivererTest):
         self.assertIn('cell two', warnings[0])
         self.assertNotIn('s3cret', warnings[0])
 
-    def test_a_transport_that_cannot_be_made(self):
+    def test_transport_that_cannot_be_created(self):
         def refuse():
             raise exceptions.ConfigurationError(option='transport_url of cell two', reason='no transport')
 
@@ -272,7 +272,7 @@ class IsolationTest(NovaDelivererTest):
         self.assert_isolated(self.deliver_to_both(), 'transport_url of cell two: no transport')
         self.assertIn('Casts to the computes of cell two fail: ', self.logs.output)
 
-    def test_a_line_that_cannot_be_made(self):
+    def test_connection_that_cannot_be_created(self):
         def to(cell):
             if cell.name == 'two':
                 raise RuntimeError
@@ -281,7 +281,7 @@ class IsolationTest(NovaDelivererTest):
         self.to = to
         self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
 
-    def test_shipments_that_cannot_be_packed(self):
+    def test_casts_that_cannot_be_built(self):
         pack = cast_batches.group_into_casts
 
         def fail(sent, context_of):
@@ -293,7 +293,7 @@ class IsolationTest(NovaDelivererTest):
         for _ in range(2):
             self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
 
-    def test_a_step_between_casts(self):
+    def test_exception_between_two_casts(self):
         def fail(load, shipment):
             if load.host == 'g@uuid-two':
                 raise RuntimeError
@@ -305,16 +305,16 @@ class IsolationTest(NovaDelivererTest):
 
 
 class ReplyTest(NovaDelivererTest):
-    """The same where computes reply, and what an error of theirs means."""
+    """The same deliveries to computes that reply, and the meaning of their errors."""
 
     def make(self, **options):
         return super().make(reply_timeout=7.0, **options)
 
-    def test_nobody_is_asked_to_reply(self):
+    def test_reply_timeout_of_the_cast(self):
         self.deliver({'h@uuid-one': [self.event(A, '1')]})
         self.assertEqual([7.0], self.lines['one'].replies)
 
-    def test_an_error_is_of_the_event_that_made_it(self):
+    def test_error_belongs_to_the_event_that_caused_it(self):
         self.lines['one'].refuses = {'2': 'ValueError', '4': 'InstanceNotFound'}
         answers = self.deliver({'h@uuid-one': [self.event(A, str(number)) for number in range(1, 6)]})
         failed = {('h', '2'): events.Verdict.REFUSED, ('h', '4'): events.Verdict.NOT_HERE}
@@ -324,14 +324,14 @@ class ReplyTest(NovaDelivererTest):
         )
         self.assertEqual(['h@uuid-one'], self.answered)
 
-    def test_a_compute_that_does_not_understand(self):
+    def test_unsupported_version_is_a_failure_of_the_host(self):
         self.lines['one'].refuses = {'1': 'UnsupportedVersion'}
         answers = self.deliver({'h@uuid-one': [self.event(A, '1'), self.event(A, '2')]})
         self.assertEqual({'host h failed with UnsupportedVersion'}, set(answers.values()))
         self.assertEqual(1, len(self.lines['one'].sent))
         self.assertEqual(['h@uuid-one'], list(self.silent))
 
-    def test_no_reply(self):
+    def test_missing_reply_is_an_unacknowledged_event(self):
         self.lines['one'].errors = {'h': exceptions.NoReply(host='h', reason='for 7 s')}
         self.assertEqual(
             {('h', '1'): 'host h did not reply: for 7 s'}, self.deliver({'h@uuid-one': [self.event(A, '1')]})

@@ -1,4 +1,4 @@
-"""The map of a cloud with Nova, over its tables in SQLite."""
+"""The host map that reads Nova's tables, here in SQLite."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from tests.unit.resolver.drivers.nova import cloud
 
 A, B, C, D = (f'{number:08x}-0000-4000-8000-000000000000' for number in (1, 2, 3, 4))
 
-#: URLs of a cell's database that the driver, the URL parser or the template refuses.
+#: URLs of the database of a cell that the driver, the URL parser or the template refuses.
 UNUSABLE = (
     'postgres://x:s3cret@127.0.0.1/y',
     'postgresql+psycopg2://x:s3cret@127.0.0.1/y',
@@ -38,7 +38,7 @@ UNUSABLE = (
     '',
 )
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 30.0
 
 
@@ -60,7 +60,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertIsInstance(self.map, host_map_base.PartialHostMap)
         self.assertIsInstance(host_map.load(self.cloud.conf), nova_host_map.NovaHostMap)
 
-    def test_hosts_are_of_their_cells(self):
+    def test_hosts_are_qualified_with_their_cell(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         found = self.look_up(A, B, C)
@@ -68,7 +68,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual(frozenset(), found.unavailable)
         self.assertEqual(found.hosts, self.map.hosts_of([A, B, C]))
 
-    def test_the_record(self):
+    def test_record_of_a_server(self):
         self.cloud.add_instance(A, 'two', 'h', vm_state='resized')
         record = self.look_up(A).records[A]
         self.assertEqual('two', record.cell.name)
@@ -76,7 +76,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual({self.at('h', self.two): record.cell}, record.cells)
         self.assertEqual('resized', record.primitive['nova_object.data']['vm_state'])
 
-    def test_on_no_host(self):
+    def test_server_on_no_host(self):
         self.cloud.add_instance(A, None)
         self.cloud.add_instance(B, 'one', None)
         self.cloud.add_instance(C, 'one', None, migration={'source': 'a', 'dest': 'b'})
@@ -84,7 +84,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual({A: (), B: (), C: ()}, found.hosts)
         self.assertEqual({}, found.records)
 
-    def test_unknown(self):
+    def test_unknown_server(self):
         self.cloud.add_instance(A, 'one', deleted=1)
         self.cloud.add_instance(B, 'one', hidden=True)
         self.cloud.add_instance(C, 'one')
@@ -92,25 +92,25 @@ class NovaHostMapTest(base.TestCase):
             connection.execute(sa.delete(tables.instances).where(tables.instances.c.uuid == C))
         self.assertEqual(host_map_base.Lookup({}), self.look_up(A, B, C))
 
-    def test_a_migration_has_two_hosts(self):
+    def test_server_in_a_migration_has_two_hosts(self):
         self.cloud.add_instance(A, 'one', 'src', migration={'source': 'src', 'dest': 'dst'})
-        # Not yet on its destination, and scheduled to none yet.
+        # The server is not on its destination yet, or has no destination yet.
         self.cloud.add_instance(B, 'one', 'src', migration={'source': 'src', 'dest': None})
         found = self.look_up(A, B)
         self.assertEqual((self.at('dst', self.one), self.at('src', self.one)), found.hosts[A])
         self.assertEqual((self.at('src', self.one),), found.hosts[B])
 
-    def test_without_a_context_old_migrations_do_not_count(self):
+    def test_old_migrations_of_a_server_without_a_migration_context_are_ignored(self):
         self.cloud.add_instance(A, 'one', 'dst', migration={'source': 'src', 'dest': 'dst'})
         self.cloud.change(self.cloud.cells['one'], tables.instance_extra, migration_context=None)
         self.assertEqual({A: (self.at('dst', self.one),)}, self.look_up(A).hosts)
 
-    def test_a_migration_that_is_gone(self):
+    def test_deleted_migration(self):
         self.cloud.add_instance(A, 'one', 'src', migration={'source': 'src', 'dest': 'dst'})
         self.cloud.change(self.cloud.cells['one'], tables.migrations, deleted=1)
         self.assertEqual({A: (self.at('src', self.one),)}, self.look_up(A).hosts)
 
-    def test_across_cells(self):
+    def test_migration_across_cells(self):
         move = {'source': 'src', 'dest': 'dst', 'across_cells': True}
         self.cloud.add_instance(A, 'one', 'src', migration=move)
         self.cloud.add_host('src', 'one')
@@ -122,7 +122,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual('one', record.cell.name)
         self.assertEqual(['two', 'one'], [record.cells[host].name for host in hosts])
 
-    def test_one_query_each(self):
+    def test_one_query_to_each_database(self):
         for number in range(50):
             uuid = f'{number:08x}-0000-4000-9000-000000000000'
             self.cloud.add_instance(uuid, 'one' if number % 2 else 'two', 'h')
@@ -137,13 +137,13 @@ class NovaHostMapTest(base.TestCase):
             self.assertEqual(50, len(self.look_up(*uuids).hosts))
         self.assertEqual([1, 1, 1], [len(sent) for sent in (api, one, two)])
 
-    def test_a_cell_that_is_added(self):
+    def test_added_cell_is_read(self):
         self.assertEqual({}, self.look_up(A).hosts)
         three = self.cloud.add_cell('three')
         self.cloud.add_instance(A, 'three', 'h')
         self.assertEqual({A: (self.at('h', three),)}, self.look_up(A).hosts)
 
-    def test_a_cell_that_moves(self):
+    def test_moved_database_of_a_cell_is_read(self):
         self.cloud.add_instance(A, 'one', 'before')
         self.look_up(A)
         self.cloud.add_cell('moved')
@@ -151,7 +151,7 @@ class NovaHostMapTest(base.TestCase):
         self.cloud.change(self.cloud.api, tables.cell_mappings, database_connection=self.cloud.url('moved'))
         self.assertEqual({A: (self.at('after', self.one),)}, self.look_up(A).hosts)
 
-    def test_templates(self):
+    def test_template_in_a_mapping(self):
         self.cloud.conf.set_override('database_connection', 'x://h/one?y', group='nova')
         self.cloud.add_instance(A, 'one', 'h')
         url = self.cloud.url('one').replace('/one.', '/{path}.')
@@ -163,7 +163,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual({A}, found.unavailable)
         self.assertIn('cell one: [nova] database_connection', found.why(A))
 
-    def test_a_broken_row_is_unavailable_alone(self):
+    def test_invalid_row_makes_only_its_server_unavailable(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'one', 'h', network_info='{"')
         self.cloud.add_instance(C, 'one', 'a host')
@@ -174,7 +174,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertIn('network_info', found.why(B))
         self.assertIn('host name', found.why(C))
 
-    def test_a_cell_that_is_down_is_unavailable_alone(self):
+    def test_unavailable_cell_makes_only_its_servers_unavailable(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         tables.cell.drop_all(self.cloud.cells['two'])
@@ -184,7 +184,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertIn('cell two: ', found.why(B))
         self.assertRaises(exceptions.DatabaseUnavailable, self.map.hosts_of, [A, B])
 
-    def test_a_cell_that_cannot_be_used_is_unavailable_alone(self):
+    def test_unusable_cell_makes_only_its_servers_unavailable(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         two = tables.cell_mappings.c.uuid == self.two
@@ -193,7 +193,7 @@ class NovaHostMapTest(base.TestCase):
                 connection.execute(sa.update(tables.cell_mappings).where(two).values(database_connection=url))
             fresh = nova_host_map.NovaHostMap.from_conf(self.cloud.conf)
             self.addCleanup(fresh.close)
-            # The start goes on.
+            # The service starts in spite of it.
             fresh.check()
             for _ in range(2):
                 found = fresh.look_up([A, B], timeout=LONG)
@@ -209,14 +209,14 @@ class NovaHostMapTest(base.TestCase):
         self.assertNotIn('s3cret', self.logs.output)
         self.assertNotIn('Traceback', '\n'.join(warnings))
 
-    def test_an_unexpected_exception_of_a_cell_stays_in_it(self):
+    def test_unexpected_exception_of_a_cell_affects_only_this_cell(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         fetch = instances.fetch
 
         def fail(database, uuids):
             if B in uuids or self.cloud.url('two').endswith(str(database._engine.url.database)):
-                raise KeyError('nobody has foreseen this')
+                raise KeyError('an unexpected error')
             return fetch(database, uuids)
 
         self.useFixture(
@@ -227,7 +227,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual([A], list(found.hosts))
         self.assertEqual('cell two: the database is unavailable: unexpected KeyError', found.why(B))
 
-    def test_a_row_that_nobody_has_foreseen_is_unavailable_alone(self):
+    def test_unexpected_row_makes_only_its_server_unavailable(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'one', 'h')
         read = instances._read
@@ -244,7 +244,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual([A], list(found.hosts))
         self.assertIn('TypeError', found.why(B))
 
-    def test_a_move_to_a_cell_that_cannot_be_used(self):
+    def test_move_to_an_unusable_cell(self):
         move = {'source': 'src', 'dest': 'dst', 'across_cells': True}
         self.cloud.add_instance(A, 'one', 'src', migration=move)
         self.cloud.add_host('src', 'one')
@@ -258,7 +258,7 @@ class NovaHostMapTest(base.TestCase):
         self.assertEqual({B: (self.at('src', self.one),)}, found.hosts)
         self.assertIn('cell two: [nova] database_connection', found.why(A))
 
-    def test_a_cell_that_hangs_is_unavailable_alone_and_soon_not_waited_for(self):
+    def test_cell_that_hangs_is_unavailable_and_is_skipped_after_some_failures(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         released = threading.Event()
@@ -276,7 +276,7 @@ class NovaHostMapTest(base.TestCase):
             found = self.look_up(A, B, timeout=0.3)
             self.assertEqual([A], list(found.hosts))
             self.assertIn('no answer in time', found.why(B))
-        # Neither in the pause nor by who tries it.
+        # Queries during the pause do not wait for the cell, nor does the query that tries it again.
         for seconds in (pause.PAUSE, 0.0):
             self.useFixture(fixtures.MonkeyPatch('external_events_router.concurrency.pause.PAUSE', seconds))
             self.map._readers[self.two].pause.failed()
@@ -291,11 +291,11 @@ class NovaHostMapTest(base.TestCase):
             self.assertLess(time.monotonic(), deadline)
         self.assertIn('The database of cell two answers again', self.logs.output)
 
-    def test_the_api_database_is_down(self):
+    def test_unavailable_api_database(self):
         tables.api.drop_all(self.cloud.api)
         self.assertRaises(exceptions.DatabaseUnavailable, self.look_up, A)
 
-    def test_check(self):
+    def test_check_reports_an_unavailable_cell(self):
         self.map.check()
         self.assertIn('Found cell one', self.logs.output)
         tables.cell.drop_all(self.cloud.cells['two'])
@@ -308,7 +308,7 @@ class NovaHostMapTest(base.TestCase):
         refused = self.assertRaises(exceptions.ConfigurationError, self.map.check)
         self.assertIn('[nova] api_connection', str(refused))
 
-    def test_warm(self):
+    def test_warm_reads_the_cells(self):
         self.map.warm()
         self.assertEqual({self.one, self.two}, self.map._readers.keys())
         self.assertTrue(all(reader._database for reader in self.map._readers.values()))
@@ -316,14 +316,14 @@ class NovaHostMapTest(base.TestCase):
         self.map.warm()
         self.assertIn('Could not read the cells at start', self.logs.output)
 
-    def test_no_api_database(self):
+    def test_missing_api_connection(self):
         self.cloud.conf.set_override('api_connection', None, group='nova')
         refused = self.assertRaises(
             exceptions.ConfigurationError, nova_host_map.NovaHostMap.from_conf, self.cloud.conf
         )
         self.assertEqual('[nova] api_connection: is not set', str(refused))
 
-    def test_behind_the_guard_a_cell_that_is_down_has_the_hosts_that_were_seen(self):
+    def test_guard_returns_the_last_known_hosts_of_an_unavailable_cell(self):
         self.cloud.add_instance(A, 'one', 'h')
         self.cloud.add_instance(B, 'two', 'h')
         self.cloud.add_instance(C, 'two', 'h')
@@ -337,6 +337,6 @@ class NovaHostMapTest(base.TestCase):
         self.assertIn('cell two', found.why(C))
         self.assertEqual({A}, found.records.keys())
 
-    def test_values_of_any_kind_go_through_json(self):
+    def test_values_of_any_type_are_converted_to_json(self):
         self.cloud.add_instance(A, 'one', 'h', launched_at=cloud.CREATED, hostname='häuschen')
         json.dumps(self.look_up(A).records[A].primitive)

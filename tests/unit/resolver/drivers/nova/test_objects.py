@@ -1,4 +1,4 @@
-"""Nova's objects on the wire, against whole messages of a running Nova 34."""
+"""Nova's objects in messages, compared with recorded messages of Nova 34."""
 
 import datetime
 import ipaddress
@@ -16,12 +16,12 @@ UUID = '5b0d8c1e-6d0b-4f0e-9a0a-3c5a3f2f6f41'
 
 
 def recorded(name):
-    """The messages of a recording: what oslo.messaging sent."""
+    """The recorded messages, as oslo.messaging sent them."""
     return [message['oslo.message'] for message in json.loads((WIRE / f'{name}.json').read_text())]
 
 
 def row_of(primitive):
-    """The row that a recorded instance was read from."""
+    """The row from which Nova read a recorded instance."""
     data = dict(primitive['nova_object.data'])
     cache = data.pop('info_cache')['nova_object.data']
     context = data.pop('migration_context')
@@ -46,7 +46,7 @@ def _column(name, value):
 
 
 def unordered(value):
-    """The same with lists of changes as sets; their order is chance in Nova."""
+    """The same object with lists of changes as sets, because their order is random in Nova."""
     if isinstance(value, dict):
         return {
             key: sorted(inner) if key == 'nova_object.changes' else unordered(inner)
@@ -90,22 +90,22 @@ class InstanceTest(base.TestCase):
             **values,
         }
 
-    def test_flags_that_are_not_set(self):
+    def test_unset_flags_are_omitted(self):
         data = objects.instance(self.row(locked=1))['nova_object.data']
         self.assertIs(True, data['locked'])
         for flag in ('auto_disk_config', 'shutdown_terminate', 'disable_terminate', 'hidden', 'cleaned'):
             self.assertIs(False, data[flag], flag)
 
-    def test_no_info_cache(self):
+    def test_missing_info_cache(self):
         self.assertIsNone(objects.instance(self.row(cache_id=None))['nova_object.data']['info_cache'])
 
-    def test_a_context_that_is_stored_without_changes(self):
+    def test_stored_migration_context_without_changes(self):
         context = {'nova_object.name': 'MigrationContext', 'nova_object.data': {'migration_id': 7}}
         row = self.row(migration_context=json.dumps(context))
         self.assertNotIn('nova_object.changes', objects.instance(row))
         self.assertEqual(7, objects.migration_id(row))
 
-    def test_broken_json(self):
+    def test_invalid_json(self):
         for column, text in (
             ('network_info', '{'),
             ('network_info', '{}'),
@@ -120,6 +120,6 @@ class InstanceTest(base.TestCase):
             )
             self.assertIn(column, str(error))
 
-    def test_an_address_of_postgresql(self):
+    def test_address_from_postgresql(self):
         row = self.row(access_ip_v4=ipaddress.ip_address('192.0.2.1'))
         self.assertEqual('192.0.2.1', objects.instance(row)['nova_object.data']['access_ip_v4'])

@@ -1,4 +1,4 @@
-"""The URL of a cell's broker with the options for it."""
+"""The URL of the broker of a cell, with its options."""
 
 from oslo_config import cfg
 
@@ -10,7 +10,7 @@ from tests import base
 
 
 class ComputeAPITest(base.TestCase):
-    def test_options_are_added_and_those_of_the_mapping_come_first(self):
+    def test_options_are_added_and_options_of_the_mapping_have_precedence(self):
         url = 'rabbit://a:p%40ss@one:5671,b:c@two/vhost'
         self.assertEqual(url, rpcapi._with_options(url, {}))
         self.assertEqual(f'{url}?ssl=true', rpcapi._with_options(url, {'ssl': 'true'}))
@@ -19,7 +19,7 @@ class ComputeAPITest(base.TestCase):
             rpcapi._with_options(f'{url}?ssl=false', {'ssl': 'true', 'heartbeat_rate': '3'}),
         )
 
-    def test_a_url_that_cannot_be_used(self):
+    def test_unusable_url(self):
         conf = cfg.ConfigOpts()
         router_conf.register_all(conf)
         conf([])

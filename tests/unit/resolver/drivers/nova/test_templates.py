@@ -12,11 +12,11 @@ class FillTest(base.TestCase):
     def fill(self, template, source=DATABASE):
         return templates.fill(template, source, option='[nova] database_connection')
 
-    def test_what_is_no_template_needs_no_source(self):
+    def test_url_without_a_template_needs_no_source(self):
         self.assertEqual('none:///', self.fill('none:///', None))
         self.assertEqual('mysql://a:b@c/d', self.fill('mysql://a:b@c/d'))
 
-    def test_every_part(self):
+    def test_every_part_of_the_url(self):
         template = '{scheme}|{username}|{password}|{hostname}|{port}|{path}|{query}|{fragment}'
         self.assertEqual(
             'mysql+pymysql|nova|s3:cret|Db.example|3306|nova_api|charset=utf8mb4|part', self.fill(template)
@@ -33,18 +33,18 @@ class FillTest(base.TestCase):
         self.assertEqual('rabbit://one:p1@rabbit-1:5671,two:p2@rabbit-2/', self.fill(template, BROKERS))
         self.assertEqual('vhost', self.fill('{path}', BROKERS))
 
-    def test_an_address_of_version_6(self):
+    def test_ipv6_address(self):
         self.assertEqual('fd00::1 5672', self.fill('{hostname} {port}', 'rabbit://a:b@[fd00::1]:5672/'))
 
-    def test_no_source(self):
+    def test_missing_source(self):
         refused = self.assertRaises(exceptions.ConfigurationError, self.fill, 'x://{hostname}/', None)
         self.assertIn('[nova] database_connection', str(refused))
 
-    def test_what_the_source_has_not(self):
+    def test_part_that_the_source_does_not_have(self):
         refused = self.assertRaises(
             exceptions.ConfigurationError, self.fill, 'x://{hostname}:{port}/', 'rabbit://host/'
         )
         self.assertIn('port', str(refused))
 
-    def test_other_braces_stay(self):
+    def test_other_braces_are_kept(self):
         self.assertEqual('x://u:{Db.example@pa{nonsense}ss', self.fill('x://u:{{{hostname}@pa{nonsense}ss'))

@@ -1,4 +1,4 @@
-"""Which version a cell understands."""
+"""The version of the compute RPC that a cell understands."""
 
 import threading
 
@@ -10,13 +10,13 @@ from tests.unit.db import databases
 from tests.unit.resolver.drivers.nova import cloud
 
 
-class SpeechTest(base.TestCase):
-    def test_of_rpc(self):
+class SupportedVersionTest(base.TestCase):
+    def test_version_of_a_pinned_rpc_version(self):
         known = {'5.0': versions.OLD, '5.13': versions.OLD, '6.0': versions.SIX, '6.4': versions.SIX}
         known |= {'6.5': versions.ALTERNATIVE, '6.10': versions.ALTERNATIVE}
         self.assertEqual(known, {version: versions.of_rpc(version) for version in known})
 
-    def test_of_service(self):
+    def test_version_of_a_service_version(self):
         known = {55: versions.OLD, 56: versions.SIX, 70: versions.SIX, 71: versions.ALTERNATIVE}
         known |= {99: versions.ALTERNATIVE, None: versions.ALTERNATIVE}
         self.assertEqual(known, {version: versions.of_service(version) for version in known})
@@ -37,7 +37,7 @@ class VersionsTest(base.TestCase):
         values = {'version': version, 'binary': binary, 'deleted': deleted, 'forced_down': forced_down}
         self.cloud.insert(self.engine, tables.services, **values)
 
-    def test_the_oldest_that_counts(self):
+    def test_oldest_active_service_decides(self):
         self.add(74)
         self.add(70)
         self.add(10, deleted=1)
@@ -45,10 +45,10 @@ class VersionsTest(base.TestCase):
         self.add(12, binary='nova-conductor')
         self.assertEqual(versions.SIX, self.versions.current())
 
-    def test_no_compute(self):
+    def test_cell_without_compute_service(self):
         self.assertEqual(versions.ALTERNATIVE, self.versions.current())
 
-    def test_asked_for_again_after_a_while(self):
+    def test_versions_are_read_again_after_a_while(self):
         self.add(60)
         self.assertEqual(versions.SIX, self.versions.current())
         self.cloud.change(self.engine, tables.services, version=74)
@@ -57,7 +57,7 @@ class VersionsTest(base.TestCase):
         self.now += versions.KEEP * 0.2
         self.assertEqual(versions.ALTERNATIVE, self.versions.current())
 
-    def test_a_database_that_goes_away(self):
+    def test_unavailable_database(self):
         self.add(60)
         self.versions.current()
         tables.cell.drop_all(self.engine)
@@ -68,7 +68,7 @@ class VersionsTest(base.TestCase):
         self.assertRaises(exceptions.DatabaseUnavailable, fresh.current)
         self.assertRaises(exceptions.DatabaseUnavailable, fresh.current)
 
-    def test_while_one_asks_the_others_go_by_what_they_know(self):
+    def test_other_threads_use_the_known_version_while_one_thread_reads(self):
         self.add(60)
         self.versions.current()
         self.now += versions.KEEP * 2
@@ -89,7 +89,7 @@ class VersionsTest(base.TestCase):
         may_answer.set()
         asking.join(30)
 
-    def test_pinned(self):
+    def test_pinned_version(self):
         def never():
             raise AssertionError
 
