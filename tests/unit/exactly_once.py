@@ -1,14 +1,14 @@
-"""Collaborators that raise when hypothesis says so, and what has to hold all the same."""
+"""Collaborators that raise exceptions chosen by hypothesis, and conditions that hold in spite of them."""
 
 import collections
 
 
 class Surprise(Exception):
-    """What a collaborator raises."""
+    """The exception that a collaborator raises."""
 
 
 class Faults:
-    """Raises at the calls that hypothesis chooses, up to a number of them."""
+    """Raises exceptions in the calls that hypothesis chooses, up to a maximum number."""
 
     def __init__(self, data, strategies, *, at_most=6):
         self._data = data
@@ -16,13 +16,13 @@ class Faults:
         self._left = at_most
 
     def step(self, name):
-        """A call of a collaborator, which may raise."""
+        """A call of a collaborator, which may raise an exception."""
         if self._left and self._data.draw(self._booleans, label=f'{name} raises'):
             self._left -= 1
             raise Surprise(name)
 
     def choose(self, name):
-        """Whether something happens that is no exception; as bounded as those."""
+        """Choose whether something else happens; the number is bounded like the number of exceptions."""
         if self._left and self._data.draw(self._booleans, label=name):
             self._left -= 1
             return True
@@ -34,7 +34,7 @@ class Faults:
 
 
 class Told:
-    """Counts how often the result of each item was told; telling may raise, too."""
+    """Counts the results that were reported for each item; reporting may raise an exception, too."""
 
     def __init__(self, faults):
         self.times = collections.Counter()

@@ -3,7 +3,7 @@ from tests import base
 
 
 class ContextTest(base.TestCase):
-    def test_a_context_in_a_message_is_read_again(self):
+    def test_context_in_a_message_is_restored(self):
         for given in (
             {},
             {'user_id': 'u', 'project_id': 'p', 'roles': ['service', 'admin'], 'is_admin': True},
@@ -12,10 +12,10 @@ class ContextTest(base.TestCase):
             ctxt = context.RequestContext(**given)
             wire = context.on_the_wire(ctxt)
             self.assertEqual(ctxt.to_dict(), context.RequestContext.from_dict(wire).to_dict())
-            # As a resolver of another version may send it, too.
+            # A resolver of another version may send it, too.
             self.assertEqual(
                 ctxt.to_dict(), context.RequestContext.from_dict({**wire, 'show_deleted': False}).to_dict()
             )
 
-    def test_a_request_id_is_as_openstacks(self):
+    def test_request_id_has_the_form_of_openstack(self):
         self.assertRegex(context.new_request_id(), '^req-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')

@@ -1,4 +1,4 @@
-"""Events: the table, the round trips, and the ids that make a retry harmless."""
+"""The table of event names, serialization, and the ids that make a retry safe."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class HandlingTest(base.TestCase):
             wire = json.loads(json.dumps(said.to_dict()))
             self.assertEqual(said, events.Acknowledgement.from_dict(wire))
 
-    def test_nothing_more_is_sent_of_an_event_without_waiter_and_handler(self) -> None:
+    def test_event_without_waiter_and_handler_has_no_further_members(self) -> None:
         result = events.Result('e', events.Verdict.HANDLED, handling=events.NOT_HANDLED)
         self.assertEqual({'event_id', 'verdict', 'reason'}, set(result.to_dict()))
 
-    def test_an_older_agent_reports_nothing(self) -> None:
+    def test_older_agent_reports_nothing(self) -> None:
         result = events.Result('e', events.Verdict.HANDLED)
         wire = events.Acknowledgement('d', 'host-a', (result,)).to_dict()
         self.assertEqual({'delivery_id', 'host', 'results'}, set(wire))
@@ -72,7 +72,7 @@ class HandlingTest(base.TestCase):
 
 
 class TableTest(base.TestCase):
-    def test_names_come_with_their_microversions(self) -> None:
+    def test_names_have_their_microversions(self) -> None:
         first = ('network-changed', 'network-vif-plugged', 'network-vif-unplugged', 'network-vif-deleted')
         self.assertEqual(first, events.names_at((2, 1)))
         self.assertEqual(first, events.names_at((2, 50)))
@@ -87,20 +87,20 @@ class TableTest(base.TestCase):
             self.assertEqual(name, events.names_at((major, minor))[-1])
         self.assertEqual(tuple(events.EVENT_TYPES), events.names_at(events.MAX_MICROVERSION))
 
-    def test_the_keys_are_the_names(self) -> None:
+    def test_keys_are_the_names(self) -> None:
         self.assertEqual(list(events.EVENT_TYPES), [kind.name for kind in events.EVENT_TYPES.values()])
 
 
 class TagTest(base.TestCase):
-    def test_a_tag_that_is_required_and_missing(self) -> None:
+    def test_required_tag_is_missing(self) -> None:
         for name in ('volume-extended', 'accelerator-request-bound', 'power-update'):
             self.assertEqual(f'{name} needs a tag', events.tag_problem(events.Event(name, SERVER)))
 
-    def test_a_tag_that_means_nothing(self) -> None:
+    def test_invalid_tag(self) -> None:
         problem = events.tag_problem(events.Event('power-update', SERVER, 'REBOOT'))
         self.assertEqual('the tag of power-update must be one of POWER_ON, POWER_OFF', problem)
 
-    def test_good_tags(self) -> None:
+    def test_valid_tags(self) -> None:
         for name, tag in (
             ('power-update', 'POWER_ON'),
             ('power-update', 'POWER_OFF'),
@@ -130,7 +130,7 @@ class RoundTripTest(base.TestCase):
         result = events.Result(event_id, verdict, reason)
         self.assertEqual(result, events.Result.from_dict(json.loads(json.dumps(result.to_dict()))))
 
-    def test_an_event_that_lacks_something_or_has_another_type(self) -> None:
+    def test_event_with_a_missing_member_or_another_type(self) -> None:
         good = plugged().to_dict()
         for member in ('id', 'name', 'server_uuid', 'status'):
             self.assertRaises(exceptions.MalformedMessage, events.Event.from_dict, {**good, member: None})
@@ -141,12 +141,12 @@ class RoundTripTest(base.TestCase):
             )
         self.assertRaises(exceptions.MalformedMessage, events.Event.from_dict, {**good, 'tag': 7})
 
-    def test_an_outcome_that_is_malformed(self) -> None:
+    def test_malformed_outcome(self) -> None:
         good = events.Outcome(plugged(), events.Code.DELIVERED).to_dict()
         for bad in ({**good, 'code': 201}, {**good, 'event': {}}, {**good, 'event': 'x'}, {'code': 200}, {}):
             self.assertRaises(exceptions.MalformedMessage, events.Outcome.from_dict, bad)
 
-    def test_a_result_that_is_malformed(self) -> None:
+    def test_malformed_result(self) -> None:
         good = events.Result('1', events.Verdict.HANDLED).to_dict()
         for bad in ({**good, 'verdict': 'perhaps'}, {'event_id': '1'}, {'verdict': 'handled'}, {}):
             self.assertRaises(exceptions.MalformedMessage, events.Result.from_dict, bad)
@@ -156,28 +156,28 @@ class IdentifyTest(base.TestCase):
     def ids(self, *batch: events.Event, request_id: str | None = REQUEST) -> list[str]:
         return [event.id for event in events.identify(batch, request_id)]
 
-    def test_the_same_batch_again_has_the_same_ids(self) -> None:
+    def test_repeated_batch_has_the_same_ids(self) -> None:
         self.assertEqual(self.ids(plugged('a'), plugged('b')), self.ids(plugged('a'), plugged('b')))
 
-    def test_the_order_of_a_batch_does_not_change_its_ids(self) -> None:
+    def test_order_of_a_batch_does_not_change_its_ids(self) -> None:
         first = self.ids(plugged('a'), plugged('b'))
         self.assertEqual(first, self.ids(plugged('b'), plugged('a'))[::-1])
 
-    def test_two_equal_events_of_a_batch_are_two(self) -> None:
+    def test_two_equal_events_of_a_batch_have_different_ids(self) -> None:
         first, second = self.ids(plugged(), plugged())
         self.assertNotEqual(first, second)
 
     def test_another_request_has_other_ids(self) -> None:
         self.assertNotEqual(self.ids(plugged()), self.ids(plugged(), request_id='req-2'))
 
-    def test_without_a_request_id_they_are_random(self) -> None:
+    def test_ids_without_a_request_id_are_random(self) -> None:
         batch = [plugged(), plugged(), plugged('a', status='failed')]
         identified = events.identify(batch, None)
         self.assertEqual(6, len({event.id for event in [*batch, *identified]}))
         for event, made in zip(batch, identified, strict=True):
             self.assertEqual({**event.to_dict(), 'id': made.id}, made.to_dict())
 
-    def test_every_member_counts(self) -> None:
+    def test_every_member_changes_the_id(self) -> None:
         other = str(uuid.UUID(int=1))
         different = (
             plugged('a'),
@@ -191,18 +191,16 @@ class IdentifyTest(base.TestCase):
         ids = [self.ids(event)[0] for event in different]
         self.assertEqual(len(different), len(set(ids)))
 
-    def test_only_the_id_changes(self) -> None:
+    def test_other_members_are_kept(self) -> None:
         event = plugged('a', status='failed')
         (identified,) = events.identify([event], REQUEST)
         self.assertEqual({**event.to_dict(), 'id': identified.id}, identified.to_dict())
         self.assertEqual(5, uuid.UUID(identified.id).version)
 
     @hypothesis.given(strategies.lists(_events, max_size=12), strategies.none() | _text)
-    def test_ids_are_unique_in_a_batch_of_anything(
-        self, batch: list[events.Event], request_id: str | None
-    ) -> None:
+    def test_ids_are_unique_in_any_batch(self, batch: list[events.Event], request_id: str | None) -> None:
         hypothesis.assume(request_id is not None or len({event.id for event in batch}) == len(batch))
         self.assertEqual(len(batch), len(set(self.ids(*batch, request_id=request_id))))
 
-    def test_a_lone_surrogate_in_a_tag(self) -> None:
+    def test_unpaired_surrogate_in_a_tag(self) -> None:
         self.assertNotEqual(self.ids(plugged('\ud800')), self.ids(plugged('\ud801')))

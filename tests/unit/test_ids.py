@@ -9,24 +9,24 @@ from tests import base
 
 
 class IdsTest(base.TestCase):
-    def test_random_ones_are_uuids_and_differ(self):
+    def test_random_ids_are_different_uuids(self):
         made = [ids.random_uuid() for _ in range(1000)]
         self.assertEqual(1000, len(set(made)))
         for each in map(uuid.UUID, made):
             self.assertEqual((4, uuid.RFC_4122), (each.version, each.variant))
         self.assertEqual(made, [str(uuid.UUID(each)) for each in made])
 
-    def test_as_uuid_does_it_makes_one_of_a_digest(self):
+    def test_uuid_of_a_digest(self):
         for number in range(32):
             digits = f'{number:x}' * 32 if number < 16 else uuid.uuid4().hex
             made = str(uuid.UUID(bytes=bytes.fromhex(digits[:32]), version=5))
             self.assertEqual(made, ids.as_uuid(digits, version=5))
 
-    def test_hex(self):
+    def test_hexadecimal_form(self):
         self.assertRegex(ids.random_hex(), '^[0-9a-f]{32}$')
 
-    def test_from_the_generator_of_the_system(self):
-        """An id is what ``os.urandom`` returned, so that nobody can guess it."""
+    def test_ids_come_from_the_random_generator_of_the_system(self):
+        """An id contains the output of ``os.urandom``, so that it is unpredictable."""
         given = []
 
         def urandom(size):
@@ -37,7 +37,7 @@ class IdsTest(base.TestCase):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.ids._unused', []))
         self.assertIn(ids.random_hex(), given[0].hex())
 
-    def test_a_child_has_ids_of_its_own(self):
+    def test_child_process_has_its_own_ids(self):
         ids.random_hex()
         context = multiprocessing.get_context('fork')
         results = context.SimpleQueue()
@@ -47,7 +47,7 @@ class IdsTest(base.TestCase):
         child.join()
         self.assertEqual(set(), set(theirs) & {ids.random_hex() for _ in range(600)})
 
-    def test_threads_have_different_ones(self):
+    def test_threads_have_different_ids(self):
         made = []
 
         def work():

@@ -9,7 +9,7 @@ class LoadTest(base.TestCase):
         found = plugins.load(handlers.NAMESPACE, 'log', option='[agent] handlers')
         self.assertIs(handlers.LogHandler, found)
 
-    def test_unknown_name_says_the_option_and_what_there_is(self):
+    def test_unknown_name_names_the_option_and_the_choices(self):
         error = self.assertRaises(
             exceptions.ConfigurationError, plugins.load, handlers.NAMESPACE, 'nosuch', option='[a] b'
         )

@@ -13,7 +13,7 @@ class RejectionsTest(base.TestCase):
         self.useFixture(fixtures.MonkeyPatch('time.monotonic', lambda: self.now))
         self.rejections = rejected.Rejections()
 
-    def test_one_message_for_a_kind_and_then_how_many_there_were(self):
+    def test_one_message_per_kind_and_then_the_number_of_others(self):
         for number in range(100):
             self.rejections.note('event', 'it is dropped', number)
         self.assertEqual(1, self.logs.output.count('Invalid event'))
@@ -30,7 +30,7 @@ class RejectionsTest(base.TestCase):
         self.assertLess(len(self.logs.output), 500)
         self.assertNotIn('Traceback', self.logs.output)
 
-    def test_a_message_per_source_but_not_for_any_number_of_them(self):
+    def test_one_message_per_source_for_a_limited_number_of_sources(self):
         for number in range(3 * rejected.MAX_CAUSES):
             self.rejections.note('acknowledgement', 'it is dropped', source=f'host-{number}')
         self.assertLessEqual(self.logs.output.count('Invalid'), rejected.MAX_CAUSES + 1)

@@ -1,4 +1,4 @@
-"""What a body may hold at which microversion, and how a fault in it is named."""
+"""The members of a request body at each microversion, and the error messages for invalid bodies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def problem(document: Any, version: events.Microversion = (2, 1), *, strict: boo
 
 
 class RequestTest(base.TestCase):
-    def test_each_name_from_its_microversion_on(self) -> None:
+    def test_each_name_is_accepted_from_its_microversion_on(self) -> None:
         for name, kind in events.EVENT_TYPES.items():
             batch = {'events': [{**EVENT, 'name': name}]}
             for version in (
@@ -44,7 +44,7 @@ class RequestTest(base.TestCase):
             str(problem({'events': [{**EVENT, 'name': 'volume-extended'}]})),
         )
 
-    def test_good_ones(self) -> None:
+    def test_valid_bodies(self) -> None:
         for event in (
             EVENT,
             {**EVENT, 'tag': ''},
@@ -55,7 +55,7 @@ class RequestTest(base.TestCase):
         ):
             self.assertIsNone(problem({'events': [event]}))
 
-    def test_messages_name_the_field_its_value_and_what_is_allowed(self) -> None:
+    def test_error_names_the_member_its_value_and_the_allowed_values(self) -> None:
         long = 'a' * 256
         for document, message in (
             (None, 'the body is null, but must be an object'),
@@ -101,7 +101,7 @@ class RequestTest(base.TestCase):
         ):
             self.assertEqual(message, problem(document))
 
-    def test_unknown_members_are_ignored_where_they_are_to_be(self) -> None:
+    def test_unknown_members_are_ignored_by_the_older_endpoint(self) -> None:
         document = {'events': [{**EVENT, 'extra': 1}], 'more': 2}
         self.assertIsNone(problem(document, strict=False))
         self.assertIsNotNone(problem({'events': [{**EVENT, 'tag': 1}]}, strict=False))
@@ -111,7 +111,7 @@ class RequestTest(base.TestCase):
             for member in ('name', 'server_uuid', 'tag', 'status'):
                 self.assertLess(len(problem({'events': [{**EVENT, member: value}]}) or ''), 300)
 
-    def test_the_schemas_are_schemas(self) -> None:
+    def test_schemas_are_valid(self) -> None:
         for version in ((2, 1), events.MAX_MICROVERSION):
             for strict in (True, False):
                 jsonschema.Draft202012Validator.check_schema(schemas.request_schema(version, strict=strict))
@@ -119,7 +119,7 @@ class RequestTest(base.TestCase):
 
 
 class ResponseTest(base.TestCase):
-    def test_what_an_answer_holds(self) -> None:
+    def test_members_of_a_response(self) -> None:
         validator = jsonschema.Draft202012Validator(schemas.response_schema())
         answer = {**EVENT, 'status': 'completed', 'code': 200}
         self.assertTrue(validator.is_valid({'events': [answer]}))
@@ -133,7 +133,7 @@ class ResponseTest(base.TestCase):
 
 
 class UuidTest(base.TestCase):
-    def test_forms(self) -> None:
+    def test_forms_of_a_uuid(self) -> None:
         bare = SERVER.replace('-', '')
         for form in (
             *[SERVER] * 6,
@@ -145,7 +145,7 @@ class UuidTest(base.TestCase):
         ):
             self.assertEqual(SERVER, events.canonical_uuid(form))
 
-    def test_no_forms(self) -> None:
+    def test_other_texts(self) -> None:
         bare = SERVER.replace('-', '')
         for form in (
             '',
@@ -173,7 +173,7 @@ class UuidTest(base.TestCase):
         check()
 
 
-#: Mapped, so that it is one alternative among others and not six of them.
+#: Mapped, so that hypothesis treats it as one alternative and not as six.
 ANYTHING: strategies.SearchStrategy[Any] = strategies.sampled_from([None, True, 0, 1.5, [], {}]).map(
     lambda v: v
 )
@@ -201,7 +201,7 @@ LIKELY = strategies.fixed_dictionaries(
     {member: MEMBERS[member] for member in ('name', 'server_uuid')},
     optional={member: MEMBERS[member] for member in ('tag', 'status')},
 )
-#: An event that would be valid but for a member or two.
+#: An event that is valid except for one or two members.
 ODD = strategies.tuples(
     LIKELY,
     strategies.sampled_from([*MEMBERS]).flatmap(lambda member: MEMBERS[member].map(lambda v: {member: v})),
@@ -222,9 +222,9 @@ BODIES = (
 
 
 class OrdinaryTest(base.TestCase):
-    """What is taken without the schema is what the schema takes."""
+    """Requests that are accepted without the schema are also accepted by the schema."""
 
-    def test_nothing_else_is_ordinary(self) -> None:
+    def test_other_requests_are_checked_with_the_schema(self) -> None:
         names = frozenset(events.names_at((2, 1)))
         whole = {**EVENT, 'tag': 'port', 'status': 'failed'}
         for body in ({'events': [EVENT, whole]}, {'events': [{**whole, 'tag': 't' * 255}]}):
@@ -247,7 +247,7 @@ class OrdinaryTest(base.TestCase):
         ):
             self.assertFalse(schemas._is_ordinary(body, names), body)
 
-    def test_as_the_schema_says(self) -> None:
+    def test_result_is_equal_to_the_result_of_the_schema(self) -> None:
         seen = set()
 
         @hypothesis.settings(deadline=None, max_examples=1000)

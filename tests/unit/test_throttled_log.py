@@ -5,7 +5,7 @@ from tests import base
 from tests.unit.agent import helpers
 
 
-class TroubleTest(base.TestCase):
+class ThrottledLogTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.clock = helpers.Time()
@@ -14,7 +14,7 @@ class TroubleTest(base.TestCase):
     def lines(self):
         return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
 
-    def test_once_then_every_so_often_then_that_it_is_over(self):
+    def test_first_failure_then_reminders_then_the_end_are_logged(self):
         self.trouble.over('well')
         for _ in range(5):
             self.trouble.occurred(logging.WARNING, 'bad: %s', 'why')
@@ -32,7 +32,7 @@ class TroubleTest(base.TestCase):
             self.lines(),
         )
 
-    def test_what_comes_and_goes_is_not_said_each_time(self):
+    def test_repeated_short_failures_are_not_logged_each_time(self):
         for _ in range(5):
             self.trouble.occurred(logging.WARNING, 'bad')
             self.trouble.over('well')
@@ -56,7 +56,7 @@ class SummaryTest(base.TestCase):
     def lines(self):
         return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
 
-    def test_one_message_for_all_and_the_next_after_a_while(self):
+    def test_one_summary_for_all_and_the_next_after_the_interval(self):
         self.summary.flush()
         self.summary.add(['a'])
         self.summary.flush()
@@ -75,14 +75,14 @@ class SummaryTest(base.TestCase):
         self.summary.flush(now=True)
         self.assertEqual(2, len(self.lines()))
 
-    def test_few_examples_of_many(self):
+    def test_summary_has_few_examples(self):
         self.summary.add([str(number) for number in range(100)])
         self.summary.flush(now=True)
         self.assertEqual(['100 are gone, for example 0, 1, 2'], self.lines())
 
 
 class BoundedTest(base.TestCase):
-    def test_so_many_in_a_period_and_the_number_of_the_others(self):
+    def test_limited_number_in_a_period_and_the_number_of_the_others(self):
         clock = helpers.Time()
         log = logging.getLogger(__name__)
         bounded = throttled_log.Bounded(log, lines=2, period=60.0, rest='%d more', clock=clock)
@@ -103,7 +103,7 @@ class BoundedTest(base.TestCase):
 
 
 class TotalsTest(base.TestCase):
-    def test_one_number_in_a_while(self):
+    def test_one_total_per_interval(self):
         clock = helpers.Time()
         totals = throttled_log.Totals(
             logging.getLogger(__name__), logging.INFO, '%d done', every=30.0, clock=clock

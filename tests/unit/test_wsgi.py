@@ -1,4 +1,4 @@
-"""The application for any WSGI server: when it starts, and what uWSGI hands it."""
+"""The application for any WSGI server: the time of its start, and the features of uWSGI that it uses."""
 
 from __future__ import annotations
 
@@ -66,34 +66,34 @@ class StartTest(base.TestCase):
         # NOTE: without the first line of the log.
         return [line for line in done.stdout.splitlines() if ' external_events_router.process.' not in line]
 
-    def test_a_worker_of_uwsgi_that_imports_it(self) -> None:
+    def test_worker_of_uwsgi_that_imports_it(self) -> None:
         self.assertEqual(['started True', 'end'], self.output_of(f'number = 1\n{UWSGI}{IMPORT}{WAIT}'))
 
-    def test_a_parent_of_uwsgi_that_forks(self) -> None:
+    def test_parent_of_uwsgi_that_forks(self) -> None:
         fork = FORK.format(hook='uwsgi.post_fork_hook()')
         self.assertEqual(['started False', 'end'], self.output_of(f'number = 0\n{UWSGI}{IMPORT}{fork}'))
 
-    def test_a_mule_of_uwsgi(self) -> None:
+    def test_mule_of_uwsgi(self) -> None:
         output = self.output_of(f'number = 0\n{UWSGI}{IMPORT}uwsgi.post_fork_hook(){WAIT}')
         self.assertEqual(['end'], output)
 
-    def test_a_worker_of_gunicorn_that_imports_it(self) -> None:
+    def test_worker_of_gunicorn_that_imports_it(self) -> None:
         server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
         worker = f"exec({IMPORT!r}, {{'__name__': 'gunicorn.workers.base'}})\n"
         self.assertEqual(['started True', 'end'], self.output_of(f'{server}{worker}{WAIT}'))
 
-    def test_a_parent_of_gunicorn_that_forks(self) -> None:
+    def test_parent_of_gunicorn_that_forks(self) -> None:
         server = "sys.modules['gunicorn.arbiter'] = types.ModuleType('gunicorn.arbiter')\n"
         self.assertEqual(
             ['started False', 'end'], self.output_of(f'{server}{IMPORT}{FORK.format(hook="pass")}')
         )
 
-    def test_another_server_starts_it_with_the_first_request(self) -> None:
+    def test_other_server_starts_it_with_the_first_request(self) -> None:
         request = "import io\nprint(wsgi.application({'wsgi.input': io.BytesIO(b'body')}, None))\n"
         self.assertEqual(['end'], self.output_of(IMPORT))
         self.assertEqual(['started True', "[b'body']", 'end'], self.output_of(IMPORT + request))
 
-    def test_a_body_in_chunks_under_uwsgi(self) -> None:
+    def test_chunked_body_under_uwsgi(self) -> None:
         request = (
             "chunks = [b'', b'and more', b'a body ']\n"
             'uwsgi.chunked_read = chunks.pop\n'

@@ -1,7 +1,7 @@
-"""A caller of the application in the same process, and a resolver that answers by a table.
+"""A client of the application in the same process, and a resolver with fixed answers.
 
-Every call goes through the standard library's WSGI validator, so that a server
-stricter than others finds nothing to complain about.
+Every call goes through the WSGI validator of the standard library, so that
+a strict WSGI server also accepts the application.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNKNOWN = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a03'
 
 
 class Resolver:
-    """Stands for the resolver: :data:`PLACED` has a host, :data:`UNPLACED` none."""
+    """Replaces the resolver: the server :data:`PLACED` has a host, :data:`UNPLACED` has none."""
 
     bounded = True
 
@@ -66,7 +66,7 @@ class Resolver:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What came back. Header names are in lower case."""
+    """A response. The names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,7 +78,7 @@ class Reply:
 
     @property
     def fault(self) -> tuple[str, int]:
-        """The name and the code of an error document, which must have this form."""
+        """The name and the code of an error document. Fails if the document has another form."""
         ((name, inner),) = self.json.items()
         assert set(inner) == {'code', 'message'}, inner
         assert isinstance(inner['message'], str) and inner['message'], inner
@@ -92,12 +92,12 @@ class Reply:
 
 
 def make_conf(**overrides: Any) -> cfg.ConfigOpts:
-    """A configuration of defaults, but for ``group__option`` keywords."""
+    """A configuration with default values, except for keywords ``group__option``."""
     conf = cfg.ConfigOpts()
     opts.set_library_defaults()
     router_conf.register_all(conf)
-    # NOTE: not set_override(): configurations share their groups, and with
-    # them what is overridden.
+    # NOTE: not set_override(): configurations share their groups, and the
+    # overrides of these groups.
     with tempfile.NamedTemporaryFile('w', suffix='.conf') as file:
         for name, value in overrides.items():
             group, option = name.split('__')
@@ -108,7 +108,7 @@ def make_conf(**overrides: Any) -> cfg.ConfigOpts:
 
 
 def identity(*roles: str, project_id: str = PROJECT) -> auth.Filter:
-    """A filter that takes everybody for a user with these roles."""
+    """A filter that treats every client as a user with these roles."""
 
     def wrap(inner: auth.WSGIApp) -> auth.WSGIApp:
         def authenticate(environ: dict[str, Any], start_response: Any) -> Any:
@@ -123,7 +123,7 @@ def identity(*roles: str, project_id: str = PROJECT) -> auth.Filter:
 
 
 class Client:
-    """Calls an application that is made of ``overrides`` to the configuration."""
+    """Calls an application that is built with ``overrides`` of the configuration."""
 
     def __init__(
         self, resolver: Any = None, *, authenticate: auth.Filter | None = None, **overrides: Any
@@ -151,7 +151,7 @@ class Client:
         return invoke(self.app, environ)
 
     def post(self, batch: Any, headers: Mapping[str, str] | None = None, *, path: str = PATH) -> Reply:
-        """Post events, or any document in their place."""
+        """Post events, or any other document."""
         document = {'events': batch} if isinstance(batch, list) else batch
         return self.call('POST', path, json.dumps(document).encode(), headers)
 
@@ -182,14 +182,14 @@ def _environ(method: str, path: str, headers: Mapping[str, str]) -> dict[str, An
 
 
 def invoke(application: auth.WSGIApp, environ: dict[str, Any]) -> Reply:
-    """One request through the validator."""
+    """Send one request through the validator."""
     answered: list[tuple[str, list[tuple[str, str]]]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         answered.append((status, headers))
         return lambda data: None
 
-    # NOTE: the validator wants a type of every content, of none too.
+    # NOTE: the validator requires a content type for every response, even for an empty one.
     checked = application if environ['REQUEST_METHOD'] == 'OPTIONS' else validate.validator(application)  # type: ignore[arg-type]
     body = checked(environ, start_response)
     try:

@@ -1,4 +1,4 @@
-"""Which path leads where, and what every answer carries."""
+"""The routing of paths to handlers, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RoutingTest(base.TestCase):
             self.assertEqual('application/json', reply.headers['content-type'])
             self.assertEqual('v2.1/' in path, 'vary' in reply.headers)
 
-    def test_paths_of_nothing(self) -> None:
+    def test_unknown_paths(self) -> None:
         for path in (
             '/v2.1/nothing-here',
             '/v2.1/os-server-external-events/',
@@ -79,7 +79,7 @@ class RoutingTest(base.TestCase):
         for path in ('/v2.1/nothing-here', client.PATH):
             self.assertEqual((path, 401), (path, front.call('GET', path).status))
 
-    def test_proxy_headers_are_taken_where_the_operator_says_so(self) -> None:
+    def test_proxy_headers_are_used_if_configured(self) -> None:
         headers = {'X-Forwarded-Proto': 'https', 'X-Forwarded-Host': 'api.example.org'}
         for enabled, expected in (
             (False, 'http://front.test/v2.1/'),
@@ -97,7 +97,7 @@ class RequestIdTest(base.TestCase):
         super().setUp()
         self.front = client.Client()
 
-    def test_every_answer_below_an_endpoint_has_a_new_one(self) -> None:
+    def test_every_answer_below_an_endpoint_has_a_new_request_id(self) -> None:
         seen = set()
         for method, path in (('POST', client.PATH), ('GET', '/v2.1/'), ('GET', '/v2/'), ('GET', '/v2.1/x')):
             reply = self.front.call(method, path, b'{')
@@ -107,18 +107,18 @@ class RequestIdTest(base.TestCase):
             seen.add(own)
         self.assertEqual(4, len(seen))
 
-    def test_none_outside(self) -> None:
+    def test_other_answers_have_no_request_id(self) -> None:
         for path in ('/', '/v3'):
             self.assertNotIn('x-openstack-request-id', self.front.call('GET', path).headers)
 
-    def test_the_senders_goes_to_the_resolver(self) -> None:
+    def test_request_id_of_the_sender_is_passed_to_the_resolver(self) -> None:
         reply = self.front.post([EVENT], {'X-OpenStack-Request-ID': client.REQUEST_ID})
         (ctxt,) = self.front.resolver.contexts
         self.assertEqual(client.REQUEST_ID, ctxt.global_request_id)
         self.assertEqual(reply.headers['x-openstack-request-id'], ctxt.request_id)
         self.assertNotEqual(client.REQUEST_ID, ctxt.request_id)
 
-    def test_one_that_is_none_is_not_taken_over(self) -> None:
+    def test_invalid_request_id_is_not_used(self) -> None:
         for value in (
             '',
             'req-1',
@@ -129,7 +129,7 @@ class RequestIdTest(base.TestCase):
             self.assertEqual(200, self.front.post([EVENT], {'X-OpenStack-Request-ID': value}).status)
             self.assertIsNone(self.front.resolver.contexts[-1].global_request_id)
 
-    def test_a_batch_sent_again_has_the_same_ids(self) -> None:
+    def test_repeated_batch_has_the_same_ids(self) -> None:
         for headers in ({'X-OpenStack-Request-ID': client.REQUEST_ID}, {}):
             self.front.resolver.batches.clear()
             for _ in range(2):
@@ -138,7 +138,7 @@ class RequestIdTest(base.TestCase):
             self.assertEqual(bool(headers), first == second)
             self.assertEqual(2, len(set(first)))
 
-    def test_no_token_goes_to_the_resolver(self) -> None:
+    def test_token_is_not_passed_to_the_resolver(self) -> None:
         self.front.post([EVENT], {'X-Auth-Token': 'secret', 'X-Service-Token': 'secret'})
         self.assertNotIn('secret', json.dumps(self.front.resolver.contexts[0].to_dict()))
 
@@ -152,9 +152,9 @@ def _nobody(inner: object) -> client.auth.WSGIApp:
 
 
 class HealthTest(base.TestCase):
-    """``/healthcheck`` of a process of which a thread has failed."""
+    """``/healthcheck`` of a process with a failed thread."""
 
-    def test_it_says_the_reason(self) -> None:
+    def test_response_contains_the_reason(self) -> None:
         reasons = [None, 'thread casts ended with ValueError']
         health = app.Health(app_that_is_well, lambda: reasons[0])
         self.assertEqual(('200 OK', b'OK'), self.ask(health, 'GET'))

@@ -1,4 +1,4 @@
-"""Who the caller is taken for."""
+"""The identification of the client of a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
 
 
 def token_data() -> dict[str, Any]:
-    """What Keystone says of a token of the service role."""
+    """The data that Keystone returns for a token with the role service."""
     hour = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     return {
         'methods': ['password'],
@@ -35,14 +35,14 @@ def token_data() -> dict[str, Any]:
 
 
 class NoAuthTest(base.TestCase):
-    def test_everybody_is_the_service(self) -> None:
+    def test_every_client_has_the_role_service(self) -> None:
         front = client.Client(authenticate=auth.noauth)
         for path in (client.PATH, f'/v2.1/{client.PROJECT}/os-server-external-events'):
             self.assertEqual(200, front.post([EVENT], path=path).status)
             self.assertEqual(['service'], front.resolver.contexts[-1].roles)
         self.assertEqual(client.PROJECT, front.resolver.contexts[-1].project_id)
 
-    def test_nobody_can_claim_to_be_somebody(self) -> None:
+    def test_headers_of_a_client_cannot_claim_an_identity(self) -> None:
         seen: dict[str, Any] = {}
 
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -68,16 +68,16 @@ class NoAuthTest(base.TestCase):
         self.assertNotIn('claimed', seen.values())
         self.assertEqual('kept', seen['HTTP_ACCEPT'])
 
-    def test_the_log_says_so_loudly(self) -> None:
+    def test_missing_authentication_is_logged_as_a_warning(self) -> None:
         auth.from_conf(client.make_conf(api__auth_strategy='noauth'))
         self.assertIn('WARNING', self.logs.output)
         self.assertIn('every client has the role service', self.logs.output)
 
 
 class KeystoneTest(base.TestCase):
-    """No Keystone is asked: these requests do not get that far."""
+    """These requests are answered before Keystone would be queried."""
 
-    def test_without_a_token(self) -> None:
+    def test_request_without_a_token(self) -> None:
         front = self.front()
         for method, headers in (('POST', {}), ('GET', {}), ('POST', {'X-Roles': 'service'})):
             reply = front.call(method, client.PATH, b'{', headers)
@@ -87,18 +87,18 @@ class KeystoneTest(base.TestCase):
             self.assertIn('x-openstack-request-id', reply.headers)
             self.assertNotIn('openstack-api-version', reply.headers)
 
-    def test_a_body_that_is_too_large_is_refused_before(self) -> None:
+    def test_body_that_is_too_large_is_refused_first(self) -> None:
         reply = self.front().call('POST', client.PATH, headers={'Content-Length': str(2**30)})
         self.assertEqual(413, reply.status)
 
-    def test_a_section_that_cannot_work(self) -> None:
+    def test_section_with_missing_options(self) -> None:
         for overrides in ({}, {'keystone_authtoken__auth_type': 'no-such-plugin'}):
             problem = self.assertRaises(
                 exceptions.ConfigurationError, client.app.make_app, client.make_conf(**overrides), None
             )
             self.assertIn('[keystone_authtoken] auth_type', str(problem))
 
-    def test_keystone_that_cannot_be_asked_is_unavailable(self) -> None:
+    def test_unavailable_keystone_is_503(self) -> None:
         for error in (
             ksa_exceptions.ConnectTimeout(),
             ksa_exceptions.SSLError(),
@@ -118,7 +118,7 @@ class KeystoneTest(base.TestCase):
             self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
         self.assertNotIn('some-token-of-somebody', self.logs.output)
 
-    def test_what_cannot_be_a_token_is_not_asked_about(self) -> None:
+    def test_malformed_token_is_not_sent_to_keystone(self) -> None:
         asked = self.useFixture(
             fixtures.MockPatch(
                 'keystonemiddleware.auth_token._identity.IdentityServer.verify_token',
@@ -143,7 +143,7 @@ class KeystoneTest(base.TestCase):
         self.assertNotIn('a' * 1000, self.logs.output)
         self.assertEqual(200, front.post([EVENT], {'X-Auth-Token': longest}).status)
 
-    def test_what_keystone_said_is_in_our_cache(self) -> None:
+    def test_response_of_keystone_is_cached(self) -> None:
         caches = []
 
         class Cache(token_cache.TokenCache):
@@ -166,7 +166,7 @@ class KeystoneTest(base.TestCase):
         self.assertEqual((1, 1), (said.call_count, len(caches[0])))
         self.assertNotIn('some-token-of-somebody', str(caches[0]._entries))
 
-    def test_the_catalog_is_asked_for_where_rules_need_it(self) -> None:
+    def test_catalog_is_requested_if_policy_rules_need_it(self) -> None:
         for values, asked in (({}, False), ({'service_type': 'compute'}, True)):
             made = auth.keystone(self.conf(**values))
             tokens = made(lambda environ, start_response: [])

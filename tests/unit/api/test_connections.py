@@ -1,4 +1,4 @@
-"""What the watch closes and what it leaves, on sockets of this process."""
+"""Connections that the watch closes or keeps, on sockets of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE = connections.Timeouts(
     idle=5.0, idle_when_short=0.1, asking=20.0, asking_when_short=3.0, sending_when_short=0.5, stuck=10.0
 )
 
-#: Seconds that the kernel may take for what it does at once.
+#: Seconds that the kernel may take for an operation that it does immediately.
 AT_ONCE = 0.05
 
 
@@ -29,7 +29,7 @@ class WatchTest(base.TestCase):
         return connections.ConnectionReaper(port, PATIENCE, places=places, is_short=lambda: short)
 
     def connect(self) -> tuple[socket.socket, socket.socket]:
-        """The client's end and the server's."""
+        """Connect; return the socket of the client and the socket of the server."""
         client = socket.create_connection(self.listener.getsockname())
         self.addCleanup(client.close)
         client.settimeout(10)
@@ -39,7 +39,7 @@ class WatchTest(base.TestCase):
         return client, server
 
     def let_pass(self, seconds: float) -> None:
-        """Have the kernel's own clock, which cannot be set, go on."""
+        """Wait: the clock of the kernel cannot be set."""
         time.sleep(max(0.0, seconds))
 
     def assert_closed(self, server: socket.socket) -> None:
@@ -48,24 +48,24 @@ class WatchTest(base.TestCase):
     def assert_open(self, server: socket.socket) -> None:
         self.assertRaises(BlockingIOError, server.recv, 1)
 
-    def test_a_silent_connection_where_places_are_short(self) -> None:
+    def test_silent_connection_is_closed_while_connections_are_short(self) -> None:
         _, server = self.connect()
         quick = self.watch(places=1)
         self.assertEqual(0, quick.look(self.began))
         self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
-        # There is room: it may stay.
+        # There are enough free connections, so it may stay.
         self.assertEqual(0, self.watch().look(self.began))
         self.assert_open(server)
         self.assertEqual(1, quick.look(self.began + 1))
         self.assert_closed(server)
 
-    def test_memory_may_be_short_instead(self) -> None:
+    def test_silent_connection_is_closed_while_memory_is_short(self) -> None:
         _, server = self.connect()
         self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
         self.assertEqual(1, self.watch(short=True).look(self.began))
         self.assert_closed(server)
 
-    def test_a_request_that_trickles_in(self) -> None:
+    def test_slow_request_is_closed(self) -> None:
         client, server = self.connect()
         watch = self.watch()
         for second in range(0, 20, 5):
@@ -76,7 +76,7 @@ class WatchTest(base.TestCase):
         self.assertEqual(1, watch.look(self.began + 26))
         self.assert_closed(server)
 
-    def test_one_that_trickles_in_where_places_are_short(self) -> None:
+    def test_slow_request_is_closed_earlier_while_connections_are_short(self) -> None:
         client, server = self.connect()
         watch = self.watch(places=1)
         client.sendall(b'x')
@@ -86,7 +86,7 @@ class WatchTest(base.TestCase):
         server.recv(10)
         self.assertEqual(1, watch.look(self.began + 1))
 
-    def test_one_that_is_there_where_places_are_short(self) -> None:
+    def test_complete_request_is_not_closed_while_connections_are_short(self) -> None:
         client, server = self.connect()
         watch = self.watch(places=1)
         self.let_pass(0.02)
@@ -96,7 +96,7 @@ class WatchTest(base.TestCase):
         self.assertEqual(0, watch.look(self.began + 2))
         self.assertEqual(1, watch.look(self.began + 4))
 
-    def test_a_request_that_came_with_the_connection_is_not_silence(self) -> None:
+    def test_request_that_arrived_with_the_connection_is_not_silence(self) -> None:
         for answered in (False, True):
             client, server = self.connect()
             client.sendall(b'x')
@@ -111,7 +111,7 @@ class WatchTest(base.TestCase):
             client.close()
             server.close()
 
-    def test_an_answer_begins_it_anew(self) -> None:
+    def test_answer_restarts_the_idle_time(self) -> None:
         client, server = self.connect()
         watch = self.watch()
         for second in range(0, 100, 10):
@@ -124,7 +124,7 @@ class WatchTest(base.TestCase):
             client.recv(10)
         self.assert_open(server)
 
-    def test_an_answer_that_nobody_takes_is_dropped_at_once(self) -> None:
+    def test_answer_that_is_not_read_is_dropped(self) -> None:
         client, server = self.connect()
         client.sendall(b'x')
         self.let_pass(0.02)
@@ -145,7 +145,7 @@ class WatchTest(base.TestCase):
             while client.recv(10**6):
                 pass
 
-    def test_an_answer_that_is_taken_slowly_but_steadily_may_take_its_time(self) -> None:
+    def test_answer_that_is_read_slowly_is_not_dropped(self) -> None:
         client, server = self.connect()
         watch = self.watch()
         for second in range(0, 60, 3):
@@ -160,7 +160,7 @@ class WatchTest(base.TestCase):
                 taken += len(client.recv(10**6))
             self.let_pass(0.02)
 
-    def test_other_sockets_are_nobodys_business(self) -> None:
+    def test_sockets_of_other_services_are_ignored(self) -> None:
         other = socket.create_server(('127.0.0.1', 0))
         self.addCleanup(other.close)
         client = socket.create_connection(other.getsockname())
@@ -172,7 +172,7 @@ class WatchTest(base.TestCase):
         self.assertEqual(0, self.watch(short=True).look(self.began))
         self.assert_open(server)
 
-    def test_the_log_says_how_many_and_not_for_each(self) -> None:
+    def test_closed_connections_are_logged_together(self) -> None:
         for _ in range(3):
             self.connect()
         self.let_pass(PATIENCE.idle_when_short + AT_ONCE)
@@ -181,7 +181,7 @@ class WatchTest(base.TestCase):
 
 
 class LastAnswersTest(base.TestCase):
-    def test_answers_close_their_connection_once_the_process_is_going_to_end(self) -> None:
+    def test_answers_close_their_connection_when_the_process_is_about_to_end(self) -> None:
         def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
             start_response('200 OK', [('Content-Type', 'text/plain')])
             return [b'a body']

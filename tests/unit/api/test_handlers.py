@@ -1,4 +1,4 @@
-"""Batches in, codes out: the one resource."""
+"""The events resource: requests and their answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CodesTest(base.TestCase):
         super().setUp()
         self.front = client.Client()
 
-    def test_each_code_at_its_place(self) -> None:
+    def test_each_code_is_in_the_place_of_its_event(self) -> None:
         tagless = {'name': 'volume-extended', 'server_uuid': client.PLACED}
         unplaced = {**EVENT, 'server_uuid': client.UNPLACED, 'tag': 'a'}
         unknown = {**EVENT, 'server_uuid': client.UNKNOWN}
@@ -50,12 +50,12 @@ class CodesTest(base.TestCase):
             (reply.status, reply.json['events']),
         )
 
-    def test_all_failed_alike(self) -> None:
+    def test_all_events_failed_with_the_same_code(self) -> None:
         reply = self.front.post([{**EVENT, 'server_uuid': client.UNPLACED}] * 2)
         self.assertEqual(207, reply.status)
         self.assertEqual([422, 422], [event['code'] for event in reply.json['events']])
 
-    def test_none_found(self) -> None:
+    def test_no_server_was_found(self) -> None:
         batch = [{**EVENT, 'server_uuid': client.UNKNOWN}] * 2
         reply = self.front.post(batch)
         self.assertEqual((404, ('itemNotFound', 404)), (reply.status, reply.fault))
@@ -64,25 +64,25 @@ class CodesTest(base.TestCase):
         self.assertEqual(207, reply.status)
         self.assertEqual([404, 404], [event['code'] for event in reply.json['events']])
 
-    def test_the_status_says_what_became_of_the_event(self) -> None:
+    def test_status_of_the_response_depends_on_the_codes(self) -> None:
         for status in events.STATUSES:
             reply = self.front.post([{**EVENT, 'status': status}])
             self.assertEqual([{**EVENT, **DELIVERED}], reply.json['events'])
             self.assertEqual(status, self.front.resolver.batches[-1][0].status)
 
-    def test_a_uuid_is_the_same_server_however_it_is_written(self) -> None:
+    def test_uuid_in_any_form_is_the_same_server(self) -> None:
         bare = client.PLACED.replace('-', '')
         for form in (client.PLACED.upper(), bare, f'urn:uuid:{client.PLACED}', f'{{{client.PLACED}}}'):
             reply = self.front.post([{**EVENT, 'server_uuid': form}])
             self.assertEqual([{**EVENT, 'server_uuid': form, **DELIVERED}], reply.json['events'])
             self.assertEqual(client.PLACED, self.front.resolver.batches[-1][0].server_uuid)
 
-    def test_tags_come_back_as_they_were(self) -> None:
+    def test_tags_are_returned_unchanged(self) -> None:
         for tag in ('', 'a\x01\x1f\x7f\nb', '\U0001f600', '"\\/<>&\''):
             reply = self.front.post([{**EVENT, 'tag': tag}])
             self.assertEqual((200, tag), (reply.status, reply.json['events'][0]['tag']))
 
-    def test_the_older_endpoint_ignores_what_it_does_not_know(self) -> None:
+    def test_older_endpoint_ignores_unknown_members(self) -> None:
         path = '/v2/os-server-external-events'
         reply = self.front.post(
             {'events': [{**EVENT, 'extra': 1}], 'more': 2},
@@ -105,7 +105,7 @@ class RefusedTest(base.TestCase):
         self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
         self.assertEqual([], self.front.resolver.batches)
 
-    def test_bodies(self) -> None:
+    def test_invalid_bodies(self) -> None:
         good = json.dumps({'events': [EVENT]}).encode()
         for body, words in (
             (b'', 'the body is null'),
@@ -134,25 +134,25 @@ class RefusedTest(base.TestCase):
                     self.front.call('POST', client.PATH, body, chunked=chunked), 'badRequest', 400, words
                 )
 
-    def test_nesting_at_the_edge_of_what_can_be_read(self) -> None:
-        # NOTE: what the parser still takes can be too deep for what looks at
-        # it after; where the edge is depends on the stack that is in use.
+    def test_nesting_close_to_the_limit_of_the_parser(self) -> None:
+        # NOTE: a document that the parser accepts can be too deep for the code that
+        # reads it afterwards. The limit depends on the used part of the stack.
         for depth in range(800, 1000):
             body = b'{"events": ' + b'[' * depth + b']' * depth + b'}'
             self.assert_refused(self.front.call('POST', client.PATH, body), 'badRequest', 400)
 
-    def test_a_body_that_ends_too_early(self) -> None:
+    def test_incomplete_body(self) -> None:
         reply = self.front.call('POST', client.PATH, b'{', {'Content-Type': 'application/json'})
         self.assert_refused(reply, 'badRequest', 400)
         environ_length = {'Content-Length': '100'}
         reply = self.front.call('POST', client.PATH, None, environ_length)
         self.assert_refused(reply, 'badRequest', 400, 'shorter')
 
-    def test_what_the_schema_refuses_is_named(self) -> None:
+    def test_error_names_the_invalid_member(self) -> None:
         batch = [EVENT, EVENT, EVENT, {**EVENT, 'tag': 7}]
         self.assert_refused(self.front.post(batch), 'badRequest', 400, 'events[3].tag is 7')
 
-    def test_too_large(self) -> None:
+    def test_body_that_is_too_large(self) -> None:
         limit = 2 * 1024 * 1024
         body = json.dumps({'events': [EVENT]}).encode()
         for size, status in ((limit, 200), (limit + 1, 413), (limit * 2, 413)):
@@ -188,12 +188,12 @@ class RefusedTest(base.TestCase):
                 self.assertEqual(('badMediaType', 415), reply.fault)
                 self.assertEqual('compute 2.1', reply.headers['openstack-api-version'])
 
-    def test_a_project_that_is_not_the_callers(self) -> None:
+    def test_project_of_another_client(self) -> None:
         for project in ('0123456789abcdef0123456789abcdef', '01234567-89ab-cdef-0123-456789abcdef'):
             path = f'/v2.1/{project}/os-server-external-events'
             self.assert_refused(self.front.post([EVENT], path=path), 'badRequest', 400, project)
 
-    def test_the_order_of_judgement(self) -> None:
+    def test_order_of_the_checks(self) -> None:
         reader = client.Client(authenticate=client.identity('reader'))
         self.assertEqual(406, reader.call('POST', client.PATH, b'{', {VERSION: 'compute 2.999'}).status)
         self.assertEqual(415, reader.call('POST', client.PATH, b'{', {'Content-Type': 'text/xml'}).status)
@@ -203,7 +203,7 @@ class RefusedTest(base.TestCase):
             reply = reader.call('POST', client.PATH, body)
             self.assertEqual((403, ('forbidden', 403)), (reply.status, reply.fault))
 
-    def test_the_body_of_a_caller_without_the_right_is_not_parsed(self) -> None:
+    def test_body_of_an_unauthorized_client_is_not_parsed(self) -> None:
         parse = self.useFixture(fixtures.MockPatch(f'{bodies.__name__}.parse', autospec=True)).mock
         reader = client.Client(authenticate=client.identity('reader'))
         self.assertEqual(403, reader.post([EVENT] * 1000).status)
@@ -211,7 +211,7 @@ class RefusedTest(base.TestCase):
 
 
 class Broken:
-    """A resolver with a fault of its own."""
+    """A resolver that raises an unexpected exception."""
 
     bounded = True
 
@@ -220,13 +220,13 @@ class Broken:
 
 
 class TroubleTest(base.TestCase):
-    def test_a_fault_while_routing_is_a_code_for_each(self) -> None:
+    def test_exception_during_routing_is_a_code_for_each_event(self) -> None:
         reply = client.Client(Broken()).post([EVENT, EVENT])
         self.assertEqual(207, reply.status)
         self.assertEqual([{**EVENT, 'status': 'failed', 'code': 503}] * 2, reply.json['events'])
         self.assertIn('ZeroDivisionError', self.logs.output)
 
-    def test_a_fault_elsewhere_is_a_500_of_the_common_form(self) -> None:
+    def test_other_exception_is_a_500_with_an_error_document(self) -> None:
         def broken(inner: object) -> client.auth.WSGIApp:
             def fail(environ: object, start_response: object) -> list[bytes]:
                 raise ZeroDivisionError
@@ -241,14 +241,14 @@ class TroubleTest(base.TestCase):
 
 
 class LogTest(base.TestCase):
-    def test_one_line_for_a_batch(self) -> None:
+    def test_one_log_message_for_a_batch(self) -> None:
         front = client.Client()
         front.post([EVENT, EVENT, {**EVENT, 'server_uuid': client.UNKNOWN}])
         lines = [line for line in self.logs.output.splitlines() if ' INFO ' in line]
         self.assertEqual(1, len(lines), lines)
         self.assertIn('batch of 3 events: 2 acknowledged, 0 held, 1 x 404; ', lines[0])
 
-    def test_the_operator_may_want_shorter_tags(self) -> None:
+    def test_maximum_length_of_a_tag_is_configurable(self) -> None:
         front = client.Client(api__max_tag_length=36)
         self.assertEqual(200, front.post([{**EVENT, 'tag': 'x' * 36}]).status)
         reply = front.post([EVENT, {**EVENT, 'tag': 'x' * 37}])
@@ -256,7 +256,7 @@ class LogTest(base.TestCase):
         self.assertIn('events[1].tag', reply.message)
         self.assertIn('37 characters; at most 36', reply.message)
 
-    def test_no_control_character_of_a_tag_reaches_the_log(self) -> None:
+    def test_control_characters_of_a_tag_are_not_logged(self) -> None:
         client.Client().post([{**EVENT, 'tag': 'a\n2026-01-01 CRITICAL forged\x1b[2J\u2028'}])
         self.assertIn('forged', self.logs.output)
         self.assertFalse(
@@ -296,7 +296,7 @@ HEADERS = strategies.fixed_dictionaries(
         'X-OpenStack-Nova-API-Version': HEADER,
         'X-OpenStack-Request-ID': HEADER,
         'Content-Type': HEADER,
-        # NOTE: a server, and the validator, refuse one that is no number.
+        # NOTE: a server and the validator refuse a length that is not a number.
         'Content-Length': strategies.integers(min_value=0).map(str),
         'Host': HEADER,
         'Accept': HEADER,
@@ -309,7 +309,7 @@ FUZZ = hypothesis.settings(max_examples=150, deadline=None)
 
 
 class FuzzTest(base.TestCase):
-    """Whatever comes in: never a 5xx, and an error is an error document."""
+    """For any input, there is no 5xx response, and every error has an error document."""
 
     def setUp(self) -> None:
         super().setUp()

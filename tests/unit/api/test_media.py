@@ -1,4 +1,4 @@
-"""Media types, of bodies and of answers."""
+"""The media types of requests and responses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
 
 
 class CheckTest(base.TestCase):
-    def test_what_is_taken_for_json(self) -> None:
+    def test_json_media_types(self) -> None:
         for name in (*media.TAKEN, 'application/json; charset=latin-1', 'application/json;', 'text/plain;x'):
             media.check({'CONTENT_TYPE': name})
         media.check({})
 
-    def test_what_is_not(self) -> None:
+    def test_other_media_types(self) -> None:
         for name in (
             'text/xml',
             'APPLICATION/JSON',
@@ -33,7 +33,7 @@ class CheckTest(base.TestCase):
             self.assertIn(repr(name.split(';')[0]), fault.message)
             self.assertIn('application/json', fault.message)
 
-    def test_the_message_is_short(self) -> None:
+    def test_message_is_short(self) -> None:
         fault = self.assertRaises(faults.Fault, media.check, {'CONTENT_TYPE': 'a' * 10**5})
         self.assertLess(len(fault.message), 250)
 
@@ -55,7 +55,7 @@ class WantedTest(base.TestCase):
         ):
             self.assertEqual((accept, wanted), (accept, media.wanted({'HTTP_ACCEPT': accept})))
 
-    def test_an_answer_says_what_was_wanted(self) -> None:
+    def test_response_has_an_accepted_media_type(self) -> None:
         front = client.Client()
         headers = {'Accept': media.VENDOR}
         for reply in (front.post([EVENT], headers), front.call('GET', '/', headers=headers)):
@@ -74,7 +74,7 @@ class WantedTest(base.TestCase):
 
 
 class VersionTest(base.TestCase):
-    def test_the_body_speaks_before_the_answer(self) -> None:
+    def test_version_of_the_body_has_precedence_over_the_accepted_version(self) -> None:
         for content_type, accept, version in (
             ('', '', None),
             ('application/json', 'application/json', None),

@@ -1,4 +1,4 @@
-"""The layers around the handlers, each alone."""
+"""The middleware around the handlers, each layer alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ok(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 class Answer:
-    """Keeps what an application answers."""
+    """Stores the response of an application."""
 
     def __init__(self, app: Any, **environ: Any) -> None:
         self.body = b''.join(app(environ, self.start_response))
@@ -25,8 +25,8 @@ class Answer:
         self.status, self.headers = status, headers
 
 
-class ForkTest(base.TestCase):
-    def test_ways(self) -> None:
+class PathDispatchTest(base.TestCase):
+    def test_paths_are_dispatched(self) -> None:
         def named(name: str) -> Any:
             def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
                 start_response('200 OK', [])
@@ -48,7 +48,7 @@ class ForkTest(base.TestCase):
         ):
             self.assertEqual(way, Answer(fork, PATH_INFO=path, REQUEST_METHOD='GET').body)
 
-    def test_a_media_type_may_name_the_endpoint(self) -> None:
+    def test_media_type_may_select_the_endpoint(self) -> None:
         fork = middleware.PathDispatch(api=ok, documents=ok, healthcheck=ok, elsewhere=ok)
         for media_type, path, way in (
             ('application/json;version=2.1', '/', b'/v2.1'),
@@ -72,7 +72,7 @@ class ForkTest(base.TestCase):
 
 
 class RequestIdsTest(base.TestCase):
-    def test_the_log_finds_the_request_by_its_thread(self) -> None:
+    def test_log_finds_the_request_of_the_thread(self) -> None:
         seen = []
 
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -85,7 +85,7 @@ class RequestIdsTest(base.TestCase):
 
 
 class CatchAllTest(base.TestCase):
-    def test_a_surprise(self) -> None:
+    def test_unexpected_exception_is_a_500(self) -> None:
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
             raise ZeroDivisionError('secret')
 

@@ -1,4 +1,4 @@
-"""The document that describes the API: valid, complete, and served to everybody."""
+"""The document that describes the API: valid, complete, and available to every client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
 
 
 def names(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the document says of each event name."""
+    """The schema of each event name in the document."""
     members = schema['properties']['events']['items']['properties']
     return {kind['const']: kind for kind in members['name']['oneOf']}
 
@@ -28,11 +28,11 @@ class DocumentTest(base.TestCase):
         self.document = openapi.document()
         self.schemas = self.document['components']['schemas']
 
-    def test_it_is_openapi(self) -> None:
+    def test_document_is_openapi(self) -> None:
         openapi_spec_validator.validate(self.document)  # type: ignore[arg-type]
         self.assertTrue(self.document['openapi'].startswith('3.1.'))
 
-    def test_every_reference_leads_somewhere_and_nothing_is_left_over(self) -> None:
+    def test_every_reference_has_a_target_and_every_component_is_used(self) -> None:
         referred = {
             text.removeprefix('#/components/')
             for text in json.dumps(self.document).split('"')
@@ -46,7 +46,7 @@ class DocumentTest(base.TestCase):
         }
         self.assertEqual(components, referred)
 
-    def test_every_name_is_there_from_its_microversion_on(self) -> None:
+    def test_every_name_is_included_from_its_microversion_on(self) -> None:
         described = names(self.schemas['batch'])
         self.assertEqual(list(events.EVENT_TYPES), list(described))
         for name, kind in events.EVENT_TYPES.items():
@@ -57,7 +57,7 @@ class DocumentTest(base.TestCase):
             self.assertEqual(kind.tag_required, 'tag' in described[name]['description'])
         self.assertEqual(list(events.names_at((2, 1))), list(names(self.schemas['legacyBatch'])))
 
-    def test_the_schemas_admit_what_the_service_admits(self) -> None:
+    def test_schemas_accept_the_same_requests_as_the_service(self) -> None:
         batch = jsonschema.Draft202012Validator(self.schemas['batch'])
         legacy = jsonschema.Draft202012Validator(self.schemas['legacyBatch'])
         for event, admitted, admitted_by_legacy in (
@@ -72,7 +72,7 @@ class DocumentTest(base.TestCase):
 
 
 class ServedTest(base.TestCase):
-    def test_it_needs_no_token(self) -> None:
+    def test_document_needs_no_token(self) -> None:
         def refuse(inner: object) -> client.auth.WSGIApp:
             def answer(environ: object, start_response: Any) -> list[bytes]:
                 start_response('401 Unauthorized', [('Content-Type', 'text/plain')])

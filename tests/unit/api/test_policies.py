@@ -1,4 +1,4 @@
-"""Who may send events."""
+"""The permission to send events."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ class PolicyTest(base.TestCase):
         for role, status in (('service', 200), ('admin', 200), ('member', 403), ('reader', 403), ('', 403)):
             self.assertEqual((role, status), (role, self.status(role)))
 
-    def test_a_refusal_names_the_rule_and_the_log_the_roles(self) -> None:
+    def test_refusal_names_the_rule_and_the_log_the_roles(self) -> None:
         for path in (client.PATH, '/v2/os-server-external-events'):
             reply = client.Client(authenticate=client.identity('member', 'reader')).post([EVENT], path=path)
             self.assertEqual(('forbidden', 403), reply.fault)
             self.assertIn(policies.CREATE, reply.message)
             self.assertIn("'a-user' with roles ['member', 'reader']", self.logs.output)
 
-    def test_the_operators_file_decides(self) -> None:
+    def test_policy_file_of_the_operator_is_used(self) -> None:
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         for role, status in (('sender', 200), ('service', 403)):
             self.assertEqual((role, status), (role, self.status(role, oslo_policy__policy_file=str(file))))
 
-    def test_the_operators_file_is_looked_at_now_and_then(self) -> None:
+    def test_policy_file_is_checked_at_intervals(self) -> None:
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
@@ -62,7 +62,7 @@ class PolicyTest(base.TestCase):
         file.unlink()
         self.assertEqual(200, front.post([EVENT]).status)
 
-    def test_who_is_allowed_is_known_until_the_next_look(self) -> None:
+    def test_allowed_client_is_cached_until_the_next_check(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 3600.0)
         enforcer = policies.make_enforcer(client.make_conf())
         asked: list[object] = []
@@ -86,25 +86,25 @@ class PolicyTest(base.TestCase):
         enforcer.allows(context.RequestContext(**neutron))
         self.assertEqual(7, len(asked))
 
-    def test_the_operators_file_takes_effect_on_who_was_allowed(self) -> None:
+    def test_change_of_the_policy_file_applies_to_cached_clients(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
         self.assertEqual(200, front.post([EVENT]).status)
-        file.write_text(f'"{policies.CREATE}": "role:nobody"\n')
+        file.write_text(f'"{policies.CREATE}": "role:unused"\n')
         os.utime(file, (1, 2_000_000_000))
         self.assertEqual(403, front.post([EVENT]).status)
 
-    def test_a_malformed_file_changes_nothing(self) -> None:
+    def test_malformed_file_changes_nothing(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         options = {'oslo_policy__policy_file': str(file)}
         front = client.Client(authenticate=client.identity('sender'), **options)
         self.assertEqual(200, front.post([EVENT]).status)
-        # NOTE: a change is seen by the file's time.
-        file.write_text(f'"{policies.CREATE}": "role:nobody"\n: [')
+        # NOTE: a change is detected by the modification time of the file.
+        file.write_text(f'"{policies.CREATE}": "role:unused"\n: [')
         os.utime(file, (1, 2_000_000_000))
         for _ in range(2):
             self.assertEqual(200, front.post([EVENT]).status)
@@ -116,7 +116,7 @@ class PolicyTest(base.TestCase):
         file.unlink()
         self.assertEqual(403, front.post([EVENT]).status)
 
-    def test_files_that_cannot_be_used(self) -> None:
+    def test_unusable_files(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         options = {'oslo_policy__policy_file': str(file)}
@@ -140,13 +140,13 @@ class PolicyTest(base.TestCase):
             self.assertIn(expected, errors[0])
         self.assertNotIn('Traceback', self.logs.output)
 
-    def test_a_folder_in_place_of_the_file(self) -> None:
+    def test_folder_instead_of_the_file(self) -> None:
         folder = self.useFixture(fixtures.TempDir()).path
         conf = client.make_conf(oslo_policy__policy_file=folder)
         refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
         self.assertIn(f'{folder} cannot be read: Is a directory', str(refused))
 
-    def test_a_pipe_or_a_device_in_place_of_the_file(self) -> None:
+    def test_pipe_or_device_instead_of_the_file(self) -> None:
         pipe = f'{self.useFixture(fixtures.TempDir()).path}/policy.yaml'
         os.mkfifo(pipe)
         for path in (pipe, '/dev/zero'):
@@ -155,25 +155,25 @@ class PolicyTest(base.TestCase):
             self.assertIn(f'{path} is not a regular file', str(refused))
         policies.make_enforcer(client.make_conf(oslo_policy__policy_file='/dev/null'))
 
-    def test_files_in_folders_are_checked_too(self) -> None:
+    def test_files_in_policy_folders_are_checked_too(self) -> None:
         folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         (folder / 'one.yaml').write_text('a_rule: 7')
         conf = client.make_conf(oslo_policy__policy_dirs=str(folder))
         refused = self.assertRaises(exceptions.ConfigurationError, policies.make_enforcer, conf)
         self.assertIn('one.yaml: the rule', str(refused))
 
-    def test_a_rule_that_allows_every_token_is_written_so(self) -> None:
+    def test_rule_that_allows_every_token_must_be_explicit(self) -> None:
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         for rule, status in (('@', 200), ('!', 403)):
             file.write_text(f'"{policies.CREATE}": "{rule}"\n')
             self.assertEqual(status, self.status('member', oslo_policy__policy_file=str(file)))
 
-    def test_the_rule_is_computes(self) -> None:
+    def test_default_is_the_rule_of_nova(self) -> None:
         (rule,) = policies.list_rules()
         self.assertEqual('os_compute_api:os-server-external-events:create', rule.name)
         self.assertEqual('role:service or role:admin', rule.check_str)
 
-    def test_the_tools_get_an_enforcer(self) -> None:
+    def test_tools_of_oslo_policy_get_an_enforcer(self) -> None:
         argv = [
             'oslopolicy-list-redundant',
             '--namespace',

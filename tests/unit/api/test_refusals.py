@@ -1,4 +1,4 @@
-"""Descriptions of refused requests for the journal."""
+"""Recording of refused requests in the journal."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What is read of a body, what memory it may take, and how many requests go on at a time."""
+"""Limits for reading bodies, for the memory that they use, and for requests in progress."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make(
 
 
 def status_of(answer: Answer) -> int:
-    # NOTE: not the phrase, which newer releases of Python word otherwise.
+    # NOTE: not the reason phrase, which differs between releases of Python.
     return int(answer.status.split()[0])
 
 
@@ -49,7 +49,7 @@ class LimitTest(base.TestCase):
             answer = Answer(make(), **{'CONTENT_LENGTH': length, 'wsgi.input': io.BytesIO()})
             self.assertEqual((length, status), (length, status_of(answer)))
 
-    def test_what_nobody_wants_is_read_unless_it_is_very_large(self) -> None:
+    def test_unread_body_is_read_unless_it_is_very_large(self) -> None:
         most = request_buffer.DRAINED
         for length, status, left in (
             (99, 200, 0),
@@ -63,13 +63,13 @@ class LimitTest(base.TestCase):
             self.assertEqual((length, status), (length, status_of(answer)))
             self.assertEqual((length, left), (length, len(body.read(1))))
 
-    def test_a_body_without_a_length_is_read_to_its_end(self) -> None:
+    def test_body_without_a_length_is_read_to_its_end(self) -> None:
         for terminated, left in ((True, 0), (False, 1)):
             body = io.BytesIO(b'x' * 1000)
             Answer(make(), **{'wsgi.input': body, 'wsgi.input_terminated': terminated})
             self.assertEqual((terminated, left), (terminated, len(body.read(1))))
 
-    def test_no_more_is_kept_than_says_that_it_is_too_long(self) -> None:
+    def test_only_one_byte_more_than_the_limit_is_stored(self) -> None:
         seen = []
 
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -89,7 +89,7 @@ class LimitTest(base.TestCase):
 
         Answer(make(), **{'CONTENT_LENGTH': '10', 'wsgi.input': Strict(b'x' * 20)})
 
-    def test_a_body_that_breaks_off(self) -> None:
+    def test_body_that_ends_too_early(self) -> None:
         class Broken(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
                 raise ConnectionResetError
@@ -102,14 +102,14 @@ class MemoryTest(base.TestCase):
     def answer(self, app: request_buffer.RequestBuffer, size: int) -> int:
         return status_of(Answer(app, **{'CONTENT_LENGTH': str(size), 'wsgi.input': io.BytesIO(b'x' * size)}))
 
-    def test_a_body_that_finds_no_memory_is_refused_and_small_ones_are_not(self) -> None:
+    def test_body_without_free_memory_is_refused_and_small_bodies_are_not(self) -> None:
         app = make(max_bytes=10**6, memory=50_000)
         self.assertEqual(200, self.answer(app, request_buffer.FREE + 50_000))
         self.assertEqual(503, self.answer(app, request_buffer.FREE + 50_001))
-        # What was refused has given back what it had.
+        # The refused request has released its memory.
         self.assertEqual(200, self.answer(app, request_buffer.FREE + 50_000))
 
-    def test_who_waits_gets_what_comes_free_and_says_so_meanwhile(self) -> None:
+    def test_waiting_request_gets_released_memory_and_memory_is_short_meanwhile(self) -> None:
         memory = request_buffer.Memory(100, patience=30.0)
         self.assertTrue(memory.take(100))
         got: list[bool] = []
@@ -125,7 +125,7 @@ class MemoryTest(base.TestCase):
 
 
 class ChunkedTest(base.TestCase):
-    def test_few_at_a_time(self) -> None:
+    def test_number_of_chunked_bodies_is_bounded(self) -> None:
         released, reading = threading.Event(), threading.Semaphore(0)
 
         class Slow(io.BytesIO):
@@ -154,7 +154,7 @@ class ChunkedTest(base.TestCase):
         answer = Answer(app, **{**chunked, 'wsgi.input': io.BytesIO(b'x')})
         self.assertEqual(200, status_of(answer))
 
-    def test_others_have_time_between_their_parts(self) -> None:
+    def test_other_requests_run_between_the_parts_of_a_body(self) -> None:
         class Costly(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
                 time.sleep(0.005)
@@ -167,7 +167,7 @@ class ChunkedTest(base.TestCase):
 
 
 class PlacesTest(base.TestCase):
-    def test_slow_bodies_take_no_place(self) -> None:
+    def test_slow_bodies_do_not_count_as_requests_in_progress(self) -> None:
         released, reading = threading.Event(), threading.Semaphore(0)
 
         class Slow(io.BytesIO):
@@ -190,7 +190,7 @@ class PlacesTest(base.TestCase):
         for thread in slow:
             thread.join()
 
-    def test_no_more_are_handled_at_a_time(self) -> None:
+    def test_number_of_requests_in_progress_is_bounded(self) -> None:
         now, most = [0], [0]
         lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Heads of requests that servers read differently."""
+"""Request headers that WSGI servers interpret differently."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class CheckTest(base.TestCase):
         self.assertIsNone(problem(HTTP_HOST='front.test:8790'))
         self.assertEqual(400, problem(HTTP_HOST='front.test,other'))
 
-    def test_bytes_of_all_headers(self) -> None:
-        # As on the wire: "X-A: aaa\r\n".
+    def test_size_of_all_headers(self) -> None:
+        # As transmitted: "X-A: aaa\r\n".
         self.assertIsNone(problem(100, HTTP_X_A='a' * 93))
         self.assertEqual(431, problem(100, HTTP_X_A='a' * 94))
         many = {f'HTTP_X_{number:02}': 'a' * 10 for number in range(10)}
@@ -56,7 +56,7 @@ class CheckTest(base.TestCase):
         self.assertEqual(431, problem(179, **many))
         self.assertIsNone(problem(100, CONTENT_TYPE='a' * 1000))
 
-    def test_lengths(self) -> None:
+    def test_content_lengths(self) -> None:
         for text, length in (('', None), ('0', 0), ('0007', 7), ('9' * 5000, 10**18)):
             self.assertEqual(length, request_head.content_length({'CONTENT_LENGTH': text}))
         for text in ('-1', '+1', '1_0', '0x1', ' 1', '1,1', '\u0661'):
@@ -64,7 +64,7 @@ class CheckTest(base.TestCase):
 
 
 class SilentServerTest(base.TestCase):
-    """A body in chunks on a server whose body is empty where it is broken."""
+    """A chunked body on a server that gives an empty body where the chunks are broken."""
 
     def status(self, body: Any, *, can_watch: bool = True) -> int:
         self.patch(chunked, 'can_watch', lambda: can_watch)
@@ -84,32 +84,32 @@ class SilentServerTest(base.TestCase):
         }
         return int(Answer(app, **environ).status.split()[0])
 
-    def test_whole_too_long_and_broken(self) -> None:
+    def test_complete_large_and_broken_bodies(self) -> None:
         for size, status in ((1, 200), (100, 200), (101, 413), (0, 400)):
             self.assertEqual((size, status), (size, self.status(io.BytesIO(b'x' * size))))
 
-    def test_it_is_read_in_one_call(self) -> None:
+    def test_body_is_read_in_one_call(self) -> None:
         class Silent(io.BytesIO):
             def read(self, *size: Any) -> bytes:
                 return b'whole' if not size else b''
 
         self.assertEqual(200, self.status(Silent()))
 
-    def test_a_server_that_raises(self) -> None:
+    def test_server_that_raises_an_exception(self) -> None:
         class Raising(io.BytesIO):
             def read(self, *size: Any) -> bytes:
                 raise ValueError('Bad chunked transfer size')
 
         self.assertEqual(400, self.status(Raising()))
 
-    def test_a_system_without_the_counts(self) -> None:
+    def test_system_without_byte_counts(self) -> None:
         self.assertEqual(411, self.status(io.BytesIO(b'x'), can_watch=False))
 
 
 class WatchTest(base.TestCase):
-    """Sockets that receive too much."""
+    """Sockets that receive too many bytes."""
 
-    def test_only_the_one_that_receives_too_much_is_ended(self) -> None:
+    def test_only_the_socket_that_receives_too_much_is_closed(self) -> None:
         with socket.create_server(('127.0.0.1', 0)) as server:
             port = server.getsockname()[1]
             clients = [socket.create_connection(('127.0.0.1', port)) for _ in range(2)]

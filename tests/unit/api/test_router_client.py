@@ -1,4 +1,4 @@
-"""The one call to the resolver: bounded, repeated once, and never an error."""
+"""The call to the resolver: it has a time limit, is repeated once, and never raises an exception."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELIVERED = [events.Outcome(event, events.Code.DELIVERED) for event in BATCH]
 
 
 class Script:
-    """A resolver that does one thing per call."""
+    """A resolver that performs one step per call."""
 
     bounded = False
 
@@ -61,7 +61,7 @@ class RouterClientTest(base.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        # What still blocks when the test is over is let go.
+        # Ends the calls that still block at the end of the test.
         self.released = threading.Event()
         self.addCleanup(self.released.set)
 
@@ -81,15 +81,15 @@ class RouterClientTest(base.TestCase):
         self.assertEqual({events.Code.UNDELIVERED}, {outcome.code for outcome in outcomes})
         self.assertTrue(all(outcome.reason for outcome in outcomes))
 
-    def test_an_answer(self) -> None:
+    def test_answer_is_returned(self) -> None:
         script = Script(delivered)
         self.assertEqual(DELIVERED, self.route(self.client(script)))
         ((batch, ack_timeout, timeout),) = script.calls
         self.assertEqual((BATCH, 0.2), (batch, ack_timeout))
-        # The resolver may hold events until just before the request's own end.
+        # The resolver may hold events until just before the deadline of the request.
         self.assertTrue(1.05 < timeout <= 0.2 + router_client.CALL_MARGIN, timeout)
 
-    def test_one_with_bounds_of_its_own_is_called_as_it_is(self) -> None:
+    def test_resolver_with_its_own_time_limits_is_called_directly(self) -> None:
         threads: list[threading.Thread] = []
 
         def answer() -> list[events.Outcome]:
@@ -102,13 +102,13 @@ class RouterClientTest(base.TestCase):
         self.route(self.client(script))
         self.assertEqual([False, True], [thread is threading.current_thread() for thread in threads])
 
-    def test_a_dead_resolver_is_called_again_with_the_same_events(self) -> None:
+    def test_call_is_repeated_with_the_same_events_if_the_resolver_dies(self) -> None:
         script = Script(failing(exceptions.ResolverUnavailable(reason='died')), delivered)
         self.assertEqual(DELIVERED, self.route(self.client(script)))
         self.assertEqual([BATCH, BATCH], [batch for batch, _, _ in script.calls])
         self.assertIn('died; sending the batch to another resolver', self.logs.output)
 
-    def test_the_second_call_gets_what_time_is_left(self) -> None:
+    def test_second_call_gets_the_remaining_time(self) -> None:
         def die_late() -> Any:
             self.released.wait(0.6)
             raise exceptions.ResolverUnavailable(reason='died')
@@ -124,8 +124,8 @@ class RouterClientTest(base.TestCase):
         self.assertLessEqual(timeout, left)
         self.assertLess(time.monotonic() - started, 0.5 + router_client.GRACE)
 
-    def test_a_second_call_without_time_for_hosts_is_there_to_hold_the_events(self) -> None:
-        """A resolver that dies is noticed after 2 s, which is all of the usual ack timeout."""
+    def test_second_call_without_time_for_hosts_holds_the_events(self) -> None:
+        """The end of a resolver is noticed after 2 s, which is the complete default ack timeout."""
 
         def die_late() -> Any:
             self.released.wait(0.5)
@@ -137,7 +137,7 @@ class RouterClientTest(base.TestCase):
         self.assertEqual(0.05, ack_timeout)
         self.assertTrue(0.5 < timeout <= 0.8 - router_client.ANSWER_MARGIN, timeout)
 
-    def test_a_second_call_leaves_the_hold_its_second(self) -> None:
+    def test_second_call_leaves_one_second_for_the_hold(self) -> None:
         def die() -> Any:
             self.released.wait(0.3)
             raise exceptions.ResolverUnavailable(reason='died')
@@ -148,7 +148,7 @@ class RouterClientTest(base.TestCase):
         self.assertTrue(0.3 < ack_timeout <= 0.7, ack_timeout)
         self.assertGreater(timeout - ack_timeout, router_client.GRACE - 2 * router_client.ANSWER_MARGIN)
 
-    def test_no_second_call_that_could_not_even_hold_the_events(self) -> None:
+    def test_no_second_call_if_the_time_is_too_short_for_the_hold(self) -> None:
         def die_late() -> Any:
             self.released.wait(0.75)
             raise exceptions.ResolverUnavailable(reason='died')
@@ -157,12 +157,12 @@ class RouterClientTest(base.TestCase):
         self.assert_undelivered(self.route(self.client(script, ack_timeout=0.1)))
         self.assertEqual(1, len(script.calls))
 
-    def test_but_only_once(self) -> None:
+    def test_call_is_repeated_only_once(self) -> None:
         script = Script(*[failing(exceptions.ResolverUnavailable(reason='died'))] * 2)
         self.assert_undelivered(self.route(self.client(script)))
         self.assertEqual([], script.steps)
 
-    def test_what_is_not_repeated(self) -> None:
+    def test_calls_that_are_not_repeated(self) -> None:
         for error in (
             exceptions.BrokerUnavailable(reason='away'),
             exceptions.DatabaseUnavailable(reason='away'),
@@ -173,39 +173,39 @@ class RouterClientTest(base.TestCase):
             self.assert_undelivered(self.route(self.client(script)))
             self.assertEqual(1, len(script.calls))
 
-    def test_an_answer_about_other_events(self) -> None:
+    def test_answer_for_other_events_is_an_error(self) -> None:
         other = events.Outcome(events.Event('network-changed', BATCH[0].server_uuid), events.Code.DELIVERED)
         for answer in (DELIVERED[:1], [], [*DELIVERED, other], [other, other], DELIVERED[::-1]):
             self.assert_undelivered(self.route(self.client(Script(lambda answer=answer: answer))))
 
-    def test_a_call_that_does_not_end(self) -> None:
+    def test_call_that_does_not_end(self) -> None:
         client = self.client(Script(self.hang))
         started = time.monotonic()
         self.assert_undelivered(self.route(client))
         elapsed = time.monotonic() - started
         self.assertLess(abs(elapsed - self.ACK_TIMEOUT - router_client.GRACE), 0.5)
 
-    def test_calls_that_do_not_end_leave_the_next_one_its_bound(self) -> None:
+    def test_calls_that_do_not_end_do_not_delay_the_next_call(self) -> None:
         script = Script(self.hang, self.hang, delivered)
         client = self.client(script, threads=1)
         for _ in range(2):
             started = time.monotonic()
             self.assert_undelivered(self.route(client))
             self.assertLess(time.monotonic() - started, self.ACK_TIMEOUT + router_client.GRACE + 0.5)
-        # The second was given up before it began, so it is not made any more.
+        # The second call was given up before it began, so it is not made afterwards.
         self.assertEqual(1, len(script.calls))
         self.released.set()
         script.steps.pop(0)
         self.assertEqual(DELIVERED, self.route(client))
 
-    def test_threads_are_used_again(self) -> None:
+    def test_threads_are_reused(self) -> None:
         before = set(threading.enumerate())
         client = self.client(Script(*[delivered] * 50))
         for _ in range(50):
             self.route(client)
         self.assertEqual(1, len(set(threading.enumerate()) - before))
 
-    def test_as_many_calls_as_threads_at_the_same_time(self) -> None:
+    def test_calls_run_in_parallel_up_to_the_number_of_threads(self) -> None:
         together = threading.Barrier(4)
 
         def meet() -> list[events.Outcome]:
@@ -221,7 +221,7 @@ class RouterClientTest(base.TestCase):
             caller.join(30)
         self.assertEqual([DELIVERED] * 4, answers)
 
-    def test_the_log_finds_the_request_on_the_calls_thread(self) -> None:
+    def test_log_finds_the_request_on_the_thread_of_the_call(self) -> None:
         seen = []
 
         def look() -> list[events.Outcome]:
@@ -232,7 +232,7 @@ class RouterClientTest(base.TestCase):
         self.client(Script(look)).route(ctxt, BATCH)
         self.assertEqual([ctxt], seen)
 
-    def test_an_unavailable_broker_or_resolver_is_one_warning(self) -> None:
+    def test_unavailable_broker_or_resolver_is_one_warning(self) -> None:
         for error, repeated in (
             (exceptions.BrokerUnavailable(reason='away'), 0),
             (exceptions.ResolverUnavailable(reason='away'), 1),
@@ -242,14 +242,14 @@ class RouterClientTest(base.TestCase):
             self.assertEqual([logging.WARNING] * (repeated + 1), logged)
             self.assertEqual(DELIVERED, self.route(self.client(Script(delivered))))
 
-    def test_a_lost_broker_that_its_connections_have_logged_is_not_logged_again(self) -> None:
+    def test_lost_broker_that_its_connections_have_logged_is_not_logged_again(self) -> None:
         client = self.client(Script(*[failing(exceptions.BrokerUnavailable(reason='away'))] * 3))
         lost = mock.patch.object(availability, 'any_lost', autospec=True, return_value=True)
         with lost:
             logged = self.logged_levels(lambda: [self.route(client) for _ in range(3)])
         self.assertEqual([logging.DEBUG], logged)
 
-    def test_the_log_says_when_events_are_routed_again(self) -> None:
+    def test_end_of_a_failure_is_logged(self) -> None:
         client = self.client(Script(failing(exceptions.BrokerUnavailable(reason='away')), delivered))
         self.route(client)
         self.assertIn(
@@ -259,7 +259,7 @@ class RouterClientTest(base.TestCase):
         self.route(client)
         self.assertIn('Events are routed again', self.logs.output)
 
-    def test_other_errors_of_the_resolver_are_errors_at_intervals(self) -> None:
+    def test_other_errors_of_the_resolver_are_logged_at_intervals(self) -> None:
         client = self.client(Script(*[failing(exceptions.MalformedMessage(what='x', value=None))] * 5))
         logged = self.logged_levels(lambda: [self.route(client) for _ in range(5)])
         self.assertEqual([logging.ERROR], logged)

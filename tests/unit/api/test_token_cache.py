@@ -1,4 +1,4 @@
-"""What is remembered of tokens, and for how long."""
+"""The content of the token cache, and the lifetime of its entries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TokenCacheTest(base.TestCase):
         self.now = 100.0
         self.cache = token_cache.TokenCache(3, clock=lambda: self.now)
 
-    def test_until_its_time_is_over(self) -> None:
+    def test_entry_expires(self) -> None:
         self.cache.set('a', b'1', time=10)
         self.now += 9.9
         self.assertEqual(b'1', self.cache.get('a'))
@@ -22,14 +22,14 @@ class TokenCacheTest(base.TestCase):
         self.assertIsNone(self.cache.get('a'))
         self.assertEqual(0, len(self.cache))
 
-    def test_the_numbers_that_mean_something_else(self) -> None:
+    def test_zero_is_no_expiry_and_negative_is_not_stored(self) -> None:
         self.cache.set('for ever', b'1', time=0)
         self.cache.set('never', b'1', time=-1)
         self.assertEqual(1, len(self.cache))
         self.now += 1e9
         self.assertEqual(b'1', self.cache.get('for ever'))
 
-    def test_what_is_used_stays(self) -> None:
+    def test_recently_used_entries_are_kept(self) -> None:
         for key in 'abc':
             self.cache.set(key, key.encode(), time=10)
         self.cache.get('a')

@@ -1,4 +1,4 @@
-"""The documents that announce versions, and what a request may ask for."""
+"""The version documents, and the versions that a request can ask for."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class DocumentTest(base.TestCase):
         super().setUp()
         self.front = client.Client()
 
-    def test_root(self) -> None:
+    def test_root_document(self) -> None:
         for method, path in (('GET', '/'), ('GET', '//'), ('GET', '/?a=b'), ('POST', '/'), ('OPTIONS', '/')):
             reply = self.front.call(method, path)
             self.assertEqual((200, 'application/json'), (reply.status, reply.headers['content-type']))
             self.assertEqual({'versions': [V2, V21]}, reply.json)
 
-    def test_endpoints(self) -> None:
+    def test_endpoint_documents(self) -> None:
         for path in ('/v2.1', '/v2.1/'):
             reply = self.front.call('GET', path)
             self.assertEqual('compute 2.1', reply.headers['openstack-api-version'])
@@ -51,7 +51,7 @@ class DocumentTest(base.TestCase):
         expected = {**V2, 'links': [*V2['links'], DESCRIBED], 'media-types': [media_type('2')]}
         self.assertEqual({'version': expected}, reply.json)
 
-    def test_elsewhere_one_may_choose(self) -> None:
+    def test_unknown_paths_list_the_endpoints(self) -> None:
         for path, rest in (
             ('/v3', 'v3'),
             ('/foo/bar', 'foo/bar'),
@@ -72,7 +72,7 @@ class DocumentTest(base.TestCase):
                 second,
             )
 
-    def test_any_method_will_do(self) -> None:
+    def test_any_method_is_accepted(self) -> None:
         for path in ('/', '/v2', '/v2.1/'):
             document = self.front.call('GET', path)
             for method in ('POST', 'PUT', 'OPTIONS', 'DELETE', 'HEAD', 'BREW'):
@@ -81,7 +81,7 @@ class DocumentTest(base.TestCase):
                     (200, b'' if method == 'HEAD' else document.body), (reply.status, reply.body)
                 )
 
-    def test_the_root_of_a_project(self) -> None:
+    def test_root_with_a_project(self) -> None:
         reply = self.front.call('GET', f'/v2.1/{client.PROJECT}/')
         self.assertEqual((200, self.front.call('GET', '/v2.1/').json), (reply.status, reply.json))
         for method, path, status in (
@@ -93,12 +93,12 @@ class DocumentTest(base.TestCase):
         ):
             self.assertEqual((path, status), (path, self.front.call(method, path).status))
 
-    def test_a_path_in_a_link_is_escaped(self) -> None:
-        # As WSGI hands over /a b/%C3%A9%FF?
+    def test_path_in_a_link_is_escaped(self) -> None:
+        # As WSGI passes /a b/%C3%A9%FF?
         reply = self.front.call('GET', '/a b/\xc3\xa9\xff')
         self.assertEqual(f'{BASE}/v2/a%20b/%C3%A9%FF', reply.json['choices'][0]['links'][0]['href'])
 
-    def test_the_type_of_a_body_is_judged_here_too(self) -> None:
+    def test_media_type_of_the_body_is_checked_here_too(self) -> None:
         for path in ('/', '/v2', '/v2.1', '/v3'):
             reply = self.front.call('GET', path, headers={'Content-Type': 'text/xml'})
             self.assertEqual((path, 415), (path, reply.status))
@@ -112,7 +112,7 @@ class NegotiationTest(base.TestCase):
     def ask(self, **headers: str) -> client.Reply:
         return self.front.call('GET', '/v2.1/', headers={k.replace('_', '-'): v for k, v in headers.items()})
 
-    def test_what_is_asked_for_is_said_in_both_headers(self) -> None:
+    def test_requested_version_is_in_both_headers(self) -> None:
         for headers, version in (
             ({}, '2.1'),
             ({'OpenStack_API_Version': 'compute 2.93'}, '2.93'),
@@ -123,7 +123,7 @@ class NegotiationTest(base.TestCase):
             ({'X_OpenStack_Nova_API_Version': 'latest'}, '2.104'),
             ({'X_OpenStack_Nova_API_Version': '2.76'}, '2.76'),
             ({'X_OpenStack_Nova_API_Version': '2.51', 'OpenStack_API_Version': 'compute 2.93'}, '2.93'),
-            # Not for this service, or for none: as if nothing had been said.
+            # For another service or without a service: like a request without a version.
             ({'OpenStack_API_Version': '2.93'}, '2.1'),
             ({'OpenStack_API_Version': 'volume 3.50'}, '2.1'),
             ({'OpenStack_API_Version': 'compute2.93'}, '2.1'),
@@ -135,14 +135,14 @@ class NegotiationTest(base.TestCase):
             self.assertEqual(version, reply.headers['x-openstack-nova-api-version'])
             self.assertEqual('OpenStack-API-Version, X-OpenStack-Nova-API-Version', reply.headers['vary'])
 
-    def test_out_of_range(self) -> None:
+    def test_version_out_of_range(self) -> None:
         for version in ('2.105', '2.0', '3.0', '1.1', '2.999999999999', f'2.1{"0" * 30}'):
             reply = self.ask(OpenStack_API_Version=f'compute {version}')
             self.assertEqual((406, ('computeFault', 406)), (reply.status, reply.fault))
             self.assertEqual(f'compute {version}', reply.headers['openstack-api-version'])
             self.assertIn('Minimum is 2.1 and maximum is 2.104', reply.message)
 
-    def test_no_version(self) -> None:
+    def test_malformed_version(self) -> None:
         for version in (
             'LATEST',
             'bogus',
@@ -164,6 +164,6 @@ class NegotiationTest(base.TestCase):
                 self.assertLess(len(reply.message), 200)
         self.assertEqual(400, self.ask(X_OpenStack_Nova_API_Version='').status)
 
-    def test_the_version_is_judged_before_the_body(self) -> None:
+    def test_version_is_checked_before_the_body(self) -> None:
         reply = self.front.call('POST', client.PATH, b'{', {'OpenStack-API-Version': 'compute 2.999'})
         self.assertEqual(406, reply.status)

@@ -1,4 +1,4 @@
-"""The daemon, as a process of its own over the transport that needs no broker."""
+"""The agent daemon as a process, with a transport that needs no broker."""
 
 import pathlib
 import signal
@@ -64,7 +64,7 @@ class TestAgentCommand(base.TestCase):
         self._wait_for_log('Agent of host c started', 'Agent of host d started', 'Serving 2 hosts')
         self._end(process, signal.SIGINT)
 
-    def test_host_is_the_machine(self):
+    def test_host_defaults_to_the_name_of_the_machine(self):
         process = self._start()
         self._wait_for_log('Agent of host machine started', 'Serving 1 hosts')
         self._end(process, signal.SIGTERM)
@@ -88,7 +88,7 @@ class TestAgentCommand(base.TestCase):
         self._wait_for_log('Configuration not reloaded: Failed to parse')
         self._end(process, signal.SIGTERM)
 
-    def test_does_not_start(self):
+    def test_invalid_configuration_prevents_the_start(self):
         self._configure('[agent]\nhandlers = exec\n')
         process = self._start()
         self.assertEqual(1, process.wait(helpers.PATIENCE))

@@ -1,4 +1,4 @@
-"""What ``external-events-all-in-one`` refuses before it serves."""
+"""Configurations that ``external-events-all-in-one`` refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.api import client
 
 
 class ExposureTest(base.TestCase):
-    """Nobody but this machine is served without authentication, unless the operator says so."""
+    """Without authentication, only clients on this machine are served, unless the operator allows others."""
 
     def conf(self, *, allowed: bool = False, **overrides: Any) -> cfg.ConfigOpts:
         conf = client.make_conf(**{'api__auth_strategy': 'noauth', **overrides})
@@ -34,7 +34,7 @@ class ExposureTest(base.TestCase):
             self.assertIn(f'{host} is not a loopback address', str(problem))
             self.assertIn('--allow-insecure-noauth', str(problem))
 
-    def test_other_addresses_with_the_flag(self) -> None:
+    def test_other_addresses_are_allowed_with_the_option(self) -> None:
         all_in_one.check_exposure(self.conf(allowed=True, api__bind_host='0.0.0.0'))  # noqa: S104
         self.assertIn('WARNING', self.logs.output)
         self.assertIn('0.0.0.0, which is not a loopback address', self.logs.output)
@@ -44,5 +44,5 @@ class ExposureTest(base.TestCase):
         all_in_one.check_exposure(conf)
         self.assertFalse(auth.is_open(conf))
 
-    def test_the_flag_is_an_option_of_the_command(self) -> None:
+    def test_option_is_an_argument_of_the_command(self) -> None:
         self.assertIn('allow-insecure-noauth', [opt.name for opt in all_in_one.CLI_OPTS])

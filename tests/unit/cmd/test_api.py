@@ -1,4 +1,4 @@
-"""What ``external-events-api`` says before it serves, and when it is told to reload."""
+"""The checks of ``external-events-api`` before it serves requests and when it reloads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests import base
 
 
 class BindAddressTest(base.TestCase):
-    def test_a_free_port(self) -> None:
+    def test_free_port(self) -> None:
         self.assertEqual('127.0.0.1', api.bind_address('localhost', 0))
         self.assertEqual('::1', api.bind_address('::1', 0))
 
-    def test_a_port_in_use_by_one_that_would_share_it(self) -> None:
+    def test_port_in_use_by_a_process_that_would_share_it(self) -> None:
         with socket.socket() as other:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             other.bind(('127.0.0.1', 0))
@@ -34,14 +34,14 @@ class BindAddressTest(base.TestCase):
             f'[api] bind_port: cannot listen on 127.0.0.1 port {port}: Address already in use', str(problem)
         )
 
-    def test_an_address_that_is_not_ours(self) -> None:
+    def test_address_of_another_machine(self) -> None:
         for host in ('192.0.2.1', 'no-such-host.invalid'):
             problem = self.assertRaises(exceptions.ConfigurationError, api.bind_address, host, 0)
             self.assertIn('[api] bind_host', str(problem))
 
 
 class FilesTest(base.TestCase):
-    def test_as_many_as_connections_need(self) -> None:
+    def test_open_files_limit_is_raised_for_the_connections(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -50,10 +50,10 @@ class FilesTest(base.TestCase):
         api.allow_files(300)
         self.assertEqual((512, hard), resource.getrlimit(resource.RLIMIT_NOFILE))
 
-    def test_more_than_the_system_allows(self) -> None:
+    def test_more_files_than_the_system_allows(self) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if hard == resource.RLIM_INFINITY:
-            self.skipTest('any number is allowed here')
+            self.skipTest('this system allows any number')
         problem = self.assertRaises(exceptions.ConfigurationError, api.allow_files, hard + 1)
         self.assertIn('[api] max_connections', str(problem))
 
@@ -69,17 +69,17 @@ class ReloadTest(base.TestCase):
         self.conf(['--config-file', str(self.file)], project='external-events-router')
 
     def write(self, **api_options: str) -> None:
-        # NOTE: a resolver in the front would want a database.
+        # NOTE: a resolver inside the API process would need a database.
         options = {'auth_strategy': 'noauth', 'resolver': 'rpc', **api_options}
         lines = [f'{name} = {value}' for name, value in options.items()]
         self.file.write_text('\n'.join(['[DEFAULT]', 'transport_url = fake://', '[api]', *lines, '']))
 
-    def test_a_good_change_is_taken(self) -> None:
+    def test_valid_change_is_applied(self) -> None:
         self.write(threads='9')
         self.assertTrue(api.usable(self.conf))
         self.assertEqual(9, self.conf.api.threads)
 
-    def test_a_bad_one_is_named_and_not_taken(self) -> None:
+    def test_invalid_change_is_logged_and_not_applied(self) -> None:
         for change, named in (
             ({'threads': 'many'}, '[api] threads'),
             ({'auth_strategy': 'keystone'}, '[keystone_authtoken] auth_type'),
@@ -88,11 +88,11 @@ class ReloadTest(base.TestCase):
             self.assertFalse(api.usable(self.conf))
             self.assertIn(f'configuration not reloaded: {named}', self.logs.output)
 
-    def test_a_file_that_is_gone(self) -> None:
+    def test_missing_file(self) -> None:
         self.file.unlink()
         self.assertFalse(api.usable(self.conf))
 
-    def test_the_server_asks_first(self) -> None:
+    def test_server_checks_the_configuration_before_the_reload(self) -> None:
         server = api.make_server(self.conf, '127.0.0.1')
         self.write(threads='many')
         server.signal_handler_reload()
@@ -101,7 +101,7 @@ class ReloadTest(base.TestCase):
         server.signal_handler_reload()
         self.assertTrue(server.reload_signal)
 
-    def test_what_the_server_bounds(self) -> None:
+    def test_limits_of_the_server(self) -> None:
         self.write(max_connections='99', max_header_bytes='8192', idle_timeout='2.5')
         self.assertTrue(api.usable(self.conf))
         server = api.make_server(self.conf, '127.0.0.1')
@@ -111,6 +111,6 @@ class ReloadTest(base.TestCase):
 
 
 class WorkerTest(base.TestCase):
-    def test_what_starts_a_worker_can_be_sent_to_a_process(self) -> None:
+    def test_arguments_of_a_worker_can_be_sent_to_a_process(self) -> None:
         loader = functools.partial(api.load_worker, ['--config-file', 'x'])
         self.assertEqual(loader.args, pickle.loads(pickle.dumps(loader)).args)  # noqa: S301

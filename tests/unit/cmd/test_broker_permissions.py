@@ -11,7 +11,7 @@ NAMES = permissions.Names('events', 'compute')
 
 
 class PermissionsTest(base.TestCase):
-    def test_an_agent_reaches_its_own_host_only(self):
+    def test_agent_has_access_to_its_own_host_only(self):
         granted = permissions.of_agent(NAMES, ['host.a'])
         for pattern in (granted.configure, granted.read, granted.write):
             self.assertTrue(re.search(pattern, 'compute.host.a'))
@@ -33,7 +33,7 @@ class PermissionsTest(base.TestCase):
             self.assertIsNone(re.search(granted.write, 'amq.default'))
         self.assertTrue(re.search(permissions.of_resolver(NAMES).write, 'amq.default'))
 
-    def test_a_name_is_no_expression(self):
+    def test_special_characters_of_a_name_are_escaped(self):
         for name in ('a.b', 'a|b', '(', '[x', 'a+$', 'host:1'):
             self.assertEqual([name], re.findall(permissions.literal(name), name))
             self.assertTrue(re.fullmatch(permissions.literal(name), name))
@@ -48,7 +48,7 @@ class CommandTest(test_manage.ManageTestCase):
             "control_exchange = it's\n[compute]\ntopic = a.topic\n[api]\nresolver = rpc\n"
         )
 
-    def test_commands_for_a_shell(self):
+    def test_commands_are_quoted_for_a_shell(self):
         agent, api, resolver = self.manage(
             'broker permissions --role agent --host a --host b --user agent;1',
             'broker permissions --role api',
@@ -78,7 +78,7 @@ class CommandTest(test_manage.ManageTestCase):
         (fake,) = self.manage('broker permissions --role resolver')
         self.assertIn('transport_url', self.refused(fake))
 
-    def test_names_that_no_host_can_have(self):
+    def test_invalid_host_names(self):
         for name in ('#', '""', '*.x', 'a' * 250):
             ((status, out, err),) = self.manage(f'broker permissions --role agent --host {name}')
             self.assertEqual((1, ''), (status, out))

@@ -1,4 +1,4 @@
-"""Output of ``external-events-manage`` for any text: visible on a terminal, inert in a shell."""
+"""Output of ``external-events-manage`` for any text: visible on a terminal, without effect in a shell."""
 
 import argparse
 import csv
@@ -21,7 +21,7 @@ from tests.unit.cmd import test_manage
 from tests.unit.db import databases
 from tests.unit.resolver.hold import scenarios
 
-#: Any text, and above all what terminals, shells and spreadsheets interpret.
+#: Any text, especially characters that terminals, shells and spreadsheets interpret.
 TEXTS = strategies.one_of(
     strategies.text(strategies.characters(exclude_categories=())),
     strategies.text(
@@ -31,7 +31,7 @@ TEXTS = strategies.one_of(
 
 NASTY = '$(touch run)`touch run`";\'touch run;\x1b[2J\x9b\u202e\r\n\x07\x7f\u2028'
 
-#: A busy machine is no failure.
+#: A loaded machine must not fail the test.
 SETTINGS = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 LIST = ('csv', 'json', 'table', 'value', 'yaml')
@@ -54,7 +54,7 @@ def formatter(kind, name):
 
 
 def shown(kind, name, *cells):
-    """What a formatter prints of cells, in columns that are named by letters."""
+    """The output of a formatter for cells, in columns with letters as names."""
     chosen, parser = formatter(kind, name), argparse.ArgumentParser()
     chosen.add_argument_group(parser)
     out = io.StringIO()
@@ -73,7 +73,7 @@ def unprintable(text):
 class FormatsTest(base.TestCase):
     @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
-    def test_only_printable_characters(self, text):
+    def test_output_has_only_printable_characters(self, text):
         for kind, names in (('list', LIST), ('show', SHOW)):
             for name in names:
                 out = shown(kind, name, text, Hosts([text]), 1, None)
@@ -81,7 +81,7 @@ class FormatsTest(base.TestCase):
 
     @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
-    def test_programs_read_the_text_itself(self, text):
+    def test_machine_readable_formats_have_the_unchanged_text(self, text):
         row = {'a': text, 'b': [text]}
         self.assertEqual([row], json.loads(shown('list', 'json', text, Hosts([text]))))
         self.assertEqual(row, json.loads(shown('show', 'json', text, Hosts([text]))))
@@ -89,14 +89,14 @@ class FormatsTest(base.TestCase):
 
     @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
-    def test_a_value_is_one_line(self, text):
+    def test_value_is_one_line(self, text):
         self.assertEqual(1, shown('list', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(2, shown('show', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(1, shown('show', 'shell', text).count('\n'))
 
     @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
-    def test_no_cell_of_csv_is_a_formula(self, text):
+    def test_csv_cell_is_never_a_formula(self, text):
         _names, (cell, hosts, number) = csv.reader(io.StringIO(shown('list', 'csv', text, Hosts([text]), -1)))
         for value in (cell, hosts):
             self.assertNotIn(value[:1], ('=', '+', '-', '@'))
@@ -105,7 +105,7 @@ class FormatsTest(base.TestCase):
 
     @hypothesis.settings(SETTINGS, max_examples=40)
     @hypothesis.given(strategies.lists(TEXTS, min_size=1, max_size=30))
-    def test_a_shell_gets_the_text_and_runs_nothing(self, texts):
+    def test_shell_format_executes_nothing(self, texts):
         # One shell for many texts, because a shell takes longer to start than to run.
         script = ''.join(f'unset a\n{shown("show", "shell", text)}printf "%s\\0" "$a"\n' for text in texts)
         done = subprocess.run(
@@ -123,13 +123,13 @@ class FormatsTest(base.TestCase):
 class StreamTest(base.TestCase):
     @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
-    def test_lines_stay_and_nothing_else_does(self, text):
+    def test_line_ends_are_kept_and_other_control_characters_are_escaped(self, text):
         inner = io.StringIO()
         printable.Stream(inner).write(text)
         self.assertEqual([], unprintable(inner.getvalue()))
         self.assertEqual(text.count('\n'), inner.getvalue().count('\n'))
 
-    def test_characters_that_the_encoding_does_not_have(self):
+    def test_characters_outside_of_the_encoding_are_escaped(self):
         raw = io.BytesIO()
         stream = printable.Stream(io.TextIOWrapper(raw, encoding='ascii'))
         stream.write('h\xf6st-\u4e00\n')
@@ -144,7 +144,7 @@ class CommandTest(test_manage.ManageTestCase):
         self.addCleanup(self.database.close)
         migration.upgrade(self.database)
 
-    def test_a_tag_in_every_format(self):
+    def test_tag_in_every_format(self):
         item = scenarios.item(scenarios.A, tag=NASTY, hosts=['host-a'], reason=NASTY)
         store.HoldStore(self.database).hold([item], scenarios.CONTEXT, retry_after=60.0)
         answers = self.manage(
@@ -165,7 +165,7 @@ class CommandTest(test_manage.ManageTestCase):
         self.assertEqual((printable.escape(NASTY), ''), (done.stdout, done.stderr))
         self.assertFalse((self.folder / 'run').exists())
 
-    def test_errors_that_repeat_an_argument(self):
+    def test_errors_that_quote_an_argument(self):
         bad = '\x1b[2J\u202e'
         answers = self.manage(
             f'held show {bad}',

@@ -1,4 +1,4 @@
-"""``external-events-manage held``; what it does to the tables is in tests/unit/resolver/hold."""
+"""``external-events-manage held``; tests/unit/resolver/hold has the changes of the tables."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ class TestHeld(test_manage.ManageTestCase):
         self.a0, self.a1, self.a2, self.b = (item.event.id for item in self.items)
 
     def expire(self):
-        """End what is held for B."""
+        """Let the held events of server B expire."""
         (claim,) = self.store.claim('worker', limit=9, lease=9.0)
         ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
         self.store.settle('worker', [base.Settlement(B, max(ended), ended=ended)])
@@ -49,7 +49,7 @@ class TestHeld(test_manage.ManageTestCase):
             'held list -f csv --host host-a --limit 2 -c event -c hosts',
             f'held list -f value --server {A.upper()} --limit 3 -c event',
             'held list --limit 0',
-            'held list --host nobody -f json',
+            'held list --host unknown -f json',
         )
         every, expired, some, of_a, table, none = answers
         self.assertEqual(
@@ -118,7 +118,7 @@ class TestHeld(test_manage.ManageTestCase):
         (every,) = self.manage('held retry -f value')
         self.assertEqual('2\n0\n', every[1])
 
-    def test_retry_of_what_has_ended(self):
+    def test_retry_of_ended_events(self):
         self.expire()
         again, shown = self.manage(f'held retry {self.b} --ttl 4000 -f json', f'held show {self.b} -f json')
         self.assertEqual({'due': 1, 'put_back': 1}, json.loads(again[1]))
@@ -127,7 +127,7 @@ class TestHeld(test_manage.ManageTestCase):
         self.assertAlmostEqual(4000, claim.events[0].remaining, delta=100)
         self.assertEqual(self.items[3].event, claim.events[0].event)
 
-    def test_retry_of_a_damaged_event_beside_another(self):
+    def test_retry_of_a_damaged_event_and_another_event(self):
         self.expire()
         with self.database.writing() as connection:
             ended = models.EndedEvent.__table__

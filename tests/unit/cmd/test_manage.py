@@ -1,4 +1,4 @@
-"""The operator's command. In a process of its own, which runs several of them one after the other."""
+"""The command for operators, in a separate process that runs several commands in order."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from tests import interpreter
 
 A, B = ('00000000-0000-0000-0000-00000000000a', '00000000-0000-0000-0000-00000000000b')
 
-#: Runs the commands that it is given as JSON, and says of each how it ended.
+#: Runs the commands that it gets as JSON, and prints the result of each as JSON.
 COMMANDS = """
 import contextlib, io, json, sys
 from oslo_config import cfg
@@ -54,7 +54,7 @@ class ManageTestCase(base.TestCase):
         return json.loads(done.stdout)
 
     def refused(self, answer):
-        """The one line of a command that failed."""
+        """Check that a command has failed, and return its one line of output."""
         status, out, err = answer
         self.assertEqual((1, ''), (status, out))
         self.assertEqual(1, len(err.splitlines()), err)
@@ -75,7 +75,7 @@ class TestHelp(ManageTestCase):
 
 
 class TestSchema(ManageTestCase):
-    def test_from_nothing(self):
+    def test_upgrade_from_an_empty_database(self):
         before, early, upgrade, again, after = self.manage(
             'db version -f json', f'host-map show {A}', 'db upgrade', 'db upgrade', 'db version -f value'
         )
@@ -84,7 +84,7 @@ class TestSchema(ManageTestCase):
         self.assertEqual([[0, '', '']] * 2, [upgrade, again])
         self.assertEqual([migration.head()] * 2, after[1].split())
 
-    def test_what_is_logged_does_not_get_into_the_answer(self):
+    def test_log_messages_are_not_part_of_the_output(self):
         self.manage('db upgrade', f'host-map assign {A} one')
         with contextlib.closing(sqlite3.connect(self.folder / 'router.db')) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = '999'")
@@ -94,7 +94,7 @@ class TestSchema(ManageTestCase):
 
 
 class TestHostMap(ManageTestCase):
-    def test_a_life(self):
+    def test_assign_show_and_forget(self):
         _, assign, both, show, one, none, table, forget, gone = self.manage(
             'db upgrade',
             f'host-map assign {A.upper()} host-b -f json',
@@ -136,14 +136,14 @@ class TestHostMap(ManageTestCase):
         done = interpreter.run(SCRIPT, *argv, input=f'{{"server": "{A}"}}\n', check=True)
         self.assertIn('| added     | 1     |', done.stdout)
 
-    def test_progress_is_told(self):
+    def test_progress_is_printed(self):
         path = self.map_file(*(f'{{"server": "{number:032x}"}}' for number in range(100_001)))
         _, imported = self.manage('db upgrade', f'host-map import {path}')
         self.assertEqual(
             ['reading: 100000 lines', 'writing: 100000 of 100001 servers'], imported[2].splitlines()
         )
 
-    def test_a_bad_line_changes_nothing(self):
+    def test_invalid_line_changes_nothing(self):
         path = self.map_file(f'{{"server": "{A}"}}', f'{{"server": "{B}", "hosts": "one"}}')
         _, bad, export = self.manage('db upgrade', f'host-map import {path}', 'host-map export')
         self.assertIn('line 2: "hosts" is not a list', self.refused(bad))
@@ -151,7 +151,7 @@ class TestHostMap(ManageTestCase):
 
 
 class TestErrors(ManageTestCase):
-    def test_one_line_each(self):
+    def test_each_error_is_one_line(self):
         _, *answers = self.manage(
             'db upgrade',
             'host-map show nonsense',
@@ -164,19 +164,19 @@ class TestErrors(ManageTestCase):
         for answer, part in zip(answers, expected, strict=True):
             self.assertIn(part, self.refused(answer))
 
-    def test_an_unreachable_database(self):
+    def test_unreachable_database(self):
         for connection in (
             'postgresql://router:s3cret@127.0.0.1:1/router',
             'mysql://router:s3cret@127.0.0.1:1/router',
             f'sqlite:///{self.folder}/no/such/folder.db',
-            # It is there, and no database.
+            # The file exists, and is not a database.
             f'sqlite:///{self.config}',
         ):
             self.configure(connection)
             for answer in self.manage('host-map export', 'db upgrade'):
                 self.assertNotIn('s3cret', self.refused(answer))
 
-    def test_no_configuration(self):
+    def test_missing_configuration(self):
         (missing,) = self.manage('db version', config=self.folder / 'not-there')
         self.assertIn('not-there', self.refused(missing))
         self.config.write_text('')
@@ -186,7 +186,7 @@ class TestErrors(ManageTestCase):
         (bad,) = self.manage('db version')
         self.assertIn('[database] max_pool_size', self.refused(bad))
 
-    def test_no_command(self):
+    def test_missing_command(self):
         status, out, err = self.manage('')[0]
         self.assertEqual((1, ''), (status, out))
         self.assertIn('usage: external-events-manage', err)

@@ -25,7 +25,7 @@ class TimesTest(base.TestCase):
             self.assertEqual(1_789_999_000.0, times.Moment(text).seconds(NOW), text)
         self.assertEqual(1_789_948_800.0, times.Moment('2026-09-21').seconds(NOW))
 
-    def test_what_is_neither(self):
+    def test_invalid_values(self):
         for text in ('', 'yesterday', '-1h', '1y', '2026-13-01', 'nan', '1e9'):
             self.assertRaises(argparse.ArgumentTypeError, times.Moment, text)
             self.assertRaises(argparse.ArgumentTypeError, times.duration, text)

@@ -15,7 +15,7 @@ from tests import base
 
 SECRET = 's3cr'
 
-#: One command with one configuration after the other, in a process of its own.
+#: Runs one command with several configurations, in a separate process.
 PROGRAM = """
 import contextlib, importlib, io, json, sys, traceback
 from oslo_config import cfg
@@ -64,7 +64,7 @@ WRONG = (
     ('[compute]\ntopic = # x', '[compute] topic: '),
 )
 
-#: The same of the database, which the agent does not use.
+#: The same for the database, which the agent does not use.
 WRONG_DATABASES = (
     ('postgres://u:s3cr@127.0.0.1/y', 'postgres is not supported; use one of'),
     ('postgresql+psycopg2://u:s3cr@127.0.0.1/y', 'no driver for postgresql+psycopg2'),
@@ -75,7 +75,7 @@ WRONG_DATABASES = (
 )
 
 
-#: The same of the command that serves without authentication.
+#: The same for the command that serves without authentication.
 EXPOSED = (('[api]\nbind_host = 0.0.0.0', '[api] bind_host: 0.0.0.0 is not a loopback address'),)
 
 

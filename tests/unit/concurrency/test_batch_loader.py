@@ -1,4 +1,4 @@
-"""Questions that go together, and threads that hang."""
+"""Queries that are combined, and threads that block."""
 
 import threading
 
@@ -6,12 +6,12 @@ from external_events_router import exceptions
 from external_events_router.concurrency import batch_loader
 from tests import base
 
-#: Seconds. What is expected to happen takes far less; what is not, far more.
+#: Seconds. Waits that should end take much less; waits that should not end take much more.
 LONG = 30.0
 
 
 class Source:
-    """Answers with the keys it was asked about, when it may."""
+    """Answers with the requested keys as soon as the test allows it."""
 
     def __init__(self):
         self.asked = []
@@ -23,13 +23,13 @@ class Source:
         self.asked.append(keys)
         self.begun.release()
         if not self.may_answer.acquire(timeout=LONG):
-            raise AssertionError('nobody let it answer')
+            raise AssertionError('the test did not allow an answer')
         if self.error is not None:
             raise self.error
         return keys
 
 
-class CoalescerTest(base.TestCase):
+class BatchLoaderTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.source = Source()
@@ -44,17 +44,17 @@ class CoalescerTest(base.TestCase):
         return self.questions.answer(question, timeout=timeout)
 
     def run_first(self):
-        """Have a question running."""
+        """Start a query and wait until it runs."""
         first = self.begin('first')
         self.assertTrue(self.source.begun.acquire(timeout=LONG))
         return first
 
-    def test_a_question_alone_is_asked_at_once(self):
+    def test_single_query_is_sent_immediately(self):
         first = self.run_first()
         self.source.may_answer.release()
         self.assertEqual({'first'}, self.answer(first))
 
-    def test_what_waits_goes_together(self):
+    def test_waiting_queries_are_combined(self):
         self.patch(batch_loader, 'PATIENCE', LONG)
         first, others = self.run_first(), [self.begin('a', 'b'), self.begin('b', 'c')]
         self.source.may_answer.release(2)
@@ -62,7 +62,7 @@ class CoalescerTest(base.TestCase):
         self.assertEqual([{'a', 'b', 'c'}] * 2, [self.answer(other) for other in others])
         self.assertEqual(2, len(self.source.asked))
 
-    def test_one_question_is_not_about_too_many_keys(self):
+    def test_number_of_keys_of_a_query_is_bounded(self):
         self.patch(batch_loader, 'MOST', 3)
         self.run_first()
         sizes = (2, 2, 5, 1)
@@ -72,21 +72,21 @@ class CoalescerTest(base.TestCase):
             self.answer(other)
         self.assertEqual([1, 2, 2, 5, 1], [len(keys) for keys in self.source.asked])
 
-    def test_error_is_told_to_all_who_asked(self):
+    def test_error_is_raised_in_all_waiting_callers(self):
         self.source.error = ValueError('broken')
         first, second = self.run_first(), self.begin('second')
         self.source.may_answer.release(2)
         for question in (first, second):
             self.assertRaises(ValueError, self.answer, question)
 
-    def test_one_that_hangs_holds_nobody_up(self):
+    def test_blocked_query_delays_no_other(self):
         self.run_first()
         second = self.begin('second')
         self.assertRaises(TimeoutError, self.answer, second, timeout=0.0)
         self.assertTrue(self.source.begun.acquire(timeout=LONG))
         self.assertEqual([{'first'}, {'second'}], self.source.asked)
 
-    def test_where_all_hang_nothing_piles_up(self):
+    def test_waiting_queries_are_removed_while_all_threads_block(self):
         self.run_first()
         second = self.begin('second')
         self.assertRaises(TimeoutError, self.answer, second, timeout=0.0)
@@ -98,19 +98,19 @@ class CoalescerTest(base.TestCase):
         self.assertEqual(2, len(self.source.asked))
         self.assertEqual([], self.questions._waiting)
 
-    def test_after_the_end_nothing_is_waited_for(self):
+    def test_closed_loader_does_not_wait(self):
         self.questions.close()
         self.assertRaises(TimeoutError, self.answer, self.begin('late'))
         self.assertEqual([], self.source.asked)
 
-    def test_a_thread_that_has_nothing_to_do_takes_the_next(self):
+    def test_idle_thread_runs_the_next_query(self):
         for number in range(3):
             question = self.begin(str(number))
             self.source.may_answer.release()
             self.answer(question)
         self.assertEqual(3, len(self.source.asked))
 
-    def test_data_that_the_database_refuses_fail_their_asker_alone(self):
+    def test_key_that_the_database_refuses_fails_alone(self):
         asked = []
 
         def ask(keys):

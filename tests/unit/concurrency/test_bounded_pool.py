@@ -6,7 +6,7 @@ from tests import base
 PATIENCE = 30
 
 
-class DaemonPoolTest(base.TestCase):
+class BoundedPoolTest(base.TestCase):
     def pool(self, size):
         pool = bounded_pool.BoundedPool(size, 'test-pool')
         self.addCleanup(pool.close)
@@ -25,18 +25,18 @@ class DaemonPoolTest(base.TestCase):
         self.assertTrue(begun.wait(PATIENCE))
         return over, future
 
-    def test_result_and_error_come_back(self):
+    def test_result_or_error_is_returned(self):
         pool = self.pool(1)
         self.assertEqual(3, pool.submit(lambda: 3).result(PATIENCE))
         self.assertRaises(ZeroDivisionError, pool.submit(lambda: 1 // 0).result, PATIENCE)
         self.assertEqual(4, pool.run(lambda: 4, timeout=PATIENCE))
 
-    def test_threads_are_few_and_used_again(self):
+    def test_threads_are_reused(self):
         pool = self.pool(4)
         names = {pool.run(threading.get_ident, timeout=PATIENCE) for _ in range(50)}
         self.assertEqual(1, len(names))
 
-    def test_no_more_threads_than_its_size(self):
+    def test_number_of_threads_is_bounded(self):
         pool = self.pool(2)
         for _ in range(2):
             self.hang(pool)
@@ -44,7 +44,7 @@ class DaemonPoolTest(base.TestCase):
         self.assertFalse(waiting.done())
         self.assertTrue(waiting.cancel())
 
-    def test_run_ends_in_time_whether_its_job_hangs_or_never_began(self):
+    def test_run_ends_in_time_if_its_job_blocks_or_never_begins(self):
         pool = self.pool(1)
         over = threading.Event()
         self.addCleanup(over.set)
@@ -62,7 +62,7 @@ class DaemonPoolTest(base.TestCase):
         pool.submit(lambda: None).result(PATIENCE)
         self.assertEqual([], ran)
 
-    def test_closed_pool_takes_no_job(self):
+    def test_closed_pool_accepts_no_job(self):
         pool = self.pool(1)
         pool.close()
         self.assertTrue(pool.submit(lambda: 1).cancelled())

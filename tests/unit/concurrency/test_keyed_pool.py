@@ -14,7 +14,7 @@ from tests.unit.agent import helpers
 
 
 class _Meanwhile:
-    """A lock before whose first ``acquire`` something else happens."""
+    """A lock that runs a function before its first ``acquire``."""
 
     def __init__(self, lock, happens):
         self._lock = lock
@@ -35,7 +35,7 @@ class _Meanwhile:
         self._lock.release()
 
 
-class TestOrderedPool(base.TestCase):
+class TestKeyedPool(base.TestCase):
     def _pool(self, threads, **kwargs):
         pool = keyed_pool.KeyedPool(threads, **kwargs)
         self.addCleanup(pool.stop, helpers.PATIENCE)
@@ -45,7 +45,7 @@ class TestOrderedPool(base.TestCase):
     @hypothesis.given(
         keys=strategies.lists(strategies.integers(0, 5), max_size=80), threads=strategies.integers(1, 4)
     )
-    def test_order_per_key(self, keys, threads):
+    def test_tasks_of_a_key_run_in_order(self, keys, threads):
         pool = keyed_pool.KeyedPool(threads)
         lock = threading.Lock()
         ran = collections.defaultdict(list)
@@ -70,7 +70,7 @@ class TestOrderedPool(base.TestCase):
         self.assertEqual(expected, ran)
         self.assertEqual([], overlaps)
 
-    def test_slow_key_delays_no_other(self):
+    def test_slow_key_delays_no_other_key(self):
         pool = self._pool(2)
         release, other = threading.Event(), threading.Event()
         self.addCleanup(release.set)
@@ -81,7 +81,7 @@ class TestOrderedPool(base.TestCase):
         self.assertFalse(release.is_set())
 
     def test_blocking_tasks_delay_no_other_key(self):
-        """Given at once, while one thread is on its way: each thread calls the next before it blocks."""
+        """The tasks are submitted while one thread starts: each thread starts the next before it blocks."""
         pool = self._pool(8)
         together = threading.Barrier(8)
         met = threading.Semaphore(0)
@@ -104,8 +104,8 @@ class TestOrderedPool(base.TestCase):
             together.wait(helpers.PATIENCE)
             helpers.wait_until(lambda: len(pool._idle) == 8)
 
-    def test_one_thread_at_a_time_is_on_its_way(self):
-        """However much is given before it comes; it calls the next."""
+    def test_one_thread_starts_at_a_time(self):
+        """The number of submitted tasks does not matter; each thread starts the next."""
         arrive = threading.Event()
         self.addCleanup(arrive.set)
 
@@ -123,8 +123,8 @@ class TestOrderedPool(base.TestCase):
         arrive.set()
         self.assertEqual(0, pool.stop(helpers.PATIENCE))
 
-    def test_called_as_it_gives_up(self):
-        """A task comes when the last thread has been idle for long enough, and has not gone yet."""
+    def test_thread_that_is_about_to_end_runs_a_new_task(self):
+        """The task is submitted when the last thread has been idle long enough, but has not ended yet."""
         pool = self._pool(1, idle_seconds=0)
         done = threading.Event()
         pool._lock = _Meanwhile(pool._lock, lambda: pool.submit('second', done.set))
@@ -132,8 +132,8 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(done.wait(helpers.PATIENCE))
         helpers.wait_until(lambda: pool.threads == 0)
 
-    def test_no_call_is_lost(self):
-        """Threads that come and go all the time, and tasks of which each is waited for."""
+    def test_no_task_is_lost(self):
+        """Threads start and end all the time, and the test waits for each task."""
         pool = self._pool(3, idle_seconds=0.0002)
         missed = []
 
@@ -157,7 +157,7 @@ class TestOrderedPool(base.TestCase):
         helpers.wait_until(lambda: pool.threads == 0)
         self.assertIsNone(pool._coming)
 
-    def test_a_thread_that_cannot_be_started(self):
+    def test_thread_that_cannot_be_started(self):
         pool = self._pool(2)
         with mock.patch.object(threading.Thread, 'start', autospec=True, side_effect=RuntimeError('full')):
             self.assertTrue(pool.submit('a', lambda: None))
@@ -168,7 +168,7 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(done.wait(helpers.PATIENCE))
         self.assertEqual(0, pool.stop(helpers.PATIENCE))
 
-    def test_busy_key_takes_turns(self):
+    def test_keys_with_many_tasks_take_turns(self):
         pool = self._pool(1)
         go, ran = threading.Event(), []
         pool.submit('busy', lambda: go.wait(helpers.PATIENCE))
@@ -199,8 +199,8 @@ class TestOrderedPool(base.TestCase):
         pool.stop(helpers.PATIENCE)
         helpers.wait_until(lambda: pool.threads == 0)
 
-    def test_afterwards_by_who_finds_no_other(self):
-        """Once for all that have ended, while no other can come."""
+    def test_afterwards_is_called_by_a_thread_without_a_next_task(self):
+        """It is called once for all ended tasks, while no other thread starts."""
         calls, ended = [], []
         all_called = threading.Event()
 
@@ -230,7 +230,7 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(all_called.wait(helpers.PATIENCE))
         self.assertEqual([list(range(50))], calls)
 
-    def test_no_task_delays_what_comes_afterwards(self):
+    def test_afterwards_is_not_delayed_by_a_task(self):
         for threads in (1, 2):
             pool = self._pool(threads, afterwards=(called := threading.Event()).set)
             release, entered = threading.Event(), threading.Event()
@@ -248,7 +248,7 @@ class TestOrderedPool(base.TestCase):
             self.assertTrue(called.wait(helpers.PATIENCE))
             release.set()
 
-    def test_who_comes_sees_to_what_comes_afterwards_before_a_task(self):
+    def test_starting_thread_calls_afterwards_before_its_first_task(self):
         called, block, blocked = threading.Event(), threading.Event(), threading.Event()
         may_come = threading.Semaphore(1)
 
@@ -270,14 +270,14 @@ class TestOrderedPool(base.TestCase):
         for key in range(3):
             pool.submit(key, wait)
         go.set()
-        # The first thread goes on with a task, because the second is on its way,
+        # The first thread continues with a task, because the second thread is starting.
         self.assertTrue(blocked.wait(helpers.PATIENCE))
         self.assertFalse(called.is_set())
-        # which then sees to it, though a third is on its way, and will not come.
+        # The second thread calls it, although a third thread was requested, which never starts.
         may_come.release()
         self.assertTrue(called.wait(helpers.PATIENCE))
 
-    def test_what_comes_afterwards_may_fail(self):
+    def test_afterwards_may_raise_an_exception(self):
         pool = self._pool(1, afterwards=mock.Mock(side_effect=ZeroDivisionError))
         for key in range(3):
             done = threading.Event()
@@ -297,7 +297,7 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(done.wait(helpers.PATIENCE))
         self.assertIn('A task of the pool failed', self.logs.output)
 
-    def test_room(self):
+    def test_number_of_waiting_tasks_is_bounded(self):
         pool = self._pool(1, max_queued=3, max_queued_per_key=1)
         release, running = threading.Event(), threading.Event()
         self.addCleanup(release.set)
@@ -314,7 +314,7 @@ class TestOrderedPool(base.TestCase):
         self.assertTrue(pool.submit('c', block))
         self.assertFalse(pool.submit('d', block))
 
-    def test_stop_is_bounded_and_drops_what_waits(self):
+    def test_stop_is_bounded_and_drops_waiting_tasks(self):
         pool = keyed_pool.KeyedPool(1)
         release, running, ran = threading.Event(), threading.Event(), []
         self.addCleanup(release.set)

@@ -1,4 +1,4 @@
-"""The options: each says what it is, in what unit, within which bounds; the sample file comes of them."""
+"""The options: each has help, a unit and bounds, and the sample file is generated from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import base
 
 GENERATOR = pathlib.Path(__file__).parents[3] / 'etc/external-events-router/config-generator.conf'
 
-#: What the machine's memory or the operator's patience bounds, and no number of ours.
+#: Options without a maximum: the memory of the machine or the operator limits them.
 UNBOUNDED_ABOVE = {'[agent] remembered_events', '[api] max_events', '[host_map] remembered_servers'}
 
 
@@ -22,7 +22,7 @@ def options() -> list[tuple[str, cfg.Opt]]:
 
 
 class OptionsTest(base.TestCase):
-    def test_every_option_has_help_that_is_sentences(self) -> None:
+    def test_help_of_every_option_is_sentences(self) -> None:
         for name, opt in options():
             text = (opt.help or '').strip()
             self.assertRegex(text, r'(?s)^[A-Z0-9`].{20,}[.)]$', f'{name}: {text!r}')
@@ -35,7 +35,7 @@ class OptionsTest(base.TestCase):
             if isinstance(kind, cfg.types.Integer) and not kind.choices and name not in UNBOUNDED_ABOVE:
                 self.assertIsNotNone(kind.max, name)
 
-    def test_a_length_of_time_says_its_unit(self) -> None:
+    def test_help_of_a_duration_names_its_unit(self) -> None:
         for name, opt in options():
             if isinstance(opt.type, cfg.types.Float):
                 self.assertIn('second', (opt.help or '').lower(), name)
@@ -44,7 +44,7 @@ class OptionsTest(base.TestCase):
         names = [name for name, _ in options()]
         self.assertEqual(sorted(set(names)), sorted(names))
 
-    def test_every_default_is_a_value_that_the_option_takes(self) -> None:
+    def test_every_default_is_a_valid_value(self) -> None:
         conf = cfg.ConfigOpts()
         router_conf.register_all(conf)
         conf([], default_config_files=[], default_config_dirs=[])
@@ -56,7 +56,7 @@ class OptionsTest(base.TestCase):
                     None if group == 'DEFAULT' else group,
                 )
 
-    def test_registering_again_does_nothing(self) -> None:
+    def test_second_registration_has_no_effect(self) -> None:
         conf = cfg.ConfigOpts()
         router_conf.register_all(conf)
         router_conf.register_all(conf)
@@ -69,7 +69,7 @@ class OptionsTest(base.TestCase):
 
 
 class SampleTest(base.TestCase):
-    def test_the_sample_is_generated_and_can_be_read(self) -> None:
+    def test_generated_sample_can_be_read(self) -> None:
         sample = pathlib.Path(self.create_tempfiles([('sample', '')])[0])
         conf = cfg.ConfigOpts()
         generator.register_cli_opts(conf)

@@ -1,4 +1,4 @@
-"""A configured database for tests, on whatever URL."""
+"""A configured database for tests, with any URL."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from external_events_router.db import session
 
 
 def configured(url, **options):
-    """A configuration whose ``[database]`` has this connection, and these options."""
+    """A configuration with this connection and these options in ``[database]``."""
     conf = cfg.ConfigOpts()
     router_conf.register_all(conf)
     conf([])
@@ -21,20 +21,20 @@ def configured(url, **options):
 
 
 def database(url, *, read_timeout=connecting.READ_TIMEOUT, **options):
-    """The database of such a configuration."""
+    """The database of this configuration."""
     return session.Database.from_conf(configured(url, **options), read_timeout=read_timeout)
 
 
 @contextlib.contextmanager
 def statements(a_database):
-    """The statements that are sent meanwhile, without those that begin a transaction."""
+    """The statements that are sent within the block, without those that begin a transaction."""
     sent = []
 
     def keep(connection, cursor, statement, *rest):
         if statement not in ('BEGIN', 'BEGIN IMMEDIATE', 'ROLLBACK'):
             sent.append(statement)
 
-    # What every batch asks goes by the driver alone, where that has connections for it.
+    # Frequent queries use the driver directly, if it has connections for this.
     fetch = a_database._fetch
 
     def fetched(statement, parameters):

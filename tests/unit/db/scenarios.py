@@ -1,6 +1,6 @@
-"""What the database room promises, whichever database it is; mixed into a test case.
+"""Behaviour of the database package on every database; mixed into a test case.
 
-The test case has ``self.url``, of an empty database.
+The test case sets ``self.url`` to the URL of an empty database.
 """
 
 import contextlib
@@ -25,20 +25,20 @@ class SchemaScenarios:
         self.database = databases.database(self.url)
         self.addCleanup(self.database.close)
 
-    def test_upgrade_from_nothing_and_again(self):
+    def test_upgrade_of_an_empty_database_is_repeatable(self):
         self.assertIsNone(migration.current(self.database))
         migration.upgrade(self.database)
         migration.upgrade(self.database)
         self.assertEqual(migration.head(), migration.current(self.database))
         migration.check(self.database)
 
-    def test_migrations_make_what_the_models_say(self):
+    def test_migrations_create_the_tables_of_the_models(self):
         migration.upgrade(self.database)
         with self.database.reading() as connection:
             context = alembic_migration.MigrationContext.configure(connection)
             self.assertEqual([], autogenerate.compare_metadata(context, models.Base.metadata))
 
-    def test_two_upgrades_at_once(self):
+    def test_two_upgrades_at_the_same_time(self):
         errors = []
 
         def upgrade():
@@ -56,12 +56,12 @@ class SchemaScenarios:
         self.assertEqual([], errors)
         migration.check(self.database)
 
-    def test_no_schema_is_refused(self):
+    def test_missing_schema_is_refused(self):
         refused = self.assertRaises(exceptions.ConfigurationError, migration.check, self.database)
         self.assertIn('[database] connection', str(refused))
         self.assertIn('external-events-manage db upgrade', str(refused))
 
-    def test_an_old_schema_is_refused_and_a_newer_one_is_not(self):
+    def test_old_schema_is_refused_and_a_newer_schema_is_accepted(self):
         migration.upgrade(self.database)
         self._set_revision('999')
         migration.check(self.database)
@@ -87,19 +87,19 @@ class TransactionScenarios:
         with self.database.reading() as connection:
             return sorted(connection.scalars(sa.select(SERVERS.c.uuid)))
 
-    def test_an_error_undoes_the_transaction(self):
+    def test_error_rolls_back_the_transaction(self):
         with contextlib.suppress(ZeroDivisionError), self.database.writing() as connection:
             self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}])
             raise ZeroDivisionError
         self.assertEqual([], self.known())
 
-    def test_insert_missing_lets_be_what_is_there(self):
+    def test_insert_missing_keeps_existing_rows(self):
         for uuids in (['a', 'b'], ['b', 'c'], []):
             with self.database.writing() as connection:
                 self.database.insert_missing(connection, SERVERS, [{'uuid': uuid} for uuid in uuids])
         self.assertEqual(['a', 'b', 'c'], self.known())
 
-    def test_among_takes_any_number(self):
+    def test_among_accepts_any_number_of_values(self):
         with self.database.writing() as connection:
             self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}, {'uuid': 'b'}])
         for values, expected in (
@@ -112,7 +112,7 @@ class TransactionScenarios:
                 found = connection.scalars(sa.select(SERVERS.c.uuid).where(among))
                 self.assertEqual(expected, sorted(found))
 
-    def test_an_error_says_what_the_database_said_and_no_more(self):
+    def test_error_contains_only_the_message_of_the_database(self):
         def broken():
             with session.translated(), self.database.reading() as connection:
                 connection.execute(sa.text("SELECT 'statement' FROM no_such_table"))
@@ -122,13 +122,13 @@ class TransactionScenarios:
         self.assertNotIn('statement', str(failed))
         self.assertEqual(1, len(str(failed).splitlines()))
 
-    def test_two_that_read_first_may_both_write(self):
+    def test_two_transactions_that_read_first_may_both_write(self):
         both_have_read = threading.Barrier(2)
 
         def write(uuid):
             with session.translated(), self.database.writing() as connection:
                 connection.scalars(sa.select(SERVERS.c.uuid)).all()
-                # Times out where a database has one writer at a time.
+                # Times out on a database with one writer at a time.
                 with contextlib.suppress(threading.BrokenBarrierError):
                     both_have_read.wait(timeout=1)
                 self.database.insert_missing(connection, SERVERS, [{'uuid': uuid}])
@@ -136,8 +136,8 @@ class TransactionScenarios:
         self.assertEqual([], self._at_once(lambda: write('a'), lambda: write('b')))
         self.assertEqual(['a', 'b'], self.known())
 
-    def test_who_loses_against_another_transaction_tries_again(self):
-        """Two transactions, each with a row that the other one wants next."""
+    def test_transaction_that_loses_a_conflict_is_repeated(self):
+        """Two transactions, each with a row that the other needs next."""
         with self.database.writing() as connection:
             self.database.insert_missing(connection, SERVERS, [{'uuid': 'a'}, {'uuid': 'b'}])
         both_hold_one = threading.Barrier(2)
@@ -149,7 +149,7 @@ class TransactionScenarios:
             with self.database.writing() as connection:
                 self._lock(connection, first)
                 if len(attempts) <= 2:
-                    # Times out where a database has one writer at a time.
+                    # Times out on a database with one writer at a time.
                     with contextlib.suppress(threading.BrokenBarrierError):
                         both_hold_one.wait(timeout=1)
                 self._lock(connection, second)
@@ -158,7 +158,7 @@ class TransactionScenarios:
         self.assertEqual([], errors)
         self.assertIn(len(attempts), self.ATTEMPTS)
 
-    #: What the two of the test above need; more than two where one is a deadlock's victim.
+    #: Attempts of the two transactions in the test above; more than two if one was a victim of a deadlock.
     ATTEMPTS = range(3, 7)
 
     def _lock(self, connection, uuid):

@@ -1,4 +1,4 @@
-"""The URL to connect to."""
+"""The URL of a connection."""
 
 from external_events_router import exceptions
 from external_events_router.db import connecting
@@ -12,21 +12,21 @@ def query(url, parameters=''):
 
 
 class TestBounded(base.TestCase):
-    def test_every_wait_has_a_bound(self):
+    def test_every_wait_has_a_time_limit(self):
         mysql = query('mysql+pymysql://router@db/router')
         self.assertEqual(('5', '7', '7'), tuple(mysql[f'{n}_timeout'] for n in ('connect', 'read', 'write')))
         postgresql = query('postgresql+psycopg://router@db/router')
         self.assertEqual(('5', '10000'), (postgresql['connect_timeout'], postgresql['tcp_user_timeout']))
         self.assertEqual('5.0', query('sqlite:////var/lib/router.db')['timeout'])
 
-    def test_the_operators_own_bounds_stay(self):
+    def test_time_limits_of_the_operator_are_kept(self):
         self.assertEqual('60', query('mysql://router@db/router?read_timeout=60')['read_timeout'])
         both = query('postgresql://router@db/router?connect_timeout=9', 'keepalives_idle=30&sslmode=require')
         self.assertEqual(
             ('9', '30', 'require'), (both['connect_timeout'], both['keepalives_idle'], both['sslmode'])
         )
 
-    def test_drivers_that_we_are_tested_with(self):
+    def test_supported_drivers(self):
         for given, used in (
             ('mysql', 'mysql+pymysql'),
             ('mariadb', 'mysql+pymysql'),
@@ -38,7 +38,7 @@ class TestBounded(base.TestCase):
             url = connecting.bounded(f'{given}://router@db/router', read_timeout=1.0)
             self.assertEqual(used, url.drivername)
 
-    def test_what_is_no_database_of_ours(self):
+    def test_unsupported_urls(self):
         for url, expected in (
             (None, 'is not set'),
             ('', 'is not set'),
@@ -67,9 +67,9 @@ class TestBounded(base.TestCase):
 
 
 class TestDatabase(base.TestCase):
-    """What the driver refuses is an error of ours, and never says the password."""
+    """An error of the driver becomes an exception of this package, and never contains the password."""
 
-    def test_an_engine_that_cannot_be_made(self):
+    def test_engine_that_cannot_be_created(self):
         conf = databases.configured(None)
         for url, expected in (
             ('mysql+nonsense://router:s3cret@db/router', 'no driver for mysql+nonsense'),
@@ -80,7 +80,7 @@ class TestDatabase(base.TestCase):
             self.assertIn(f'[database] connection: {expected}', str(refused))
             self.assertNotIn('s3cret', str(refused))
 
-    def test_a_connection_that_the_driver_refuses(self):
+    def test_connection_that_the_driver_refuses(self):
         conf = databases.configured(None)
         for url in (
             'mysql://router:s3cret@127.0.0.1:1/router?nonsense=s3cret',

@@ -19,7 +19,7 @@ class TestSchema(scenarios.SchemaScenarios, base.TestCase):
 
 
 class TestPackage(base.TestCase):
-    def test_a_wheel_has_the_migrations(self):
+    def test_wheel_contains_the_migrations(self):
         room = 'external_events_router/db'
         source = pathlib.Path(external_events_router.__file__).parents[1]
         expected = {f'{room}/alembic.ini', f'{room}/migrations/script.py.mako', f'{room}/migrations/env.py'}

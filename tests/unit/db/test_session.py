@@ -15,7 +15,7 @@ from tests.unit.db import scenarios
 
 
 class TestFile(scenarios.TransactionScenarios, base.TestCase):
-    # Writers queue at their beginning.
+    # Each writer waits at the beginning of its transaction.
     ATTEMPTS = range(2, 3)
 
     def setUp(self):
@@ -28,7 +28,7 @@ class TestFile(scenarios.TransactionScenarios, base.TestCase):
             self.assertEqual([], self.known())
         self.assertEqual(['a'], self.known())
 
-    def test_a_file_that_is_no_database(self):
+    def test_file_that_is_not_a_database(self):
         path = self.create_tempfiles([('bad', 'hello, world; I am a text, and long enough to be read')])[0]
         database = databases.database(f'sqlite:///{path}')
         failed = self.assertRaises(exceptions.DatabaseUnavailable, migration.current, database)
@@ -40,7 +40,7 @@ class TestMemory(scenarios.TransactionScenarios, base.TestCase):
     ATTEMPTS = range(2, 3)
 
     def test_transactions_of_threads_do_not_mix(self):
-        """They share the one connection, so that one waits for the other."""
+        """The threads share one connection, so that one transaction waits for the other."""
         entered = threading.Event()
 
         def other():
@@ -58,7 +58,7 @@ class TestMemory(scenarios.TransactionScenarios, base.TestCase):
 
 class TestLost(base.TestCase):
     def attempts(self, *, seconds):
-        """How often a transaction runs whose connection is always lost, each time after a while."""
+        """The number of attempts of a transaction whose connection is always lost after some time."""
         attempts = []
 
         @session.retried
@@ -70,16 +70,16 @@ class TestLost(base.TestCase):
         self.assertRaises(exceptions.DatabaseUnavailable, lose)
         return len(attempts)
 
-    def test_connection_that_is_lost_at_once_is_tried_once_more(self):
+    def test_connection_that_is_lost_immediately_is_tried_once_more(self):
         self.assertEqual(2, self.attempts(seconds=0.0))
 
-    def test_database_that_hangs_is_not(self):
+    def test_database_that_hangs_is_not_tried_again(self):
         self.useFixture(fixtures.MockPatchObject(session, '_LOST_AT_ONCE', 0.01))
         self.assertEqual(1, self.attempts(seconds=0.02))
 
 
 class TestUnreachable(base.TestCase):
-    def test_nothing_secret_is_said(self):
+    def test_error_contains_no_secret(self):
         for scheme in ('postgresql', 'mysql'):
             database = databases.database(f'{scheme}://router:s3cret@127.0.0.1:1/router')
             failed = self.assertRaises(exceptions.DatabaseUnavailable, migration.current, database)
@@ -89,7 +89,7 @@ class TestUnreachable(base.TestCase):
             for text in (str(failed), str(refused), self.logs.output):
                 self.assertNotIn('s3cret', text)
 
-    def test_a_driver_that_is_not_installed(self):
+    def test_driver_that_is_not_installed(self):
         conf = databases.configured('mysql+mysqldb://router@127.0.0.1/router')
         refused = self.assertRaises(exceptions.ConfigurationError, session.Database.from_conf, conf)
         self.assertIn('mysql+mysqldb', str(refused))

@@ -1,4 +1,4 @@
-"""Busy processes end with the fixture, with their time, and with their parent."""
+"""Busy processes end with the fixture, after their time, and with their parent."""
 
 import os
 import signal

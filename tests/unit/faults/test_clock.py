@@ -1,4 +1,4 @@
-"""A process with its clock off is off by as much, and only its wall clock."""
+"""In a process with a shifted clock, only the wall clock is shifted."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SCRIPT = 'import time; print(time.time(), time.time_ns() / 1e9, time.monotonic()
 
 
 class TestShifted(base.TestCase):
-    def test_shifted(self):
+    def test_wall_clock_is_shifted(self):
         for seconds in (-3000, 3000):
             done = subprocess.run(
                 [sys.executable, '-c', SCRIPT],

@@ -1,4 +1,4 @@
-"""The book of the fault runs: what the agents write is read once, and whole."""
+"""The book of the fault runs reads each line of the agents once and completely."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ class TestBook(base.TestCase):
         with open(self.path, 'a') as file:
             file.write(text)
 
-    def test_lines_as_they_come(self):
+    def test_lines_are_read_while_they_are_written(self):
         self.assertEqual([], self.book.handled())
         line = json.dumps(LINE)
         self.append(f'{line}\n{line[:20]}')
@@ -45,7 +45,7 @@ class TestBook(base.TestCase):
         self.assertEqual([1, 1, 2], numbers)
         self.assertEqual({'one.1', 'two.1', 'one.2'}, self.book.begun())
 
-    def test_told_in_a_time(self):
+    def test_answers_of_a_period(self):
         events = [ledger.Told(str(n), 'one', n, 200, float(n), n + 0.1, 0.1) for n in range(4)]
         self.book.add(events)
         self.assertEqual(events, self.book.told())

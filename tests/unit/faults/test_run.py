@@ -1,11 +1,11 @@
-"""Rows of the fault runs, and what meets by chance."""
+"""The rows of the fault runs, and the faults that are combined at random."""
 
 import random
 
 from tests import base
 from tests.faults import catalogue
 from tests.faults import ledger
-from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
+from tests.faults import on_broker  # noqa: F401 - the import registers the faults of each module
 from tests.faults import on_cluster  # noqa: F401
 from tests.faults import on_database  # noqa: F401
 from tests.faults import on_migration  # noqa: F401
@@ -39,17 +39,17 @@ class TestRow(base.TestCase):
         row.judge(events, ledger.Audit(), lambda: {'no': NO_ACK})
         return row
 
-    def test_own_events_only(self):
+    def test_row_contains_only_its_own_events(self):
         row = self.row(lost=['out'])
         self.assertEqual((1, 0.3, False), (row.codes['200'], row.longest, row.failed))
 
-    def test_every_broken_promise_fails_it(self):
+    def test_every_lost_late_or_doubled_event_fails_the_row(self):
         for what in ('lost', 'doubled', 'disordered', 'overdue'):
             self.assertTrue(self.row(**{what: ['in']}).failed, what)
         for what in ('late', 'expired', 'unpromised'):
             self.assertFalse(self.row(**{what: ['in']}).failed, what)
 
-    def test_what_does_not_come_back_fails_it(self):
+    def test_missing_recovery_fails_the_row(self):
         for name, value in (
             ('normal', None),
             ('held', 1),
@@ -60,7 +60,7 @@ class TestRow(base.TestCase):
             setattr(row, name, value)
             self.assertTrue(row.failed, name)
 
-    def test_503_while_the_database_is_available_fails_it(self):
+    def test_answer_503_while_the_database_is_available_fails_the_row(self):
         row = self.refused()
         self.assertEqual((2, True), (row.refused, row.failed))
         row = self.refused(may_refuse=True)
@@ -72,7 +72,7 @@ class TestRow(base.TestCase):
         self.assertEqual('(2)', table.cells(self.refused(may_refuse=True))[column])
         self.assertEqual('0', table.cells(self.row())[column])
 
-    def test_reasons_of_503_differ_in_more_than_numbers(self):
+    def test_reasons_that_differ_only_in_numbers_are_one_reason(self):
         self.assertEqual(
             {
                 'a: 1 x 503: host-N: no acknowledgement in N s; not held: the database did not answer',
@@ -81,7 +81,7 @@ class TestRow(base.TestCase):
             set(table.details(self.refused())),
         )
 
-    def test_in_the_table(self):
+    def test_columns_of_the_table(self):
         text = table.as_text([self.row(lost=['in', 'out'])])
         heading, line = text.splitlines()
         self.assertEqual(table.COLUMNS[0], heading.split()[0])
@@ -90,7 +90,7 @@ class TestRow(base.TestCase):
 
 
 class TestDraw(base.TestCase):
-    def test_two_at_once_touch_different_things(self):
+    def test_two_faults_at_the_same_time_touch_different_parts(self):
         faults = [fault('a', 'broker'), fault('b', 'broker database'), fault('c', 'api')]
         rnd = random.Random(1)
         drawn = {tuple(each.name for each in run.draw(faults, rnd)) for _ in range(200)}
@@ -101,17 +101,17 @@ class TestDraw(base.TestCase):
 
 
 class TestCatalogue(base.TestCase):
-    def test_pairs_are_of_faults_that_touch_different_things(self):
+    def test_pairs_consist_of_faults_that_touch_different_parts(self):
         pairs = run.pairs(catalogue.FAULTS)
         self.assertEqual(len(catalogue.PAIRS), len(pairs))
         for first, second in pairs:
             self.assertFalse(first.touches & second.touches, (first.name, second.name))
 
-    def test_of_each_database_there_is_something(self):
+    def test_each_database_has_a_fault(self):
         for database in catalogue.DATABASES:
             self.assertTrue([each for each in catalogue.FAULTS.values() if database in each.databases])
 
-    def test_a_broker_has_only_faults_of_its_kind_beside_others(self):
+    def test_broker_has_only_the_faults_of_its_kind_and_common_faults(self):
         for pair in run.pairs(catalogue.FAULTS):
             self.assertEqual(1, len({each.broker for each in pair}))
 
@@ -134,6 +134,6 @@ class TestOption(base.TestCase):
             site.option('delivery.event_ttls=network-changed:60'),
         )
 
-    def test_nonsense(self):
+    def test_invalid_options(self):
         for text in ('api.resolver', 'resolver=local', ''):
             self.assertRaises(ValueError, site.option, text)
