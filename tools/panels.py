@@ -124,7 +124,7 @@ ROWS = (
             ),
             Panel(
                 'Events by name',
-                'What the senders report.',
+                'Events that the senders report.',
                 PER_SECOND,
                 [Query(rate('total', 'name'), '{{name}}')],
                 stacked=True,

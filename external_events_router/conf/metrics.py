@@ -20,8 +20,8 @@ that only the monitoring network reaches.
         help="""
 TCP port on which a service serves ``GET /metrics``. Without a value the service neither
 counts nor listens. API, resolver and agent on one machine need different ports: set the
-option in the file of each service, for example ``external-events-resolver.conf`` in the
-folder of ``external-events-router.conf``.
+option in a file of each service, for example
+``/etc/external-events-router/external-events-resolver.conf.d/metrics.conf``.
 """,
     ),
     cfg.StrOpt(

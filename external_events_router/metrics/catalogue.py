@@ -1,4 +1,4 @@
-"""Every metric of the service: name, help, labels with their values, and who reports it.
+"""Every metric of the service: name, help, labels with their values, and the roles that report it.
 
 Label values are closed sets, so that the number of series does not depend on the cloud. Servers, tags,
 hosts and requests are never labels.
@@ -59,7 +59,7 @@ STATUSES = (
 )
 OTHER = 'other'
 
-#: Event name to the service that sends it, as its source code says.
+#: Event name to the service whose source code sends it.
 SENDER_OF_NAME: Mapping[str, str] = {
     'network-changed': 'neutron',
     'network-vif-plugged': 'neutron',
@@ -169,7 +169,7 @@ DELIVERY_SECONDS = _histogram(
 ACK_SECONDS = _histogram(
     'ack_seconds',
     'Seconds from the casts of a batch (path direct) or of a redelivery (path held) until their end: '
-    'all hosts have acknowledged, or are not waited for any more.',
+    'all hosts have acknowledged, or the wait for them has ended.',
     RESOLVER,
     ANSWER_BUCKETS,
     path=PATHS,

@@ -138,7 +138,7 @@ def _is_live(metric: catalogue.Metric) -> bool:
 
 
 def chained(parts: Iterable[Callable[[], Iterable[core.Metric]]]) -> Iterator[core.Metric]:
-    """The metrics of several parts. One that fails has none, and the log says why."""
+    """The metrics of several parts. If a part fails, its error is logged, and the other parts follow."""
     for part in parts:
         try:
             yield from list(part())

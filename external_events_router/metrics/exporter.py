@@ -220,7 +220,7 @@ def _problem(address: tuple[str, int], exc: Exception) -> str:
     text = f'cannot listen on {address[0]} port {address[1]}: {exc}'
     if isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE:
         text += (
-            '. Services on one machine need different ports: set them in the file of each service, for '
-            'example /etc/external-events-router/external-events-resolver.conf'
+            '. Services on one machine need different ports: set each in a file of its service, for '
+            'example /etc/external-events-router/external-events-resolver.conf.d/metrics.conf'
         )
     return text

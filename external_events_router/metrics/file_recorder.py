@@ -32,14 +32,14 @@ class FileRecorder(recorder.Recorder):
     def __init__(self, stored: values.Values, sender_names: senders.Senders) -> None:
         self._stored = stored
         self._senders = sender_names
-        # Guards both sets: what has lost the broker, and what it blocks.
+        # Guards both sets: connections that are lost, and connections that the broker blocks.
         self._lock = threading.Lock()
         self._lost: set[Hashable] = set()
         self._blocked: set[Hashable] = set()
         stored.set(catalogue.BROKER_UP, 1.0)
 
     def close(self) -> None:
-        """Close the files; what comes later is not counted."""
+        """Close the files; later calls have no effect."""
         self._stored.close()
 
     def request_ended(self, status: str) -> None:
@@ -62,7 +62,7 @@ class FileRecorder(recorder.Recorder):
             self._stored.set(catalogue.SENDER_LAST_POST, time.time(), sender)
 
     def batch_routed(self, outcomes: Collection[events.Outcome], *, seconds: float) -> None:
-        # NOTE: the resolver gives a reason with code 200 only to what it holds.
+        # NOTE: the resolver gives a reason with code 200 only for held events.
         delivered = sum(
             outcome.code is events.Code.DELIVERED and outcome.reason is None for outcome in outcomes
         )

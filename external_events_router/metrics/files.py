@@ -47,7 +47,7 @@ class Damaged(ValueError):
 
 
 class Name:
-    """What the name of a file says.
+    """The parts of the name of a file.
 
     :ivar prefix: type of the metrics, with the mode of gauges
     """
@@ -119,7 +119,7 @@ def read(path: pathlib.Path) -> dict[Key, float]:
 def _entries(data: bytes) -> Iterator[tuple[Key, float]]:
     used = _HEADER.unpack_from(data)[0]
     if not _HEADER.size <= used <= len(data):
-        raise Damaged(f'{used} bytes of {len(data)} are said to be used')
+        raise Damaged(f'{used} bytes of {len(data)} are marked as used')
     at = _HEADER.size
     while at < used:
         length = _LENGTH.unpack_from(data, at)[0]
@@ -148,10 +148,10 @@ def _parse_key(text: bytes) -> Key:
 def create(
     path: pathlib.Path, metrics: Iterable[catalogue.Metric], values: Mapping[Key, float]
 ) -> tuple[Any, dict[Key, str]]:
-    """Create a file, in place of the one that is there.
+    """Create a file, which replaces an existing one.
 
     :param metrics: all metrics of the file
-    :param values: those that are not 0
+    :param values: all values except 0
     :returns: the open file, an ``MmapedDict``, and the text that names each value in it
     :raises OSError: it cannot be written
     """

@@ -1,4 +1,4 @@
-"""What the system knows of the worker processes, from ``/proc``."""
+"""Metrics of the worker processes, read from ``/proc``."""
 
 from __future__ import annotations
 

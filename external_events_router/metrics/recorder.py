@@ -1,7 +1,7 @@
-"""What the services report to be counted: one interface, which does nothing unless metrics are enabled.
+"""The interface through which the services count; it does nothing unless metrics are enabled.
 
 A leaf. The recorder belongs to the process, as its files do: ``current()`` returns it, and ``setup``
-installs the one that writes to files. No method raises, waits, or keeps what it is given.
+installs one that writes to files. No method raises, waits, or keeps its arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Answer(Protocol):
 class Recorder:
     """Ignores everything. Thread-safe, as every recorder.
 
-    :cvar is_counting: false if all that it is given is ignored; for values that take time to determine
+    :cvar is_counting: whether anything is counted; check it before values that take time to determine
     """
 
     is_counting = False
@@ -108,7 +108,7 @@ class Recorder:
     def agent_delivery_ended(self, results: Mapping[str, int], *, seconds: float) -> None:
         """All events of a delivery have ended at the agent.
 
-        :param results: number of events by what became of them
+        :param results: number of events for each result
         """
 
     def agent_reported(self, *, accepted: bool) -> None:

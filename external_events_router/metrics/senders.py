@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from external_events_router.metrics import catalogue
 
-#: Part of a user name that does not say who sends: the senders often use the service user of Nova, whose
-#: API they would call otherwise, and without authentication there is one user for all.
+#: Parts of user names that several senders share: they often use the service user of Nova, because they
+#: called Nova's API before, and without authentication all requests have the same user.
 SHARED_USERS = ('nova', 'noauth')
 
 

@@ -1,4 +1,4 @@
-"""Puts the parts together for a process, as ``[metrics]`` says."""
+"""Puts the parts together for a process, as ``[metrics]`` configures it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def check(conf: cfg.ConfigOpts, service: Service) -> None:
 def count(conf: cfg.ConfigOpts, service: Service) -> None:
     """Count in this process from now on; after the fork, where there is one.
 
-    A process that cannot count works without it, and the log says why.
+    A process that cannot count works without metrics and logs an ERROR.
     """
     if not is_enabled(conf):
         return
