@@ -445,3 +445,32 @@ class JournalRetention(Base):
     leased_until: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
     deleted_until: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
     balance: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+
+
+class HostReport(Base):
+    """The last report of a host.
+
+    :ivar reported_at: seconds since the epoch, by the database's clock
+    """
+
+    __tablename__ = 'host_reports'
+    __table_args__ = {'mysql_engine': 'InnoDB'}
+
+    host: orm.Mapped[str] = orm.mapped_column(_name(HOST_LENGTH), primary_key=True)
+    reported_at: orm.Mapped[float] = orm.mapped_column(sa.Double)
+
+
+class OpenBreaker(Base):
+    """A host whose circuit breaker is open in a worker.
+
+    :ivar worker: name of the resolver worker
+    :ivar seen_at: when the worker wrote the row last, by the database's clock; a worker that has ended
+        does not write it again
+    """
+
+    __tablename__ = 'open_breakers'
+    __table_args__ = {'mysql_engine': 'InnoDB'}
+
+    worker: orm.Mapped[str] = orm.mapped_column(_name(CLAIM_LENGTH), primary_key=True)
+    host: orm.Mapped[str] = orm.mapped_column(_name(HOST_LENGTH), primary_key=True)
+    seen_at: orm.Mapped[float] = orm.mapped_column(sa.Double)

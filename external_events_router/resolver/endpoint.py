@@ -6,6 +6,7 @@ other items of its message are processed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import time
@@ -105,11 +106,15 @@ class ReportEndpoint:
         hosts: recovery.HostRecovery,
         host_liveness: liveness.HostLiveness,
         report_proofs: proofs.Proofs,
+        *,
+        reported: Callable[[str], None] = lambda host: None,
     ) -> None:
+        """:param reported: called with the host of each report that is accepted"""
         self._host_map = host_map
         self._recovery = hosts
         self._liveness = host_liveness
         self._proofs = report_proofs
+        self._reported = reported
 
     @rpc.exposed(exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
     def report(
@@ -126,6 +131,7 @@ class ReportEndpoint:
             return {'now': time.time(), 'proof_needed': True}
         servers = None if server_uuids is None else _server_uuids(server_uuids)
         self._liveness.appeared(host)
+        self._reported(host)
         if servers is not None:
             self._recovery.placed(self._host_map.report(host, servers).gained)
         return {'now': time.time()}

@@ -26,6 +26,7 @@ from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
 from external_events_router.resolver import event_log
 from external_events_router.resolver import host_map
+from external_events_router.resolver import host_states
 from external_events_router.resolver import lookup
 from external_events_router.resolver import proofs
 from external_events_router.resolver import recording
@@ -133,6 +134,7 @@ class Resolver:
         host_map: guarded.GuardedHostMap,
         held: store.HoldStore,
         *,
+        host_state_store: host_states.HostStateStore,
         driver: base.Driver,
         peers: rpcapi.PeerAPI,
         settings: Settings,
@@ -194,13 +196,17 @@ class Resolver:
             journal=self._journal,
             events_log=events_log,
         )
+        self._host_states = host_states.HostStates(host_state_store, self._name.name, breakers.hosts)
+        reported = self._host_states.reported
         report_proofs = proofs.Proofs(read_report_key, driver.tokens, required=settings.require_report_token)
         self._requests = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.TOPIC, server=self._name.name),
             [
                 endpoint.RouteEndpoint(self._router, ack_timeout=settings.ack_timeout, journal=self._journal),
-                endpoint.HostMapEndpoint(host_map, self._recovery, self._liveness, report_proofs),
+                endpoint.HostMapEndpoint(
+                    host_map, self._recovery, self._liveness, report_proofs, reported=reported
+                ),
                 endpoint.PeerEndpoint(self._recovery, self._liveness),
                 endpoint.OperatorEndpoint(
                     self._router, breakers, journal=self._journal, ack_timeout=settings.ack_timeout
@@ -211,7 +217,11 @@ class Resolver:
         self._reports = rpc.get_server(
             transport,
             messaging.Target(topic=rpcapi.REPORT_TOPIC, server=self._name.name),
-            [endpoint.ReportEndpoint(host_map, self._recovery, self._liveness, report_proofs)],
+            [
+                endpoint.ReportEndpoint(
+                    host_map, self._recovery, self._liveness, report_proofs, reported=reported
+                )
+            ],
         )
         self._forwarding = agent_forwarding
 
@@ -236,6 +246,7 @@ class Resolver:
             transport,
             host_map,
             store.HoldStore(database),
+            host_state_store=host_states.HostStateStore(database),
             driver=factory.from_conf(conf, transport),
             peers=rpcapi.PeerAPI.from_conf(conf, transport),
             settings=settings or Settings.from_conf(conf),
@@ -255,6 +266,7 @@ class Resolver:
         self._journal.start()
         self._redelivery.start()
         self._liveness.start()
+        self._host_states.start()
         self._host_map.warm()
         if self._forwarding is not None:
             self._forwarding.start()
@@ -307,6 +319,7 @@ class Resolver:
         self._router.close()
         if self._forwarding is not None:
             self._forwarding.stop(STOP_TIMEOUT)
+        self._host_states.stop(STOP_TIMEOUT)
         self._liveness.stop()
         self._deliverer.stop()
         self._recovery.close()

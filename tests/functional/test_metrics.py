@@ -2,7 +2,10 @@
 
 import itertools
 
+import fixtures as fixtures_lib
+
 from external_events_router.process import monitoring
+from external_events_router.resolver import host_overview
 from external_events_router.resolver.hold import statistics
 from tests import base
 from tests.functional import fixtures
@@ -109,3 +112,22 @@ class MetricsTest(base.TestCase):
         self.assertEqual(
             [('external_events_database_up', 0.0)], [(sample.name, sample.value) for sample in samples]
         )
+
+
+class HostStatesTest(base.TestCase):
+    def test_reports_and_breakers_are_stored(self):
+        self.useFixture(
+            fixtures_lib.MonkeyPatch('external_events_router.resolver.host_states.INTERVAL', 0.05)
+        )
+        router = self.useFixture(fixtures.Router(HOSTS_OF, hosts=('host-b',), delivery__ack_timeout=0.4))
+        router.post(fixtures.event(PLACED))
+        overview = host_overview.HostOverview(router.database)
+
+        def found():
+            return {
+                host.name: (host.servers, host.silent_for is not None, host.breakers, host.held)
+                for host in overview.read()
+            }
+
+        wanted = {'host-a': (1, False, 1, 1), 'host-b': (0, True, 0, 0)}
+        router.wait_until(lambda: found() == wanted)

@@ -20,6 +20,7 @@ from external_events_router.cmd.manage import events
 from external_events_router.cmd.manage import explain
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
+from external_events_router.cmd.manage import hosts
 from external_events_router.cmd.manage import replay
 from external_events_router.cmd.manage import simulate
 from external_events_router.process import printable
@@ -34,6 +35,7 @@ COMMANDS = {
     **held.COMMANDS,
     **host_map.COMMANDS,
     **replay.COMMANDS,
+    **hosts.COMMANDS,
     **simulate.COMMANDS,
 }
 
