@@ -169,7 +169,8 @@ class Resolver:
         )
         self._parts = worker_parts.WorkerParts(breakers, driver.rounds, held=self._hold, host_map=host_map)
         self._deliverer = driver.deliverer(
-            self._name.name, health_observer.HealthObserver(self._liveness, self._recovery, slow_hosts)
+            self._name.name,
+            health_observer.HealthObserver(self._liveness, self._recovery, slow_hosts, journal=self._journal),
         )
         events_log = event_log.EventLog()
         self._redelivery = redelivery.RedeliveryWorker(

@@ -1,5 +1,7 @@
 """The contents of the journal after batches were delivered, held or refused, over ``fake://``."""
 
+import threading
+
 from external_events_router.journal import completeness
 from external_events_router.journal import reads
 from external_events_router.journal import reasons
@@ -96,6 +98,21 @@ class JournalTest(base.TestCase):
         self.assertEqual({'host-b'}, {step.host for step in delivered})
         tried = self.reader.steps(reads.Selection(kinds=frozenset({reasons.Step.ATTEMPT})), self.period())
         self.assertEqual(PLACED, (tried or delivered)[0].server_uuid)
+
+    def test_a_late_acknowledgement(self):
+        router = self.start()
+        release = threading.Event()
+        self.addCleanup(release.set)
+        router.handled.actions[PLACED] = lambda _event: release.wait(fixtures.PATIENCE) and None
+        router.post(fixtures.event(PLACED))
+        (event,) = self.events(1)
+        self.assertIs(reasons.Reason.HELD_SILENT_HOST, event.reason)
+        release.set()
+        late = self.steps(1, kinds=frozenset({reasons.Step.LATE_ACK}))[0]
+        self.assertEqual((event.event_id, PLACED, 'host-a'), (late.event_id, late.server_uuid, late.host))
+        self.assertEqual('Handled', late.handling.handler)
+        (delivered,) = self.steps(1, kinds=frozenset({reasons.Step.DELIVERED}))
+        self.assertGreaterEqual(delivered.handling.handler_ms, 100)
 
     def test_an_event_that_expires(self):
         router = self.start(hosts=(), delivery__event_ttl=1.0)

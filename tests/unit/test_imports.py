@@ -125,6 +125,8 @@ ALLOWED = {
     ),
     'resolver.plan': ('events', 'resolver.answers', 'resolver.host_map.base'),
     'resolver.lookup': ('concurrency.batch_loader', 'resolver.host_map.base'),
+    # It also records late acknowledgements.
+    'resolver.health.observer': ('events', 'journal', 'resolver.health'),
     'resolver.health': (
         'concurrency',
         'exceptions',

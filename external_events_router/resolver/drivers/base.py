@@ -35,8 +35,11 @@ class HostObserver(Protocol):
         """
         ...
 
-    def late(self, host: str) -> None:
-        """A host has answered a delivery for which no batch waits any longer."""
+    def late(self, host: str, results: Sequence[tuple[str, events.Result]] = ()) -> None:
+        """A host has answered a delivery for which no batch waits any longer.
+
+        :param results: its results, each with the server of the event, as far as these are known
+        """
         ...
 
     def heard(self, host: str, began: float) -> None:

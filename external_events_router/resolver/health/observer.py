@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 
+from external_events_router import events
+from external_events_router.journal import entries
+from external_events_router.journal import reasons
+from external_events_router.journal import recorder
 from external_events_router.resolver.health import liveness
 from external_events_router.resolver.health import recovery
 from external_events_router.resolver.health import slow_host_limiter
@@ -19,7 +24,11 @@ class HealthObserver:
         host_liveness: liveness.HostLiveness,
         host_recovery: recovery.HostRecovery,
         slow_hosts: slow_host_limiter.SlowHostLimiter,
+        *,
+        journal: recorder.Recorder = recorder.NOTHING,
     ) -> None:
+        """:param journal: records late results"""
+        self._journal = journal
         self._liveness = host_liveness
         self._recovery = host_recovery
         self._slow_hosts = slow_hosts
@@ -32,9 +41,20 @@ class HealthObserver:
         """See ``drivers.base.HostObserver``."""
         self._liveness.silent(reasons)
 
-    def late(self, host: str) -> None:
+    def late(self, host: str, results: Sequence[tuple[str, events.Result]] = ()) -> None:
         """See ``drivers.base.HostObserver``."""
         self._liveness.appeared(host)
+        self._journal.steps(
+            entries.Step(
+                result.event_id,
+                server_uuid,
+                reasons.Step.LATE_ACK,
+                host=host,
+                detail=result.reason or str(result.verdict),
+                handling=result.handling,
+            )
+            for server_uuid, result in results
+        )
 
     def heard(self, host: str, began: float) -> None:
         """See ``drivers.base.HostObserver``."""

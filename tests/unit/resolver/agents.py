@@ -16,7 +16,7 @@ class Observer:
         """:param breakers: circuit breakers that the observations open and close
         :param slow_hosts: is notified of the observations, too
         """
-        self.host_answers, self.silence, self.late_hosts = [], {}, []
+        self.host_answers, self.silence, self.late_hosts, self.late_results = [], {}, [], []
         self.began = {}
         self._breakers = breakers
         self._slow_hosts = slow_hosts
@@ -31,8 +31,9 @@ class Observer:
         if self._breakers is not None:
             self._breakers.open(reasons)
 
-    def late(self, host):
+    def late(self, host, results=()):
         self.late_hosts.append(host)
+        self.late_results += results
 
     def heard(self, host, began):
         self.began[host] = began

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -31,6 +32,25 @@ CONNECTION_LOST = 'the connection to the broker was lost'
 #: such a delivery shows that its host responds again. There are few, unless hosts do not respond.
 MAX_ENDED = 50_000
 
+#: Events of such a delivery whose servers are remembered, for the journal.
+MAX_SERVERS = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Ended:
+    """A delivery that was not acknowledged in time.
+
+    :ivar servers: ids and servers of its first events
+    """
+
+    host: str
+    servers: tuple[tuple[str, str], ...]
+
+    def of_servers(self, results: Iterable[events.Result]) -> list[tuple[str, events.Result]]:
+        """Return results with the servers of their events."""
+        servers = dict(self.servers)
+        return [(servers[result.event_id], result) for result in results if result.event_id in servers]
+
 
 class Collector:
     """Passes acknowledgements to the rounds that wait for them. Thread-safe."""
@@ -43,7 +63,7 @@ class Collector:
         self._waiting: dict[str, tuple[str, rounds.AckRound]] = {}
         # Also guarded: deliveries that were not acknowledged in time, and their hosts. Only for these, a
         # late acknowledgement shows that the host responds.
-        self._ended: collections.OrderedDict[str, str] = collections.OrderedDict()
+        self._ended: collections.OrderedDict[str, _Ended] = collections.OrderedDict()
 
     @contextlib.contextmanager
     def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[rounds.AckRound]:
@@ -144,8 +164,9 @@ class Collector:
         """
         with self._lock:
             host, waiting = self._waiting.get(delivery_id, (None, None))
-            if host is None:
-                host = self._ended.get(delivery_id)
+            ended = self._ended.get(delivery_id) if host is None else None
+        if ended is not None:
+            host = ended.host
         if host is None:
             # Normal: for an earlier worker with this name, or very late.
             LOG.debug('No batch waits for delivery %s; its acknowledgement is dropped', delivery_id)
@@ -158,12 +179,14 @@ class Collector:
                     observer.heard(host, waiting.began)
                 waiting.acknowledge(host, results)
             if observer is not None and (waiting is None or waiting.abandoned):
-                observer.late(host)
+                observer.late(host, () if ended is None else ended.of_servers(results))
 
     def _remember(self, deliveries: Mapping[str, events.Delivery], silent: Iterable[str]) -> None:
         """Remember deliveries that were not acknowledged, up to :data:`MAX_ENDED` of the newest."""
         with self._lock:
             for host in silent:
-                self._ended[deliveries[host].id] = host
+                delivery = deliveries[host]
+                servers = tuple((event.id, event.server_uuid) for event in delivery.events[:MAX_SERVERS])
+                self._ended[delivery.id] = _Ended(host, servers)
             while len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)

@@ -134,6 +134,8 @@ class CollectorTest(base.TestCase):
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
         self.collector.acknowledge('delivery-1', handled('1.0'), sender='a', observer=observer)
         self.assertEqual(['a', 'a'], observer.late_hosts)
+        ((server, result),) = observer.late_results
+        self.assertEqual((delivery(1).events[0].server_uuid, '1.0'), (server, result.event_id))
         self.assertEqual({'a': waiting.began}, observer.began)
 
     def test_nothing_is_remembered_after_the_block(self):
