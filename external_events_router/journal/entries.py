@@ -149,7 +149,7 @@ class Batch:
         reason: reasons.Reason,
         key: tuple[int, int, int, int],
     ) -> Iterator[Row]:
-        event, hosts = outcome.event, list(told)
+        event, hosts = outcome.event, sorted(told)
         handling, ack_ms = None, None
         for answer in told.values():
             handling = handling if answer.handling is None else better(handling, answer.handling)
