@@ -33,6 +33,8 @@ from external_events_router.api import refusals
 from external_events_router.api import request_buffer
 from external_events_router.api import router_client
 from external_events_router.api import versions
+from external_events_router.process import parts
+from external_events_router.process import readiness
 
 LOG = log.getLogger(__name__)
 
@@ -69,12 +71,14 @@ def make_app(
     def pipeline(app: auth.WSGIApp) -> auth.WSGIApp:
         return middleware.RequestIds(middleware.CatchAll(app))
 
+    places = threading.Semaphore(conf.api.threads)
+    parts.ALL.add(parts.Kind.REQUESTS, places, functools.partial(_in_use, conf.api.threads))
     taken_in = functools.partial(
         request_buffer.RequestBuffer,
         max_bytes=max_bytes,
         max_header_bytes=conf.api.max_header_bytes,
         memory=memory or request_buffer.Memory(conf.api.max_body_memory),
-        places=threading.Semaphore(conf.api.threads),
+        places=places,
     )
 
     api = pipeline(taken_in(tokens(routes if refused is None else refusals.Identified(routes))))
@@ -82,6 +86,7 @@ def make_app(
         api=api if conf.metrics.bind_port is None else middleware.Counted(api),
         documents=pipeline(taken_in(routes)),
         healthcheck=Health(healthcheck.Healthcheck(None, conf), unhealthy),
+        readiness=readiness.Readiness(unhealthy, drain_file=conf.health.disable_by_file),
         elsewhere=middleware.CatchAll(taken_in(routes)),
     )
     if refused is not None:
@@ -129,6 +134,15 @@ def make_routes(
     routes.add_error_handler(Exception, _render_surprise)
     app: auth.WSGIApp = routes
     return app
+
+
+def _in_use(limit: int, places: threading.Semaphore) -> parts.Status:
+    free = places._value
+    return parts.Status(
+        'requests',
+        parts.State.OK if free else parts.State.DEGRADED,
+        {'busy': limit - free, 'limit': limit},
+    )
 
 
 class Health:

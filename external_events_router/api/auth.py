@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 import ipaddress
+import math
 import re
 import socket
+import time
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -25,6 +27,7 @@ from external_events_router import exceptions
 from external_events_router.api import faults
 from external_events_router.api import token_cache
 from external_events_router.conf import opts
+from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
@@ -41,6 +44,9 @@ CACHE_KEY = 'external_events_router.token_cache'
 #: middleware are no limit and 3.
 CONNECT_TIMEOUT = 3
 MAX_RETRIES = 1
+
+#: Seconds for which a failure of Keystone makes ``/readiness`` answer ``degraded``.
+FAILURE_AGE = 30.0
 
 #: Maximum characters of a token; a longer token is not valid. Fernet and JWS tokens have a few
 #: hundred. The web server of Keystone answers 400 or 431 with HTML to a longer header.
@@ -145,7 +151,8 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
         overrides['include_service_catalog'] = 'true'
 
     def wrap(app: WSGIApp) -> WSGIApp:
-        tokens: WSGIApp = Tokens(app, {**overrides, 'oslo_config_config': conf})
+        tokens = Tokens(app, {**overrides, 'oslo_config_config': conf})
+        parts.ALL.add(parts.Kind.KEYSTONE, tokens, Tokens.status)
         if conf[GROUP].memcached_servers:
             return tokens
         return _remember(tokens, token_cache.TokenCache(conf.api.token_cache_size))
@@ -179,6 +186,16 @@ class Tokens(auth_token.AuthProtocol):
     be verified.
     """
 
+    # Instant of time.monotonic() of the last request to Keystone that failed.
+    _failed_at = -math.inf
+
+    def status(self) -> parts.Status:
+        """Return whether Keystone was available in the last :data:`FAILURE_AGE` s; see ``process.parts``."""
+        age = time.monotonic() - self._failed_at
+        if age > FAILURE_AGE:
+            return parts.Status('keystone')
+        return parts.Status('keystone', parts.State.DEGRADED, {'seconds_since_failure': round(age, 1)})
+
     def fetch_token(self, token: str, **kwargs: Any) -> Any:
         """Return the data of a token, from the cache or from Keystone.
 
@@ -198,6 +215,7 @@ class Tokens(auth_token.AuthProtocol):
         except webob.exc.HTTPServiceUnavailable:
             # NOTE: the middleware has logged the reason.
             pass
+        self._failed_at = time.monotonic()
         fault = faults.Fault(503, 'The token cannot be validated: Keystone is unavailable. Try again later.')
         raise webob.exc.HTTPServiceUnavailable(body=fault.body(), content_type=faults.CONTENT_TYPE)
 

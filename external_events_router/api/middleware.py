@@ -90,7 +90,7 @@ class PathDispatch:
 
     :param api: paths below ``/v2`` and ``/v2.1``, which need a token
     :param documents: roots of the endpoints and the OpenAPI document, which need no token
-    :param elsewhere: every other path except ``/healthcheck``
+    :param elsewhere: every other path except ``/healthcheck`` and ``/readiness``
     """
 
     def __init__(
@@ -99,6 +99,7 @@ class PathDispatch:
         api: auth.WSGIApp,
         documents: auth.WSGIApp,
         healthcheck: auth.WSGIApp,
+        readiness: auth.WSGIApp,
         elsewhere: auth.WSGIApp,
     ) -> None:
         self._exact = {
@@ -106,6 +107,7 @@ class PathDispatch:
             '/v2.1': documents,
             OPENAPI: documents,
             '/healthcheck': healthcheck,
+            '/readiness': readiness,
         }
         self._api = api
         self._elsewhere = elsewhere

@@ -18,6 +18,7 @@ from external_events_router.messaging import rpc
 from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import health_server
 from external_events_router.process import monitoring
 from external_events_router.process import report
 from external_events_router.process import signals
@@ -54,8 +55,11 @@ def run() -> int:
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     certificates.warn(conf)
+    health = health_server.from_conf(conf, lambda: guard.reason)
     if metrics is not None:
         metrics.start()
+    if health is not None:
+        health.start()
     fleet.start()
     LOG.info('Serving %d hosts through the broker %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)

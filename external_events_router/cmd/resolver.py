@@ -19,6 +19,7 @@ from external_events_router.messaging import rpc
 from external_events_router.metrics import setup
 from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import health_server
 from external_events_router.process import memory
 from external_events_router.process import monitoring
 from external_events_router.process import report
@@ -38,19 +39,25 @@ class ResolverWorker(cotyledon.Service):
         super().__init__(worker_id)
         # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
         startup.set_up_log(conf)
-        failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
+        guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+        guard.install()
+        self._health = health_server.from_conf(conf, lambda: guard.reason, worker=int(worker_id))
         setup.count(conf, monitoring.resolver(conf))
         transport = rpc.get_transport(conf)
         self._transport = transport
         self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
 
     def run(self) -> None:
+        if self._health is not None:
+            self._health.start()
         self._resolver.start()
         memory.freeze()
 
     def terminate(self) -> None:
         self._resolver.stop()
         self._transport.cleanup()
+        if self._health is not None:
+            self._health.stop()
 
 
 class MetricsWorker(cotyledon.Service):

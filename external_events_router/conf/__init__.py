@@ -17,6 +17,7 @@ from external_events_router.conf import database
 from external_events_router.conf import default
 from external_events_router.conf import delivery
 from external_events_router.conf import exec_handler
+from external_events_router.conf import health
 from external_events_router.conf import host_map
 from external_events_router.conf import journal
 from external_events_router.conf import metrics
@@ -38,6 +39,7 @@ GROUPS = (
     exec_handler,
     nova,
     metrics,
+    health,
     upgrade_levels,
 )
 

@@ -31,9 +31,12 @@ class Kind(enum.Enum):
     CONNECTION = 'Connections'
     BREAKERS = 'Circuit breakers'
     ROUNDS = 'Rounds in flight'
+    QUEUES = 'Queues'
     HOLD = 'Hold'
     HOST_MAP = 'Host map'
     JOURNAL = 'Journal'
+    KEYSTONE = 'Keystone'
+    REQUESTS = 'Requests'
     POOL = 'Pools'
 
 

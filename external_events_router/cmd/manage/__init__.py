@@ -18,6 +18,7 @@ from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
 from external_events_router.cmd.manage import events
 from external_events_router.cmd.manage import explain
+from external_events_router.cmd.manage import health
 from external_events_router.cmd.manage import held
 from external_events_router.cmd.manage import host_map
 from external_events_router.cmd.manage import hosts
@@ -32,6 +33,7 @@ COMMANDS = {
     **db.COMMANDS,
     **events.COMMANDS,
     **explain.COMMANDS,
+    **health.COMMANDS,
     **held.COMMANDS,
     **host_map.COMMANDS,
     **replay.COMMANDS,

@@ -6,6 +6,7 @@ Only this thread uses the connection. A :class:`ConnectionHandler` defines its p
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import select
@@ -33,6 +34,9 @@ LONGEST_PAUSE = 2.0
 
 #: Seconds after which a connection counts as stable, so that the pauses start with the first again.
 STABLE = 5.0
+
+#: Number of losses in a minute with which a connection counts as flapping.
+FLAPPING = 3
 
 #: Maximum seconds until the thread calls its handler, even if nothing has happened.
 TURN = 0.5
@@ -93,6 +97,7 @@ class Connection:
         self._connected_at: float | None = None
         # The number of failures, and the reason of the last one.
         self._losses = 0
+        self._lost_at: collections.deque[float] = collections.deque(maxlen=FLAPPING)
         self._last_loss: str | None = None
         self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
 
@@ -111,8 +116,18 @@ class Connection:
             'lost': self._losses,
             'last_loss': self._last_loss,
         }
-        works = since is not None and self.blocked is None
+        details['flapping'] = flapping = self.is_flapping()
+        works = since is not None and self.blocked is None and not flapping
         return parts.Status(self._name, parts.State.OK if works else parts.State.DEGRADED, details)
+
+    def is_flapping(self) -> bool:
+        """Return whether the connection was lost :data:`FLAPPING` times in the last minute."""
+        return len(self._lost_at) == FLAPPING and time.monotonic() - self._lost_at[0] < 60.0
+
+    def is_connected_for(self, seconds: float) -> bool:
+        """Return whether the connection has been open for some seconds."""
+        since = self._connected_at
+        return since is not None and time.monotonic() - since > seconds
 
     def wake(self) -> None:
         """Make the thread call its handler."""
@@ -164,6 +179,8 @@ class Connection:
             else:
                 reason = 'stopped'
             self._close()
+            if self._connected_at is not None:
+                self._lost_at.append(time.monotonic())
             self._losses, self._last_loss = self._losses + 1, reason
             # NOTE: a broker that closes each new connection immediately must not be called without a pause.
             if self._was_stable():

@@ -32,6 +32,7 @@ from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import frames
 from external_events_router.messaging.amqp import notices
 from external_events_router.messaging.amqp import publisher
+from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
@@ -46,6 +47,9 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 
 Listener = Callable[[envelope.Call], None]
+
+#: Seconds after which each queue must have a consumer on a new connection.
+CONSUME_TIME = 15.0
 
 
 class Watcher(Protocol):
@@ -111,7 +115,17 @@ class Consumer:
 
     def start(self) -> None:
         """Connect in the background."""
+        parts.ALL.add(parts.Kind.QUEUES, self, Consumer.status)
         self._link.start()
+
+    def status(self) -> parts.Status:
+        """Return whether the queues of this process have a consumer; see ``process.parts``."""
+        with self._lock:
+            missing = [name for name, entry in self._queues.items() if entry.channel is None]
+            details = {'queues': len(self._queues), 'without_consumer': len(missing), 'missing': missing[:20]}
+        # NOTE: without a connection no queue has a consumer; this is a fault of the connection.
+        failed = missing and self._link.is_connected_for(CONSUME_TIME)
+        return parts.Status('queues', parts.State.FAILED if failed else parts.State.OK, details)
 
     def listen(self, queue: str, listener: Listener, *, watcher: Watcher | None = None) -> threading.Event:
         """Pass the messages of a queue to a listener, from now on and after every reconnect.
@@ -157,6 +171,7 @@ class Consumer:
 
         :param timeout: seconds
         """
+        parts.ALL.remove(self)
         self._link.stop(timeout)
 
     def refusals(self) -> dict[str, str]:

@@ -72,6 +72,14 @@ class RoutingTest(base.TestCase):
     def test_health_needs_no_token(self) -> None:
         self.assertEqual(200, client.Client(authenticate=_nobody).call('GET', '/healthcheck').status)
 
+    def test_readiness_needs_no_token(self) -> None:
+        front = client.Client(authenticate=_nobody)
+        reply = front.call('GET', '/readiness')
+        self.assertEqual((200, 'application/json'), (reply.status, reply.headers['content-type']))
+        self.assertEqual('ok', reply.json['parts']['process']['status'])
+        self.assertEqual(0, reply.json['parts']['threads']['busy'])
+        self.assertEqual(b'', front.call('HEAD', '/readiness').body)
+
     def test_documents_need_no_token(self) -> None:
         front = client.Client(authenticate=_nobody)
         for path in ('/', '/v2', '/v2/', '/v2.1', '/v2.1/'):

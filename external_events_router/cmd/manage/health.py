@@ -1,0 +1,110 @@
+"""``external-events-manage health``: an exit status for the health check of a container."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+import json
+import ssl
+from typing import Any
+import urllib.error
+import urllib.request
+
+from cliff import command
+from oslo_config import cfg
+
+from external_events_router import conf as router_conf
+from external_events_router import exceptions
+from external_events_router.cmd.manage import app
+from external_events_router.process import startup
+
+#: Maximum seconds of one request.
+TIMEOUT = 5.0
+
+#: Addresses that mean all addresses of the machine, and one at which it can be asked.
+_ANY = {'0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
+
+
+class Health(app.Lister):
+    """Ask a service on this machine for its readiness; exit status 1 if a process is not ready."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--service',
+            choices=('api', 'resolver', 'agent'),
+            required=True,
+            help='Service to ask, at the address in its configuration file.',
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        rows: list[tuple[Any, ...]] = []
+        for url in urls(read(self, parsed_args.service), parsed_args.service):
+            status, body = ask(url)
+            self.is_ready = self.is_ready and status == 200
+            rows.append((url, 'all', body['status'], ''))
+            for name, part in body['parts'].items():
+                details = {key: value for key, value in part.items() if key != 'status'}
+                rows.append((url, name, part['status'], json.dumps(details) if details else ''))
+        return ('Process', 'Part', 'Status', 'Details'), rows
+
+    is_ready = True
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Return the exit status."""
+        super().run(parsed_args)
+        return 0 if self.is_ready else 1
+
+
+def read(cmd: app.Lister, service: str) -> cfg.ConfigOpts:
+    """Read the configuration of a service: its files, unless the command line names others."""
+    conf = cfg.ConfigOpts()
+    router_conf.register_all(conf)
+    own = app.configuration(cmd)
+    arguments = [f'--config-file={path}' for path in own.config_file or ()]
+    arguments += [f'--config-dir={path}' for path in own.config_dir or ()]
+    conf(arguments, project=startup.PROJECT, prog=f'external-events-{service}')
+    return conf
+
+
+def urls(conf: cfg.ConfigOpts, service: str) -> Iterator[str]:
+    """Yield the URL of each process of a service; the API has one for all its workers.
+
+    :raises ConfigurationError: ``[health] bind_port`` is not set
+    """
+    if service == 'api':
+        scheme = 'https' if conf.api.tls_cert_file else 'http'
+        yield f'{scheme}://{_address(conf.api.bind_host)}:{conf.api.bind_port}/readiness'
+        return
+    if conf.health.bind_port is None:
+        raise exceptions.ConfigurationError(
+            option='[health] bind_port', reason=f'is not set, so the {service} cannot be asked'
+        )
+    for number in range(conf.resolver.workers if service == 'resolver' else 1):
+        yield f'http://{_address(conf.health.bind_host)}:{conf.health.bind_port + number}/readiness'
+
+
+def ask(url: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an answer; status 0 if there is none."""
+    # NOTE: the certificate is for the name of the machine, and the connection does not leave it.
+    tls = ssl._create_unverified_context() if url.startswith('https:') else None  # noqa: S323
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT, context=tls) as answer:  # noqa: S310
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as exc:
+        text = exc.read()
+        try:
+            return exc.code, dict(json.loads(text), parts=json.loads(text)['parts'])
+        except (ValueError, KeyError, TypeError):
+            return exc.code, {'status': f'HTTP status {exc.code}', 'parts': {}}
+    except (OSError, ValueError) as exc:
+        return 0, {'status': f'no answer: {getattr(exc, "reason", exc)}', 'parts': {}}
+
+
+def _address(host: str) -> str:
+    host = _ANY.get(host, host)
+    return f'[{host}]' if ':' in host else host
+
+
+COMMANDS: dict[str, type[command.Command]] = {'health': Health}

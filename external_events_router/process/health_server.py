@@ -1,0 +1,131 @@
+"""Serves ``GET /healthcheck`` and ``GET /readiness`` of a resolver worker or an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import errno
+import http.server
+import json
+import logging
+import socket
+import threading
+import time
+
+from oslo_config import cfg
+
+from external_events_router import exceptions
+from external_events_router.process import essential
+from external_events_router.process import readiness
+
+LOG = logging.getLogger(__name__)
+
+#: Maximum seconds of one request, and seconds between two checks whether to stop.
+TIMEOUT = 2.0
+TURN = 0.5
+
+#: Seconds to wait for a port that the predecessor of this process still uses.
+BIND_WAIT = 10.0
+
+
+class HealthServer:
+    """The HTTP server and its thread, which answers one request at a time."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+        self._stopping = threading.Event()
+        self._thread = essential.EssentialThread(self._run, name='health', is_stopped=self._stopping.is_set)
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Answer requests on a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more requests."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(TIMEOUT + TURN)
+        self._server.server_close()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._server.handle_request()
+
+
+def from_conf(
+    conf: cfg.ConfigOpts, unhealthy: Callable[[], str | None], *, worker: int = 0
+) -> HealthServer | None:
+    """Return the server of ``[health] bind_port``; None: it is not set.
+
+    :param unhealthy: see :class:`readiness.Readiness`
+    :param worker: number of the worker, which is added to the port
+    :raises ConfigurationError: the process cannot listen on the address
+    """
+    if conf.health.bind_port is None:
+        return None
+    answers = readiness.Readiness(unhealthy, drain_file=conf.health.disable_by_file)
+    address = (conf.health.bind_host, conf.health.bind_port + worker)
+    deadline = time.monotonic() + BIND_WAIT
+    while True:
+        try:
+            return HealthServer(_Server(address, answers))
+        except (OSError, UnicodeError) as exc:
+            in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
+            if not in_use or time.monotonic() > deadline:
+                raise exceptions.ConfigurationError(
+                    option='[health] bind_host, bind_port',
+                    reason=f'cannot listen on {address[0]} port {address[1]}: {exc}; services on one '
+                    'machine need different ports',
+                ) from exc
+        time.sleep(TURN)
+
+
+class _Server(http.server.HTTPServer):
+    allow_reuse_address = True
+    timeout = TURN
+
+    def __init__(self, address: tuple[str, int], answers: readiness.Readiness) -> None:
+        self.answers = answers
+        self.address_family, _, _, _, found = socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        super().__init__((str(found[0]), int(found[1])), _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the name look-up of the base class."""
+        super(http.server.HTTPServer, self).server_bind()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log a client that ended the connection, or that was too slow."""
+        LOG.debug('A health request of %s ended early', client_address, exc_info=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+    server_version = 'external-events-health'
+    sys_version = ''
+    timeout = TIMEOUT
+
+    def do_GET(self) -> None:
+        """Answer with the health of the process."""
+        path = self.path.partition('?')[0].rstrip('/')
+        status, body = self.server.answers.read()
+        if path == '/healthcheck':
+            body = {'process': body['parts']['process']}
+            status = 200 if body['process']['status'] == 'ok' else 503
+        elif path != '/readiness':
+            status, body = 404, {'paths': ['/healthcheck', '/readiness']}
+        data = json.dumps(body).encode() + b'\n'
+        self.send_response(status)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log a request at DEBUG, not on the standard error."""
+        LOG.debug('Health request of %s: %s', self.client_address[0], format % args)

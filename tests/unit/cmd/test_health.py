@@ -1,0 +1,50 @@
+"""``external-events-manage health``: the exit status for a container."""
+
+from __future__ import annotations
+
+from external_events_router.process import health_server
+from external_events_router.process import readiness
+from tests import base
+from tests import interpreter
+
+COMMAND = 'import sys; from external_events_router.cmd import manage; sys.exit(manage.main())'
+
+
+class HealthCommandTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.reason: str | None = None
+        answers = readiness.Readiness(lambda: self.reason)
+        self.server = health_server.HealthServer(health_server._Server(('127.0.0.1', 0), answers))
+        self.server.start()
+        self.addCleanup(self.server.stop)
+
+    def ask(self, service: str, options: str) -> tuple[int, str, str]:
+        (path,) = self.create_tempfiles([('router', options)])
+        done = interpreter.run(COMMAND, '--config-file', path, 'health', '--service', service)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_agent(self) -> None:
+        options = f'[health]\nbind_port = {self.server.port}\n'
+        status, out, err = self.ask('agent', options)
+        self.assertEqual(0, status, out + err)
+        self.assertIn('process', out)
+        self.reason = 'thread x ended'
+        status, out, err = self.ask('agent', options)
+        self.assertEqual(1, status, out + err)
+        self.assertIn('thread x ended', out)
+
+    def test_api(self) -> None:
+        status, out, err = self.ask('api', f'[api]\nbind_port = {self.server.port}\n')
+        self.assertEqual(0, status, out + err)
+
+    def test_no_answer(self) -> None:
+        self.server.stop()
+        status, out, err = self.ask('agent', f'[health]\nbind_port = {self.server.port}\n')
+        self.assertEqual(1, status, out + err)
+        self.assertIn('no answer', out)
+
+    def test_without_a_port(self) -> None:
+        status, _out, err = self.ask('resolver', '')
+        self.assertEqual(1, status)
+        self.assertIn('[health] bind_port', err)
