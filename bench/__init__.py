@@ -1,8 +1,8 @@
-"""What we claim about speed, as commands; nothing of the service imports any of it.
+"""Commands that measure the performance of the service; the service imports none of them.
 
-``load`` posts and checks every answer, ``site`` is what it is posted to, ``machine``
-says what that cost.
+``load`` posts events and checks every answer, ``site`` is the measured deployment, and ``machine``
+measures its use of the processor and memory.
 """
 
-# NOTE: before any library, which would else load green threads.
+# NOTE: before any library, which would otherwise load green threads.
 import external_events_router as external_events_router

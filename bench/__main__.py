@@ -1,8 +1,8 @@
-"""``python -m bench``: brings everything up from nothing, measures, prints tables, and takes all down again.
+"""``python -m bench``: start a complete deployment, measure it, print tables, and stop it again.
 
-RabbitMQ and a database as in the integration tests, on this machine only. For a
-comparison, bring the other up first, and say where it is, which servers it
-knows and which processes are its::
+RabbitMQ and a database are used as in the integration tests, on this machine only. To
+compare with another implementation, start it first, and pass its URL, the servers that it
+knows and its process ids::
 
     python -m bench grid --against http://127.0.0.1:18774/v2.1/os-server-external-events \\
         --servers uuids.json --pids api=api.pid
@@ -22,7 +22,7 @@ from bench import plot
 from bench import scenarios
 from bench import site
 
-#: All but those that take ten minutes each.
+#: All scenarios except the scenarios that take ten minutes each.
 USUAL = ('grid', 'wide', 'idle', 'dead-host', 'hold', 'storm')
 
 
@@ -37,19 +37,19 @@ def main(argv=None):
         help=f'of {", ".join(scenarios.ALL)}; default: {" ".join(USUAL)}',
     )
     parser.add_argument('--seconds', type=float, default=6.0, help='of each measurement')
-    parser.add_argument('--rounds', type=int, default=3, help='how often each is made')
-    parser.add_argument('--minutes', type=int, default=10, help='of the scenario memory')
+    parser.add_argument('--rounds', type=int, default=3, help='number of rounds of each measurement')
+    parser.add_argument('--minutes', type=int, default=10, help='duration of the scenario memory')
     parser.add_argument('--database', choices=sorted(site.DATABASES), default='mysql')
     parser.add_argument('--resolver', choices=('local', 'rpc'), default='local', help='[api] resolver')
     parser.add_argument(
-        '--journal', action='store_true', help='grid: take turns with a site whose journal is off'
+        '--journal', action='store_true', help='grid: alternate with a deployment whose journal is off'
     )
     parser.add_argument('--against', metavar='URL', help='the resource of another implementation')
     parser.add_argument('--servers', metavar='FILE', help='JSON list of the servers that it knows')
     parser.add_argument('--pids', action='append', default=[], metavar='NAME=PID|FILE', help='its processes')
-    parser.add_argument('--header', action='append', default=[], help='for it, beside those always sent')
+    parser.add_argument('--header', action='append', default=[], help='additional header for it')
     parser.add_argument('--out', metavar='FILE', help='everything, as JSON')
-    parser.add_argument('--plot', metavar='FILE', help='the grid as an SVG or PNG (needs matplotlib)')
+    parser.add_argument('--plot', metavar='FILE', help='write the grid as an SVG or PNG (needs matplotlib)')
     options = parser.parse_args(argv)
     names = options.scenarios or USUAL
     if unknown := set(names) - set(scenarios.ALL):

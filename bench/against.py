@@ -1,4 +1,4 @@
-"""Another implementation of the resource, to take turns with."""
+"""Another implementation of the resource, which is measured alternately with the service."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bench import measure
 
 
 def target(url, servers_file, pids, headers):
-    """What the command's options name.
+    """Make the target that the options of the command describe.
 
     :param servers_file: JSON: a list of servers that are on hosts, or an object with it as ``placed``
-    :param pids: ``NAME=PID`` or ``NAME=FILE`` with pids in it, for each group
+    :param pids: ``NAME=PID``, or ``NAME=FILE`` with pids in the file, for each group
     """
     servers = json.loads(pathlib.Path(servers_file).read_text())
     if isinstance(servers, dict):

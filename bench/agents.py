@@ -1,10 +1,10 @@
-"""Many hosts in one process, whose handler does nothing but count: what is measured is the way there.
+"""Many hosts in one process, whose handlers only count, so that the delivery is measured.
 
 Run as a process of its own::
 
     python -m bench.agents CONFIG_FILE COUNT_FILE HOST...
 
-How many events it has handled stands in the file, as text, a moment after they were.
+The file contains the number of handled events as text, updated at an interval.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from external_events_router.messaging import rpc
 from external_events_router.process import signals
 from external_events_router.process import startup
 
-#: Seconds between two looks at the count.
+#: Seconds between two updates of the file.
 INTERVAL = 0.2
 
 
@@ -32,7 +32,7 @@ def main(config_file, count_file, *hosts):
 
     @handlers.on('*')
     def count(ctxt, event):
-        # NOTE: one step of the interpreter, whatever thread does it; a sum would be more.
+        # NOTE: one step of the interpreter, which needs no lock; a sum would be several steps.
         next(numbers)
 
     threading.Thread(
@@ -40,7 +40,7 @@ def main(config_file, count_file, *hosts):
     ).start()
     fleet = Fleet.from_conf(conf, rpc.get_transport(conf), hosts, handlers=handlers)
     fleet.start()
-    # NOTE: in one write, also where the output is not buffered: the log goes there, too.
+    # NOTE: in one write even if the output is unbuffered, because the log has the same output.
     print('ready\n', end='', flush=True)
     came.get()
     fleet.stop(conf.agent.stop_timeout)
@@ -50,7 +50,7 @@ def _write(path, numbers):
     told = None
     pause = threading.Event()
     while not pause.wait(INTERVAL):
-        # What the counter's repr says is the number that it gives next.
+        # The repr of the counter contains the number that it returns next.
         count = int(repr(numbers).rpartition('(')[2][:-1]) - 1
         if count != told:
             beside = path.with_suffix('.new')

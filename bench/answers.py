@@ -1,4 +1,4 @@
-"""Is an answer right? So many events as were posted, in their order, each with the code expected of it."""
+"""Check of an answer: as many events as were posted, in their order, each with the expected code."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import dataclasses
 import json
 import uuid
 
-#: What Neutron posts most; it has a tag, by which an answer out of its place is seen.
+#: The most frequent event of Neutron. Its tag shows whether an answer is in the wrong place.
 NAME = 'network-vif-plugged'
 
 DELIVERED = 200
 
-#: A header that tells one request from another, as OpenStack's services send it.
-#: Events of two requests are never taken for the same.
+#: The header that distinguishes requests, as OpenStack's services send it.
+#: Events of two requests are never treated as the same event.
 REQUEST_ID = 'X-OpenStack-Request-ID'
 
 
 @dataclasses.dataclass(frozen=True)
 class Posted:
-    """An event as it is posted, made ready once.
+    """An event that is posted, encoded once.
 
     :ivar text: its JSON
-    :ivar answer: what must come back for it
+    :ivar answer: the expected answer
     """
 
     text: bytes
@@ -30,7 +30,7 @@ class Posted:
 
 
 def make(servers, rnd, *, name=NAME):
-    """An event of each server, in random order, each with a tag of its own.
+    """Make an event of each server, in random order, each with a unique tag.
 
     :param rnd: a ``random.Random``
     """
@@ -44,16 +44,16 @@ def make(servers, rnd, *, name=NAME):
 
 
 def body(batch):
-    """The body of a request that posts some events."""
+    """The body of a request with some events."""
     return b'{"events": [' + b', '.join([event.text for event in batch]) + b']}'
 
 
 @dataclasses.dataclass
 class Checked:
-    """What an answer amounts to.
+    """The result of the check of an answer.
 
-    :ivar codes: how many events have which code
-    :ivar problem: what is wrong with it, in a word or two; None: nothing
+    :ivar codes: code to the number of its events
+    :ivar problem: a short description of the problem; None: no problem
     """
 
     codes: collections.Counter[int]
@@ -61,10 +61,10 @@ class Checked:
 
 
 def check(status, text, batch):
-    """Hold an answer against what was posted.
+    """Compare an answer with the posted events.
 
-    :param status: of HTTP
-    :param text: its body
+    :param status: of the HTTP response
+    :param text: the body of the response
     """
     try:
         document = json.loads(text)
@@ -90,5 +90,5 @@ def _not_as_expected(status, answered, expected):
         return Checked(codes, f'status {status} though every code is {DELIVERED}')
     if any(event['status'] != 'completed' for event in answered):
         return Checked(codes, 'a status that is not completed')
-    # More members than ours has are the answerer's own matter.
+    # An answer may have more members than the answer of the service.
     return Checked(codes)

@@ -1,6 +1,6 @@
-"""How many messages the broker took in, by its own count.
+"""The number of messages that the broker received, by its own count.
 
-``rabbitmqctl`` has to be allowed to ask it: as root, or as the broker's user.
+``rabbitmqctl`` must have access to the broker: as root, or as the broker's user.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import re
 import shutil
 import subprocess
 
-#: Erlang that gives the number of messages that the node has taken in, over all protocols.
+#: Erlang expression for the number of messages that the node has received, over all protocols.
 _QUESTION = (
     'lists:sum([maps:get(messages_received_total, Counters, 0) '
     '|| Counters <- maps:values(rabbit_global_counters:overview())]).'
 )
 
-#: Seconds that an answer may take: each one starts an Erlang machine.
+#: Seconds that an answer may take: each command starts an Erlang machine.
 TIMEOUT = 60.0
 
 
 def taken_in():
-    """Messages since the broker's start; None: it cannot be asked."""
+    """The number of messages since the start of the broker; None: it is not available."""
     command = shutil.which('rabbitmqctl')
     if command is None:
         return None

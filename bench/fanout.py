@@ -1,4 +1,4 @@
-"""Publishing to many hosts at once: ours against bare kombu, the same messages to the same queues."""
+"""Publishing to many hosts at once: the service compared with kombu, with the same messages and queues."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tests.integration import services
 
 TOPIC = 'bench-fanout'
 
-#: Seconds that one round may take.
+#: Maximum duration of one round in seconds.
 TIMEOUT = 60.0
 
 
 def compare(*, hosts, events, rounds):
-    """Publish in turns.
+    """Publish alternately with both.
 
-    :param events: in all, spread evenly over the hosts
-    :returns: ``ours`` and ``kombu`` to the seconds of each round
+    :param events: total number, spread evenly over the hosts
+    :returns: name of each side, the service and ``kombu``, to the seconds of each round
     """
     took = {'ours': [], 'kombu': []}
     with services.RabbitMQ() as rabbit, conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url):
@@ -48,7 +48,7 @@ def compare(*, hosts, events, rounds):
                     for name, publishing in (('ours', ours), ('kombu', theirs)):
                         began = time.perf_counter()
                         publishing.publish()
-                        # The first round connects, and does not count.
+                        # The first round connects, and is not counted.
                         if number:
                             took[name].append(time.perf_counter() - began)
                         for queue in queues:
@@ -74,7 +74,7 @@ def _deliveries(hosts, per_host):
 
 
 def _declare(connection, exchange, deliveries):
-    """A queue for each host, which nobody reads; they go with the virtual host."""
+    """Declare a queue without a consumer for each host; deleting the virtual host deletes them."""
     channel = connection.default_channel
     queues = [
         kombu.Queue(key, exchange, routing_key=key, durable=False, channel=channel)
@@ -86,7 +86,7 @@ def _declare(connection, exchange, deliveries):
 
 
 def _messages(deliveries):
-    """What a resolver worker would publish."""
+    """The messages that a resolver worker would publish."""
 
     class Capture:
         messages = ()
@@ -104,7 +104,7 @@ def _messages(deliveries):
 
 
 class _Ours:
-    """What a resolver worker does with a batch, from the deliveries on: it encodes them, too."""
+    """A resolver worker from the deliveries of a batch to the confirms, including the encoding."""
 
     def __init__(self, broker, deliveries):
         self._deliveries = deliveries
@@ -115,7 +115,7 @@ class _Ours:
         self._all_confirmed = threading.Event()
 
     def publish(self):
-        """Return at the last confirm."""
+        """Publish, and return at the last confirm."""
         self._left = len(self._deliveries)
         self._all_confirmed.clear()
         until = time.monotonic() + TIMEOUT
@@ -126,7 +126,7 @@ class _Ours:
                 raise RuntimeError(self._problems or 'not confirmed')
 
     def cast(self, casts, done, *, until):
-        """Of the coalescing sender, which sees each confirm first."""
+        """Called by the coalescing sender, which handles each confirm first."""
 
         def both(index, error):
             done(index, error)
@@ -144,7 +144,7 @@ class _Ours:
 
 
 class _Kombu:
-    """As anybody would write it with kombu, who knows to await all confirms together."""
+    """A program that uses kombu, and waits for all confirms together."""
 
     def __init__(self, connection, exchange, messages):
         self._connection = connection
@@ -157,7 +157,7 @@ class _Kombu:
         self._unconfirmed = {}
 
     def publish(self):
-        """Return at the last confirm."""
+        """Publish, and return at the last confirm."""
         for message in self._messages:
             self._published += 1
             self._unconfirmed[self._published] = True
@@ -176,6 +176,6 @@ class _Kombu:
         self._channel.close()
 
     def _on_ack(self, tag, multiple):
-        # One that covers several covers all up to its own, of which some were told before.
+        # A multiple confirm covers all messages up to its tag; some of them may have been confirmed before.
         for confirmed in [each for each in self._unconfirmed if each <= tag] if multiple else [tag]:
             self._unconfirmed.pop(confirmed, None)

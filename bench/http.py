@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1 for a client that posts and reads answers: cheap, and no more than that."""
+"""A minimal HTTP/1.1 client side, which posts and reads answers with little processor time."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ _HEAD_END = b'\r\n\r\n'
 
 
 class Broken(Exception):
-    """What came is no answer."""
+    """The received data is not a valid response."""
 
 
 class Reader:
-    """Puts an answer together from the pieces in which it comes.
+    """Assembles a response from the parts in which it arrives.
 
-    :ivar closes: the server has said that it closes the connection after it
+    :ivar closes: whether the server has announced that it closes the connection after the response
     """
 
     def __init__(self):
         self._buffer = b''
-        # Where the body begins, and where it ends; None: not known yet.
+        # The beginning and the end of the body; None: not known yet.
         self._begin = self._end = None
         self._status = 0
         self.closes = False
 
     def feed(self, data):
-        """Take a piece.
+        """Add a part.
 
-        :returns: status and body, if the answer is complete, else None
-        :raises Broken: it is none
+        :returns: status and body if the response is complete, otherwise None
+        :raises Broken: the response is invalid
         """
         self._buffer = self._buffer + data if self._buffer else data
         if self._begin is None and not self._read_head():
@@ -51,7 +51,7 @@ class Reader:
         if at >= 0:
             self._end = self._begin + int(head[at + 17 :].partition(b'\r\n')[0])
         elif b'\r\ntransfer-encoding: chunked' not in head:
-            raise Broken('an answer that does not say its length')
+            raise Broken('a response without a length')
         return True
 
     def _unchunked(self):

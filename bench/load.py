@@ -1,7 +1,7 @@
-"""Closed-loop load: so many connections, each posting its next batch when it has the answer to the last.
+"""Closed-loop load: each connection posts its next batch when it has the answer to the last.
 
-One thread and no library, because the load shares the machine with what it
-loads: most of its time goes into reading the answers, each of which is checked.
+The load uses one thread and no library, because it shares the machine with the measured
+service. It uses most of its time to read and check the answers.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import urllib.parse
 from bench import answers
 from bench import http
 
-#: Seconds after which an answer does not count any more.
+#: Seconds after which an answer is ignored.
 TIMEOUT = 60.0
 
-#: As Neutron's and Cinder's clients send it.
+#: Headers that the clients of Neutron and Cinder send.
 MICROVERSION = 'X-OpenStack-Nova-API-Version: 2.1'
 
 _RECEIVE = 256 * 1024
@@ -30,10 +30,10 @@ _RECEIVE = 256 * 1024
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Some connections that post alike.
+    """Connections that post in the same way.
 
-    :ivar events: what they post, from a random place on, round and round
-    :ivar limit: batches of each connection together at most; None: until the time is over
+    :ivar events: events that they post, cyclically from a random start
+    :ivar limit: maximum number of batches of all connections; None: until the time is over
     """
 
     concurrency: int
@@ -44,12 +44,12 @@ class Stream:
 
 @dataclasses.dataclass
 class Tally:
-    """What came of a stream.
+    """The results of a stream.
 
     :ivar latencies: seconds from the first byte sent to the last one received
     :ivar seconds: from the first request to the last answer
-    :ivar events: those of the answers that were right
-    :ivar problems: answers that were not right, and requests without one
+    :ivar events: number of events in correct answers
+    :ivar problems: wrong answers, and requests without an answer
     """
 
     batches: int = 0
@@ -63,12 +63,12 @@ class Tally:
 def run(url, streams, *, seconds, headers=()):
     """Post until the time is over, and wait for the last answers.
 
-    :param url: of the resource
-    :param streams: all at the same time
-    :param headers: lines beside those that are always sent
-    :returns: a tally per stream
+    :param url: URL of the resource
+    :param streams: streams that run at the same time
+    :param headers: additional header lines
+    :returns: a tally for each stream
     """
-    # NOTE: without a seed. A request id that comes again is the same request again.
+    # NOTE: without a seed, because a repeated request id means a repeated request.
     rnd = random.Random()
     poller = select.epoll()
     tallies = [Tally() for _ in streams]
@@ -78,7 +78,7 @@ def run(url, streams, *, seconds, headers=()):
         for _ in range(stream.concurrency):
             connection = _Connection(url, turns, tally, poller, headers, rnd)
             connections[connection.fileno] = connection
-    # NOTE: a collection of what the caller has in memory would be part of a latency.
+    # NOTE: a garbage collection of the caller's objects would be measured as a latency.
     gc.collect()
     gc.disable()
     try:
@@ -98,7 +98,7 @@ def _drive(poller, connections, *, until):
             if connection.proceed(began) and not connection.post(until):
                 busy.discard(connection)
                 connection.close()
-            # The same as before, unless it had to connect again.
+            # The same socket, unless the connection was replaced.
             connections[connection.fileno] = connection
         late = time.perf_counter() - TIMEOUT
         for connection in [each for each in busy if each.began < late]:
@@ -110,17 +110,17 @@ def _drive(poller, connections, *, until):
 
 
 class _Turns:
-    """Which events are next; of one stream."""
+    """The next events of one stream."""
 
     def __init__(self, stream, rnd):
         self._stream = stream
-        # Every batch is a slice of it, also at the end.
+        # Every batch is a slice of this list, also at its end.
         self._events = [*stream.events, *stream.events[: stream.batch]]
         self._at = rnd.randrange(len(stream.events))
         self._left = stream.limit
 
     def next(self):
-        """The next batch; None: enough."""
+        """The next batch; None: the limit is reached."""
         if self._left is not None:
             if not self._left:
                 return None
@@ -128,14 +128,14 @@ class _Turns:
         at, batch = self._at, self._stream.batch
         self._at = (at + batch) % len(self._stream.events)
         chosen = self._events[at : at + batch]
-        # A batch may be larger than what there is to choose from.
+        # A batch may be larger than the number of events.
         while len(chosen) < batch:
             chosen += self._events[: batch - len(chosen)]
         return chosen
 
 
 class _Connection:
-    """One connection, with no more than one request on it."""
+    """One connection, with at most one request in progress."""
 
     def __init__(self, url, turns, tally, poller, headers, rnd):
         where = urllib.parse.urlsplit(url)
@@ -143,7 +143,7 @@ class _Connection:
         lines = [f'POST {where.path} HTTP/1.1', f'Host: {where.netloc}', 'Content-Type: application/json']
         self._head = '\r\n'.join([*lines, MICROVERSION, *headers, answers.REQUEST_ID]).encode() + b': req-'
         self._turns, self._tally, self._poller = turns, tally, poller
-        # Tells our requests from everyone's of another run.
+        # Distinguishes the requests of this run from the requests of other runs.
         self._prefix, self._number = f'{rnd.getrandbits(64):016x}', rnd.getrandbits(48)
         self.began = 0.0
         self._batch = self._unsent = None
@@ -166,7 +166,7 @@ class _Connection:
     def post(self, until):
         """Post the next batch.
 
-        :returns: whether there was one, and time for it
+        :returns: whether there was a batch, and time to post it
         """
         self.began = time.perf_counter()
         self._batch = self._turns.next() if self.began < until else None
@@ -180,9 +180,9 @@ class _Connection:
         return True
 
     def proceed(self, since):
-        """Send or receive what can be.
+        """Send or receive the available data.
 
-        :param since: when the run began
+        :param since: instant of the beginning of the run
         :returns: whether the request has ended
         """
         if self._unsent:
@@ -206,7 +206,7 @@ class _Connection:
         return True
 
     def fail(self, problem):
-        """Give the request up, and begin a new connection."""
+        """Abandon the request, and open a new connection."""
         self._tally.problems[problem] += 1
         self.close()
         self._connect()
@@ -230,7 +230,7 @@ class _Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # What is wrong with it, receiving will tell.
+            # The error is reported when the socket is read.
             sent = len(data)
         was, self._unsent = self._unsent, data[sent:]
         if bool(was) != bool(self._unsent):

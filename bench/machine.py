@@ -1,4 +1,4 @@
-"""What processes have taken of the machine, from ``/proc``."""
+"""Use of the processor and memory by processes, from ``/proc``."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import os
 import pathlib
 import time
 
-#: Seconds of one tick, in which the kernel counts.
+#: Seconds of one tick, the unit of the kernel's counters.
 TICK = 1 / os.sysconf('SC_CLK_TCK')
 
 PROC = pathlib.Path('/proc')
 
-#: State of a TCP socket that listens, as ``/proc/net/tcp`` says it.
+#: State of a listening TCP socket in ``/proc/net/tcp``.
 _LISTENING = '0A'
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What was taken until an instant.
+    """Processor time until an instant.
 
-    :ivar at: of ``time.perf_counter()``
+    :ivar at: value of ``time.perf_counter()``
     :ivar busy: seconds of all cores together
-    :ivar groups: name to seconds
+    :ivar groups: name of a group to seconds
     """
 
     at: float
@@ -35,10 +35,10 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class Usage:
-    """What was taken between two instants.
+    """Processor time between two instants.
 
-    :ivar groups: name to seconds of CPU
-    :ivar other_cores: cores that were busy with what is in no group and not this process
+    :ivar groups: name of a group to seconds of CPU
+    :ivar other_cores: cores that other processes used, without the groups and this process
     """
 
     seconds: float
@@ -47,9 +47,9 @@ class Usage:
 
 
 def snapshot(groups):
-    """Look.
+    """Take a snapshot.
 
-    :param groups: name to pids, each of which stands for its descendants, too
+    :param groups: name to pids; the descendants of each process are included
     """
     times, children = _processes()
     return Snapshot(
@@ -63,7 +63,7 @@ def snapshot(groups):
 
 
 def between(before, after, *, own=0.0):
-    """What was taken between two snapshots of the same groups.
+    """The use between two snapshots of the same groups.
 
     :param own: seconds of CPU of this process
     """
@@ -88,7 +88,7 @@ def tree(pids, children):
 
 
 def resident(pids):
-    """MiB of memory that each of the processes and their descendants has, by pid."""
+    """MiB of memory of each of the processes and their descendants, by pid."""
     _, children = _processes()
     found = {}
     for pid in sorted(tree(pids, children)):
@@ -98,7 +98,7 @@ def resident(pids):
 
 
 def listener(port):
-    """The process that listens on a port of this machine; None: none that we may see."""
+    """The process that listens on a port of this machine; None: no visible process."""
     sockets = set()
     for name in ('tcp', 'tcp6'):
         for line in PROC.joinpath('net', name).read_text().splitlines()[1:]:
@@ -110,12 +110,12 @@ def listener(port):
         with contextlib.suppress(OSError):
             if any(os.readlink(file) in sockets for file in folder.iterdir()):
                 found.append(int(folder.parent.name))
-    # Of a process and those that it has forked, the oldest.
+    # The oldest process, because forked processes share the socket.
     return min(found, default=None)
 
 
 def _processes():
-    """Pid to seconds of CPU, its own and those of children it has waited for; pid to its children."""
+    """Pid to seconds of CPU, including ended children; pid to its children."""
     times, children = {}, collections.defaultdict(list)
     for name in os.listdir(PROC):
         if name.isdigit():
@@ -127,14 +127,14 @@ def _processes():
 
 
 def _stat(text):
-    """Of ``/proc/PID/stat``: the parent, and the ticks."""
-    # NOTE: the name, in parentheses, may hold anything.
+    """Parse ``/proc/PID/stat``: the parent, and the ticks."""
+    # NOTE: the name, in parentheses, may contain any characters.
     fields = text.rpartition(')')[2].split()
     return int(fields[1]), sum(map(int, fields[11:15]))
 
 
 def _busy(text):
-    """Of ``/proc/stat``: the seconds in which cores were not idle."""
+    """Parse ``/proc/stat``: the seconds in which cores were not idle."""
     ticks = [int(field) for field in text.partition('\n')[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
     return (user + nice + system + irq + softirq + steal) * TICK

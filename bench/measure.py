@@ -1,4 +1,4 @@
-"""One measurement: a load for some seconds, and what it took of whom."""
+"""One measurement: a load for some seconds, and the resources that it used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench import machine
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is loaded.
+    """The measured service.
 
-    :ivar url: of the resource
-    :ivar events: what may be posted to it: a sequence of ``answers.Posted``
-    :ivar groups: whose CPU is counted: called for name to pids, anew each time
-    :ivar headers: lines of each request, beside those that are always sent
+    :ivar url: URL of the resource
+    :ivar events: events that it accepts: a sequence of ``answers.Posted``
+    :ivar groups: function that returns the current pids by group, whose CPU is counted
+    :ivar headers: additional header lines of each request
     """
 
     name: str
@@ -30,13 +30,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of one load.
+    """The results of one load.
 
     :ivar latencies: seconds of each request, sorted
     :ivar cpu: group to seconds of CPU
-    :ivar other_cores: cores that were busy with something else
-    :ivar problems: in words; empty: every answer was the right one
-    :ivar codes: how many events were answered with which code
+    :ivar other_cores: cores that other processes used
+    :ivar problems: description of a problem to its number; empty if every answer was correct
+    :ivar codes: code to the number of its events
     """
 
     batch: int
@@ -56,20 +56,20 @@ class Run:
         return self.events / self.seconds if self.seconds else 0.0
 
     def percentile(self, part):
-        """Milliseconds within which a part of the requests was answered."""
+        """Milliseconds within which a fraction of the requests was answered."""
         if not self.latencies:
             return float('nan')
         return 1000 * self.latencies[min(len(self.latencies) - 1, int(part * len(self.latencies)))]
 
     def cpu_per_event(self, *groups):
-        """Milliseconds of CPU that some groups took together for an event."""
+        """Milliseconds of CPU that some groups used together for an event."""
         return 1000 * sum(self.cpu.get(group, 0.0) for group in groups) / max(1, self.events)
 
 
 def run(target, *, batch, concurrency, seconds, limit=None):
-    """Load a target.
+    """Run a load on a target.
 
-    :param limit: batches at most
+    :param limit: maximum number of batches
     """
     groups = target.groups()
     before, own = machine.snapshot(groups), time.process_time()

@@ -1,4 +1,4 @@
-"""The grid as a picture: events per second and CPU per event, one bar for each of the compared."""
+"""The grid as a picture: events per second and CPU per event, with one bar for each implementation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import statistics
 
 
 def grid(runs, path):
-    """Draw it.
+    """Draw the picture.
 
     :param runs: as the scenario ``grid`` returns them
-    :param path: of the picture; its ending says of which kind
+    :param path: file of the picture; its extension selects the format
     """
-    # NOTE: here, so that nobody else needs it.
+    # NOTE: imported here, so that only this command needs matplotlib.
     from matplotlib import figure
 
     cases = sorted({(run['batch'], run['concurrency']) for run in runs})

@@ -1,7 +1,7 @@
-"""What is measured, one function each; every one brings its site up and prints its table.
+"""The scenarios, one function each. Each starts its deployment and prints its table.
 
-A function gets the command's options, and returns what a plot or a reader of the
-JSON wants of it.
+A function gets the options of the command, and returns the data for a plot or for
+the JSON file.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from bench import tables
 
 GRID = ((1, 1), (1, 16), (10, 1), (10, 16), (100, 1), (100, 16))
 
-#: Of the front and what routes for it, whether that is in its process or beside.
+#: Groups of the API and of the resolver, which is embedded in the API or separate.
 ROUTER = ('api', 'resolver')
 
-#: Events of a batch for the hold, and the code of an event that was neither delivered nor held.
+#: Batch sizes for the hold, and the code of an event that was neither delivered nor held.
 HOLD_BATCHES = (1, 10, 100)
 UNDELIVERED = 503
 
-#: The name of a site whose journal is off.
+#: The name of a deployment whose journal is off.
 WITHOUT_JOURNAL = 'without journal'
 
-#: Seconds of load that nobody counts, before the first that counts.
+#: Seconds of load before the first measurement.
 WARM_UP = 4.0
 
 
 def ours(running, *, name='ours', events=None):
-    """A running site, as a target."""
+    """A running deployment, as a target."""
     made = events or answers.make(running.posted, random.Random(1))
     return measure.Target(name, running.resource, made, lambda: running.groups)
 
@@ -53,23 +53,23 @@ def _site(asked, **kind):
 
 
 def warm(*targets):
-    """Have everything connected, compiled and cached."""
+    """Run a load until all connections, caches and code paths were used."""
     for target in targets:
         measure.run(target, batch=10, concurrency=16, seconds=WARM_UP)
 
 
 def grid(options):
-    """Batches of each size, one at a time and sixteen at a time; in turns with another implementation."""
+    """Batches of each size at concurrency 1 and 16, alternating with another implementation."""
     with contextlib.ExitStack() as stack:
         targets = [ours(stack.enter_context(_site(options))), *options.against]
         if options.journal:
-            # NOTE: a second site that differs in this only, so that both take turns.
+            # NOTE: a second deployment with this difference, so that both are measured alternately.
             plain = stack.enter_context(_site(options, options=(('journal__record', 'none'),)))
             targets.append(ours(plain, name=WITHOUT_JOURNAL))
         warm(*targets)
         runs = {}
         for _ in range(options.rounds):
-            # NOTE: in turns, so that what else the machine does is shared.
+            # NOTE: alternating, so that other load of the machine affects all targets equally.
             for batch, concurrency in GRID:
                 for target in targets:
                     made = measure.run(target, batch=batch, concurrency=concurrency, seconds=options.seconds)
@@ -82,7 +82,7 @@ def grid(options):
 
 
 def _messages(target, batch, seconds):
-    """Messages that the broker took in for an event, at concurrency 16."""
+    """The messages that the broker received for an event, at concurrency 16."""
     before = broker.taken_in()
     if before is None:
         return None
@@ -115,8 +115,8 @@ def _show_grid(runs, messages):
             ]
         )
     title = (
-        'Medians. router, agents, broker, database: CPU in ms per event; messages: that the broker took in '
-        'per event; others: cores busy with something else; wrong: answers that were not as expected.'
+        'Medians. router, agents, broker, database: CPU in ms per event; messages: received by the broker '
+        'per event; others: cores used by other processes; wrong: answers that were not as expected.'
     )
     tables.show(heads, rows, title=title)
 
@@ -137,14 +137,14 @@ def _show_ratios(runs, other):
         )
     heads = ['batch', 'conc', 'events/s', 'best', 'p50', 'best', 'CPU', 'best']
     title = (
-        f'How many times {other}: medians, and best with best. events/s ours : theirs; p50 and CPU of '
+        f'Ratios to {other}: of the medians, and of the best rounds. events/s ours : theirs; p50 and CPU of '
         'api and resolver per event theirs : ours.'
     )
     tables.show(heads, rows, title=title)
 
 
 def _ratios(upper, lower, figure):
-    """The ratio of the medians, and of the best: the greatest where more is better, else the least."""
+    """The ratio of the medians and of the best values; the best is the maximum of rates, else the minimum."""
     best = max if figure(upper[0]) and upper[0].rate == figure(upper[0]) else min
     return (
         tables.median(upper, figure) / tables.median(lower, figure),
@@ -160,7 +160,7 @@ def _record(name, run):
 
 
 def idle(options):
-    """One request at a time, with coalescing and without: an idle router waits for nobody."""
+    """One request at a time, with coalescing and without: an idle router must not delay a request."""
     with (
         _site(options) as together,
         _site(options, options=(('compute__coalesce', 'false'),)) as apart,
@@ -175,7 +175,7 @@ def idle(options):
 
 
 def big_map(options):
-    """A map of a million servers on ten thousand hosts against one of two thousand on a hundred."""
+    """A map of a million servers on ten thousand hosts, compared with two thousand on a hundred."""
     with _site(options) as small, _site(options, servers=1_000_000, hosts=10_000) as large:
         targets = {'2,000 servers': ours(small), '1,000,000 servers': ours(large)}
         return [
@@ -207,12 +207,12 @@ def _in_turns(options, targets, *, batch, concurrency, title):
     ratio = statistics.median(
         b.percentile(0.5) / a.percentile(0.5) for a, b in zip(first, second, strict=True)
     )
-    print(f'second : first, pair by pair, median {ratio:.3f}')
+    print(f'second : first, for each pair of rounds, median {ratio:.3f}')
     return {'ratio': ratio, 'runs': [_record(name, run) for name, many in runs.items() for run in many]}
 
 
 def wide(options):
-    """A batch of 1,000 events over 500 hosts: our publishing against bare kombu's."""
+    """A batch of 1,000 events for 500 hosts: publishing by the service compared with kombu."""
     rounds = fanout.compare(hosts=500, events=1000, rounds=max(5, options.rounds * 3))
     rows = [
         [name, 1000 * statistics.median(seconds), 1000 * min(seconds)] for name, seconds in rounds.items()
@@ -220,10 +220,10 @@ def wide(options):
     tables.show(
         ['', 'ms', 'best ms'],
         rows,
-        title='Publishing 1,000 events to 500 hosts, until the last confirm; the same bodies, in turns.',
+        title='Publishing 1,000 events to 500 hosts, until the last confirm; the same bodies, alternating.',
     )
     ratio = statistics.median(a / b for a, b in zip(rounds['ours'], rounds['kombu'], strict=True))
-    print(f'ours : kombu, pair by pair, median {ratio:.2f}')
+    print(f'service : kombu, for each pair of rounds, median {ratio:.2f}')
     return {'ratio': ratio, 'rounds': rounds}
 
 
@@ -241,7 +241,7 @@ def dead_host(options):
         os.killpg(running.last_agent.pid, signal.SIGSTOP)
         try:
             for _ in range(options.rounds):
-                # Events for it go on coming, and are held.
+                # Events for the dead host are still posted and held.
                 measure.run(dead, batch=1, concurrency=1, seconds=options.seconds, limit=4)
                 runs['while one is dead'].append(
                     measure.run(target, batch=10, concurrency=8, seconds=options.seconds)
@@ -261,13 +261,13 @@ def dead_host(options):
     tables.show(
         ['', 'p50 ms', 'p99 ms', 'longest', 'events/s', 'wrong'],
         rows,
-        title='Batches of 10 for the others, eight at a time.',
+        title='Batches of 10 for the other hosts, concurrency 8.',
     )
     return {'runs': [_record(name, run) for name, many in runs.items() for run in many]}
 
 
 def hold(options):
-    """Events that are held, because the broker was killed, against events that are delivered."""
+    """Events that are held, because the broker was killed, compared with events that are delivered."""
     with _site(options, own_broker=True) as running:
         target = ours(running)
         warm(target)
@@ -278,7 +278,7 @@ def hold(options):
                     measure.run(target, batch=batch, concurrency=16, seconds=options.seconds)
                 )
         running.broker.kill()
-        # What is in flight at this moment is not what is measured.
+        # Events in flight at the time of the kill are not measured.
         warm(target)
         for _ in range(options.rounds):
             for batch in HOLD_BATCHES:
@@ -312,12 +312,12 @@ def _show_hold(runs):
     tables.show(
         heads,
         rows,
-        title='Events per second, 16 requests at a time. Medians; router, database: CPU in ms per event.',
+        title='Events per second at concurrency 16. Medians; router, database: CPU in ms per event.',
     )
 
 
 def storm(options):
-    """10,000 network-changed at once, as after a restart of the network service."""
+    """10,000 network-changed events at once, as after a restart of the network service."""
     with _site(options) as running:
         events = answers.make(running.posted, random.Random(1), name='network-changed')
         target = ours(running, events=events)
@@ -337,13 +337,13 @@ def storm(options):
     tables.show(
         ['batch', 'seconds', 'events/s', 'p99 ms', 'handled', 'wrong'],
         rows,
-        title='10,000 network-changed in batches of a size, sixteen at a time.',
+        title='10,000 network-changed events in batches of each size, concurrency 16.',
     )
     return {'runs': records}
 
 
 def _settled(running):
-    """How many events the agents have handled, once it changes no more: they tell it now and then."""
+    """The number of events that the agents have handled, as soon as it does not change any longer."""
     handled = None
     while handled != (handled := running.handled()):
         time.sleep(1.0)
@@ -351,7 +351,7 @@ def _settled(running):
 
 
 def memory(options):
-    """Resident memory under minutes of mixed load."""
+    """Resident memory during minutes of mixed load."""
     minutes = options.minutes
     with _site(options) as running:
         events = answers.make(running.posted, random.Random(1))
@@ -379,7 +379,7 @@ def _resident(pids):
 
 
 def _worker(resident):
-    """The largest of some processes, which is one that works."""
+    """The memory of the largest process, which is a worker and not its parent."""
     return max(resident.values())
 
 

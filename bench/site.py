@@ -1,8 +1,8 @@
-"""What is measured: the service as an operator runs it, over a real RabbitMQ and a real database.
+"""The measured deployment: the service as an operator runs it, with a real RabbitMQ and database.
 
-The front, with a resolver in each of its workers or beside it, and the agents of
-a hundred hosts, are processes; virtual host and database are the site's own and
-go with it. Everything logs into files, at the default level.
+The API, with an embedded or a separate resolver, and the agents of a hundred hosts
+are processes. The virtual host and the database belong to the deployment and are
+deleted with it. Each process logs into a file, at the default level.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from tests.integration import services
 
 DATABASES = {'mysql': services.MySQL, 'postgresql': services.PostgreSQL}
 
-#: Of one kind everywhere: names with their number, and the last one in a process of its own.
+#: The names of all hosts differ in their number only. The last host has a separate process.
 HOSTS = 100
 SERVERS = 2000
 
-#: Seconds that filling the largest map may take.
+#: Seconds within which the largest map must be filled.
 IMPORT_TIMEOUT = 900.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How a site is set up.
+    """The configuration of a deployment.
 
     :ivar database: one of :data:`DATABASES`
     :ivar resolver: ``local`` or ``rpc``, as ``[api] resolver``
-    :ivar workers: of the front, and of the resolver if it is beside
-    :ivar servers: in the map, spread evenly over the hosts
-    :ivar hosts: in the map; the first :data:`HOSTS` of them have an agent
-    :ivar own_broker: a RabbitMQ node of the site's own, which may be killed
-    :ivar options: as of ``deployment.Deployment``
+    :ivar workers: of the API, and of a separate resolver
+    :ivar servers: number in the map, spread evenly over the hosts
+    :ivar hosts: number in the map; the first :data:`HOSTS` of them have an agent
+    :ivar own_broker: use a separate RabbitMQ node, which may be killed
+    :ivar options: as for ``deployment.Deployment``
     """
 
     database: str = 'mysql'
@@ -58,11 +58,11 @@ class Kind:
 
 
 class Site(deployment.Deployment):
-    """A running site.
+    """A running deployment.
 
-    :ivar broker: its own RabbitMQ node, if it has one
-    :ivar posted: servers that are on hosts with an agent, which is what events are posted for
-    :ivar resource: URL to post to
+    :ivar broker: its separate RabbitMQ node, if it has one
+    :ivar posted: servers on hosts with an agent, for which events are posted
+    :ivar resource: the URL of the resource
     """
 
     def __init__(self, kind):
@@ -88,8 +88,8 @@ class Site(deployment.Deployment):
 
     def prepare(self):
         super().prepare()
-        # NOTE: before everything else: an orderly end of a hundred agents
-        # takes longer than many a scenario.
+        # NOTE: killed first, because an orderly end of a hundred agents
+        # takes longer than many scenarios.
         self.addCleanup(self.kill)
         self.resource = f'{self.url}/v2.1/os-server-external-events'
 
@@ -144,7 +144,7 @@ class Site(deployment.Deployment):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def forget_held(self):
-        """Empty the tables of the hold."""
+        """Delete all rows of the hold."""
         engine = sa.create_engine(self.connection)
         with engine.begin() as connection:
             for table in (models.HeldEvent.__table__, models.HeldServer.__table__):
@@ -157,7 +157,7 @@ class Site(deployment.Deployment):
 
     @property
     def groups(self):
-        """Whose time is measured: name to pids."""
+        """The measured processes: name to pids."""
         broker, database = sa.make_url(self.transport_url), sa.make_url(self.connection)
         shared = {'broker': machine.listener(broker.port), 'database': machine.listener(database.port)}
         return {

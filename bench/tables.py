@@ -1,4 +1,4 @@
-"""Figures as plain text: columns of numbers, medians of rounds, ratios of two that took turns."""
+"""Numbers as plain text: columns, medians of rounds, and ratios of alternating measurements."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import statistics
 def show(heads, rows, *, title=''):
     """Print a table.
 
-    :param heads: of the columns
-    :param rows: as many cells each; numbers are set with three figures
+    :param heads: the headings of the columns
+    :param rows: one cell per column; numbers are printed with three significant digits
     """
     texts = [[_text(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *texts, strict=True)]
@@ -20,7 +20,7 @@ def show(heads, rows, *, title=''):
 
 
 def median(runs, figure):
-    """The median of a figure over some runs."""
+    """The median of a value over some runs."""
     return statistics.median(map(figure, runs))
 
 

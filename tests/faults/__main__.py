@@ -1,4 +1,4 @@
-"""Break the service, one thing after the other, and print a row for each.
+"""Cause faults of the service, one after the other, and print a row for each.
 
 ::
 
@@ -6,9 +6,9 @@
     python -m tests.faults --long --seed 7 --minutes 10
     python -m tests.faults --only broker-killed --only agent-killed+resolver-killed
 
-The exit status is 0 only if nothing was lost, doubled, out of order or overdue,
-nothing was answered 503 while the database was available, and everything was
-back to normal, with nothing held, after each.
+The exit status is 0 only if no event was lost, handled twice or out of order, no answer was
+late, no event was answered 503 while the database was available, and after each fault
+the service worked normally again and held no event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.faults import broker
 from tests.faults import busy
 from tests.faults import catalogue
 from tests.faults import database
-from tests.faults import on_broker  # noqa: F401 - registers its faults, as the others do
+from tests.faults import on_broker  # noqa: F401 - the import registers the faults of each module
 from tests.faults import on_cluster  # noqa: F401
 from tests.faults import on_database  # noqa: F401
 from tests.faults import on_migration  # noqa: F401
@@ -42,27 +42,27 @@ DATABASES = {'mariadb': database.MariaDB, 'postgresql': database.PostgreSQL, 'sq
 
 BROKERS = {catalogue.SINGLE: broker.Broker, catalogue.CLUSTER: broker.Cluster}
 
-#: The one whose disk is small.
+#: The kind of database with a small disk.
 SMALL = 'sqlite'
 
-#: How long the random order lasts by default.
+#: Default duration of the random order.
 RANDOM_MINUTES = 5.0
 
-#: Seconds in which all must be well again: an event is held for as long, by default.
+#: Seconds until the service must work normally again: an event is held for this time by default.
 PATIENCE = {'short': 60.0, 'long': 300.0}
 
 
-#: Seconds after which a run is given up.
+#: Seconds until a run is stopped.
 LONGEST = 4 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What is broken one after the other on one site.
+    """The faults that one site is exposed to.
 
-    :ivar plan: what is broken at once, in turn
-    :ivar pool: what is broken in random order after that
-    :ivar minutes: for how long
+    :ivar plan: groups of simultaneous faults, in this order
+    :ivar pool: faults that follow in random order
+    :ivar minutes: duration of the random order
     """
 
     database: str
@@ -73,7 +73,7 @@ class Stage:
 
 
 def main():
-    """Run, print, and say whether all was well.
+    """Run the faults and print the result.
 
     :returns: the exit status
     """
@@ -100,7 +100,7 @@ def main():
 
 
 def _break(stage, args, rows, strangers):
-    """Add what came of a stage to the rows."""
+    """Add the results of a stage to the rows."""
     pace = catalogue.Pace(short=args.short)
     patience = PATIENCE['short' if args.short else 'long']
     made = BROKERS[stage.broker](), DATABASES[stage.database]()
@@ -108,7 +108,7 @@ def _break(stage, args, rows, strangers):
     with sites.Site(*made, patience=patience, size=size, options=args.set, seed=args.seed) as site:
         runner = run.Runner(site, pace, _report)
         try:
-            # NOTE: not while the site starts, which would take minutes.
+            # NOTE: the time limit begins after the start of the site, which takes minutes.
             with busy.Busy(args.busy, seconds=LONGEST), site.loaded():
                 for faults in stage.plan:
                     runner.run(*faults)
@@ -127,32 +127,39 @@ def _break(stage, args, rows, strangers):
 def _arguments():
     parser = argparse.ArgumentParser(prog='python -m tests.faults', description=__doc__.splitlines()[0])
     form = parser.add_mutually_exclusive_group()
-    form.add_argument('--short', action='store_true', help='the most telling ones, in under 5 minutes')
+    form.add_argument('--short', action='store_true', help='the most important faults, in under 5 minutes')
     form.add_argument(
-        '--long', action='store_true', help='all, some in pairs, then in random order (default)'
+        '--long', action='store_true', help='all faults, some in pairs, then in random order (default)'
     )
     parser.add_argument(
-        '--only', action='append', metavar='NAME', help='these, as long as they last; a+b: at once'
+        '--only',
+        action='append',
+        metavar='NAME',
+        help='these faults, long form; a+b: at once',
     )
-    form.add_argument('--random', action='store_true', help='nothing but all in random order')
-    parser.add_argument('--list', action='store_true', help='say which there are')
+    form.add_argument('--random', action='store_true', help='only the random order of all faults')
+    parser.add_argument('--list', action='store_true', help='list the faults')
     parser.add_argument('--database', choices=sorted(DATABASES), default='mariadb')
     sites.add_set_argument(parser)
     size = sites.Size()
-    parser.add_argument('--hosts', type=int, default=size.hosts, help='how many, in three agent processes')
-    parser.add_argument('--senders', type=int, default=size.senders, help='of the steady load')
+    parser.add_argument('--hosts', type=int, default=size.hosts, help='hosts, in three agent processes')
+    parser.add_argument('--senders', type=int, default=size.senders, help='senders of the steady load')
     parser.add_argument(
-        '--batches', type=_sizes, default=size.batch_sizes, metavar='FROM-TO', help='events of a batch'
+        '--batches',
+        type=_sizes,
+        default=size.batch_sizes,
+        metavar='FROM-TO',
+        help='events of a batch',
     )
     parser.add_argument(
         '--pause', type=float, default=size.pause, help='seconds between two batches of a sender'
     )
     parser.add_argument('--busy', type=int, default=0, metavar='N', help='busy processes beside the services')
-    parser.add_argument('--seed', type=int, default=1, help='of the load and the random order')
+    parser.add_argument('--seed', type=int, default=1, help='seed of the load and the random order')
     parser.add_argument(
-        '--minutes', type=float, help=f'how long the random order lasts; default: {RANDOM_MINUTES:g}'
+        '--minutes', type=float, help=f'duration of the random order; default: {RANDOM_MINUTES:g}'
     )
-    parser.add_argument('--rst', type=pathlib.Path, help='write the table into this file, too')
+    parser.add_argument('--rst', type=pathlib.Path, help='also write the table into this file')
     parser.add_argument('--keep', type=pathlib.Path, help='copy logs and ledger into this folder')
     return parser.parse_args()
 
@@ -184,7 +191,7 @@ def _stages(args):
 
 
 def _by_broker(args, plan):
-    """A stage for each kind of broker that a plan needs."""
+    """Make a stage for each kind of broker that a plan needs."""
     stages = []
     for kind in BROKERS:
         own = [faults for faults in plan if faults[0].broker == kind]
@@ -199,7 +206,7 @@ def _names(faults):
 
 
 def _why_skipped(failed):
-    """What is missing on this machine, where that is why a fixture failed; else None."""
+    """The missing requirement of this machine because of which a fixture failed; else None."""
     for _kind, exc, _traceback in failed.args:
         if isinstance(exc, unittest.SkipTest):
             return str(exc)
@@ -215,7 +222,7 @@ def _report(row):
 
 
 def _end(number, frame):
-    """End as by an error, so that what was started is ended too."""
+    """Raise an exception, so that all started processes are ended, too."""
     sys.exit(128 + number)
 
 

@@ -1,7 +1,7 @@
-"""A RabbitMQ node of the tests' own, which may be killed, stopped and starved.
+"""A RabbitMQ node for the tests, which they may kill, stop, and deprive of memory.
 
-From the installed binaries, with everything that it shares by default (node
-name, ports, cookie, Erlang's port mapper, data, plugins) replaced by its own.
+The node uses the installed binaries. Everything that nodes share by default (node
+name, ports, cookie, Erlang's port mapper, data, plugins) is separate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import fixtures
 from tests.integration import deployment
 from tests.integration import services
 
-#: Where Debian has the scripts that do not change the user.
+#: Folder in which Debian installs the scripts that do not change the user.
 SCRIPTS = pathlib.Path('/usr/lib/rabbitmq/bin')
 
 #: Share of the machine's memory that a node may use by default.
@@ -32,7 +32,7 @@ WATERMARK = '0.4'
 class Broker(fixtures.Fixture):
     """A running node.
 
-    :ivar port: where it listens, on the loopback only
+    :ivar port: the port on which it listens, on the loopback interface only
     """
 
     #: The node's name.
@@ -60,54 +60,54 @@ class Broker(fixtures.Fixture):
 
         :returns: the folder with the cookie that nodes and their tools share, and the mapper's port
         """
-        # NOTE: else the node starts one in the background, which would outlive it.
+        # NOTE: otherwise the node starts one in the background, which continues after the test.
         port = deployment.free_port()
         command = [*self.command('epmd'), '-address', '127.0.0.1', '-port', port]
         self.useFixture(deployment.Process('epmd', command, self.folder))
         return self.folder, port
 
     def configuration(self):
-        """What stands in its ``rabbitmq.conf``."""
+        """The content of its ``rabbitmq.conf``."""
         return f'listeners.tcp.1 = 127.0.0.1:{self.port}\n'
 
     def command(self, name):
-        """The words that run one of RabbitMQ's scripts, or ``epmd``, without arguments."""
+        """The command line of one of RabbitMQ's scripts, or of ``epmd``, without arguments."""
         return [_found(name) if name == 'epmd' else script(name)]
 
     def url(self, port=None):
-        """For ``[DEFAULT] transport_url``.
+        """The URL for ``[DEFAULT] transport_url``.
 
-        :param port: of a proxy on the way
+        :param port: port of a proxy to the node
         """
         return f'rabbit://guest:guest@127.0.0.1:{port or self.port}/'
 
     def wait(self):
-        """Wait until it takes connections."""
+        """Wait until it accepts connections."""
         self.process.wait_for('Starting broker... completed')
 
     def start(self):
-        """Start it again, and wait until it takes connections."""
+        """Start it again, and wait until it accepts connections."""
         self.process.start()
         self.wait()
 
     def kill(self):
-        """End it as a power cut would."""
+        """End it like a power failure (SIGKILL)."""
         self.process.stop(number=signal.SIGKILL)
 
     def stop(self):
-        """End it as an operator would."""
+        """End it in order."""
         self.process.stop()
 
     @contextlib.contextmanager
     def channel(self):
-        """A channel of our own, for operations that ``rabbitmqctl`` does not have."""
+        """A separate channel for operations that ``rabbitmqctl`` does not have."""
         with amqp.Connection(f'127.0.0.1:{self.port}', 'guest', 'guest') as connection:
             yield connection.channel()
 
     def control(self, *arguments):
-        """Run ``rabbitmqctl`` on it.
+        """Run ``rabbitmqctl`` on this node.
 
-        :returns: what it printed
+        :returns: its output
         """
         done = subprocess.run(
             [*self.command('rabbitmqctl'), '-q', *arguments],
@@ -140,7 +140,7 @@ class Broker(fixtures.Fixture):
             'RABBITMQ_CONFIG_FILE': str(at('rabbitmq.conf')),
             'RABBITMQ_CONF_ENV_FILE': str(at('empty')),
             'RABBITMQ_ENABLED_PLUGINS_FILE': str(at('plugins')),
-            # NOTE: has the script become the node, so that its pid is the node's.
+            # NOTE: the script becomes the node (exec), so that its pid is the pid of the node.
             'RUNNING_UNDER_SYSTEMD': 'true',
         }
 
@@ -149,7 +149,7 @@ class _ClusterNode(Broker):
     """A node of a cluster."""
 
     def __init__(self, number, first=None):
-        """:param first: the node that the others join; None: this is the first"""
+        """:param first: the node that this node joins; None: this is the first node"""
         self.NAME = f'faults-{number}@localhost'
         self._first = first
 
@@ -169,7 +169,7 @@ class Cluster(fixtures.Fixture):
     }
 
     def _setUp(self):
-        # NOTE: it writes the cookie, which the other nodes read.
+        # NOTE: the first node writes the cookie, which the other nodes read.
         first = self.useFixture(_ClusterNode(0))
         others = [_ClusterNode(number, first) for number in (1, 2)]
         self.nodes = [first, *others]
@@ -183,20 +183,20 @@ class Cluster(fixtures.Fixture):
         node.control('start_app')
 
     def url(self):
-        """For ``[DEFAULT] transport_url``, with all nodes."""
+        """The URL for ``[DEFAULT] transport_url``, with all nodes."""
         addresses = ','.join(f'guest:guest@127.0.0.1:{node.port}' for node in self.nodes)
         return f'rabbit://{addresses}/'
 
     def kill(self, number):
-        """End the first nodes as a power cut would.
+        """End the first nodes like a power failure (SIGKILL).
 
-        :param number: how many
+        :param number: number of nodes
         """
         for node in self.nodes[:number]:
             node.kill()
 
     def start(self, number):
-        """Start the first nodes again, and wait until they take connections."""
+        """Start the first nodes again, and wait until they accept connections."""
         with futures.ThreadPoolExecutor() as pool:
             list(pool.map(Broker.start, self.nodes[:number]))
 
@@ -211,5 +211,5 @@ def script(name):
 def _found(name):
     path = shutil.which(name)
     if path is None:
-        services.missing('RabbitMQ', f'a node of our own needs {name}, which is not here')
+        services.missing('RabbitMQ', f'a separate node needs {name}, which is not installed')
     return path

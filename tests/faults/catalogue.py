@@ -1,8 +1,8 @@
-"""The faults by name: what each touches, and for how long it lasts in either form.
+"""The faults by name, with the parts of the service that each affects, and the durations of both forms.
 
-What a fault does is in ``on_broker``, ``on_processes``, ``on_database`` and
-``on_network``; each is a function of a ``site`` and a :class:`SlowHostLimiter`, and returns
-once what it broke is put back. What comes of it is looked at in ``run``.
+The faults are implemented in ``on_broker``, ``on_processes``, ``on_database`` and
+``on_network``. Each is a function of a ``site`` and a :class:`SlowHostLimiter`, and returns
+when it has repaired the damage. ``run`` examines the results.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ SINGLE, CLUSTER = 'single', 'cluster'
 
 
 class Pace:
-    """How long things stay broken: as in production, or just long enough."""
+    """Durations of faults: as in production, or as short as possible."""
 
     def __init__(self, *, short):
         self.short = short
         self._never = threading.Event()
 
     def last(self, seconds, *, short):
-        """Leave it as it is for a while.
+        """Wait while the fault lasts.
 
-        :param seconds: of the long form
-        :param short: of the short form
+        :param seconds: duration in the long form
+        :param short: duration in the short form
         """
         self._never.wait(short if self.short else seconds)
 
     def times(self, number, *, short):
-        """How often to repeat something."""
+        """The number of repetitions of a step."""
         return range(short if self.short else number)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that breaks.
+    """A fault.
 
-    :ivar text: what happens, for the table
-    :ivar touches: what nothing else may break at the same time
-    :ivar in_short: it is part of the short form
-    :ivar databases: with which it can happen
-    :ivar broker: to which it happens, a single node or a cluster
-    :ivar breaks_database: an event may be answered 503 meanwhile, because it cannot be held
-    :ivar recovers: seconds after the fault within which all must be well again; None: the patience of the run
+    :ivar text: description for the table
+    :ivar touches: parts of the service that no other simultaneous fault may affect
+    :ivar in_short: whether it is part of the short form
+    :ivar databases: kinds of database with which it is possible
+    :ivar broker: kind of broker to which it applies, a single node or a cluster
+    :ivar breaks_database: whether an event may be answered 503 meanwhile, because it cannot be held
+    :ivar recovers: seconds after the fault until normal operation; None: the patience of the run
     """
 
     name: str
@@ -80,8 +80,8 @@ def fault(name, *, touches, in_short=False, **properties):
     return register
 
 
-#: Pairs that meet in the field, or that hit the hold where it hurts. They touch
-#: different things: what is put back twice would be there twice.
+#: Pairs that are common in production, or that are difficult for the hold. The faults of a pair
+#: affect different parts, because a part cannot be repaired twice.
 PAIRS = [
     ('agent-stopped', 'resolver-killed'),
     ('agent-killed', 'broker-killed'),

@@ -1,8 +1,8 @@
-"""Processes whose wall clock is off.
+"""Processes with a wrong wall clock.
 
-In Python itself, before anything of ours is imported. Their monotonic clock is
-everybody's, which the ledger counts on; libfaketime (0.9.10) either shifts that
-too or has ``time.sleep()`` fail.
+Only Python's functions for the wall clock are changed, before any module of the service is imported.
+The monotonic clock, which the ledger relies on, stays the same; libfaketime (0.9.10) either shifts
+it too or makes ``time.sleep()`` fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FOLDER = pathlib.Path(__file__).parent / 'shifted'
 
 
 def shifted(seconds):
-    """The environment of a process whose clock is some seconds off."""
+    """The environment of a process whose wall clock differs by some seconds."""
     path = os.environ.get('PYTHONPATH')
     return {
         **os.environ,

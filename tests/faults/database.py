@@ -1,7 +1,7 @@
-"""A database of the tests' own, which may be killed, frozen, cut off or filled up.
+"""A database for the tests, which they may kill, freeze, disconnect or fill up.
 
-MariaDB or PostgreSQL, from the installed binaries, with data in a folder that
-is thrown away; or an SQLite file on a disk of its own, which is small.
+MariaDB or PostgreSQL from the installed binaries, with data in a temporary
+folder; or an SQLite file on a separate small disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from tests.integration import deployment
 from tests.integration import services
 
-#: Seconds in which a connection of ours must stand.
+#: Seconds until a connection of the tests must be established.
 CONNECT_TIMEOUT = 2
 
 NAME = 'router'
@@ -31,19 +31,19 @@ _OTHERS = 'SELECT id FROM information_schema.processlist WHERE id <> connection_
 class Server(fixtures.Fixture):
     """A running server.
 
-    :ivar url: for ``[database] connection``
+    :ivar url: the URL for ``[database] connection``
     """
 
     SCHEME: str
     USER: str
-    #: The database that is always there.
+    #: The database that always exists.
     HOME: str
-    #: What ends it in order, and at once.
+    #: The signals that end it in order, and immediately.
     STOP: signal.Signals
 
     def _setUp(self):
-        # NOTE: not fixtures.TempDir, which only its owner may enter: a server
-        # that does not run as root has another.
+        # NOTE: not fixtures.TempDir, which only its owner may enter: the server
+        # runs as another user if the tests run as root.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix='faults-'))
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.folder.chmod(0o755)
@@ -58,32 +58,32 @@ class Server(fixtures.Fixture):
             connection.exec_driver_sql(f'CREATE DATABASE {NAME}')
 
     def user(self):
-        """Who runs it; None: who runs the tests."""
+        """The user that runs the server; None: the user that runs the tests."""
 
     def query(self):
-        """What a URL says beyond the name of a database."""
+        """The parts of a URL after the name of the database."""
         return ''
 
     def wait(self):
-        """Wait until it takes connections."""
+        """Wait until it accepts connections."""
         deployment.wait_until(self._answers, f'an answer of {self.process.name} ({self.process.log})')
 
     def start(self):
-        """Start it again, and wait until it takes connections."""
+        """Start it again, and wait until it accepts connections."""
         self.process.start()
         self.wait()
 
     def kill(self):
-        """End it as a power cut would."""
+        """End it like a power failure (SIGKILL)."""
         self.process.stop(number=signal.SIGKILL)
 
     def stop(self):
-        """End it as an operator would, without waiting for its clients."""
+        """End it in order, without waiting for its clients."""
         self.process.stop(number=self.STOP)
 
     @contextlib.contextmanager
     def frozen(self):
-        """Have it neither answer nor hang up."""
+        """Freeze it: it does not answer, and its connections stay open."""
         pids = [self.process.pid, *services.children(self.process.pid)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -96,7 +96,7 @@ class Server(fixtures.Fixture):
 
     @contextlib.contextmanager
     def connection(self, name=NAME):
-        """A connection of our own, each statement for itself."""
+        """A connection of the tests, in which each statement is a transaction."""
         engine = sa.create_engine(
             f'{self._address}/{self.HOME if name is None else name}{self.query()}',
             poolclass=sa.pool.NullPool,
@@ -120,7 +120,7 @@ class Server(fixtures.Fixture):
             return False
 
     def prepare(self):
-        """Make the folder one of a server."""
+        """Prepare the data folder of a server."""
         raise NotImplementedError
 
     def command(self):
@@ -135,7 +135,7 @@ class MariaDB(Server):
     STOP = signal.SIGTERM
 
     def __init__(self, *, buffer_pool=32):
-        """:param buffer_pool: MiB of memory for tables; if these are larger, the server takes several
+        """:param buffer_pool: MiB of memory for tables; with larger tables, the server takes several
         times as much processor time
         """
         super().__init__()
@@ -165,10 +165,10 @@ class MariaDB(Server):
         ]
 
     def cut(self):
-        """End every connection but ours."""
+        """End every connection except the connection of the tests."""
         with self.connection() as connection:
             for pid in connection.scalars(sa.text(_OTHERS)).all():
-                # NOTE: it may have gone by itself.
+                # NOTE: the connection may already have ended.
                 with contextlib.suppress(sa.exc.OperationalError):
                     connection.exec_driver_sql(f'KILL {pid}')
 
@@ -204,7 +204,7 @@ class PostgreSQL(Server):
         ]
 
     def cut(self):
-        """End every connection but ours."""
+        """End every connection except the connection of the tests."""
         with self.connection() as connection:
             connection.exec_driver_sql(
                 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity'
@@ -215,23 +215,23 @@ class PostgreSQL(Server):
 class SQLite(fixtures.Fixture):
     """A file on a small disk.
 
-    :ivar url: for ``[database] connection``
+    :ivar url: the URL for ``[database] connection``
     """
 
-    #: Bytes that the disk has.
+    #: Size of the disk in bytes.
     SIZE = 4 * 1024 * 1024
 
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         if os.geteuid():
-            services.missing('SQLite on a small disk', 'mounting one takes root')
+            services.missing('SQLite on a small disk', 'root is required to mount a disk')
         _run('mount', '-t', 'tmpfs', '-o', f'size={self.SIZE},mode=700', 'tmpfs', self.folder)
         self.addCleanup(_run, 'umount', '--lazy', self.folder)
         self.url = f'sqlite:///{self.folder}/{NAME}.sqlite'
 
     @contextlib.contextmanager
     def full(self):
-        """Leave no byte of the disk."""
+        """Fill the disk completely."""
         filler = self.folder / 'filler'
         try:
             with open(filler, 'wb', buffering=0) as file, contextlib.suppress(OSError):
@@ -259,14 +259,14 @@ def _run(*command, user=None):
 def _found(name):
     path = shutil.which(name) or shutil.which(name, path='/usr/sbin:/usr/local/sbin')
     if path is None:
-        services.missing('MariaDB', f'a server of our own needs {name}, which is not here')
+        services.missing('MariaDB', f'a separate server needs {name}, which is not installed')
     return path
 
 
 def _postgres(name):
-    # NOTE: Debian keeps them away from PATH, a folder per release.
+    # NOTE: Debian installs them outside of PATH, in a folder per release.
     beside = sorted(pathlib.Path('/usr/lib/postgresql').glob(f'*/bin/{name}'))
     path = shutil.which(name) or (beside[-1] if beside else None)
     if path is None:
-        services.missing('PostgreSQL', f'a server of our own needs {name}, which is not here')
+        services.missing('PostgreSQL', f'a separate server needs {name}, which is not installed')
     return path

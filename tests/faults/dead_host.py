@@ -1,16 +1,16 @@
-"""What one dead host out of a hundred costs the others, measured.
+"""Measure how one dead host out of a hundred affects the other hosts.
 
 ::
 
     python -m tests.faults.dead_host
 
-A hundred hosts, one of them in an agent process of its own, which is frozen
-(``SIGSTOP``): its queue stays, and nobody reads it. One sender posts events for
-servers of the other hosts alone, one a batch that goes to all hundred, one events
-for the dead host alone. A line is printed for each of them and for each of three
-times: before, while the host is dead, and after. The exit status is 0 only if the
-others' batches were no slower for it, nobody waited for the dead host more than
-once a worker, and everything arrived.
+There are a hundred hosts. One has a separate agent process, which is frozen
+(``SIGSTOP``): its queue remains, but is not read. One sender posts events for
+servers of the other hosts only, one posts batches for all hundred hosts, and one posts
+events for the dead host only. A line is printed for each sender and each of three
+periods: before, while the host is dead, and after. The exit status is 0 only if the
+batches for the other hosts were not slower, each worker waited for the dead host at
+most once, and all events arrived.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ ACK_TIMEOUT = 2.0
 #: Seconds between two batches of a sender.
 PAUSE = 0.1
 
-#: Seconds: who waited for a host that says nothing took longer than this.
+#: Seconds: a batch that waited for a silent host took longer than this.
 WAITED = ACK_TIMEOUT * 0.9
 
-#: Workers that have to learn by themselves that the host is dead.
+#: Workers, each of which has to detect the dead host.
 WORKERS = 2
 
-#: How much slower the others' batches may be in the middle, in all and by half of
-#: them: what two runs without a fault differ by, where a few cores do everything.
+#: Allowed slowdown of the batches for other hosts, median in all and in half of the time:
+#: the difference between two runs without a fault on a machine with few cores.
 SLOWER, SLOWER_SECONDS = 1.5, 0.01
 
 
 class Deployed(deployment.Deployment):
-    """The service, the last host in an agent process of its own."""
+    """The service, with a separate agent process for the last host."""
 
     def start(self):
         self.resolver = self.start_resolver()
@@ -69,11 +69,11 @@ class Deployed(deployment.Deployment):
 class Sender(threading.Thread):
     """Posts the batches of one kind, one after the other.
 
-    :ivar told: what was told of each event
+    :ivar told: the answer for each event
     """
 
     def __init__(self, name, poster, choose, stop):
-        """:param choose: gives the servers of the next batch"""
+        """:param choose: returns the servers of the next batch"""
         super().__init__(name=name, daemon=True)
         self._poster = poster
         self._choose = choose
@@ -86,12 +86,12 @@ class Sender(threading.Thread):
 
 
 def main():
-    """Measure, print, and say whether all was well.
+    """Measure and print the results.
 
     :returns: the exit status
     """
     parser = argparse.ArgumentParser(prog='python -m tests.faults.dead_host')
-    parser.add_argument('--seconds', type=float, default=20.0, help='of each of the three times')
+    parser.add_argument('--seconds', type=float, default=20.0, help='duration of each of the three periods')
     site.add_set_argument(parser)
     parser.add_argument('--seed', type=int, default=1)
     args = parser.parse_args()
@@ -129,15 +129,15 @@ def _measure(router, hosts_of, args):
 
 
 def _load(url, book, metronome, hosts_of, args):
-    """Post for a while.
+    """Post for a period.
 
-    :returns: kind of batch to what was told of each event
+    :returns: kind of batch to the answers for its events
     """
     rnd, stop = random.Random(args.seed), threading.Event()
     servers = {}
     for server, (host,) in hosts_of.items():
         servers.setdefault(host, []).append(server)
-    # NOTE: each sender has servers of its own, so that their events have an order.
+    # NOTE: each sender has separate servers, so that the events of a server have an order.
     of = [{host: own[number] for host, own in servers.items()} for number in range(SERVERS_PER_HOST)]
     others = HOSTS[:-1]
     kinds = {
@@ -164,16 +164,16 @@ def _missing(book):
 
 
 def _seconds(told):
-    """Of each batch, sorted; all events of a batch were told at the same instant."""
+    """Seconds of each batch, sorted; all events of a batch are answered at the same instant."""
     return sorted({(each.told, each.took): each.took for each in told}.values())
 
 
 def _problems(times):
     before, dead = (_seconds(times[name]['others']) for name in ('before', 'dead'))
     if statistics.median(dead) > statistics.median(before) * SLOWER + SLOWER_SECONDS:
-        yield 'the others were slower while the host was dead'
+        yield 'batches for the other hosts were slower while the host was dead'
     if dead[-1] > WAITED:
-        yield 'one of the others waited for the dead host'
+        yield 'a batch for the other hosts waited for the dead host'
     for kind, told in times['dead'].items():
         waited = sum(seconds > WAITED for seconds in _seconds(told))
         if waited > WORKERS:

@@ -1,4 +1,4 @@
-"""What a dead rack costs: many hosts that fail at the same moment, measured.
+"""Measure the effect of a dead rack: many hosts that fail at the same moment.
 
 ::
 
@@ -7,12 +7,12 @@
 
 Thousands of hosts, whose agents run in three processes. Eight senders post batches of
 events for servers that are spread over all hosts. First one process is killed
-(``SIGKILL``), a fifth of the hosts, and started again; then all three. Their queues stay,
-and nobody reads them. A line is printed for each of these times. The exit status is 0
-only if nothing was lost, doubled or out of order, no event was answered 503, batches for
-living hosts were no slower, few messages were logged, and what was held was delivered
-soon after the agents were back. The short form has 500 hosts, and generous bounds for
-what depends on the machine.
+(``SIGKILL``), a fifth of the hosts, and started again; then all three. Their queues remain,
+but are not read. A line is printed for each of these periods. The exit status is 0
+only if no event was lost, handled twice or out of order, no event was answered 503, batches for
+living hosts were not slower, few messages were logged, and held events were delivered
+soon after the restart of the agents. The short form has 500 hosts, and generous limits for
+the values that depend on the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.integration import deployment
 
 ACK_TIMEOUT = 2.0
 
-#: Seconds after a kill from which on a batch must not wait any more.
+#: Seconds after a kill until batches must not wait for the dead hosts any longer.
 SETTLED = 5.0
 
 #: Events of a batch, and batches at a time.
@@ -62,26 +62,26 @@ WORKERS = 2
 #: Messages of the resolver per worker and minute.
 MESSAGES = 20
 
-#: How an agent process is called, and its part of the hosts.
+#: The name of each agent process, and its part of the hosts.
 PARTS = {'rack-a': 0.2, 'rack-b': 0.3, 'rack-c': 0.5}
 
-#: A line of the log that a worker has written, and not about a single request.
+#: A log message of a worker that is not about a single request.
 _LINE = re.compile(
     r'^\S+ \S+ (?P<pid>\d+) (?P<level>INFO|WARNING|ERROR|CRITICAL) (?P<logger>\S+) (?P<text>.*)$'
 )
 
-#: Who writes a line for each request: the front's record of what it answered.
+#: Logger that writes a line for each request: the access log of the API.
 _PER_REQUEST = ('external_events_router.api.',)
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How large, how long, and how strict.
+    """Size, duration and limits of a run.
 
-    :ivar seconds: of each of the times that are measured
+    :ivar seconds: duration of each measured period
     :ivar median: seconds that half of the batches may take at most, once the rack is known to be dead
     :ivar slower: how much slower batches for living hosts may be, and seconds on top
-    :ivar recovery: seconds after the agents are back in which all must be delivered
+    :ivar recovery: seconds after the restart of the agents until all events must be delivered
     """
 
     hosts: int
@@ -96,7 +96,7 @@ SHORT = Form(hosts=500, seconds=3.0, median=1.0, slower=(3.0, 0.2), recovery=60.
 
 
 class Deployed(deployment.Deployment):
-    """The front with a resolver in each worker; the agents in three processes."""
+    """The API with a resolver in each worker, and the agents in three processes."""
 
     def __init__(self, *, parts, **options):
         super().__init__(**options)
@@ -139,9 +139,9 @@ class Deployed(deployment.Deployment):
 
 
 class Sender(threading.Thread):
-    """Posts batches for hosts of its choice, one after the other, for servers of its own.
+    """Posts batches for chosen hosts, one after the other, for its own servers.
 
-    :ivar told: what was told of each event
+    :ivar told: the answer for each event
     """
 
     def __init__(self, poster, servers, *, seed, stop, size=BATCH):
@@ -161,11 +161,11 @@ class Sender(threading.Thread):
 
 @dataclasses.dataclass
 class Row:
-    """What was measured in one of the times.
+    """The measurements of one period.
 
-    :ivar seconds: of each batch, sorted
-    :ivar codes: how often each was answered
-    :ivar lasted: seconds
+    :ivar seconds: duration of each batch, sorted
+    :ivar codes: code to the number of its answers
+    :ivar lasted: duration of the period in seconds
     """
 
     name: str
@@ -179,10 +179,10 @@ class Row:
 
 
 class Run:
-    """One deployment, and what happens to it."""
+    """One deployment, and the steps of the measurement."""
 
     def __init__(self, router, book, servers_of, form, seed, *, services):
-        """:param services: name to the pids of what the service needs"""
+        """:param services: name to the pids of the supporting services"""
         self.router = router
         self.services = services
         self.book = book
@@ -196,7 +196,7 @@ class Run:
         self.notes = []
 
     def measure(self, name, *, parts=tuple(PARTS), seconds=None):
-        """Post for a while, and add a row."""
+        """Post for a period, and add a row."""
         stop, began = threading.Event(), time.monotonic()
         servers = [server for part in parts for server in self.servers_of[part]]
         senders = [
@@ -259,7 +259,7 @@ class Run:
         )
         print('\n'.join(self.notes[-2:]), flush=True)
         if took is None or took > self.form.recovery:
-            self.problems.append(f'what was held was not delivered within {self.form.recovery:g} s')
+            self.problems.append(f'held events were not delivered within {self.form.recovery:g} s')
 
     def part_dies(self):
         """A fifth of the hosts dies."""
@@ -296,7 +296,7 @@ class Run:
         return [self.router.api.log]
 
     def count_messages(self, start, minutes):
-        """See how many messages each worker has written."""
+        """Check the number of messages that each worker has logged."""
         counts = collections.Counter()
         kinds = collections.Counter()
         for path, size in start.items():
@@ -315,8 +315,8 @@ class Run:
             self.problems.append(f'{most} messages of a worker in {minutes} min')
 
     def audit(self):
-        """Hold what was told against what was handled."""
-        # NOTE: on a busy machine some events of the last time are still held.
+        """Compare the answers with the handled events."""
+        # NOTE: on a loaded machine some events of the last period are still held.
         until = time.monotonic() + self.form.recovery
         if site.waited(lambda: not self.router.held(1), until=until) is None:
             self.problems.append(f'events are still held {self.form.recovery:g} s after the end')
@@ -338,14 +338,14 @@ class Run:
 
 
 def main():
-    """Measure, print, and say whether all was well.
+    """Measure and print the results.
 
     :returns: the exit status
     """
     parser = argparse.ArgumentParser(prog='python -m tests.faults.dead_rack')
-    parser.add_argument('--short', action='store_true', help='500 hosts, and generous bounds')
-    parser.add_argument('--hosts', type=int, help='other than 5,000 or 500')
-    parser.add_argument('--seconds', type=float, help='of each of the times that are measured')
+    parser.add_argument('--short', action='store_true', help='500 hosts, and generous limits')
+    parser.add_argument('--hosts', type=int, help='number of hosts, instead of 5,000 or 500')
+    parser.add_argument('--seconds', type=float, help='duration of each measured period')
     parser.add_argument('--keep', help='copy the logs into this folder')
     site.add_set_argument(parser)
     parser.add_argument('--seed', type=int, default=1)
@@ -429,7 +429,7 @@ def as_line(row):
 
 
 def _end(number, frame):
-    """End as by an error, so that all processes are ended too."""
+    """Raise an exception, so that all processes are ended, too."""
     sys.exit(128 + number)
 
 

@@ -1,9 +1,9 @@
-"""What senders were told of their events, held against what agents handled.
+"""Comparison of the answers that senders received with the events that agents handled.
 
-Pure: records in, verdicts out. It knows nothing of how either was gathered, nor
-of what the service does between the two, so that it is right whatever that is.
+The functions are pure: records in, verdicts out. They do not depend on the way in which the
+records were collected or on the implementation of the service.
 
-Instants are those of the machine's monotonic clock, which all processes share.
+All instants are values of the machine's monotonic clock, which all processes share.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
-#: Seconds after its sender was told 200 from which on a delivery counts as late.
+#: A delivery is late if it happens more than this number of seconds after the answer 200.
 LATE = 0.1
 
-#: Code of an event whose sender heard nothing: the connection broke.
+#: Code of an event whose sender received no answer, because the connection was lost.
 BROKEN = 'broken'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Told:
-    """An event, and what its sender was told of it.
+    """An event and the answer that its sender received.
 
     :ivar tag: unique over all events of a run
-    :ivar sequence: its place among the events of its server, in the order sent
+    :ivar sequence: its position among the events of its server, in the order of sending
     :ivar code: the code answered, or :data:`BROKEN`
-    :ivar sent: when it was posted first
-    :ivar told: when the last answer was there
-    :ivar took: seconds of the longest of its requests
+    :ivar sent: instant at which it was first posted
+    :ivar told: instant at which the last answer was received
+    :ivar took: seconds of its longest request
     :ivar stalled: seconds of these in which the machine had no time for the sender
     """
 
@@ -48,10 +48,10 @@ class Told:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Handled:
-    """An event that a handler was given.
+    """An event that a handler received.
 
-    :ivar incarnation: names one life of the agent
-    :ivar at: when
+    :ivar incarnation: identifies one process of the agent
+    :ivar at: instant
     """
 
     tag: str
@@ -62,34 +62,34 @@ class Handled:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> Handled:
-        """What ``tests.integration.recording_agent`` has written."""
+        """Read the file that ``tests.integration.recording_agent`` has written."""
         return cls(line['tag'], line['server_uuid'], line['host'], line['incarnation'], line['at'])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a server was, from an instant until that of the next."""
+    """The hosts of a server from an instant until the instant of the next entry."""
 
     hosts: frozenset[str]
     since: float
 
 
-#: Server to its places, oldest first.
+#: Server to its entries, oldest first.
 Places = Mapping[str, Sequence[Placed]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Audit:
-    """What is wrong, as tags; and what is only worth knowing.
+    """Problems, as tags of events, and other observations.
 
-    :ivar lost: answered 200, and not handled on the server's hosts
-    :ivar doubled: handled more than once in one life of an agent
-    :ivar disordered: answered 200, and handled behind a later one of its server
-    :ivar overdue: not answered within the bound
+    :ivar lost: answered 200, and not handled on the hosts of the server
+    :ivar doubled: handled more than once by one process of an agent
+    :ivar disordered: answered 200, and handled after a later event of its server
+    :ivar overdue: not answered within the limit
     :ivar strangers: handled, but never sent
-    :ivar late: answered 200 and handled only after that
-    :ivar expired: answered 200 and given up since, as was said in the open
-    :ivar unpromised: handled, though the sender was not told 200
+    :ivar late: answered 200, and handled only some time later
+    :ivar expired: answered 200, and later reported as expired by the service
+    :ivar unpromised: handled, although the sender did not get 200
     """
 
     lost: Sequence[str] = ()
@@ -103,11 +103,11 @@ class Audit:
 
     @property
     def broken(self) -> bool:
-        """Whether a promise was."""
+        """Whether the service broke a promise."""
         return any((self.lost, self.doubled, self.disordered, self.overdue, self.strangers))
 
     def of(self, tags: Collection[str]) -> Audit:
-        """The part of it that is about some events."""
+        """The part of this audit that concerns some events."""
         return Audit(
             **{
                 field.name: [tag for tag in getattr(self, field.name) if tag in tags]
@@ -125,12 +125,12 @@ def audit(
     expired: Collection[str] = (),
     others: Collection[str] = (),
 ) -> Audit:
-    """Hold the answers against the handlings.
+    """Compare the answers with the handled events.
 
-    :param handled: in the order in which it happened on each host
-    :param bound: seconds within which each request must be answered, stalls of the machine apart
-    :param expired: tags that the service lists as given up
-    :param others: tags that were sent too, but are not to be judged
+    :param handled: in the order of handling on each host
+    :param bound: maximum seconds of each request, without stalls of the machine
+    :param expired: tags that the service lists as expired
+    :param others: tags of events that were sent, but are not judged
     """
     by_tag = collections.defaultdict(list)
     for each in handled:
@@ -151,10 +151,10 @@ def audit(
 
 
 def unfinished(promised: Iterable[Told], handled: Iterable[Handled], places: Places) -> list[str]:
-    """The promised events that are not where they belong.
+    """The events answered 200 that were not handled on all required hosts.
 
-    An event belongs to every host of its server at one and the same instant
-    since it was sent: one that moves meanwhile may get it before or after.
+    An event is required on every host that its server had at one instant
+    after it was sent: a server that moves may get it before or after the move.
     """
     at = collections.defaultdict(set)
     for each in handled:
@@ -190,12 +190,12 @@ def _disordered(promised: Mapping[str, Told], handled: Iterable[Handled]) -> lis
         if event.sequence < newest.get(key, -1):
             found.append(event.tag)
         newest[key] = max(event.sequence, newest.get(key, -1))
-    # On two hosts it is one event.
+    # An event on two hosts counts once.
     return list(dict.fromkeys(found))
 
 
 def _last_first(handled: Iterable[Handled]) -> float:
-    """When the last of the hosts had it for the first time."""
+    """The instant at which the last of the hosts first handled it."""
     first: dict[str, float] = {}
     for each in handled:
         first.setdefault(each.host, each.at)

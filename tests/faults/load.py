@@ -1,9 +1,9 @@
 """Steady load: senders that post the events of their servers one after the other.
 
-Half of them give up at a broken connection, as Cinder and Ironic do; the others
-post the same batch again with the same request id, as Neutron does. What each
-was told goes into the :class:`Book`, with what the agents wrote down: the
-material of the ``ledger``.
+Half of the senders give up when a connection is lost, like Cinder and Ironic; the other half
+posts the same batch again with the same request id, like Neutron. The :class:`Book`
+stores the answers, and the events that the agents recorded: the input of
+the ``ledger``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import requests
 
 from tests.faults import ledger
 
-#: Events of a batch: mostly few, as with Nova's senders.
+#: Number of events of a batch: usually small, as for the real senders.
 BATCH_SIZES = (1, 1, 2, 3, 5, 8)
 
 #: Seconds between two batches of a sender.
@@ -28,23 +28,23 @@ PAUSE = 0.35
 
 NAMES = ('network-changed', 'network-vif-plugged', 'network-vif-unplugged')
 
-#: Seconds after which a sender gives up; far beyond every bound of the service.
+#: Seconds until a sender gives up; much longer than every time limit of the service.
 TIMEOUT = 30.0
 
-#: How often a batch is posted again, and the seconds before.
+#: Number of times that a batch is posted again, and the seconds before each.
 REPEATS, REPEAT_PAUSE = 4, 0.5
 
 
 class Book:
-    """What was told and what was handled. Thread-safe.
+    """The answers and the handled events. Thread-safe.
 
-    :ivar places: server to where it was
+    :ivar places: server to its hosts over time
     """
 
     def __init__(self, path: pathlib.Path):
         """:param path: the file that the agents write"""
         self._path = path
-        # Guards what follows.
+        # Guards the following attributes.
         self._lock = threading.Lock()
         self._offset = 0
         self._told: list[ledger.Told] = []
@@ -54,12 +54,12 @@ class Book:
         self.places: dict[str, list[ledger.Placed]] = collections.defaultdict(list)
 
     def place(self, server, hosts):
-        """Note that a server is somewhere from now on."""
+        """Record the hosts of a server from now on."""
         with self._lock:
             self.places[server].append(ledger.Placed(frozenset(hosts), time.monotonic()))
 
     def next_event(self, server, name):
-        """A new event of a server, as it is posted, and its sequence number."""
+        """Return a new event of a server in its posted form, and its sequence number."""
         with self._lock:
             self._sequences[server] += 1
             sequence = self._sequences[server]
@@ -68,22 +68,22 @@ class Book:
         return {'name': name, 'server_uuid': server, 'tag': tag}, sequence
 
     def add(self, told):
-        """Note what senders were told."""
+        """Record the answers that senders received."""
         with self._lock:
             self._told += told
 
     def told(self, since=0.0, until=float('inf')):
-        """What was told of the events sent in a time."""
+        """The answers for the events that were sent in a period."""
         with self._lock:
             return [each for each in self._told if since <= each.sent < until]
 
     def begun(self):
-        """Tags of all events that were posted, whether or not their answer is there."""
+        """Tags of all posted events, with or without an answer."""
         with self._lock:
             return set(self._begun)
 
     def handled(self):
-        """What the agents have written by now."""
+        """The events that the agents have recorded until now."""
         with self._lock:
             with open(self._path, 'rb') as file:
                 file.seek(self._offset)
@@ -95,11 +95,11 @@ class Book:
 
 
 class Poster:
-    """Posts batches and notes what it was told; for one thread."""
+    """Posts batches and records the answers; for one thread."""
 
     def __init__(self, url, book, *, metronome, repeats=0):
-        """:param metronome: tells when the machine had no time for us
-        :param repeats: how often a batch is posted again after a broken connection
+        """:param metronome: measures the time in which the machine stalled
+        :param repeats: how often a batch is posted again after a lost connection
         """
         self._metronome = metronome
         self._url = f'{url}/v2.1/os-server-external-events'
@@ -110,7 +110,7 @@ class Poster:
     def post(self, servers, names=NAMES[:1]):
         """Post an event of each server, in one batch.
 
-        :returns: what was told of each
+        :returns: the answer for each event
         """
         begun = [
             self._book.next_event(server, names[number % len(names)]) for number, server in enumerate(servers)
@@ -156,11 +156,11 @@ class Poster:
 
 
 class Sender(threading.Thread):
-    """Posts events of its own servers until told to stop."""
+    """Posts events of its own servers until it is stopped."""
 
     def __init__(self, poster, servers, *, seed, stop, pause=PAUSE, sizes=BATCH_SIZES):
         """:param pause: seconds between two batches
-        :param sizes: from which the number of events of a batch is drawn
+        :param sizes: possible numbers of events of a batch
         """
         super().__init__(name=f'sender-{seed}', daemon=True)
         self._poster = poster

@@ -109,9 +109,9 @@ def node_silent(site, pace):
 
 
 def _started(site, host, config):
-    """Start an agent as operators do, and end it.
+    """Start an agent like an operator, and end it.
 
-    :returns: seconds until it listens; None: it does not
+    :returns: seconds until it listens; None: it did not listen
     """
     command = [deployment.BIN / 'external-events-agent', '--config-file', config, '--host', host]
     began = time.monotonic()

@@ -1,7 +1,7 @@
 """Faults of the database.
 
-An agent process is away meanwhile, where it matters: with nothing to hold the
-ordinary way of an event writes no row.
+Where it matters, an agent process is down during the fault: without held events,
+the delivery of an event writes no row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tests.faults import catalogue
 from tests.integration import deployment
 
-#: What needs a server, which SQLite has not.
+#: Kinds of database with a server process, so not SQLite.
 SERVERS = ('mariadb', 'postgresql')
 
 
@@ -109,7 +109,7 @@ def disk_full_at_return(site, pace):
 
 @contextlib.contextmanager
 def _away(site, pace, name):
-    """Within the block an agent process is killed, and events for its hosts come."""
+    """Within the block, an agent process is killed, and events for its hosts are posted."""
     agents = site.router.agents[name]
     agents.stop(number=signal.SIGKILL)
     pace.last(2, short=2)

@@ -1,4 +1,4 @@
-"""Faults of the network: packets are dropped, nobody is refused."""
+"""Faults of the network: packets are dropped, so that no connection is refused or reset."""
 
 from __future__ import annotations
 

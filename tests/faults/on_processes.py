@@ -1,4 +1,4 @@
-"""Faults of the service's own processes, and of the machines they are on."""
+"""Faults of the processes of the service, and of their machines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.faults import site as sites
 from tests.integration import deployment
 from tests.integration import services
 
-#: Seconds after which workers have ended whose parent was killed.
+#: Seconds until workers of a killed parent must have ended.
 PARENTLESS = 5.0
 
-#: Events after which a load for a moment has begun.
+#: Number of posted events after which a temporary load has begun.
 BUSY = 50
 
 
@@ -54,11 +54,11 @@ def api_parent(site, pace):
                 lambda: not deployment.listens(site.router.port), until=time.monotonic() + PARENTLESS
             )
         finally:
-            # NOTE: workers that go on would keep the port, and this test from its end.
+            # NOTE: remaining workers would keep the port, and prevent the end of this test.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         if ended is None:
-            site.problems.append(f'workers had the port {PARENTLESS} s after the end of their parent')
+            site.problems.append(f'workers still had the port {PARENTLESS} s after the end of their parent')
         site.router.api.start()
         site.router.wait_for_api()
         pace.last(3, short=1)
@@ -124,10 +124,10 @@ def agent_absent(site, pace):
 
 @catalogue.fault('server-moved', touches='agents-b database broker', in_short=True)
 def server_moved(site, pace):
-    """The servers of a host that is down moved, with events held for them, to one that is up."""
+    """The servers of a host that is down moved, with events held for them, to a running host."""
     agents = site.router.agents['agents-b']
-    # NOTE: not those that migrate. Their hosts report one after the other, and
-    # for a moment the map rightly has but one of the two.
+    # NOTE: not the migrating servers. Their hosts report one after the other, so that
+    # the map correctly has only one of the two hosts for a moment.
     down = set(site.size.agents()['agents-b'])
     before = {server: hosts for server, hosts in site.hosts_of.items() if down >= set(hosts)}
     agents.stop(number=signal.SIGKILL)
@@ -156,9 +156,9 @@ def clocks(site, pace):
 
 
 def _kill_busy(site, workers, number):
-    """Kill workers while batches are under way, and wait until there are as many again.
+    """Kill workers while batches are in progress, and wait until there are as many again.
 
-    :param workers: says which there are
+    :param workers: returns the pids of the workers
     :param number: how many to kill; None: all
     """
     there = len(site.book.told())

@@ -1,14 +1,14 @@
-"""A piece of network between some processes and the broker, that can go silent.
+"""A network link between some processes and the broker, which can stop all traffic.
 
 Run as a process of its own::
 
     python -m tests.faults.proxy PORT BROKER_PORT
 
-It hands on what comes, in both directions, and listens only while the broker
-does, so that who connects is refused as without it. Stopped by ``SIGSTOP`` it is
-a network that drops every packet: connections stand, new ones are begun, and
-nothing comes through; what was sent meanwhile arrives when it goes on, as it
-does with TCP.
+It forwards all data in both directions. It listens only while the broker
+listens, so that a connection is refused as without the proxy. Stopped by ``SIGSTOP`` it is
+like a network that drops every packet: connections stay open, new connections begin, and
+no data arrives. Data that was sent meanwhile arrives when the process continues, as
+with TCP.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import sys
 
 from tests.integration import deployment
 
-#: Bytes handed on at once.
+#: Bytes forwarded at once.
 CHUNK = 64 * 1024
 
-#: Seconds between two looks whether the broker listens (again).
+#: Seconds between two checks whether the broker listens again.
 INTERVAL = 0.1
 
-#: Closes with a reset, as the broker's machine does for a process that is gone.
+#: Closes with a reset, like the broker's machine after the end of a process.
 RESET = struct.pack('ii', 1, 0)
 
 

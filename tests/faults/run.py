@@ -1,9 +1,9 @@
-"""Breaking things one after the other, and a row for what came of each.
+"""Run faults one after the other, and make a row with the results of each.
 
-The load goes on from the first fault to the last. A row stands for the events
-that were sent from the moment of its fault until all was well again: a fresh
-event for every server is answered 200 at once and is at its hosts by then, and
-nothing that was promised is missing any more.
+The load continues from the first fault to the last. A row contains the events
+that were sent from the beginning of its fault until normal operation: a new
+event for every server is immediately answered 200 and has arrived at its hosts, and
+every earlier event that was answered 200 has arrived, too.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ SLACK = 0.5
 #: The code of an event that is lost: no sender posts it again.
 UNDELIVERED = 503
 
-#: What differs between two messages of the same cause.
+#: The parts in which two messages with the same cause differ.
 _NUMBERS = re.compile(r'\d+(\.\d+)*')
 
-#: Seconds of a random run in which a fault is followed by the next.
+#: Seconds between two faults of a random run.
 GAP = (1.0, 6.0)
 
 
 @dataclasses.dataclass(slots=True)
 class Row:
-    """What came of a fault.
+    """The results of a fault.
 
-    :ivar began: when it began
-    :ivar ended: when all was well again
-    :ivar lifted: when what was broken had been put back
-    :ivar normal: seconds from then until fresh events went straight through; None: they never did
-    :ivar held: how many events the service still holds
-    :ivar refused: how many events were answered 503
-    :ivar may_refuse: the database was unavailable, so that events could not be held
-    :ivar reasons: reason to how many of these events have it in the log
+    :ivar began: instant of its beginning
+    :ivar ended: instant of normal operation
+    :ivar lifted: instant at which the damage had been repaired
+    :ivar normal: seconds from then until new events were delivered immediately; None: this did not happen
+    :ivar held: number of events that the service still holds
+    :ivar refused: number of events that were answered 503
+    :ivar may_refuse: whether the database was unavailable, so that events could not be held
+    :ivar reasons: reason in the log to the number of these events
     :ivar notes: measurements of the fault, as sentences
-    :ivar problems: faults of the service beyond the ledger, as sentences
+    :ivar problems: problems that the ledger does not contain, as sentences
     :ivar trouble: why the fault could not be produced
     :ivar longest: seconds of the longest answer, without the machine's stalls
     :ivar stalled: seconds of the longest stall during an answer
@@ -74,7 +74,7 @@ class Row:
 
     @property
     def failed(self):
-        """Whether a promise was broken, or something did not come back."""
+        """Whether an event was lost, or the service did not recover."""
         return (
             self.audit.broken
             or self.normal is None
@@ -85,11 +85,11 @@ class Row:
         )
 
     def judge(self, told, audit, reasons):
-        """Look at its events again, with all that is known by now.
+        """Update the results with all current information.
 
-        :param told: of all events
-        :param audit: of all events
-        :param reasons: called if there are refused events; see ``Site.reasons``
+        :param told: the answers for all events
+        :param audit: the audit of all events
+        :param reasons: is called if there are refused events; see ``Site.reasons``
         """
         own = [each for each in told if self.began <= each.sent < self.ended]
         self.codes = collections.Counter(str(each.code) for each in own)
@@ -116,13 +116,13 @@ class Runner:
         self.rows = []
 
     def run(self, *faults):
-        """Break something, or several things at once, and wait until all is well."""
+        """Cause one or several simultaneous faults, and wait for normal operation."""
         names = ' + '.join(fault.name for fault in faults)
         text = ', and '.join(fault.text for fault in faults)
         self._row(names, text, faults, lambda: self._together(faults))
 
     def run_random(self, faults, *, seed, seconds):
-        """Break things in a random order, sometimes two at once, without a wait between."""
+        """Cause faults in a random order, sometimes two at the same time, without waiting between them."""
         rnd = random.Random(seed)
         done = []
         self._row(
@@ -134,7 +134,7 @@ class Runner:
         return done
 
     def judge(self):
-        """Look at every row again: what was right then may have gone wrong since.
+        """Update all rows, because a problem may have appeared later.
 
         :returns: the tags of events that were handled and never sent
         """
@@ -161,8 +161,8 @@ class Runner:
         until = row.lifted + min([self._site.patience, *limits])
         row.normal = sites.waited(self._site.is_normal, until=until)
         sites.waited(lambda: not self._site.unfinished(since=row.began), until=until)
-        # NOTE: what was held for a sender that is told 503, because the answer
-        # came too late, is missed by nobody, but must end too.
+        # NOTE: if an answer is late, its sender gets 503 for an event that is held.
+        # The event is not missing, but must not stay held either.
         sites.waited(lambda: not self._site.held(), until=until)
         row.ended = time.monotonic()
         row.held = self._site.held()
@@ -201,12 +201,12 @@ class Runner:
 
 
 def draw(faults, rnd):
-    """A fault, or one time in three two that do not touch the same thing."""
+    """Choose a fault, or with probability 1/3 two faults that affect different parts."""
     first = rnd.choice(faults)
     others = [fault for fault in faults if not fault.touches & first.touches]
     return [first, rnd.choice(others)] if others and rnd.random() < 1 / 3 else [first]
 
 
 def pairs(names):
-    """The pairs of the catalogue whose faults are both among some names."""
+    """The pairs of the catalogue in which both faults have one of the names."""
     return [[catalogue.FAULTS[name] for name in pair] for pair in catalogue.PAIRS if set(pair) <= set(names)]

@@ -1,8 +1,8 @@
-"""What the faults break: the deployed service, its broker, its database, under load.
+"""The deployed service with its broker and database, under load, to which the faults are applied.
 
 Ten hosts in three agent processes, eight servers on each, some of them migrating.
 The resolver and the third agent process reach the broker through a ``proxy``
-each, everything else does directly.
+process reach the broker through one ``proxy`` each; all other processes connect directly.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.integration import services
 
 ACK_TIMEOUT = 2.0
 
-#: Seconds within which the service answers, whatever is broken.
+#: Seconds within which the service answers during any fault.
 BOUND = ACK_TIMEOUT + 1.0
 
 #: Agent processes, and the share of the hosts that each has.
@@ -46,8 +46,8 @@ AGENTS = {'agents-a': 0.4, 'agents-b': 0.3, 'agents-c': 0.3}
 class Size:
     """How large the site and its load are.
 
-    :ivar senders: of the steady load
-    :ivar batch_sizes: from which a sender draws the number of events of a batch
+    :ivar senders: number of senders of the steady load
+    :ivar batch_sizes: possible numbers of events of a batch
     :ivar pause: seconds between two batches of a sender
     """
 
@@ -70,29 +70,29 @@ class Size:
         return found
 
 
-#: Servers on each host: of the steady load, of a load for a moment, and one
-#: whose events tell whether all is well. Each server has one sender, because
-#: two would have no order that could be held against the service.
+#: Servers on each host: for the steady load, for a temporary load, and one
+#: whose events show whether the service works normally. Each server has one sender, because
+#: the events of two senders would have no defined order.
 STEADY, BURST, PROBED = 'steady', 'burst', 'probed'
 SERVERS_PER_HOST = {STEADY: 5, BURST: 2, PROBED: 1}
 
-#: Has the resolver write why an event was not answered 200.
+#: Makes the resolver log the reason of each answer other than 200.
 REASONS = 'external_events_router.resolver.router=DEBUG'
 
 _REFUSED = re.compile(r"tag '([^']+)'\) is 503: (.+)")
 
-#: Seconds: an answer that waited for nobody is quicker than this.
+#: Seconds: an answer that did not wait for a host is faster than this.
 QUICK = 1.0
 
 
 class Deployed(deployment.Deployment):
-    """The service, with the agents in several processes and pieces of network between.
+    """The service, with several agent processes and proxies.
 
-    :ivar networks: process to the network between it and a single broker; empty with a cluster
+    :ivar networks: process to the proxy between it and a single broker; empty with a cluster
     """
 
     def __init__(self, rabbit, connection, size, hosts_of, **options):
-        """:param rabbit: a broker's node, or a cluster"""
+        """:param rabbit: a broker node, or a cluster"""
         super().__init__(
             transport_url=rabbit.url(),
             connection=connection,
@@ -121,7 +121,7 @@ class Deployed(deployment.Deployment):
         }
         with futures.ThreadPoolExecutor() as pool:
             resolver = pool.submit(self.start_resolver, config=self.configs.get('resolver'))
-            # NOTE: a front that has resolvers in it is where they are: behind the network that goes silent.
+            # NOTE: an API process with an embedded resolver also uses the proxy of the resolver.
             local = self.options.get('api__resolver', 'local') == 'local'
             api = pool.submit(self.start_api, config=self.configs.get('resolver') if local else None)
             agents = {
@@ -138,7 +138,7 @@ class Deployed(deployment.Deployment):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def write_source(self, hosts_of):
-        """Tell the agents which servers are on their hosts."""
+        """Write the servers of each host into the source of the agents."""
         beside = self.source.with_suffix('.new')
         beside.write_text(
             ''.join(
@@ -150,15 +150,15 @@ class Deployed(deployment.Deployment):
 
 
 class Site(fixtures.Fixture):
-    """All of it, running.
+    """The running service with all its parts.
 
     :ivar router: the service
     :ivar rabbit: the broker's node
     :ivar database: its server
-    :ivar book: what was told and handled
-    :ivar hosts_of: server to its hosts, now
-    :ivar notes: measurements of the present fault, as sentences
-    :ivar problems: faults of the service beyond the ledger, as sentences
+    :ivar book: the answers and the handled events
+    :ivar hosts_of: server to its hosts at the moment
+    :ivar notes: measurements of the current fault, as sentences
+    :ivar problems: problems that the ledger does not contain, as sentences
     """
 
     groups: dict[str, list[str]]
@@ -166,8 +166,8 @@ class Site(fixtures.Fixture):
     def __init__(self, rabbit, database, *, patience, size=Size(), options=(), seed=1):
         """:param rabbit: a fixture, a single node or a cluster
         :param database: a fixture with a ``url``
-        :param patience: seconds in which all must be well again after a fault
-        :param options: of the service, as ``deployment.Deployment`` takes them
+        :param patience: seconds until normal operation after a fault
+        :param options: options of the service, as for ``deployment.Deployment``
         """
         self.rabbit = rabbit
         self.database = database
@@ -189,7 +189,7 @@ class Site(fixtures.Fixture):
             for name, number in SERVERS_PER_HOST.items()
         }
         self.hosts_of = self._hosts_of()
-        # Two faults that need a load for a moment may come at once.
+        # NOTE: two simultaneous faults may each need a temporary load.
         self._idle = queue.SimpleQueue()
         for half in (self.groups[BURST][: self.size.hosts], self.groups[BURST][self.size.hosts :]):
             self._idle.put(half)
@@ -201,23 +201,23 @@ class Site(fixtures.Fixture):
         self.book = load.Book(self.router.ledger)
         for server, hosts in self.hosts_of.items():
             self.book.place(server, hosts)
-        # NOTE: before everything else, because an orderly end of twenty
+        # NOTE: killed first, because an orderly end of twenty
         # processes takes longer than most faults.
         self.addCleanup(self.router.kill)
         self.metronome = stall.Metronome()
         self.metronome.start()
         self.addCleanup(self.metronome.stop)
         self._probe = self.poster()
-        # Guards hosts_of, and what is made of it.
+        # Guards hosts_of, and the files that are written from it.
         self._moving = threading.Lock()
 
     def loaded(self):
-        """Under the steady load, within the block."""
+        """Run the steady load within the block."""
         return self.sending(self.groups[STEADY], senders=self.size.senders)
 
     @contextlib.contextmanager
     def busy(self):
-        """With batches under way at every moment, within the block."""
+        """Always have batches in progress within the block."""
         servers = self._idle.get()
         try:
             with self.sending(servers, senders=2, pause=0.0):
@@ -227,7 +227,7 @@ class Site(fixtures.Fixture):
 
     @contextlib.contextmanager
     def sending(self, servers, *, senders=1, pause=None):
-        """Have events posted for some servers that no one else posts for, within the block."""
+        """Post events within the block for some servers without other senders."""
         stop = threading.Event()
         started = [
             load.Sender(
@@ -255,31 +255,31 @@ class Site(fixtures.Fixture):
                 sender.join(deployment.PATIENCE)
 
     def _hosts_of(self):
-        """Where each server is at the beginning."""
+        """The hosts of each server at the beginning."""
         hosts, hosts_of = self.size.host_names(), {}
         for number, server in enumerate(server for group in self.groups.values() for server in group):
             turn, place = divmod(number, len(hosts))
-            # One in ten migrates, to a host of another process.
+            # Every tenth server migrates, to a host of another process.
             others = [hosts[(place + len(hosts) // 2) % len(hosts)]] if place == turn else []
             hosts_of[server] = [hosts[place], *others]
         return hosts_of
 
     def poster(self):
-        """Posts events, for one thread."""
+        """Make a client that posts events, for one thread."""
         return load.Poster(self.router.url, self.book, metronome=self.metronome)
 
     def move(self, hosts_of):
-        """Put servers on other hosts: the map and the agents' own source say so."""
+        """Move servers to other hosts, in the host map and in the source of the agents."""
         with self._moving:
             self.hosts_of |= hosts_of
             self.router.write_source(self.hosts_of)
             self.router.import_hosts(hosts_of)
-            # NOTE: what is sent before this instant may be handled on either host.
+            # NOTE: an event sent before this instant may be handled on either host.
             for server, hosts in hosts_of.items():
                 self.book.place(server, hosts)
 
     def forget(self, servers):
-        """Have servers be no more."""
+        """Delete servers."""
         with self._moving:
             for server in servers:
                 del self.hosts_of[server]
@@ -287,16 +287,16 @@ class Site(fixtures.Fixture):
             self.router.write_source(self.hosts_of)
 
     def is_normal(self):
-        """Whether an event for every server is at its hosts when it is answered, and that is quick."""
+        """Whether an event for every server is quickly answered 200 and has arrived at its hosts."""
         told = self._probe.post(self.groups[PROBED])
         if any(each.code != 200 or each.took > QUICK for each in told):
             return False
         return not ledger.unfinished(told, self.book.handled(), self.book.places)
 
     def unfinished(self, *, since=0.0, servers=None):
-        """The events, promised since then, that are not where they belong.
+        """The events since an instant that were answered 200 and have not arrived.
 
-        :param servers: only theirs
+        :param servers: consider only these servers
         """
         promised = [
             each
@@ -306,26 +306,26 @@ class Site(fixtures.Fixture):
         return ledger.unfinished(promised, self.book.handled(), self.book.places)
 
     def settle(self, servers):
-        """Wait until what was promised for some servers is where it belongs."""
+        """Wait until all events of some servers that were answered 200 have arrived."""
         until = time.monotonic() + self.patience
         waited(lambda: not self.unfinished(servers=servers), until=until)
 
     def held(self):
-        """How many events the service holds now."""
-        # NOTE: asked again and again, for which the command takes too long.
+        """The number of events that the service holds."""
+        # NOTE: called often, for which the command would be too slow.
         engine = sa.create_engine(self.database.url, poolclass=sa.pool.NullPool)
         with engine.connect() as connection:
             return connection.scalar(sa.select(sa.func.count()).select_from(sa.table('held_events')))
 
     def reasons(self):
-        """Tag to the reason of the last answer, of the events answered 503, where the log has it."""
+        """Tag of each event answered 503 to the reason of its last answer, if the log contains it."""
         found = {}
         for path in self.router.folder.glob('*.log'):
             found |= dict(_REFUSED.findall(path.read_text(errors='replace')))
         return found
 
     def expired(self):
-        """Tags of the events that the service lists as given up in time."""
+        """Tags of the events that the service lists as expired."""
         listed = self.router.manage(
             'held', 'list', '--state', 'expired', '--long', '--limit', '0', '-f', 'json'
         )
@@ -341,12 +341,12 @@ class Site(fixtures.Fixture):
         return services.children(self.router.resolver.pid)
 
     def api_workers(self):
-        """The front's worker processes, not what else it has started."""
+        """The worker processes of the API, without other child processes."""
         return [pid for pid in services.children(self.router.api.pid) if b' worker-' in _command(pid)]
 
 
 def add_set_argument(parser):
-    """Have a command take options of the service: ``--set GROUP.OPTION=VALUE``, as often as one likes."""
+    """Add an option to a command: ``--set GROUP.OPTION=VALUE``, which may be repeated."""
     parser.add_argument(
         '--set',
         action='append',
@@ -358,9 +358,9 @@ def add_set_argument(parser):
 
 
 def option(text):
-    """An option as ``group.option=value``.
+    """Parse ``group.option=value``.
 
-    :returns: its name for ``deployment.Deployment``, and its value
+    :returns: the name of the option for ``deployment.Deployment``, and its value
     """
     name, equals, value = text.partition('=')
     if not equals or '.' not in name:
@@ -373,10 +373,10 @@ def _command(pid):
 
 
 def waited(condition, *, until):
-    """Wait until a condition holds.
+    """Wait until a condition is true.
 
-    :param until: an instant of ``time.monotonic()`` at which to give up
-    :returns: seconds that it took, or None: it does not
+    :param until: an instant of ``time.monotonic()`` at which to stop
+    :returns: seconds until the condition was true, or None: it stayed false
     """
     began = time.monotonic()
     while not condition():

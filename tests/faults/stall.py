@@ -1,7 +1,7 @@
-"""How long this machine made a process wait that had nothing to wait for.
+"""Measurement of the time for which this machine stalls a process that does not wait for anything.
 
-Where the cores are busy with other things, an answer is late by as much, and the
-service cannot help it: what is measured here is added to its bound.
+If the cores are busy with other processes, an answer is late by this time, which the
+service cannot prevent. The measured time is added to the time limit of an answer.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import threading
 import time
 
-#: Seconds between two looks.
+#: Seconds between two measurements.
 INTERVAL = 0.05
 
-#: Seconds of a stall that are not worth noting.
+#: Shorter stalls (in seconds) are not recorded.
 IGNORED = 0.05
 
 
 class Metronome(threading.Thread):
-    """Wakes up at an interval, and notes when it was woken too late."""
+    """Wakes up at an interval, and records each late wake-up."""
 
     def __init__(self):
         super().__init__(name='metronome', daemon=True)
         self._stopped = threading.Event()
-        # Guards the stalls: when each ended, and how long it was.
+        # Guards the stalls: the end and the duration of each.
         self._lock = threading.Lock()
         self._stalls = []
 
@@ -40,6 +40,6 @@ class Metronome(threading.Thread):
         self._stopped.set()
 
     def between(self, began, ended):
-        """Seconds of all stalls that touch a time."""
+        """Seconds of all stalls that overlap a period."""
         with self._lock:
             return sum(late for at, late in self._stalls if at >= began and at - late < ended)

@@ -1,4 +1,4 @@
-"""Rows as text: for a terminal as they come, for the documentation at the end."""
+"""Rows as text: for a terminal while they are measured, for the documentation at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def cells(row):
-    """The text of each column. A 503 in brackets: the database was unavailable."""
+    """The text of each column. A 503 in parentheses: the database was unavailable."""
     audit = row.audit
     return (
         row.name,
@@ -49,7 +49,7 @@ def as_text(rows):
 
 
 def _line(line, widths):
-    # The columns of words are flush left, those of figures right.
+    # Text columns are aligned left, columns of numbers right.
     return '  '.join(
         cell.ljust(width) if column in (0, 2) else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(line, widths, strict=True))
@@ -73,7 +73,7 @@ def as_rst(rows):
 
 
 def details(row, *, named=5):
-    """What went wrong, with some of the events that it happened to."""
+    """The problems of a row, with examples of the affected events."""
     found = {
         'lost': row.audit.lost,
         'doubled': row.audit.doubled,

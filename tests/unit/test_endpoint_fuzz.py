@@ -39,7 +39,7 @@ WAITED_HOST = 'host-a'
 
 
 class Recorder:
-    """Stands for what is behind the endpoints; keeps what reaches it."""
+    """Replaces the objects behind the endpoints, and stores the received values."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -109,12 +109,12 @@ class EndpointFuzzTest(base.TestCase):
         ]
 
     def feed(self, body: bytes) -> None:
-        """Hand a body to a consumer of each endpoint, as a link does."""
+        """Pass a body to a consumer of each endpoint, like a link does."""
         for endpoint in self.endpoints:
             hand_over(rpc.listener(endpoint), body)
 
     def check(self) -> None:
-        """Nothing has gone wrong, and what reached the other side is valid."""
+        """Check that no error was logged, and that all received values are valid."""
         output = self.logs.output[self.seen :]
         self.seen += len(output)
         assert 'Traceback' not in output, output[-3000:]
@@ -134,7 +134,7 @@ class EndpointFuzzTest(base.TestCase):
 
         fed()
 
-    def test_bodies_that_have_done_harm(self) -> None:
+    def test_bodies_that_caused_errors_in_the_past(self) -> None:
         for body in fuzzing.harmful():
             began = time.process_time()
             self.feed(body)
@@ -142,7 +142,7 @@ class EndpointFuzzTest(base.TestCase):
             self.assertLess(time.process_time() - began, 10)
 
     def test_only_documented_errors(self) -> None:
-        """What an RPC server of oslo.messaging would see of it."""
+        """Errors that an RPC server of oslo.messaging would get."""
 
         @fuzzing.examples(EXAMPLES)
         @hypothesis.given(fuzzing.messages())
@@ -161,7 +161,7 @@ class EndpointFuzzTest(base.TestCase):
 
         called()
 
-    def test_an_acknowledgement_of_somebody_else_changes_nothing(self) -> None:
+    def test_acknowledgement_of_another_host_changes_nothing(self) -> None:
         event = events.Event('network-changed', fuzzing.SERVERS[0], id='event-1')
         delivery = events.Delivery('delivery-1', 'worker', time.time() + 60, (event,))
         with self.collector.expect({WAITED_HOST: delivery}) as waiting:
@@ -193,7 +193,7 @@ class EndpointFuzzTest(base.TestCase):
 DOCUMENTED = (exceptions.MalformedMessage, exceptions.NoSuchServer, exceptions.DatabaseUnavailable)
 
 
-#: Nobody connects to it.
+#: No test connects to it.
 BROKER = brokers.Broker(
     nodes=[brokers.Node(host='broker.test', port=5672, username='guest', password='guest')],
     virtual_host='/',

@@ -1,4 +1,4 @@
-"""Which room may import which: the arrows of the design, and no other."""
+"""The imports between packages: the imports of the design, and no others."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests import base
 PACKAGE = 'external_events_router'
 ROOT = pathlib.Path(external_events_router.__file__).parent
 
-#: What a room may import from outside itself. A name stands for the module and
-#: all below it. Leaves first, then the services, then who puts them together.
+#: Modules that a package may import from outside itself. A name includes the module and
+#: all modules below it. The order is: leaf modules, services, modules that combine services.
 ALLOWED = {
     'checks': (),
     'exceptions': ('checks',),
@@ -200,22 +200,22 @@ STANDARD_LIBRARY_ONLY = (
     'process.slots',
 )
 
-#: May be imported by these alone, whatever the table says.
+#: May be imported by these modules only, even if the table allows others.
 IMPORTED_BY = {'cmd': ('cmd',), 'wsgi': ('cmd',)}
 
-#: Modules that would bring green threads in.
+#: Libraries of green threads.
 FORBIDDEN = ('eventlet', 'greenlet', 'gevent')
 
 
-def below(module: str, room: str) -> bool:
-    """Whether a module is a room or in it; every module is in the room ``''``."""
-    return not room or module == room or module.startswith(f'{room}.')
+def below(module: str, package: str) -> bool:
+    """Whether a module is a package or in it; every module is in the package ``''``."""
+    return not package or module == package or module.startswith(f'{package}.')
 
 
-def room_of(module: str) -> str | None:
+def package_of(module: str) -> str | None:
     """The closest entry of the table that a module belongs to."""
-    rooms = [room for room in ALLOWED if below(module, room)]
-    return max(rooms, key=len, default=None)
+    packages = [package for package in ALLOWED if below(module, package)]
+    return max(packages, key=len, default=None)
 
 
 def imports(source: str, module: str) -> Iterator[tuple[int, str]]:
@@ -238,22 +238,22 @@ def problem(module: str, imported: str) -> str | None:
     :param module: without the package's name, as ``resolver.plan``
     :param imported: the same
     """
-    room = room_of(module)
-    if room is None:
-        return f'{module} is in no room of the table'
+    package = package_of(module)
+    if package is None:
+        return f'{module} is in no package of the table'
     for target, importers in IMPORTED_BY.items():
         if below(imported, target) and not any(below(module, importer) for importer in importers):
             return f'{module} must not import {imported}: only {" and ".join(importers)} may'
-    allowed = (*ALLOWED[room], room)
-    # NOTE: a part of a room that has a line of its own (an rpcapi) may import
-    # less than the room, but the room may import it.
+    allowed = (*ALLOWED[package], package)
+    # NOTE: a part of a package with a separate line (an rpcapi) may import
+    # less than the package, but the package may import it.
     if any(below(imported, target) for target in allowed):
         return None
-    return f'{module} must not import {imported}: {room} may import {", ".join(allowed)}'
+    return f'{module} must not import {imported}: {package} may import {", ".join(allowed)}'
 
 
 def problems(source: str, module: str) -> list[str]:
-    """What is wrong with the imports of one of our modules."""
+    """The forbidden imports of one of our modules."""
     found = []
     for line, name in imports(source, f'{PACKAGE}.{module}'):
         if name == PACKAGE:
@@ -285,8 +285,8 @@ def modules() -> Iterator[tuple[str, pathlib.Path]]:
             yield name, path
 
 
-class ArrowsTest(base.TestCase):
-    def test_no_module_imports_what_its_room_may_not(self) -> None:
+class AllowedImportsTest(base.TestCase):
+    def test_modules_import_only_allowed_modules(self) -> None:
         found = []
         for module, path in modules():
             found += [f'{path}: {text}' for text in problems(path.read_text(encoding='utf-8'), module)]
@@ -341,7 +341,7 @@ class CyclesTest(base.TestCase):
 
 
 class TableTest(base.TestCase):
-    """The table says what the design says: an arrow of each forbidden kind is found."""
+    """The table has the rules of the design: a forbidden import of each kind is found."""
 
     def check(self, module: str, source: str, *fragments: str) -> None:
         found = problems(textwrap.dedent(source), module)
@@ -352,8 +352,8 @@ class TableTest(base.TestCase):
     def test_a_leaf_imports_no_service(self) -> None:
         for leaf in ('events', 'exceptions', 'context', 'schemas', 'messaging.rpc'):
             for service in ('api.app', 'resolver.rpcapi', 'agent.rpcapi', 'db.models'):
-                room, name = service.split('.')
-                self.check(leaf, f'from {PACKAGE}.{room} import {name}\n', f'must not import {service}')
+                package, name = service.split('.')
+                self.check(leaf, f'from {PACKAGE}.{package} import {name}\n', f'must not import {service}')
 
     def test_of_another_service_only_its_rpcapi(self) -> None:
         self.check('api.app', f'from {PACKAGE}.resolver import rpcapi\n')
@@ -410,5 +410,5 @@ class TableTest(base.TestCase):
     def test_the_innermost_leaves_import_the_standard_library_only(self) -> None:
         self.check('events', 'from oslo_utils import uuidutils\n', 'the standard library only')
 
-    def test_a_new_room_wants_a_line(self) -> None:
-        self.check('broker.pool', f'from {PACKAGE}.messaging import rpc\n', 'in no room of the table')
+    def test_new_package_needs_a_line_in_the_table(self) -> None:
+        self.check('broker.pool', f'from {PACKAGE}.messaging import rpc\n', 'in no package of the table')

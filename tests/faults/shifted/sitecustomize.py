@@ -1,6 +1,6 @@
-"""Puts the wall clock of a Python process off, by ``EER_TEST_CLOCK_SHIFT`` seconds.
+"""Shifts the wall clock of a Python process by ``EER_TEST_CLOCK_SHIFT`` seconds.
 
-The interpreter imports it at its start where this folder is in ``PYTHONPATH``;
+The interpreter imports this module at its start if ``PYTHONPATH`` contains this folder;
 see ``tests.faults.clock``.
 """
 

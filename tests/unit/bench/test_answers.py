@@ -45,7 +45,7 @@ class AnswersTest(base.TestCase):
 
 class ReaderTest(base.TestCase):
     def feed(self, text):
-        """Byte by byte; what came out."""
+        """Feed the reader byte by byte, and return the result."""
         reader, came = http.Reader(), []
         for at in range(len(text)):
             if (answer := reader.feed(text[at : at + 1])) is not None:

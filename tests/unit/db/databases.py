@@ -27,7 +27,7 @@ def database(url, *, read_timeout=connecting.READ_TIMEOUT, **options):
 
 @contextlib.contextmanager
 def statements(a_database):
-    """The statements that are sent within the block, without those that begin a transaction."""
+    """The statements that are sent within the block, without the beginnings of transactions."""
     sent = []
 
     def keep(connection, cursor, statement, *rest):

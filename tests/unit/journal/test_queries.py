@@ -96,7 +96,7 @@ class QueriesTest(base.TestCase):
         found = self.read(gaps=gaps, events=[h.event(99.5)])
         self.assertEqual(h.at(98), found.until)
         self.assertEqual(['killed'], [gap.reason for gap in found.gaps])
-        # What has been written is shown nevertheless.
+        # The recorded rows are shown in spite of it.
         self.assertEqual(1, len(found.events))
 
     def test_worker_that_has_not_written_for_long_is_a_gap(self):

@@ -1,4 +1,4 @@
-"""What became of an event, in one word."""
+"""The state of an event, in one word."""
 
 from external_events_router.journal import reasons
 from external_events_router.journal import states

@@ -1,4 +1,4 @@
-"""One ordered list of all that is known of a server."""
+"""One ordered list of all records about a server."""
 
 from external_events_router.journal import timeline
 from tests import base

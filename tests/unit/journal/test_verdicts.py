@@ -1,4 +1,4 @@
-"""The verdict about a server, as a table of records and what they show."""
+"""The verdict about a server: a table of records and the expected verdicts."""
 
 import pathlib
 

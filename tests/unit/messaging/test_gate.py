@@ -12,7 +12,7 @@ class BrokerGateTest(base.TestCase):
         self.tried = 0
 
     def cast(self, error=None):
-        """What came of it: None, or the name of an error."""
+        """Run a cast; return None, or the name of its error."""
         try:
             with self.gate.cast():
                 self.tried += 1
@@ -22,7 +22,7 @@ class BrokerGateTest(base.TestCase):
             return type(exc).__name__
         return None
 
-    def test_one_in_a_while_tries_and_the_others_fail_at_once(self):
+    def test_one_cast_per_interval_tries_the_broker_and_the_others_fail_immediately(self):
         away = exceptions.BrokerUnavailable(reason='away')
         self.assertIsNone(self.cast())
         for _ in range(5):
@@ -38,7 +38,7 @@ class BrokerGateTest(base.TestCase):
         self.assertEqual(1, self.logs.output.count('is unavailable; holding events'))
         self.assertEqual(1, self.logs.output.count('The broker of cell one is available again'))
 
-    def test_host_without_a_queue_says_that_the_broker_is_there(self):
+    def test_missing_queue_of_a_host_shows_that_the_broker_is_available(self):
         self.cast(exceptions.BrokerUnavailable(reason='away'))
         self.clock.now += gate.PAUSE
         self.assertEqual('HostUnreachable', self.cast(exceptions.HostUnreachable(host='a')))

@@ -1,4 +1,4 @@
-"""The wire: contexts, messages and errors, over ``fake://`` as far as that shows them."""
+"""Contexts, messages and errors of RPC, over ``fake://`` where this transport is sufficient."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def errors_of_ours() -> list[type[exceptions.RouterError]]:
 
 
 class Answers:
-    """An endpoint that keeps what it was sent, as JSON, and answers what it was told to."""
+    """An endpoint that stores the received arguments as JSON, and returns a given answer."""
 
     def __init__(self, namespace: str | None = None, answer: Any = None) -> None:
         self.target = messaging.Target(version='1.2', namespace=namespace)
@@ -86,7 +86,7 @@ class Answers:
 
 
 class Incoming:
-    """A call as a driver hands it over."""
+    """A call as a driver passes it."""
 
     def __init__(self, method: str | None, *, client_timeout: float = 60.0) -> None:
         self.message = {'method': method, 'args': {'host': 'here'}, 'version': '1.0'}
@@ -99,12 +99,12 @@ class Incoming:
 
 
 class WireTest(base.TestCase):
-    """Clients of ours against one server of a topic."""
+    """Clients of this service with one server of a topic."""
 
     def setUp(self) -> None:
         super().setUp()
         self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url='fake://'))
-        # NOTE: the queues of fake:// are the process's own, so each test has an exchange.
+        # NOTE: the queues of fake:// are global in the process, so each test has an exchange.
         cfg.CONF.set_override('control_exchange', f'test-{uuid.uuid4()}')
         self.addCleanup(cfg.CONF.clear_override, 'control_exchange')
         self.transport = rpc.get_transport(cfg.CONF)
@@ -122,7 +122,7 @@ class WireTest(base.TestCase):
         return endpoint
 
     def flush(self, topic: str, server: str) -> None:
-        """Wait until a server has taken the casts before: it takes one message after the other."""
+        """Wait until the server has received the previous casts: it handles one message after the other."""
         client = rpc.get_client(self.transport, messaging.Target(topic=topic, version='1.0'))
         client.prepare(server=server, timeout=10).call(self.ctxt, 'route')
 
@@ -142,13 +142,13 @@ class ContextTest(WireTest):
         wire = json.loads(json.dumps(serializer.serialize_context(self.ctxt)))
         self.assertEqual(self.ctxt.to_dict(), serializer.deserialize_context(wire).to_dict())
 
-    def test_a_context_that_came_in_is_the_threads_own(self) -> None:
+    def test_context_of_a_message_becomes_the_context_of_the_thread(self) -> None:
         from_wire = rpc.ContextSerializer().deserialize_context(self.ctxt.to_dict())
         self.assertIs(from_wire, context.context.get_current())
 
 
 class MessageTest(WireTest):
-    """What each client puts on the wire is JSON and is rebuilt as what it was."""
+    """The message of each client is JSON, and the server restores the original objects."""
 
     def test_route(self) -> None:
         outcomes = [
@@ -229,7 +229,7 @@ class MessageTest(WireTest):
 
 
 class ErrorTest(WireTest):
-    def test_an_expected_error_reaches_the_caller(self) -> None:
+    def test_expected_error_reaches_the_caller(self) -> None:
         self.serve(
             rpcapi.TOPIC,
             Answers(rpcapi.HOST_MAP_NAMESPACE, answer=exceptions.NoSuchServer(server_uuid=SERVER)),
@@ -238,8 +238,8 @@ class ErrorTest(WireTest):
         error = self.assertRaises(exceptions.NoSuchServer, api.forget, self.ctxt, SERVER)
         self.assertIn(SERVER, str(error))
 
-    def test_every_error_of_ours_is_rebuilt_from_the_wire(self) -> None:
-        # NOTE: fake:// hands over the error itself; this is what RabbitMQ carries.
+    def test_every_error_of_the_service_is_restored_from_a_message(self) -> None:
+        # NOTE: fake:// passes the exception object; this is the form that RabbitMQ transmits.
         for kind in errors_of_ours():
             sent = kind(**{word: word for _, word, _, _ in string.Formatter().parse(kind.template) if word})
             wire = driver_common.serialize_remote_exception((kind, sent, None))
@@ -259,7 +259,7 @@ class ErrorTest(WireTest):
         client = rpc.get_client(self.transport, messaging.Target(topic=rpcapi.TOPIC, version='1.0'))
         self.assertRaises(messaging.NoSuchMethod, client.prepare(timeout=10).call, self.ctxt, 'not_exposed')
 
-    def test_a_server_of_casts_sends_no_reply(self) -> None:
+    def test_server_of_casts_sends_no_reply(self) -> None:
         endpoint = Answers()
         server = rpc.get_server(
             self.transport,
@@ -275,7 +275,7 @@ class ErrorTest(WireTest):
             self.assertEqual([], incoming.replies)
         self.assertEqual([{'host': 'here'}], endpoint.received)
 
-    def test_no_signs_of_life_for_a_method_that_does_not_exist(self) -> None:
+    def test_no_heartbeats_for_a_method_that_does_not_exist(self) -> None:
         target = messaging.Target(topic=rpcapi.TOPIC, server='here')
         server = rpc.get_server(self.transport, target, [Answers()])
         for incoming in (Incoming('nothing'), Incoming('report', client_timeout=float('inf'))):
@@ -318,7 +318,7 @@ class TranslatedTest(base.TestCase):
         self.assertIsInstance(error, exceptions.ResolverUnavailable)
         self.assertIsInstance(self.translate(messaging.MessagingTimeout()), exceptions.BrokerUnavailable)
 
-    def test_the_broker_is_away(self) -> None:
+    def test_broker_is_unavailable(self) -> None:
         for error in (
             messaging.MessageDeliveryFailure('down'),
             kombu.exceptions.OperationalError('refused'),
@@ -328,7 +328,7 @@ class TranslatedTest(base.TestCase):
             self.assertIsInstance(translated, exceptions.BrokerUnavailable)
             self.assertIn(type(error).__name__, str(translated))
 
-    def test_our_own_errors_pass(self) -> None:
+    def test_errors_of_the_service_are_not_changed(self) -> None:
         def refused() -> None:
             with rpc.translated():
                 raise exceptions.Refused(reason='why')
@@ -341,21 +341,21 @@ class TransportTest(base.TestCase):
         super().setUp()
         self.fixture = self.useFixture(conffixture.ConfFixture(cfg.CONF))
 
-    def test_a_url_that_names_no_driver(self) -> None:
+    def test_url_with_an_unknown_driver(self) -> None:
         self.fixture.transport_url = 'carrier-pigeon://user:secret@loft/'
         error = self.assertRaises(exceptions.ConfigurationError, rpc.get_transport, cfg.CONF)
         self.assertIn('[DEFAULT] transport_url', str(error))
         self.assertNotIn('secret', str(error))
 
-    def test_the_address_has_no_secret(self) -> None:
+    def test_printed_address_has_no_secret(self) -> None:
         self.fixture.transport_url = 'rabbit://user:secret@one:5672,user:secret@two:5673/vhost'
         self.assertEqual('rabbit://one:5672, two:5673', rpc.broker_address(cfg.CONF))
 
-    def test_our_exchange_is_the_default(self) -> None:
+    def test_exchange_of_the_service_is_the_default(self) -> None:
         rpc.set_defaults()
         self.assertEqual(rpc.EXCHANGE, cfg.CONF.control_exchange)
 
-    def test_our_errors_may_come_back(self) -> None:
+    def test_errors_of_the_service_may_be_deserialized(self) -> None:
         self.fixture.transport_url = 'fake://'
         transport = rpc.get_transport(cfg.CONF)
         self.addCleanup(transport.cleanup)

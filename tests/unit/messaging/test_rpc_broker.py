@@ -1,4 +1,4 @@
-"""The probe of the broker at start, and errors inside a server: what ``rpc`` makes of them."""
+"""The check of the broker at start, and the errors that ``rpc`` translates."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class CheckBrokerTest(base.TestCase):
         self.assertNotIn('s3cret', text)
         return text
 
-    def test_a_driver_without_a_broker(self) -> None:
+    def test_driver_without_a_broker(self) -> None:
         rpc.check_broker(conf_of('fake://'))
 
-    def test_nobody_listens(self) -> None:
+    def test_port_without_a_listener(self) -> None:
         with socket.create_server(('127.0.0.1', 0)) as server:
             port = server.getsockname()[1]
         text = self.problem(f'rabbit://u:s3cret@127.0.0.1:{port},u:s3cret@localhost:{port}/v')
@@ -43,7 +43,7 @@ class CheckBrokerTest(base.TestCase):
         self.assertIn(f'localhost:{port}: ', text)
         self.assertIn('Connection refused', text)
 
-    def test_one_that_does_not_answer(self) -> None:
+    def test_broker_that_does_not_answer(self) -> None:
         with contextlib.ExitStack() as stack:
             ports = [
                 stack.enter_context(socket.create_server(('127.0.0.1', 0))).getsockname()[1] for _ in range(3)
@@ -53,22 +53,22 @@ class CheckBrokerTest(base.TestCase):
             self.problem(f'rabbit://{nodes}/', timeout=0.5)
             self.assertLess(time.monotonic() - started, 5.0)
 
-    def test_a_name_that_is_none(self) -> None:
+    def test_invalid_host_name(self) -> None:
         self.problem('rabbit://u:s3cret@no-such-host.invalid/')
 
-    def test_a_url_that_is_none(self) -> None:
+    def test_invalid_url(self) -> None:
         self.problem('bogus://u:s3cret@127.0.0.1/')
 
 
 class TranslatedTest(base.TestCase):
-    def test_an_error_inside_the_server_is_no_answer(self) -> None:
+    def test_error_inside_the_server_is_no_answer(self) -> None:
         with rpc_error(self) as caught, rpc.translated(no_answer=exceptions.ResolverUnavailable):
             raise messaging.RemoteError('ZeroDivisionError', 'secret detail')
         self.assertIsInstance(caught[0], exceptions.ResolverUnavailable)
         self.assertIn('ZeroDivisionError', str(caught[0]))
         self.assertNotIn('secret', str(caught[0]))
 
-    def test_no_other_error_of_the_library_gets_out(self) -> None:
+    def test_every_other_error_of_the_library_is_translated(self) -> None:
         for error in (
             messaging.RPCVersionCapError(version='2.0', version_cap='1.0'),
             messaging.MessagingException(),
@@ -80,7 +80,7 @@ class TranslatedTest(base.TestCase):
 
 @contextlib.contextmanager
 def rpc_error(test: base.TestCase):  # type: ignore[no-untyped-def]
-    """Catches the error of ours that must come."""
+    """Check that the block raises an RPC error of the service."""
     caught: list[Exception] = []
     try:
         yield caught

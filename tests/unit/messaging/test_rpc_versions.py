@@ -1,7 +1,7 @@
 """Each client and its endpoint are a pair: version, namespace, methods and arguments agree.
 
-What a client sends is recorded from the client itself, so that a message that
-no endpoint would take cannot leave it.
+The messages are recorded from the client itself, so that a client cannot send a message that
+no endpoint would accept.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class PairsTest(base.TestCase):
                 self.assertEqual(set(parameters[2:]), names, f'{side.__name__}.{method}')
 
     def sent_by(self, client: type, arguments: dict[str, Any]) -> dict[str, set[str]]:
-        """Call each public method of a client once; what it sent, by method on the wire."""
+        """Call each public method of a client once; return the messages, by RPC method."""
         recorder = TransportRecorder() if client in OVER_TRANSPORT else Recorder()
         api = client(recorder if client in OVER_TRANSPORT else self.transport, **arguments)
         if client not in OVER_TRANSPORT:

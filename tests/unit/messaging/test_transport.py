@@ -1,4 +1,4 @@
-"""Casts over oslo.messaging, which blocks: nobody waits for it, and each message has one result."""
+"""Casts over oslo.messaging, which blocks: the caller does not wait, and each message has one result."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ from external_events_router.messaging import transport as transports
 from external_events_router.messaging.amqp import envelope
 from tests import base
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 30.0
 
 
 class Client:
-    """In place of a client of oslo.messaging: fails or hangs for the servers that it is told to."""
+    """Replaces a client of oslo.messaging: its casts fail or block for the given servers."""
 
     def __init__(self, *, errors=None, hanging=()):
         self.errors = errors or {}
@@ -95,14 +95,14 @@ class OsloTransportTest(base.TestCase):
         client = Client(hanging=('a',))
         transport = self.transport(client, threads=4)
         self.cast(transport, *(('a', str(number)) for number in range(20)), ('b', 'other'))
-        # The other server does not wait.
+        # The cast to the other server does not wait.
         self.wait(1)
         self.assertEqual([('b', 'other')], client.sent)
         client.release.set()
         self.wait(20)
         self.assertEqual([('a', str(number)) for number in range(20)], client.sent[1:])
 
-    def test_what_waits_behind_a_hanging_cast_is_not_sent_after_its_time(self):
+    def test_message_behind_a_blocked_cast_is_not_sent_after_its_deadline(self):
         client = Client(hanging=('a',))
         transport = self.transport(client, threads=1)
         self.cast(transport, ('a', 'hangs'))
@@ -113,7 +113,7 @@ class OsloTransportTest(base.TestCase):
         self.assertIn('not sent in time', self.results[0][1])
         self.assertEqual([('a', 'hangs')], client.sent)
 
-    def test_stop_does_not_wait_for_what_hangs(self):
+    def test_stop_does_not_wait_for_a_blocked_cast(self):
         client = Client(hanging=('a',))
         transport = self.transport(client)
         self.cast(transport, ('a', 'hangs'))
@@ -123,7 +123,7 @@ class OsloTransportTest(base.TestCase):
         self.cast(transport, ('b', 'after the end'))
         self.assertIn('no thread is left', self.results[0][0])
 
-    def test_gate_makes_casts_fail_at_once(self):
+    def test_gate_makes_casts_fail_immediately(self):
         client = Client(errors={'a': messaging.MessageDeliveryFailure()})
         transport = self.transport(client, broker_gate=gate.BrokerGate('The broker'))
         self.cast(transport, *[('a', 'm')] * 10)
@@ -132,7 +132,7 @@ class OsloTransportTest(base.TestCase):
 
 
 class Recorder:
-    """A transport that records what it is asked to send; ``fails``: it raises after that."""
+    """A transport that records the messages; if ``fails`` is set, it raises an exception after that."""
 
     def __init__(self, *, fails=False):
         self._fails = fails

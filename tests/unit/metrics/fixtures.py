@@ -1,4 +1,4 @@
-"""What the tests of metrics share."""
+"""Helpers for the tests of metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Recording(fixtures.Fixture):
     """The recorder of this process counts in files of a folder of the test.
 
     :ivar folder: of the files
-    :ivar recorder: the one that is installed
+    :ivar recorder: the installed recorder
     """
 
     def __init__(self, roles=catalogue.EVERY_ROLE):
@@ -36,7 +36,7 @@ class Recording(fixtures.Fixture):
         recorder.install(self.recorder)
 
     def value(self, sample, /, **labels):
-        """The value of a sample, as the exporter reports it; None: there is none."""
+        """The value of a sample, as the exporter reports it; None: it does not exist."""
         return read(self.folder, self._roles).get((sample, frozenset(labels.items())))
 
 

@@ -18,7 +18,7 @@ WORKERS = 4
 RESTARTS = 200
 EVENTS = 25
 
-#: Starts the workers, each a fork; half of them are killed in the middle of their work, the others end by
+#: Starts the workers, each a fork; half of them are killed in the middle of their work, the other half end by
 #: themselves. Each binds a name of its slot, which fails if another process has the same slot.
 PROGRAM = f"""
 import os, pathlib, signal, socket, sys

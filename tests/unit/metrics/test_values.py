@@ -125,7 +125,7 @@ class ValuesTest(base.TestCase):
         self.assertEqual(2, self.logs.output.count('counter_0.db is damaged'))
 
     def test_files_of_another_release(self):
-        # It had a metric less, and one that is not known any more.
+        # It lacked one metric, and had one that was removed since.
         old = [
             catalogue.ENDED,
             catalogue.Metric('previous_release_total', catalogue.Kind.COUNTER, '', catalogue.API),

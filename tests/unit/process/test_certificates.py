@@ -1,4 +1,4 @@
-"""Certificates and keys that the configuration names, looked at when a command starts."""
+"""Certificates and keys in the configuration, checked when a command starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests import certificates as authorities
 
 
 def of_version_1(pem):
-    """The certificate without its version and extensions; its signature does not fit any more."""
+    """The certificate without its version and extensions; its signature becomes invalid."""
     der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
     outer = certificates._element(der, 0)
     tbs = certificates._element(der, outer[1])
@@ -69,7 +69,7 @@ class CertificatesTest(base.TestCase):
         self.assertIn('has expired', text)
         self.assertEqual([], self.problems(self.certificate, now=self.now - datetime.timedelta(days=31)))
 
-    def test_a_key_that_everybody_may_read(self):
+    def test_key_that_every_user_may_read(self):
         self.assertEqual([], self.problems(self.key, certificates.KEY))
         self.key.chmod(0o644)
         (text,) = self.problems(self.key, certificates.KEY)
@@ -84,7 +84,7 @@ class CertificatesTest(base.TestCase):
         self.assertEqual(1, len(texts))
         self.assertIn('X.509 version 1', texts[0])
 
-    def test_what_is_no_certificate(self):
+    def test_invalid_certificates(self):
         broken = self.authority.folder / 'broken.pem'
         for data in (b'', b'text', b'-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n'):
             broken.write_bytes(data)

@@ -13,7 +13,7 @@ from external_events_router.process import essential
 from external_events_router.process import failures
 from tests import base
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 40.0
 
 
@@ -31,22 +31,22 @@ class EssentialThreadTest(base.TestCase):
         thread.join(LONG)
         return self.guard.reason
 
-    def test_one_that_returns(self) -> None:
+    def test_thread_that_returns(self) -> None:
         self.assertEqual('thread a-thread ended with UnexpectedEnd', self.run_thread(list, stopped=False))
         self.assertIn('this process is unhealthy', self.logs.output)
 
-    def test_one_that_exits(self) -> None:
+    def test_thread_that_exits(self) -> None:
         reason = self.run_thread(lambda: sys.exit(0), stopped=False)
         self.assertEqual('thread a-thread ended with UnexpectedEnd', reason)
 
-    def test_one_that_raises(self) -> None:
+    def test_thread_that_raises(self) -> None:
         reason = self.run_thread(lambda: {}['x'], stopped=True)
         self.assertEqual('thread a-thread ended with KeyError', reason)
 
-    def test_one_that_was_stopped(self) -> None:
+    def test_thread_that_was_stopped(self) -> None:
         self.assertIsNone(self.run_thread(list, stopped=True))
 
-    def test_it_is_alive_until_it_ends(self) -> None:
+    def test_thread_is_alive_until_it_ends(self) -> None:
         """Callers join a thread only while it is alive."""
         end = threading.Event()
         self.addCleanup(end.set)
@@ -58,7 +58,7 @@ class EssentialThreadTest(base.TestCase):
         thread.join(LONG)
         self.assertFalse(thread.is_alive())
 
-    def test_a_pool_and_a_connection_that_are_stopped(self) -> None:
+    def test_stopped_pool_and_connection(self) -> None:
         pool = bounded_pool.BoundedPool(2, 'pool')
         self.assertEqual(1, pool.submit(lambda: 1).result(LONG))
         publishing = publisher.Publisher(brokers.Broker([], '/', 'events'), name='connection')

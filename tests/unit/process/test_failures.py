@@ -8,7 +8,7 @@ import threading
 from external_events_router.process import failures
 from tests import base
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 40.0
 
 
@@ -27,7 +27,7 @@ class GuardTest(base.TestCase):
         thread.start()
         thread.join()
 
-    def test_a_failure_is_said_once_without_its_text(self) -> None:
+    def test_failure_is_logged_once_without_its_text(self) -> None:
         guard = failures.Guard()
         guard.install()
         self.run_thread(ValueError('s3cret'))
@@ -37,7 +37,7 @@ class GuardTest(base.TestCase):
         self.assertIn('The thread a-thread ended with ValueError at process/test_failures.py:', errors[0])
         self.assertNotIn('s3cret', errors[0])
 
-    def test_the_first_reason_stays_and_the_process_ends_once(self) -> None:
+    def test_first_reason_is_kept_and_the_process_ends_once(self) -> None:
         times = []
 
         def end() -> None:
@@ -52,20 +52,20 @@ class GuardTest(base.TestCase):
         self.assertEqual('thread a-thread ended with KeyError', guard.reason)
         self.assertEqual([1], times)
 
-    def test_the_process_does_not_end_at_once(self) -> None:
+    def test_process_does_not_end_immediately(self) -> None:
         failures.Guard(self.ended.set, pause=LONG).install()
         self.run_thread(ValueError())
         self.assertFalse(self.ended.is_set())
         self.assertIn('ends in 40 s', self.logs.output)
 
-    def test_what_is_no_failure(self) -> None:
+    def test_ends_that_are_not_failures(self) -> None:
         guard = failures.Guard(self.ended.set, pause=0.0)
         guard.install()
         for exc in (None, SystemExit()):
             self.run_thread(exc)
         self.assertIsNone(guard.reason)
 
-    def test_a_failure_without_a_thread(self) -> None:
+    def test_failure_without_a_thread(self) -> None:
         guard = failures.Guard()
         guard.failed(threading.ExceptHookArgs((ValueError, None, None, None)))
         self.assertEqual('thread unknown ended with ValueError', guard.reason)

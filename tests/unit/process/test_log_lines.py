@@ -1,4 +1,4 @@
-"""What a stranger put into a log record, as it is written."""
+"""Characters in a log record that come from other systems are escaped."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from oslo_log import log
 from external_events_router.process import log_lines
 from tests import base
 
-#: Each of them ends a line, moves a cursor, turns the text round, or is none.
+#: Characters that end a line, move a cursor, change the direction of text, or are invalid.
 BAD = '\n\r\x00\x07\x08\x1b\x7f\x85\x9b\u2028\u2029\u202e\u2066\ufeff\udc80'
 
 
 class EscapeTest(base.TestCase):
-    def test_what_is_text_stays(self) -> None:
+    def test_printable_text_is_not_changed(self) -> None:
         for text in ('', 'a port', 'Zürich\t10 %', '漢字 🙂', "back\\slash 'quote'"):
             self.assertEqual(text, log_lines.escape(text))
 
-    def test_what_is_not(self) -> None:
+    def test_other_characters_are_escaped(self) -> None:
         for char, written in (('\n', '\\n'), ('\x1b', '\\x1b'), ('\x9b', '\\x9b'), ('\u2028', '\\u2028')):
             self.assertEqual(f'a{written}b', log_lines.escape(f'a{char}b'))
         self.assertEqual('\\udc80', log_lines.escape('\udc80'))
 
     @given(strategies.text(strategies.characters(exclude_categories=())))
-    def test_whatever_it_is_it_is_one_line_that_can_be_written(self, text: str) -> None:
+    def test_any_text_becomes_one_line_that_can_be_written(self, text: str) -> None:
         written = log_lines.escape(text)
         self.assertLessEqual(len(written.splitlines()), 1)
         written.encode()
@@ -42,7 +42,7 @@ class FormatterTest(base.TestCase):
         self.written = io.StringIO()
         self.handler = logging.StreamHandler(self.written)
         self.logger = logging.getLogger('tests.log_lines')
-        # NOTE: the test's own capture cannot write all of it.
+        # NOTE: the log capture of the test cannot write all of these characters.
         self.logger.propagate = False
         self.logger.addHandler(self.handler)
         self.addCleanup(self.logger.removeHandler, self.handler)
@@ -60,7 +60,7 @@ class FormatterTest(base.TestCase):
         conf([], default_config_files=[], default_config_dirs=[])
         return formatters.ContextFormatter(version='1', config=conf)
 
-    def test_a_record_is_a_line(self) -> None:
+    def test_record_is_one_line(self) -> None:
         for formatter in (None, logging.Formatter('%(levelname)s %(message)s'), self.oslo()):
             self.install(formatter)
             self.logger.warning('the tag %s of %d %%', f'a{BAD}\n2026-01-01 ERROR forged', 1)
@@ -71,7 +71,7 @@ class FormatterTest(base.TestCase):
             self.assertIn('a\\n\\r\\x00', line)
             self.assertIn('forged of 1 %', line)
 
-    def test_a_traceback_keeps_its_lines_and_each_says_whose_it_is(self) -> None:
+    def test_traceback_keeps_its_lines_and_each_line_is_prefixed(self) -> None:
         self.install(self.oslo())
         try:
             raise ValueError(f'{BAD}\nforged')

@@ -1,4 +1,4 @@
-"""What a process of ours does not take: heaps for each thread, libraries for nothing."""
+"""Memory that a process saves: one heap for all threads, and no unused libraries."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ COUNT_FROZEN = """
     print(gc.get_freeze_count())
 """
 
-#: Prints which modules of its arguments a front has loaded before it is asked for anything.
+#: Prints which of the given modules an API process has loaded before the first request.
 LOADED = """
     import sys
     import external_events_router.cmd.api
@@ -53,9 +53,9 @@ class MemoryTest(base.TestCase):
         (count,) = self.run_python(COUNT_HEAPS, folder[0])
         self.assertLessEqual(int(count), 2)
 
-    def test_what_is_there_at_the_start_is_not_collected_again(self):
+    def test_objects_from_the_start_are_exempt_from_garbage_collection(self):
         (count,) = self.run_python(COUNT_FROZEN)
         self.assertGreater(int(count), 1000)
 
-    def test_a_front_has_no_library_for_nothing(self):
+    def test_api_process_loads_no_unused_library(self):
         self.assertEqual(['sqlalchemy'], self.run_python(LOADED, 'eventlet', 'alembic', 'sqlalchemy'))

@@ -12,10 +12,10 @@ import time
 from external_events_router.process import parent
 from tests import base
 
-#: Seconds. What is expected to happen takes far less.
+#: Seconds. The longest wait of a test; the expected events are much earlier.
 LONG = 40.0
 
-#: A parent with one worker, which says its process id when it is ready.
+#: A parent with one worker, which prints its process id when it is ready.
 PROGRAM = """
 import multiprocessing, os, signal, sys, time
 from external_events_router.process import parent
@@ -52,20 +52,20 @@ class ParentTest(base.TestCase):
         worker = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
         process.wait()
-        # NOTE: the worker was the last to have the pipe open.
+        # NOTE: the worker was the last process with the pipe open.
         self.assertEqual(b'', process.stdout.read())
         deadline = time.monotonic() + LONG
         while is_alive(worker):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
 
-    def test_a_spawned_worker(self) -> None:
+    def test_spawned_worker(self) -> None:
         self.ends('spawn', ignore=False)
 
-    def test_a_forked_worker_that_does_not_end_by_itself(self) -> None:
+    def test_forked_worker_that_ignores_sigterm(self) -> None:
         self.ends('fork', ignore=True)
 
-    def test_a_process_without_a_parent(self) -> None:
+    def test_process_without_a_parent(self) -> None:
         parent.end_with_parent(grace=0.0)
 
 

@@ -1,4 +1,4 @@
-"""Starting with a configuration that cannot be used: one line that names the option, status 1."""
+"""Starting with an invalid configuration: one line that names the option, status 1."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from external_events_router.process import startup
 from tests import base
 from tests import interpreter
 
-#: A command with nothing of its own. In a process of its own, because a
-#: command fills the one ``cfg.CONF`` that a process has.
+#: A minimal command. It runs in a separate process, because a
+#: command fills the global ``cfg.CONF``.
 COMMAND = """
 import sys
 from external_events_router.process import startup
@@ -31,7 +31,7 @@ class StartupTest(base.TestCase):
         return interpreter.run(COMMAND, *argv, cwd='/')
 
     def refused(self, text: str | None, *argv: str) -> str:
-        """The one line that the command says before it ends with status 1."""
+        """Check that the command ends with status 1, and return its one line of output."""
         done = self.run_with(text, *argv)
         self.assertEqual(1, done.returncode, done.stderr)
         self.assertEqual('', done.stdout)
@@ -40,11 +40,11 @@ class StartupTest(base.TestCase):
         self.assertTrue(done.stderr.startswith('a-command: '), done.stderr)
         return done.stderr
 
-    def test_a_good_file(self) -> None:
+    def test_valid_file(self) -> None:
         done = self.run_with('[DEFAULT]\nhost = here\n[api]\nbind_port = 18790\n')
         self.assertEqual((0, '18790 here\n'), (done.returncode, done.stdout), done.stderr)
 
-    def test_values_that_are_no_such_thing(self) -> None:
+    def test_invalid_values(self) -> None:
         for group, name, value in (
             ('api', 'bind_port', 'http'),
             ('api', 'workers', '0'),
@@ -62,20 +62,20 @@ class StartupTest(base.TestCase):
         self.assertIn('(accepted: 1 to 256)', line)
         self.assertNotIn('LocationInfo', line)
 
-    def test_a_value_in_the_default_group(self) -> None:
+    def test_invalid_value_in_the_default_group(self) -> None:
         self.assertIn('[DEFAULT] host: ', self.refused('[DEFAULT]\nhost = a host\n'))
 
-    def test_a_file_that_is_not_there(self) -> None:
+    def test_missing_file(self) -> None:
         self.assertIn('/nowhere/router.conf', self.refused(None, '--config-file', '/nowhere/router.conf'))
 
-    def test_a_file_that_is_no_configuration(self) -> None:
+    def test_file_that_is_not_a_configuration(self) -> None:
         self.assertIn('.conf:1, ', self.refused('this is\nno configuration\n'))
 
     def test_the_version(self) -> None:
         done = self.run_with(None, '--version')
         self.assertEqual((0, startup.version()), (done.returncode, (done.stdout + done.stderr).strip()))
 
-    def test_an_argument_that_is_not_known(self) -> None:
+    def test_unknown_argument(self) -> None:
         done = self.run_with(None, '--no-such-option')
         self.assertEqual(2, done.returncode)
         self.assertNotIn('Traceback', done.stderr)

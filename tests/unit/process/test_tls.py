@@ -1,4 +1,4 @@
-"""What the files of ``[api] tls_*`` must be, before anything serves with them."""
+"""Checks of the files of ``[api] tls_*`` before the server starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ServerOptionsTest(base.TestCase):
     def test_none(self) -> None:
         self.assertEqual({}, self.options())
 
-    def test_good_ones(self) -> None:
+    def test_valid_files(self) -> None:
         told = self.options(**self.files)
         self.assertEqual(self.files['tls_cert_file'], told['ssl_cert'])
         self.assertEqual((None, False), (told['ssl_ca'], told['ssl_client_verify']))
@@ -49,7 +49,7 @@ class ServerOptionsTest(base.TestCase):
         self.assertEqual(constants.SSLProtocols.tls13, told['ssl_protocol_min'])
         self.assertEqual((self.authority.certificate, True), (told['ssl_ca'], told['ssl_client_verify']))
 
-    def test_one_without_the_other(self) -> None:
+    def test_certificate_without_key_and_key_without_certificate(self) -> None:
         self.assert_refused('[api] tls_cert_file: is not set', tls_key_file=self.files['tls_key_file'])
         self.assert_refused('[api] tls_key_file: is not set', tls_cert_file=self.files['tls_cert_file'])
         self.assert_refused(
@@ -69,7 +69,7 @@ class ServerOptionsTest(base.TestCase):
                     f'[api] {name}: a certificate in {old} is of X.509 version 1', **{**self.files, name: old}
                 )
 
-    def test_keys_that_do_not_fit(self) -> None:
+    def test_keys_that_do_not_belong_to_the_certificate(self) -> None:
         for key in (
             self.authority.issue('encrypted', password='key-7b3e9d1f')[1],
             self.authority.issue('another')[1],
@@ -79,11 +79,11 @@ class ServerOptionsTest(base.TestCase):
                 '[api] tls_key_file: is encrypted, or does not belong', **{**self.files, 'tls_key_file': key}
             )
 
-    def test_files_that_are_not_there(self) -> None:
+    def test_missing_files(self) -> None:
         for name in ('tls_cert_file', 'tls_key_file', 'tls_client_ca_file'):
             self.assert_refused(f'[api] {name}: [Errno 2]', **{**self.files, name: '/nonexistent/file.pem'})
 
-    def test_an_authority_that_is_none(self) -> None:
+    def test_invalid_certificate_authority(self) -> None:
         nothing = pathlib.Path(self.authority.folder) / 'empty.pem'
         nothing.touch()
         self.assert_refused('[api] tls_client_ca_file: ', **self.files, tls_client_ca_file=nothing)

@@ -34,7 +34,7 @@ class AvailabilityTest(base.TestCase):
         (info,) = self.lines('INFO')
         self.assertIn('RabbitMQ at broker:5672 is available again, after 20 s', info)
 
-    def test_a_reminder_each_minute(self) -> None:
+    def test_reminder_each_minute(self) -> None:
         for _second in range(130):
             self.state.lost(self.connections[0], 'no route')
             self.now += 1.0
@@ -42,7 +42,7 @@ class AvailabilityTest(base.TestCase):
         self.assertEqual(3, len(warnings))
         self.assertIn('is unavailable since 60 s: no route', warnings[1])
 
-    def test_the_next_loss_is_logged_at_once(self) -> None:
+    def test_next_loss_is_logged_immediately(self) -> None:
         for _loss in range(2):
             self.state.lost(self.connections[0], 'reset')
             self.now += 1.0
@@ -51,7 +51,7 @@ class AvailabilityTest(base.TestCase):
         self.assertEqual(2, len(self.lines('WARNING')))
         self.assertEqual(2, len(self.lines('INFO')))
 
-    def test_a_broker_that_ends_each_new_connection(self) -> None:
+    def test_broker_that_ends_each_new_connection(self) -> None:
         for _second in range(59):
             self.state.lost(self.connections[0], 'closed')
             self.state.connected(self.connections[0])
@@ -59,13 +59,13 @@ class AvailabilityTest(base.TestCase):
         self.assertEqual(1, len(self.lines('WARNING')))
         self.assertEqual(1, len(self.lines('INFO')))
 
-    def test_a_connection_of_a_pool_is_not_waited_for(self) -> None:
+    def test_unused_connection_of_a_pool_is_not_waited_for(self) -> None:
         self.state.lost(self.connections[0], 'reset', lasting=False)
         self.assertTrue(self.state.was_lost(200.0))
         self.state.connected(self.connections[1])
         self.assertFalse(self.state.was_lost(200.0))
 
-    def test_a_closed_connection_is_not_waited_for(self) -> None:
+    def test_closed_connection_is_not_waited_for(self) -> None:
         self.state.lost(self.connections[0], 'reset')
         self.state.alarm.add(self.connections[1], 'memory')
         self.state.closed(self.connections[0])
@@ -104,11 +104,11 @@ class DriverLogTest(base.TestCase):
         self.log.error(text, info)
         self.assertNotIn('ERROR', self.logs.output)
 
-    def test_others_stay_while_the_broker_is_available(self) -> None:
+    def test_other_messages_stay_while_the_broker_is_available(self) -> None:
         self.log.error('Unable to connect to AMQP server on x after 1 tries: refused')
         self.assertIn('ERROR', self.logs.output)
 
-    def test_and_are_at_debug_while_it_is_not(self) -> None:
+    def test_other_messages_are_at_debug_while_the_broker_is_unavailable(self) -> None:
         connection, state = Connection(), availability.of(['driver-log-test:5672'])
         state.lost(connection, 'refused')
         self.addCleanup(state.closed, connection)
@@ -117,4 +117,4 @@ class DriverLogTest(base.TestCase):
 
 
 class Connection:
-    """Something that can be lost."""
+    """A connection that can be lost."""

@@ -1,4 +1,4 @@
-"""What a consumer tells the broker; queues that are refused on a real broker are in the integration tests."""
+"""The messages of a consumer to the broker; the integration tests have queues that the broker refuses."""
 
 import collections
 import struct

@@ -30,7 +30,7 @@ class FakeBroker:
 
     :ivar queues: name to whether it is durable
     :ivar refused: name to code and text
-    :ivar answers: what is on the way to the client
+    :ivar answers: frames that the client has not received yet
     """
 
     def __init__(self):

@@ -13,8 +13,8 @@ class EnvelopeTest(base.TestCase):
     def test_round_trip(self):
         self.assertEqual(CALL, envelope.decode(envelope.encode(CALL)))
 
-    def test_half_a_surrogate_pair(self):
-        """As in what a handler's command printed, which is nobody's fault on the way."""
+    def test_unpaired_surrogate(self):
+        """The output of a handler's command may contain one, and it must not prevent the delivery."""
         call = envelope.Call('acknowledge', '1.1', {'reason': 'half \udc80'}, {})
         self.assertEqual(call, envelope.decode(envelope.encode(call)))
         inner = json.dumps({'method': 'acknowledge', 'args': {'reason': '\udc80'}})
@@ -35,7 +35,7 @@ class EnvelopeTest(base.TestCase):
         }
         self.assertEqual(expected, inner)
 
-    def test_what_is_none(self):
+    def test_invalid_messages(self):
         for body in (
             b'',
             b'no json',

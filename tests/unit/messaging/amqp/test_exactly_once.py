@@ -52,7 +52,7 @@ class Link:
         self.published += data.count(b'application/json')
 
     def on_thread(self, call, *args):
-        """A call of the link's thread; whatever it raises, the role is told that the connection is lost."""
+        """A call on the link's thread; if it raises, the role is notified of a lost connection."""
         try:
             call(*args)
         except Exception as exc:
@@ -70,7 +70,7 @@ class Link:
 class PublisherTest(base.TestCase):
     @hypothesis.settings(max_examples=300, deadline=None)
     @hypothesis.given(strategies.data())
-    def test_each_message_is_told_once(self, data):
+    def test_each_message_has_one_result(self, data):
         faults = exactly_once.Faults(data, strategies)
         told = exactly_once.Told(faults)
         publishing = publisher.Publisher(BROKER, name='test')
@@ -120,7 +120,7 @@ class PublisherTest(base.TestCase):
             [told.errors[item] and type(told.errors[item]) for item in range(first, items)],
         )
 
-    def test_a_message_that_cannot_be_encoded_fails_alone(self):
+    def test_message_that_cannot_be_encoded_fails_alone(self):
         told = []
         publishing = publisher.Publisher(BROKER, name='test')
         link = publishing._link = Link(publishing, exactly_once.Faults(None, strategies, at_most=0))

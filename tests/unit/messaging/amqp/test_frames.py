@@ -1,4 +1,4 @@
-"""Frames, made and read; the reader gets them in whatever pieces."""
+"""Encoding and decoding of frames; the reader gets them in parts of any size."""
 
 import fixtures
 import hypothesis
@@ -32,7 +32,7 @@ def confirmed(tag, *, multiple=False, numbers=frames.ACK):
     return method(numbers, tag.to_bytes(8) + bytes([multiple]))
 
 
-#: A message whose parts come before and after one on another channel.
+#: A message with frames of another channel before and after it.
 FIRST = delivered('first', 5, b'one')
 HALF = len(FIRST) - len(frame(frames.BODY, b'one'))
 
@@ -79,7 +79,7 @@ class ReaderTest(base.TestCase):
             at = cut
         self.assertEqual(list(self.ARRIVALS), arrivals)
 
-    def test_what_is_no_frame(self):
+    def test_invalid_frames(self):
         self.assertRaises(ConnectionError, list, frames.Reader().feed(b'HTTP/1.1 400 Bad Request\r\n\r\n'))
         self.assertRaises(ConnectionError, list, frames.Reader().feed(confirmed(1)[:-1] + b'\0' + b'rest'))
 
@@ -89,14 +89,14 @@ class PublishTest(base.TestCase):
         return frames.publish(1, 'exchange', 'key', body, '17', frame_max=frame_max)
 
     def as_returned(self, data):
-        """What the broker sends back: the same content behind another method."""
+        """The broker returns the same content after another method frame."""
         start = data.index(bytes([frames.HEADER, 0, 1]))
         return (
             method(frames.RETURN, (312).to_bytes(2) + short('NO_ROUTE') + short('') + short(''))
             + data[start:]
         )
 
-    def test_comes_back_with_its_id(self):
+    def test_returned_message_has_its_id(self):
         for body in (b'', b'{}', b'x' * 5000):
             (arrival,) = frames.Reader().feed(self.as_returned(self.publish(body, frame_max=4096)))
             self.assertEqual(frames.Returned('17'), arrival)

@@ -1,4 +1,4 @@
-"""What is on its way and not confirmed; publishing itself is tested on a real broker."""
+"""Unconfirmed messages; the integration tests publish to a real broker."""
 
 import time
 
@@ -19,18 +19,18 @@ class UnconfirmedTest(base.TestCase):
     def done(self, index, error):
         self.told.append((index, error and str(error)))
 
-    def test_a_broker_that_confirms_nothing_is_given_up(self):
+    def test_broker_that_confirms_nothing_is_disconnected(self):
         self.assertRaises(exceptions.BrokerUnavailable, self.publisher.on_ready)
         self.assertEqual([], self.told)
 
-    def test_in_an_alarm_those_that_wait_are_told_and_the_connection_stays(self):
+    def test_in_an_alarm_waiting_messages_fail_and_the_connection_stays(self):
         self.publisher._link.blocked = 'low on memory'
         self.publisher.on_ready()
         self.assertEqual([1, 2], [index for index, _error in self.told])
         for _index, error in self.told:
             self.assertIn('low on memory', error)
 
-    def test_a_confirm_after_that_is_for_nobody(self):
+    def test_late_confirm_has_no_effect(self):
         self.publisher._link.blocked = 'low on memory'
         self.publisher.on_ready()
         self.publisher.arrived(frames.Returned('1'))
@@ -41,7 +41,7 @@ class UnconfirmedTest(base.TestCase):
 
 
 class LostTest(base.TestCase):
-    def test_what_waits_to_be_sent_fails_at_once(self):
+    def test_waiting_messages_fail_immediately(self):
         told = []
 
         def publish(names):
