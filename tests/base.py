@@ -16,9 +16,9 @@ class TestCase(base.BaseTestCase):
     """A test that ends within :attr:`DEFAULT_TIMEOUT` seconds and keeps its logs.
 
     ``OS_TEST_TIMEOUT`` in the environment overrides the seconds; a class that
-    takes longer for good reason sets ``TIMEOUT_SCALING_FACTOR``.
+    requires more time sets ``TIMEOUT_SCALING_FACTOR``.
 
-    :ivar logs: what was logged so far is ``self.logs.output``; a failing test
+    :ivar logs: ``self.logs.output`` has the log messages so far; a failing test
         prints it
     """
 

@@ -1,4 +1,4 @@
-"""Certificates for the time of a test: an authority, and what it signs."""
+"""Certificates for the duration of a test: an authority, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ VALIDITY = datetime.timedelta(hours=12)
 
 
 class Authority(fixtures.Fixture):
-    """A certificate authority that nobody else knows.
+    """A certificate authority that no other program trusts.
 
-    :ivar certificate: the file of its own certificate, which makes clients trust the others
+    :ivar certificate: the file of its own certificate; a client that has it trusts the signed certificates
     """
 
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
-        # NOTE: servers that run as somebody else read here too.
+        # NOTE: servers that run as another user read files in this folder, too.
         self.folder.chmod(0o755)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name('authority')

@@ -3,7 +3,7 @@
 A message is a body and the properties that it is published with. Its parts are plausible
 or arbitrary, each for itself, so that an invalid value reaches every check, and not only
 the first one. No valid message here concerns a server or a host of a test's own load: a
-valid ``report`` or ``assign`` has its effect, whoever sent it.
+valid ``report`` or ``assign`` has its effect, regardless of its sender.
 
 ``EER_FUZZ_EXAMPLES`` multiplies the number of examples, ``EER_FUZZ_SEED`` replaces the fixed
 sequence by one of this seed.
@@ -207,7 +207,7 @@ BODIES = (
     | st.binary(max_size=200)
 )
 
-#: What a publisher may say of a body.
+#: Message properties that describe a body.
 PROPERTIES = st.fixed_dictionaries(
     {},
     optional={
@@ -226,13 +226,13 @@ PROPERTIES = st.fixed_dictionaries(
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """What is published: where to is up to the test."""
+    """A message to publish; the test chooses its destination."""
 
     body: bytes
     properties: dict[str, Any]
 
 
-#: What oslo.messaging says of a body; it reads no other.
+#: The properties of a body of oslo.messaging; it reads no other.
 JSON = {'content_type': 'application/json', 'content_encoding': 'utf-8'}
 
 SENT = st.builds(Sent, BODIES, st.just(JSON)) | st.builds(Sent, BODIES, PROPERTIES)

@@ -1,6 +1,6 @@
 """Short programs in Python processes of their own, without the time that imports take.
 
-A command fills the one ``cfg.CONF`` that a process has, so its tests need processes. An
+A command fills the global ``cfg.CONF`` of its process, so its tests need processes. An
 interpreter that imports the package anew takes about a second of processor time. Here
 one process per test worker imports it once, and each program runs in a fork of that process:
 it has the exit status, descriptors, environment and signals of any other process.
@@ -23,7 +23,7 @@ import tempfile
 import threading
 import traceback
 
-#: What the programs of the tests import.
+#: Modules that the programs of the tests import.
 PRELOADED = (
     'external_events_router.cmd.agent',
     'external_events_router.cmd.all_in_one',

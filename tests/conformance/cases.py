@@ -2,31 +2,31 @@
 
 A file of ``cases/`` is a YAML list. Each case::
 
-    id: what it shows, with <variables> of its table
+    id: a description, with <variables> of its table
     table:                      # optional: a case per combination
       name: [network-changed, volume-extended]
     request:
-      method: POST              # as all of these, where nothing is said
+      method: POST              # the default, as for the following members
       path: /v2.1/os-server-external-events
       version: "2.93"           # OpenStack-API-Version: compute 2.93
-      headers: [[Name, value]]  # more headers; Content-Type is JSON unless said
+      headers: [[Name, value]]  # more headers; Content-Type is JSON by default
       events: [...]             # or json: any document, body: text, base64: bytes
       repeat: 100               # the events, so many times over
       pad: 1048576              # spaces behind the body, up to so many bytes
       chunked: true             # without a length
-      roles: [reader]           # of the caller; none: nobody
+      roles: [reader]           # of the client; an empty list: without authentication
     answer:
       status: 207
       codes: [200, 404]         # of each event
       fault: badRequest         # the error's name; its code must be the status
-      says: [events[0].tag]     # must be in the error's message
-      headers: {name: value}    # lower case; null: must not be there
+      says: [events[0].tag]     # parts of the error message
+      headers: {name: value}    # lower case; null: must be absent
       json: {...}               # the whole body
       has: {...}                # some members of it
 
 ``<placed>``, ``<cohost>``, ``<elsewhere>``, ``<unplaced>``, ``<migrating>``, ``<unknown>``,
 ``<project>`` and ``<stranger>`` (another project) stand for ids, ``<base>`` for the
-front's own URL; ``|upper`` and ``|nodash`` behind the name write them otherwise.
+URL of the API; ``|upper`` and ``|nodash`` after the name select another form.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _FORMS = {'upper': str.upper, 'nodash': lambda text: text.replace('-', ''), None
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What goes out. ``roles`` None: a caller who may; empty: nobody."""
+    """A request. ``roles`` None: an authorized client; empty: without authentication."""
 
     method: str
     path: str
@@ -87,7 +87,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came back; header names in lower case."""
+    """A response; the names of its headers are in lower case."""
 
     status: int
     headers: dict
@@ -96,7 +96,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A request, and what the answer must hold."""
+    """A request, and the requirements for the answer."""
 
     id: str
     request: Request
@@ -180,7 +180,7 @@ def _body(said):
 
 
 def problems(case, answer):
-    """What an answer lacks, in words; empty if it is as it must be."""
+    """The violated requirements of an answer, as sentences; or an empty list."""
     want, found = case.answer, []
 
     def same(what, wanted, got):
@@ -211,7 +211,7 @@ def problems(case, answer):
 
 
 def all_problems(cases, send):
-    """What is wrong with the answers to all these cases, a line each.
+    """The problems of the answers to all these cases, one line each.
 
     :param send: takes a :class:`Request`, gives an :class:`Answer`
     """

@@ -41,13 +41,13 @@ from external_events_router.resolver.host_map import sql
 
 PATH = '/v2.1/os-server-external-events'
 
-#: Seconds; long enough for any machine, for what is expected to happen.
+#: Seconds; longer than any expected event takes on any machine.
 PATIENCE = 30.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the front said."""
+    """The response of the API."""
 
     status: int
     headers: dict[str, str]
@@ -181,7 +181,7 @@ class Router(fixtures.Fixture):
     def post(self, *batch, request_id=None, version='2.93', path=PATH):
         """Post a batch of events.
 
-        :param batch: each as it stands in the request
+        :param batch: the events in the form of a request
         :param request_id: the sender's global request id
         """
         headers = {'Content-Type': 'application/json', 'OpenStack-API-Version': f'compute {version}'}
@@ -209,7 +209,7 @@ class Router(fixtures.Fixture):
 
 
 def event(server_uuid, name='network-changed', **members):
-    """An event as it stands in a request."""
+    """An event in the form of a request."""
     return {'name': name, 'server_uuid': server_uuid, **members}
 
 
@@ -219,5 +219,5 @@ def not_here(_event):
 
 
 def refused(_event):
-    """An action of :class:`Handled`: refused for good."""
+    """An action of :class:`Handled`: refuse the event permanently."""
     return events.Verdict.REFUSED

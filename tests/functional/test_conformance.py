@@ -17,7 +17,7 @@ BASE = 'http://front.test'
 
 
 class Front(fixtures.Router):
-    """The service with the servers of the cases; callers are who a case says that they are."""
+    """The service with the servers of the cases; each request has the identity that its case requires."""
 
     def __init__(self, **overrides):
         super().__init__(cases.HOSTS_OF, **overrides)

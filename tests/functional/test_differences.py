@@ -1,4 +1,4 @@
-"""Where we answer otherwise than Nova: each difference is on the page and has a test; no other is there."""
+"""Differences from Nova: each difference is on the page and has a test, and there are no others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ListTest(base.TestCase):
 
 
 class DifferencesTest(base.TestCase):
-    """A test per difference; those that cases show are added below."""
+    """One test per difference; the differences that conformance cases show are added below."""
 
     def front(self, **overrides):
         return self.useFixture(test_conformance.Front(**{'api__none_found_status': 207, **overrides}))

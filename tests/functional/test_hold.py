@@ -1,4 +1,4 @@
-"""What was answered 200 arrives, over ``fake://``: holds, their order and their ends."""
+"""Events that were answered 200 arrive, over ``fake://``: holds, their order and their ends."""
 
 import threading
 
@@ -74,7 +74,7 @@ class HoldTest(base.TestCase):
         tags = [str(number) for number in range(6)]
         for tag in tags:
             self.assertEqual([200], router.post(fixtures.event(MIGRATING, tag=tag)).codes)
-            # It is there when its sender has the answer.
+            # The event has arrived when its sender receives the answer.
             self.assertEqual(tag, self.tags()[-1])
         self.assertEqual(tags, self.tags())
         self.assertEqual([('host-b',)] * 6, [held.hosts for held in router.held()])

@@ -1,4 +1,4 @@
-"""What each step of a batch counts, from the request to the redelivery."""
+"""The metrics of each step of a batch, from the request to the redelivery."""
 
 import itertools
 
@@ -18,7 +18,7 @@ HOSTS_OF = {PLACED: ['host-a'], ON_NO_HOST: []}
 class MetricsTest(base.TestCase):
     def start(self, **overrides):
         self.recording = self.useFixture(metrics_fixtures.Recording())
-        # NOTE: the port only enables the count of statuses; nobody listens on it here.
+        # NOTE: the port only enables the counters of statuses; no exporter listens on it here.
         options = {'metrics__bind_port': 1, 'delivery__ack_timeout': 0.4, **overrides}
         self.router = self.useFixture(fixtures.Router(HOSTS_OF, **options))
         return self.router

@@ -30,7 +30,7 @@ NOT_OURS = [
     # A method that a path does not have is answered 404, as by Nova, and not 405.
     checks.unsupported_method,
     checks.allow_header_conformance,
-    # Here nobody asks for tokens.
+    # No token is required here.
     checks.ignored_auth,
 ]
 

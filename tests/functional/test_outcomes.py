@@ -165,7 +165,7 @@ class DuplicatesTest(base.TestCase):
         again = self.router.post(*batch, request_id=REQUEST_ID)
         self.assertEqual([200] * 3, first.codes)
         self.assertEqual(first.body, again.body)
-        # Twice for the one host, once for each of the other server's two.
+        # Twice for the single host, once for each of the two hosts of the other server.
         self.assertEqual((4, 4), (handled, len(self.router.handled.events)))
 
     def test_refusal_is_repeated_without_asking_the_handler(self):
@@ -183,7 +183,7 @@ class DuplicatesTest(base.TestCase):
 class FailuresTest(base.TestCase):
     """DESIGN section 6, as far as it needs no broker."""
 
-    #: Seconds; what is silent here costs this much.
+    #: Seconds; a silent host delays a test by this time.
     ACK_TIMEOUT = 0.6
 
     def start(self, **overrides):

@@ -1,7 +1,7 @@
 """A good sender beside a bad one, measured: latency, memory, and how the abuse ended.
 
-Run as a command it prints the table that stands in the documentation, at the
-service's defaults, and exits 0 only if every row is within its bounds::
+Run as a command, it prints the table of the documentation, measured with the default options
+of the service, and exits with 0 only if every row is within its limits::
 
     python -m tests.integration.abuse --full
 
@@ -57,7 +57,7 @@ class GoodSender(threading.Thread):
     """Posts an event again and again, each on a connection of its own.
 
     :ivar seconds: that each answer took, from before the connection was made
-    :ivar failures: what was not answered with 200, in words
+    :ivar failures: descriptions of the answers other than 200
     """
 
     def __init__(self, port):
@@ -139,7 +139,7 @@ def resident(pid):
 
 @dataclasses.dataclass
 class Row:
-    """What came of one attack."""
+    """The results of one attack."""
 
     name: str
     report: dict
@@ -152,7 +152,7 @@ class Row:
     pids: bool
 
     def problems(self, *, slowest=SLOWEST):
-        """What is not as it must be, in words.
+        """The violated limits, as sentences.
 
         :param slowest: seconds that a post of the good sender may take
         """
@@ -205,7 +205,7 @@ class Measure:
         self.alone = None
 
     def good_alone(self, seconds):
-        """Measure the good sender without anybody beside it."""
+        """Measure the good sender without an attack."""
         sender = GoodSender(self.router.port)
         sender.start()
         time.sleep(seconds)
@@ -304,7 +304,7 @@ def main():
     return 1 if any(list(row.problems()) for row in rows) else 0
 
 
-#: What the short form has less of, so that it is short.
+#: Options with smaller values in the short form, so that it takes less time.
 SHORT_OPTIONS = {
     'delivery__ack_timeout': 3.0,
     'api__threads': 8,

@@ -38,11 +38,11 @@ PATIENCE = 60.0
 
 @dataclasses.dataclass
 class Attack:
-    """What is done.
+    """An attack.
 
     :ivar text: in words, for the table
     :ivar act: a coroutine function of a :class:`Run`, a connection and its number
-    :ivar ends: how its connections may end, but for those that are open when it ends itself;
+    :ivar ends: allowed ends of its connections, except for connections that are open when the attack ends;
         none: any way, or not at all in the time
     :ivar short: connections, and seconds that they last, in the tests; more where the
         service has ended none of them by then
@@ -60,7 +60,7 @@ ATTACKS: dict[str, Attack] = {}
 
 
 def attack(name, *, ends, short, full):
-    """Register a coroutine function; its docstring says what it does."""
+    """Register a coroutine function as an attack; its docstring describes it."""
 
     def register(act):
         ATTACKS[name] = Attack(
@@ -72,7 +72,7 @@ def attack(name, *, ends, short, full):
 
 
 class Run:
-    """The connections of one attack, and what became of them.
+    """The connections of one attack, and their ends.
 
     :ivar ends: how often a connection ended how
     """
@@ -171,7 +171,7 @@ class Connection:
             ended.cancel()
 
     async def answers(self, data):
-        """Send all of it, whether it is wanted or not; what was said to it."""
+        """Send all data even if the server does not read it; return the received data."""
         ended = asyncio.ensure_future(self.end())
         try:
             for begin in range(0, len(data), CHUNK):
@@ -367,7 +367,7 @@ async def short_bodies(run, connection, _number):
 REQUESTS = 1_000_000
 
 _deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
-#: A GiB of spaces, compressed: made when the attack is the one.
+#: A GiB of spaces, compressed; computed by the attack that uses it.
 BOMB = b''
 
 

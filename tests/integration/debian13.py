@@ -1,7 +1,7 @@
 """RabbitMQ 4 of Debian 13: a node of the tests' own, whatever Debian the tests run on.
 
-The root is made once, below ``$XDG_CACHE_HOME`` or ``~/.cache`` (``EER_TEST_DEBIAN13_ROOT`` says where
-else). debootstrap selects, verifies and downloads the packages; they are unpacked and not
+The root is made once, below ``$XDG_CACHE_HOME`` or ``~/.cache`` (or in ``EER_TEST_DEBIAN13_ROOT``,
+if it is set). debootstrap selects, verifies and downloads the packages; they are unpacked and not
 configured, because a node needs their files alone. That takes less than a minute. It needs
 Debian's package archive and root; without them the tests are skipped with the reason.
 
@@ -145,6 +145,6 @@ def _run(command, *, folder=None, environment=None):
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         services.missing('RabbitMQ 4', f'the root of Debian 13 cannot be made: {exc}')
-    # NOTE: tar reports files that are there already.
+    # NOTE: tar reports files that exist already.
     if done.returncode and command[0] != 'sh':
         services.missing('RabbitMQ 4', f'{command[0]}: {done.stderr[-500:] or done.stdout[-500:]}')

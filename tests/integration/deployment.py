@@ -1,7 +1,7 @@
 """The service as an operator runs it: its commands as processes, over a real broker and database.
 
-Every process logs into a file of its own in the deployment's folder; what is
-waited for is waited for with a bound, and a process that ends early fails the
+Every process logs into a separate file in the folder of the deployment. Every
+wait has a time limit, and a process that ends early fails the
 wait with the end of its log.
 """
 
@@ -47,8 +47,8 @@ class Process(fixtures.Fixture):
     """
 
     def __init__(self, name, command, folder, *, environment=None, user=None):
-        """:param environment: all of it; None: that of the tests
-        :param user: who runs it; None: who runs the tests
+        """:param environment: the complete environment; None: the environment of the tests
+        :param user: the user that runs it; None: the user that runs the tests
         """
         self.name = name
         self.command = [str(word) for word in command]
@@ -81,7 +81,7 @@ class Process(fixtures.Fixture):
         return self.process.pid
 
     def text(self):
-        """What it has logged since it was started last."""
+        """The log messages since its last start."""
         with open(self.log, 'rb') as log:
             log.seek(self.logged_before)
             return log.read().decode(errors='replace')
@@ -116,7 +116,7 @@ class Deployment(fixtures.Fixture):
 
     :ivar url: where the front answers
     :ivar folder: configuration, logs and ledger
-    :ivar processes: all that were started, running or not
+    :ivar processes: all started processes, running or ended
     """
 
     def __init__(self, *, transport_url, connection, hosts, hosts_of, **options):
@@ -136,7 +136,7 @@ class Deployment(fixtures.Fixture):
         self.addCleanup(self.stop)
 
     def prepare(self):
-        """Everything that must be there before the first process starts."""
+        """Create everything that must exist before the first process starts."""
         self.processes = []
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = free_port()
@@ -250,7 +250,7 @@ class Deployment(fixtures.Fixture):
     def manage(self, *arguments):
         """Run ``external-events-manage``.
 
-        :returns: what it printed
+        :returns: its output
         """
         # NOTE: in a fork, because half of the processor time of a small deployment would be imports.
         done = interpreter.run(MANAGE, '--config-file', self.config, *arguments, cwd=ROOT, timeout=PATIENCE)
@@ -276,15 +276,15 @@ class Deployment(fixtures.Fixture):
             return response.status, [event['code'] for event in json.load(response)['events']]
 
     def handled(self):
-        """What the agents wrote down, as dicts."""
+        """The records of the agents, as dicts."""
         return [json.loads(line) for line in self.ledger.read_text().splitlines()]
 
 
 def free_port():
-    """A TCP port that nobody listens on now.
+    """A TCP port without a listener.
 
-    Not one of those that the system gives to outgoing connections, which might
-    take it before it is used.
+    It is outside of the range for outgoing connections, which might
+    otherwise take it before it is used.
     """
     while True:
         port = random.randrange(15000, 32000)
@@ -296,7 +296,7 @@ def free_port():
 
 
 def listens(port):
-    """Whether somebody listens on a port of this machine."""
+    """Whether a process listens on a port of this machine."""
     try:
         socket.create_connection(('127.0.0.1', port), timeout=5).close()
     except OSError:

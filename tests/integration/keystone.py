@@ -38,8 +38,8 @@ key_repository = {folder}/fernet
 key_repository = {folder}/receipts
 [credential]
 key_repository = {folder}/credentials
-# NOTE: as operators run it. What is kept here is dropped by what changes it, so that a
-# token that is revoked is so at once.
+# NOTE: as in production. Each change removes the affected entries of this cache, so that a
+# revoked token becomes invalid immediately.
 [cache]
 enabled = true
 backend = oslo_cache.dict
@@ -162,7 +162,7 @@ class Keystone(fixtures.Fixture):
         return self.session(name, project)
 
     def session(self, user, project=None, *, url=None, **scope):
-        """A session of a user, scoped to a project or as ``scope`` says."""
+        """A session of a user, scoped to a project or as described by ``scope``."""
         if project:
             scope |= {'project_name': project, 'project_domain_id': 'default'}
         auth = v3.Password(
@@ -218,7 +218,7 @@ class Keystone(fixtures.Fixture):
 
 
 def environment():
-    """The virtual environment that Keystone is in, made if it is not there.
+    """The virtual environment of Keystone, which is created if it does not exist.
 
     :returns: its folder
     """

@@ -32,12 +32,12 @@ class Memcached(fixtures.Fixture):
         deployment.wait_until(lambda: deployment.listens(port), 'memcached')
 
     def stop(self):
-        """Listen no more, to nobody."""
+        """Stop listening, and close all connections."""
         self._server.stop()
 
 
 class _Server(fixtures.Fixture):
-    """In this process, without an end to what it keeps."""
+    """A server in this process, without a limit for the size of its content."""
 
     def __init__(self, port):
         self._port = port

@@ -1,7 +1,7 @@
 """The real services that the tests need: where they are, and a private corner of each.
 
-An environment variable says where a service is, else its default address is
-tried. A test whose service is not there is skipped and says which it was, or
+The address of a service is in an environment variable, or else is its default address.
+A test whose service is not available is skipped with the name of the service, or
 fails where ``EER_TEST_REQUIRE_SERVICES`` is set to ``1``.
 """
 
@@ -49,7 +49,7 @@ class RabbitMQ(fixtures.Fixture):
     ADDRESS = os.environ.get('EER_TEST_RABBITMQ', 'rabbit://guest:guest@127.0.0.1:5672/')
 
     def __init__(self, *, password=None, configure='.*'):
-        """:param password: of a user of the test's own; None: the address says who
+        """:param password: of a separate user for the test; None: the user of the address
         :param configure: the queues and exchanges that the user may declare, a regular expression
         """
         self._password = password
@@ -76,7 +76,7 @@ class RabbitMQ(fixtures.Fixture):
         return {'vhosts': [{'name': name}], 'users': users, 'permissions': [permission]}
 
     def _deletion(self, name):
-        """What the node runs to delete it."""
+        """The Erlang expression with which the node deletes it."""
         virtual_host = f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)'
         user = f'rabbit_auth_backend_internal:delete_user(<<"{name}">>, <<"tests">>)'
         return f'{virtual_host}, {user}.' if self._password else f'{virtual_host}.'

@@ -54,7 +54,7 @@ def host_map(rnd):
 
 
 class Sender(threading.Thread):
-    """Posts batches until told to stop; keeps what it was answered.
+    """Posts batches until it is stopped, and stores the answers.
 
     :ivar answers: tag to its server and code
     :ivar surprises: what should not have come, in words
@@ -115,7 +115,7 @@ class Sender(threading.Thread):
 
 
 class Memory(threading.Thread):
-    """Looks at the resident memory of processes and their children until told to stop.
+    """Measures the resident memory of processes and their children until it is stopped.
 
     :ivar samples: name of the process to pairs of seconds and KiB
     """

@@ -1,9 +1,9 @@
 """Each abuse is answered or cut, in bounded time and memory, while a good sender is served.
 
-What is asserted holds on a machine that has others to serve too: that the good sender
-is answered, not how soon. The figures are printed; those at the defaults, with
-thousands of connections, are made and judged by ``python -m tests.integration.abuse
---full``.
+The assertions hold also on a loaded machine: they require that the good sender
+is answered, without a time limit. The measurements are printed. The measurement with
+the default options and thousands of connections is made and checked by
+``python -m tests.integration.abuse --full``.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from tests.integration import services
 #: Ends lines, moves cursors, turns the text round, is half a character.
 BAD = '\n\r\x00\x07\x08\x1b[2J\x7f\x85\x9b2J\u2028\u2029\u202e\u2066\ufeff\udc80'
 
-#: What would pass for a line of the log.
+#: Text with the form of a line of the log.
 FORGED = '2001-01-01 00:00:00.000 1 CRITICAL forged'
 
 #: What no log may have but at the end of a line.
@@ -124,7 +124,7 @@ class AbuseTest(base.TestCase):
                 self.assertIsNone(RAW.search(line), f'{process.name}: {line!a}')
                 self.assertFalse(line.startswith(FORGED[:10]), line)
             together += text
-        # It was there to be written.
+        # The attack has sent this text.
         self.assertIn(f'\\n{FORGED}', together)
 
 

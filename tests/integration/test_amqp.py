@@ -119,8 +119,8 @@ class FastRoadTest(FastRoadCase):
 
         def publish(thread):
             for number in range(1, 61):
-                # NOTE: of some nobody has a queue, which shows whether each gets its own answer.
-                queue = 'nobody' if number % 3 == 0 else self.queue
+                # NOTE: some queues do not exist, which shows whether each cast gets its own result.
+                queue = 'no-such-queue' if number % 3 == 0 else self.queue
                 text = 'x' * (300_000 if number % 10 == 0 else 10)
 
                 def done(_index, error, number=number):

@@ -1,4 +1,4 @@
-"""Casts and calls to a compute over RabbitMQ: what the broker and the compute say, as errors of ours."""
+"""Casts and calls to a compute over RabbitMQ: errors of the broker and the compute become our exceptions."""
 
 import kombu
 from oslo_config import cfg
@@ -16,7 +16,7 @@ from tests.integration import services
 
 
 class OwnError(Exception):
-    """One that our side does not know."""
+    """An exception that the client does not know."""
 
 
 class Compute:

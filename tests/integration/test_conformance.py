@@ -1,7 +1,7 @@
 """The project's own cases of requests and answers over HTTP, as the bundled server hands them on.
 
-What depends on the caller's roles is left to the functional tests: here nobody
-is asked for a token.
+The functional tests have the cases that depend on the roles of the client: here, no token
+is required.
 """
 
 from __future__ import annotations

@@ -89,11 +89,11 @@ class BoundScenarios:
 
     def ask(self, database, table="(SELECT 'a' AS one) AS rows_of_one"):
         with session.translated():
-            select = f'SELECT one FROM {table}'  # noqa: S608 - ours
+            select = f'SELECT one FROM {table}'  # noqa: S608 - a fixed name
             return list(map(tuple, database.rows_among(select, 'one', ['a', 'b'])))
 
     def cut_off(self, database):
-        """End the connections of everybody else to the database; how many there were."""
+        """End all other connections to the database; return their number."""
         engine = sa.create_engine(database._engine.url)
         self.addCleanup(engine.dispose)
         with engine.connect() as connection:

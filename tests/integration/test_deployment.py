@@ -31,7 +31,7 @@ HOSTS_OF = {
 }
 REQUEST_ID = 'req-6b0f1f4e-9d53-4f5c-8a55-0d6f0d5f4a11'
 
-#: Seconds. Far more than a batch takes here, and so less than any test may wait in vain.
+#: Seconds. Much longer than a batch takes here, and much shorter than the time limit of a test.
 ACK_TIMEOUT = 5.0
 
 
@@ -80,7 +80,7 @@ class DeployedTest(base.TestCase):
         self.before = len(self.router.handled())
 
     def lines(self):
-        """What the agents have written down since the test began."""
+        """The records of the agents since the beginning of the test."""
         return self.router.handled()[self.before :]
 
     def handled(self):
@@ -168,7 +168,7 @@ class Scenarios:
         self.wait_for_handled('host-hung', 3)
 
     def wait_for_handled(self, host, count):
-        """Wait until a host has handled so many events since the test began, and see that it is no more."""
+        """Wait until a host has handled exactly this number of events since the test began."""
         deployment.wait_until(
             lambda: sum(line[0] == host for line in self.handled()) >= count, f'{count} events at {host}'
         )
@@ -255,7 +255,7 @@ class SignalsTest(DeployedTest):
 
 
 class StartTest(base.TestCase):
-    """What cannot work is said in one line that names the option, and ends the process."""
+    """An invalid configuration is reported in one line that names the option, and ends the process."""
 
     TIMEOUT_SCALING_FACTOR = 3
 
@@ -283,10 +283,10 @@ class StartTest(base.TestCase):
         return status, process.text()
 
     def assert_says(self, option, *starts, also=''):
-        """Start all commands at the same time, and see that each says what is wrong and ends.
+        """Start all commands at the same time, and check that each reports the problem and ends.
 
         :param starts: arguments of :meth:`start`: a command, and its changed options
-        :param also: what else each says
+        :param also: another part of each report
         """
         with futures.ThreadPoolExecutor(2) as pool:
             ended = list(pool.map(lambda each: self.start(each[0], **each[1]), starts))

@@ -1,4 +1,4 @@
-"""Agents' messages over a real RabbitMQ, with each end in this release and in the one before."""
+"""Messages of agents over a real RabbitMQ, with each end in this release and in the previous release."""
 
 import time
 

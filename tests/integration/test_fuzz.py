@@ -1,6 +1,6 @@
 """Arbitrary messages in every queue of a running deployment, beside a valid load that must not notice.
 
-Anybody with credentials of the broker can send them. The strategies and the environment
+Every client with credentials of the broker can send them. The strategies and the environment
 variables for more examples and another seed are in ``tests/fuzzing.py``.
 """
 
@@ -44,7 +44,7 @@ class Load(threading.Thread):
     """Posts batches of valid events until it is stopped.
 
     :ivar tags: of the events that were sent, in their order, by server
-    :ivar problems: what was answered otherwise than with 200, in words
+    :ivar problems: descriptions of the answers other than 200
     """
 
     def __init__(self, router):
@@ -102,7 +102,7 @@ class Publisher:
         self.sent += 1
 
     def waiting(self, queue):
-        """Messages in a queue that nobody has taken yet."""
+        """The number of messages that wait in a queue."""
         return self.channel.queue_declare(queue, passive=True).message_count
 
 
@@ -164,7 +164,7 @@ class FuzzTest(base.TestCase):
                 publisher.publish(*target, fuzzing.Sent(body, fuzzing.JSON))
         for queue in queues:
             deployment.wait_until(lambda queue=queue: not publisher.waiting(queue), f'an empty {queue}')
-        # What is sent to a host after all that is handled, too.
+        # Events that are sent to a host after all these messages are handled, too.
         for number in range(3):
             time.sleep(PAUSE)
             load.post(f'last-{number}')
@@ -174,7 +174,7 @@ class FuzzTest(base.TestCase):
     def check(self, *, router, load, pids, memory):
         """Nobody has noticed."""
         self.assertEqual([], load.problems)
-        # What was held meanwhile is delivered a little later.
+        # Events that were held meanwhile are delivered a little later.
         sent = sum(map(len, load.tags.values()))
         deployment.wait_until(lambda: len(self.handled(router)) >= sent, 'the events of the load')
         handled = collections.defaultdict(list)
@@ -195,7 +195,7 @@ class FuzzTest(base.TestCase):
         self.assertLess(total, MOST_LOGGED)
 
     def handled(self, router):
-        """What the agents wrote down about the load."""
+        """The records of the agents about the events of the load."""
         return [
             line
             for line in router.handled()

@@ -46,7 +46,7 @@ def sized(size, after=b'\r\n0\r\n\r\n'):
 WHOLE = head(CHUNKED) + chunk(BODY)
 SIZE = b'%x' % len(BODY)
 
-#: Name to what is sent, and the statuses that are allowed. The client ends its side after it.
+#: Name to the sent bytes, and the allowed statuses. The client ends its side afterwards.
 CHUNKS = {
     'one chunk': (WHOLE + b'0\r\n\r\n', OK),
     'two chunks': (head(CHUNKED) + chunk(BODY[:9]) + chunk(BODY[9:]) + b'0\r\n\r\n', OK),
@@ -122,7 +122,7 @@ HEADERS = {
     'headers of 65 KiB in 60 lines': (head(*['X-A: ' + 'a' * 1100] * 60, LENGTH) + BODY, {431}),
     'headers of 100 KiB': (head('X-A: ' + 'a' * 102_400, LENGTH) + BODY, {431}),
     'headers of 300 KiB': (head('X-A: ' + 'a' * 307_200, LENGTH) + BODY, {413, 431}),
-    'an expectation that nobody knows': (head('Expect: 200-ok', LENGTH) + BODY, OK | {417}),
+    'an unknown expectation': (head('Expect: 200-ok', LENGTH) + BODY, OK | {417}),
 }
 
 TOKENS = {
@@ -186,10 +186,10 @@ class EdgesOf:
     def answer(self, raw):
         """Send a request, and the end of the client's side if nothing is answered to it.
 
-        :returns: the status of the first answer, None if there was none; and its body
+        :returns: the status of the first answer, or None without an answer; and its body
         """
-        # NOTE: granian does not answer a client that has ended its side, and nothing tells a
-        # slow answer from none; so those that have none are asked again, with more patience.
+        # NOTE: granian does not answer a client that has ended its side, which cannot be distinguished from a
+        # slow answer. Requests without an answer are therefore repeated with a longer time limit.
         status, body = None, b''
         for patience in (0.5, 3.0, 10.0):
             status, body = self.answer_within(raw, patience)

@@ -31,7 +31,7 @@ ODD_IDS = ('x' * 300_000, 'x\x1b[2J', '\ud800', ['x'], {'x': 1}, 7)
 
 
 def bodies():
-    """Bodies that no client of ours sends."""
+    """Bodies that the clients of the service never send."""
     yield from (b'', b'\xff\xfe', b'{', b'null', b'[]', b'"text"', b'3', b'[' * 100_000, b'x' * 1_000_000)
     for inner in (
         None,

@@ -1,4 +1,4 @@
-"""Who may: the deployed service behind a real Keystone, and the clients that its catalog leads there.
+"""Authorization: the deployed service behind a real Keystone, and clients that use its catalog.
 
 The deployment logs everything that it can, and when all tests are through none of
 its logs may hold a secret.
@@ -39,11 +39,11 @@ ENDPOINTS = {
     'unversioned-with-slash': '{}/',
 }
 
-#: Those that a client finds its way from only if it asks for a version: openstacksdk
-#: does, novaclient does not. Nova answers 300 to it, as we do.
+#: Endpoints at which a client finds the API only if it asks for a version: openstacksdk
+#: does, novaclient does not. Nova answers 300 there, and so does the router.
 UNVERSIONED = ('unversioned', 'unversioned-with-slash')
 
-#: What each microversion has been the first to allow.
+#: Events that each microversion was the first to allow.
 EVENTS = {
     '2.1': {'name': 'network-changed', 'server_uuid': SERVER},
     '2.51': {'name': 'volume-extended', 'server_uuid': SERVER, 'tag': VOLUME},
@@ -57,8 +57,8 @@ EVENTS = {
 DATABASE_PASSWORD = 'data-9c1e5b7a'
 BROKER_PASSWORD = 'rabbit-2d8f6a3c'
 
-#: Seconds. What a request may take that Keystone does not answer, two attempts with a
-#: pause, and as much again for a machine that is busy.
+#: Seconds. Maximum duration of a request if Keystone does not answer: two attempts with a
+#: pause, and the same time again for a loaded machine.
 KEYSTONE_BOUND = 2 * (2 * auth.CONNECT_TIMEOUT + 1)
 
 
@@ -91,8 +91,8 @@ class KeystoneTest(base.TestCase):
                 default_log_levels='nothing.of.this.name=DEBUG',
                 api__auth_strategy='keystone',
                 oslo_policy__policy_file=cls.policy,
-                # NOTE: the tests share the machine with Keystone; what the default
-                # bounds is seen by a front of its own.
+                # NOTE: the tests share the machine with Keystone; another test
+                # with a separate API process checks the default time limit.
                 **cls.identity.options('nova', http_connect_timeout=30),
             )
         )
@@ -215,7 +215,7 @@ class KeystoneTest(base.TestCase):
     def test_service_tokens(self):
         service, member = self.token_of(self.neutron), self.token_of(self.member)
         self.assertEqual(200, self.post(service, X_Service_Token=self.token_of(self.service)).status_code)
-        # A service token says who passes the request on; what may be done is the user's.
+        # A service token identifies the service that forwards the request; the permissions are the user's.
         self.assert_forbidden(self.post(member, X_Service_Token=service))
         for bad in ('made-up', member):
             self.assert_unauthorized(self.post(service, X_Service_Token=bad))
@@ -266,7 +266,7 @@ class KeystoneTest(base.TestCase):
             self.assertEqual(200, self.post(token).status_code)
             took.append(time.monotonic() - began)
         self.assertEqual(before, len(self.identity.requests()))
-        # The middleware's own, which has no bound, says so when it is used.
+        # The cache of the middleware has no limit, and would write this message if it was used.
         self.assertNotIn('in-process token cache', self.router.api.text())
         median = sorted(took)[len(took) // 2] * 1000
         print(f'{len(took)} posts with a cached token: median {median:.1f} ms, 0 requests to Keystone')
@@ -417,7 +417,7 @@ class KeystoneTest(base.TestCase):
 
 
 class SecretsAtStartTest(base.TestCase):
-    """Commands that cannot start say why, at any level, without what must not be said."""
+    """Commands that cannot start report the reason without secrets, at any log level."""
 
     TIMEOUT_SCALING_FACTOR = 3
 

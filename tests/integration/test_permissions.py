@@ -27,7 +27,7 @@ ACKS, REPORTS = f'{EXCHANGE}_acks', f'{EXCHANGE}_reports'
 
 
 class Node(broker.Broker):
-    """A node with a virtual host in which nobody has permissions yet."""
+    """A node with a virtual host in which no user has permissions yet."""
 
     def _setUp(self):
         super()._setUp()
@@ -62,7 +62,7 @@ class Node(broker.Broker):
         self.control('import_definitions', path)
 
     def refusals(self):
-        """What the node has refused so far, as it stands in its log."""
+        """The refusals in the log of the node."""
         return [line for line in self.process.text().splitlines() if 'refused' in line]
 
 
@@ -187,7 +187,7 @@ class PermissionsTest(base.TestCase):
             self.assertNotIn('ACCESS_REFUSED', process.text())
 
     def redeliver(self, host, server):
-        """An event is held while its agent is away, and delivered when it is back; peers are told."""
+        """An event is held while its agent is stopped, and delivered afterwards; other workers know it."""
         self.router.agents[host].stop()
         posted = self.router.post({'name': 'volume-extended', 'server_uuid': server, 'tag': server})
         self.assertEqual((200, [200]), posted)
@@ -198,7 +198,7 @@ class PermissionsTest(base.TestCase):
         )
 
     def call(self, user):
-        """What the API and operators call."""
+        """Call the methods that the API and operators use."""
         transport, ctxt = self.transport(user), context.for_service()
         hosts = rpcapi.HostMapAPI(transport)
         hosts.assign(ctxt, SERVER_A, 'host-c')

@@ -49,7 +49,7 @@ class FrontTest(base.TestCase):
         )
 
     def workers(self):
-        """The worker processes, without the one of multiprocessing that cleans up."""
+        """The worker processes, without the resource tracker of multiprocessing."""
         # NOTE: a worker's command line is its title once it has one.
         return [
             pid for pid in services.children(self.router.api.pid) if 'resource_tracker' not in command_of(pid)
@@ -196,8 +196,8 @@ class Load:
     """Clients that send one request after the other, each on a connection that it keeps.
 
     :ivar answered: requests that were answered
-    :ivar closed: answers that said that the connection ends
-    :ivar failures: what happened to the others
+    :ivar closed: answers that announced the end of the connection
+    :ivar failures: the results of the other requests
     """
 
     BODY = json.dumps({'events': [{'name': 'network-changed', 'server_uuid': SERVER}]})

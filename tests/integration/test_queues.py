@@ -1,4 +1,4 @@
-"""Queues that the broker refuses, that differ from ours, that disappear; on real nodes of RabbitMQ.
+"""Queues that the broker refuses, that have other properties, or that disappear; on real RabbitMQ nodes.
 
 Other queues of the same connection are received without an interruption.
 """
@@ -220,7 +220,7 @@ class QueuesTest(base.TestCase):
 
 
 class SilentNodeTest(base.TestCase):
-    """Several nodes, the first of which accepts connections and says nothing."""
+    """Several nodes, the first of which accepts connections and sends nothing."""
 
     TIMEOUT_SCALING_FACTOR = 3
 

@@ -19,7 +19,7 @@ VIRTUAL_HOSTS = ('default', 'quorum', 'oslo')
 
 
 def definitions():
-    """The virtual hosts and who may use them, as ``rabbitmqctl import_definitions`` reads them."""
+    """The virtual hosts and their permissions, in the format of ``rabbitmqctl import_definitions``."""
     everything = {'user': 'guest', 'configure': '.*', 'write': '.*', 'read': '.*'}
     return {
         'vhosts': [{'name': name} for name in VIRTUAL_HOSTS],

@@ -16,7 +16,7 @@ INSTALL_TIMEOUT = 600
 
 
 def make(name, requirements, *, variable):
-    """A virtual environment with these packages, made if it is not there.
+    """A virtual environment with these packages, which is created if it does not exist.
 
     It is in the user's cache folder. Without a package index it cannot be made, and
     what needs it is skipped, or fails where services are required.

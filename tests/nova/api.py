@@ -1,4 +1,4 @@
-"""Run with Nova's interpreter: Nova's own compute API, whose callers are who the test says.
+"""Run with Nova's interpreter: Nova's own compute API, with the identity that the test chooses.
 
 ``api.py PORT``; the folder of its configuration is in ``OS_NOVA_CONFIG_DIR``. Its pipeline
 is Nova's, with :class:`Caller` in place of keystonemiddleware.
@@ -38,7 +38,7 @@ class Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
 
 def main():
     port = int(sys.argv[1])
-    # What the pipeline's configuration calls this module.
+    # The name of this module in the configuration of the pipeline.
     sys.modules['nova_api_caller'] = sys.modules['__main__']
     sys.argv = ['nova-api-os-compute']
     from nova.wsgi.osapi_compute import application

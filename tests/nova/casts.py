@@ -23,7 +23,7 @@ class Casts:
         self.connection.release()
 
     def take(self):
-        """What was cast since the last time, in a form that can be compared."""
+        """The casts since the last call, in a form that can be compared."""
         found = []
         while (message := self.queue.get(no_ack=True)) is not None:
             inner = json.loads(json.loads(message.body)['oslo.message'])
@@ -42,7 +42,7 @@ def comparable(primitive):
 def _comparable_cast(message):
     """What of a cast has to be the same: not its ids, its time, and the order of sets.
 
-    What only wakes comes first, and what is the same ``network-changed`` once.
+    Events that only wake a waiter come first, and equal ``network-changed`` events are sent once.
     """
     arguments = message['args']
     last = {}

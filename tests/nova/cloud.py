@@ -41,7 +41,7 @@ _OF_2024_1 = (
     'setuptools<81',
 )
 
-#: What is installed: the oldest release does not run with libraries of today.
+#: Installed packages: the oldest release does not run with current libraries.
 REQUIREMENTS = {
     NEWEST: (f'nova=={NEWEST}', 'PyMySQL>=1.1'),
     OLDEST: (f'nova=={OLDEST}', 'PyMySQL>=1.1', *_OF_2024_1),
@@ -133,8 +133,8 @@ class Cloud(fixtures.Fixture):
     def compute(self, host, *, topics=(), waits=()):
         """Nova's compute manager for a host, a fixture to be used.
 
-        :param topics: that it serves; none: the one that events must come by
-        :param waits: uuid, event name and tag of what is waited for
+        :param topics: topics that it serves; none: the topic by which events must come
+        :param waits: uuid, event name and tag of the expected event
         """
         options = [word for wait in waits for word in ('--wait', *wait)]
         config = self.configs[self.hosts[host]]
@@ -209,14 +209,14 @@ class Compute(deployment.Process):
         self.wait_for('{"what": "waiting"', times=self.waits)
 
     def said(self, what):
-        """What it has said of a kind, as dicts."""
+        """Its records of a kind, as dicts."""
         lines = [line for line in self.text().splitlines() if line.startswith('{"what": ')]
         return [line for line in map(json.loads, lines) if line['what'] == what]
 
     def wait_until_said(self, what, times=1):
         """Wait for it.
 
-        :returns: what it has said of the kind
+        :returns: its records of the kind
         """
         deployment.wait_until(
             lambda: len(self.said(what)) >= times or self.process.poll() is not None,

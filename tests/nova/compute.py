@@ -37,7 +37,7 @@ def say(what, **more):
 
 
 class Neutron:
-    """A Neutron that has no ports: whoever asks finds that what was cached is gone."""
+    """A Neutron without ports: a refresh of the network cache removes all of its entries."""
 
     def list_ports(self, *args, **kwargs):
         return {'ports': []}
@@ -103,7 +103,7 @@ def main():
     # There is no Placement to ask, and nothing here that would.
     report.SchedulerReportClient._create_client = lambda self: None
     manager = compute.ComputeManager()
-    # Of Nova's drivers only Ironic's can be told that power was switched.
+    # Of Nova's drivers, only the Ironic driver supports power-update events.
     manager.driver.power_update_event = lambda instance, state: say('power', state=state)
     watched(manager)
     endpoints = [manager, *manager.additional_endpoints]

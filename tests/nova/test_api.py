@@ -1,7 +1,7 @@
 """The same batches to Nova's own API and to us: the same codes, the same casts, the same records.
 
-What differs on purpose is said here, and in the documentation. Between them and
-their clients stands HAProxy, as the documentation configures it.
+The intentional differences are listed here, and in the documentation. HAProxy is between
+the APIs and their clients, with the configuration of the documentation.
 """
 
 import http.client
@@ -42,7 +42,7 @@ INSTANCES = [
     {'uuid': UNSCHEDULED, 'cell': None, 'host': None},
 ]
 
-#: Of the conformance cases, those that are about events and not about HTTP.
+#: The conformance cases about events; the other cases are about HTTP.
 FILES = ('codes', 'names', 'schema', 'versions')
 
 HAPROXY = pathlib.Path(__file__).parents[2] / 'doc/source/admin/examples/haproxy-nova.cfg'
@@ -75,7 +75,7 @@ class NovaAPITest(test_computes.NovaTest):
             heard.take()
 
     def send(self, port, request):
-        """Have a request answered: status, codes of its events if it has them, and what was cast."""
+        """Send a request; return the status, the codes of its events if it has them, and the casts."""
         connection = http.client.HTTPConnection('127.0.0.1', port, timeout=deployment.PATIENCE)
         self.addCleanup(connection.close)
         connection.request(request.method, request.path, request.body, dict(request.headers))
@@ -134,7 +134,7 @@ class NovaAPITest(test_computes.NovaTest):
         theirs, mine = self.both(event(UNSCHEDULED), event(placed))
         self.assertEqual((500, None, []), theirs)
         self.assertEqual((207, [422, 200]), mine[:2])
-        # Nova drops a power-update that means nothing, and says 200.
+        # Nova drops a power-update with an unknown tag, and answers 200.
         theirs, mine = self.both(event(placed, 'power-update', 'REBOOT'), event(placed))
         self.assertEqual((200, [200, 200]), theirs[:2])
         self.assertEqual((207, [400, 200]), mine[:2])

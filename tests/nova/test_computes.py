@@ -45,8 +45,8 @@ INSTANCES = [
 
 MAPPINGS = tables.cell_mappings
 
-#: A port where nobody listens.
-NOBODY = '127.0.0.1:9'
+#: A port without a listener.
+CLOSED_PORT = '127.0.0.1:9'
 
 
 class Front(deployment.Deployment):
@@ -74,7 +74,7 @@ class Front(deployment.Deployment):
         """There is nothing to import."""
 
     def start(self):
-        """Start the one process, or both, and let it connect to the cells."""
+        """Start one process or both, and wait until it has connected to the cells."""
         if self.options['api__resolver'] == 'rpc':
             self.start_resolver()
         self.api = self.start_api()
@@ -82,7 +82,7 @@ class Front(deployment.Deployment):
             self.api.wait_for('is ready')
 
     def held(self):
-        """What is held or has ended so, as dicts."""
+        """The held and expired events, as dicts."""
         return json.loads(self.manage('held', 'list', '--long', '-f', 'json'))
 
 
@@ -236,7 +236,7 @@ class Scenarios:
         batch.append(event(ONE, 'network-vif-plugged', 'a port'))
         self.assertEqual((207, [200, 500, 200, 200]), front.post(*batch))
         self.assertEqual(2, len(compute.said('failed')))
-        # One that takes longer than anybody waits is held, and not sent twice.
+        # An event that takes longer than the wait is held, and not sent twice.
         began = time.monotonic()
         self.assertEqual((200, [200]), front.post(event(ONE, 'network-changed', 'slow15')))
         self.assertLess(time.monotonic() - began, 5.5)
@@ -286,7 +286,7 @@ class NewestTest(Scenarios, NovaTest):
 
     def test_a_cell_whose_database_is_away(self):
         compute = self.compute('host1')
-        self.change_cell('cell2', database_connection=f'mysql+pymysql://root@{NOBODY}/nova')
+        self.change_cell('cell2', database_connection=f'mysql+pymysql://root@{CLOSED_PORT}/nova')
         front = self.useFixture(Front(self.cloud))
         began = time.monotonic()
         self.assertEqual((207, [200, 503, 404]), front.post(event(ONE), event(TWO), event(UNKNOWN)))
@@ -295,7 +295,7 @@ class NewestTest(Scenarios, NovaTest):
 
     def test_a_cell_whose_broker_is_away(self):
         compute = self.compute('host1')
-        self.change_cell('cell2', transport_url=f'rabbit://guest:guest@{NOBODY}/')
+        self.change_cell('cell2', transport_url=f'rabbit://guest:guest@{CLOSED_PORT}/')
         front = self.useFixture(Front(self.cloud))
         self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
         compute.wait_until_said('handled')
@@ -305,7 +305,7 @@ class NewestTest(Scenarios, NovaTest):
         self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
         self.assertLess(time.monotonic() - began, 2.0)
         compute.wait_until_said('handled', 2)
-        # The mapping is set right, and what is held goes out.
+        # The mapping is corrected, and the held event is sent.
         two = self.compute('host2')
         self.set_cell('cell2', transport_url=self.cloud.transports['cell2'])
         two.wait_until_said('handled')
@@ -332,7 +332,7 @@ class NewestTest(Scenarios, NovaTest):
         self.assertEqual({TWO}, {held['server'] for held in front.held()})
         own.control('set_vm_memory_high_watermark', broker.WATERMARK)
         deployment.wait_until(lambda: not front.held(), 'an empty hold')
-        # Each once, the one that hung in the alarm too.
+        # Each event once, also the event that was blocked by the memory alarm.
         self.assertEqual(4, sum(len(cast['events']) for _, cast in sent.take()))
 
     def test_resolvers_of_their_own(self):

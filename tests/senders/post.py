@@ -4,8 +4,8 @@ Not part of the tests' own environment::
 
     python post.py SENDER CONFIGURATION SERVER TAG
 
-The configuration is a file of the sender's, with its section for Nova. What the
-sender makes of the answer is printed, as JSON, in the last line; what it logs goes
+The configuration is a file of the sender, with its section for Nova. The result that the
+sender reports is printed, as JSON, in the last line; its log messages go
 to standard error.
 """
 

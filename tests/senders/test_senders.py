@@ -1,7 +1,7 @@
-"""The senders as PyPI has them, unmodified, through a real Keystone: what they make of our answers.
+"""Unmodified senders from PyPI, with a real Keystone: their reactions to the answers of the router.
 
-Each is installed into a virtual environment of its own, once (some minutes and a
-gigabyte for all): the newest release, unless the environment is there already.
+Each is installed into a separate virtual environment, once (some minutes and a
+gigabyte in total): the newest release, unless the environment exists already.
 """
 
 import json
@@ -76,7 +76,7 @@ class SendersTest(base.TestCase):
     def send(self, sender, server=SERVER, *, region='versioned'):
         """Have a sender post.
 
-        :returns: what it makes of the answer, what it logged, and what the host got
+        :returns: the reported result, the log messages, and the events of the host
         """
         package = PACKAGES.get(sender, sender)
         folder = venvs.make(sender, (package,), variable=f'EER_TEST_{sender.upper()}_VENV')

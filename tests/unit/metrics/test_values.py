@@ -125,7 +125,7 @@ class ValuesTest(base.TestCase):
         self.assertEqual(2, self.logs.output.count('counter_0.db is damaged'))
 
     def test_files_of_another_release(self):
-        # It lacked one metric, and had one that was removed since.
+        # It lacked one metric, and had a metric that was removed later.
         old = [
             catalogue.ENDED,
             catalogue.Metric('previous_release_total', catalogue.Kind.COUNTER, '', catalogue.API),
