@@ -54,12 +54,10 @@ FREE = 2
 RATES = {
     '': 2.0,
     'README.rst': 1.0,
-    'bench': 40.0,
     'external_events_router/journal': 15.0,
     'external_events_router/metrics': 25.0,
     'external_events_router/resolver/drivers': 70.0,
     'external_events_router/resolver/host_map': 60.0,
-    'tests': 60.0,
     # Its examples are findings.
     'tests/unit/test_wording.py': 200.0,
 }

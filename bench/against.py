@@ -25,5 +25,5 @@ def target(url, servers_file, pids, headers):
         found = [value] if value.isdigit() else pathlib.Path(value).read_text().split()
         groups[name] = [int(pid) for pid in found]
     return measure.Target(
-        'theirs', url, answers.make(servers, random.Random(1)), lambda: groups, tuple(headers)
+        'other', url, answers.make(servers, random.Random(1)), lambda: groups, tuple(headers)
     )

@@ -33,7 +33,7 @@ def compare(*, hosts, events, rounds):
     :param events: total number, spread evenly over the hosts
     :returns: name of each side, the service and ``kombu``, to the seconds of each round
     """
-    took = {'ours': [], 'kombu': []}
+    took = {'service': [], 'kombu': []}
     with services.RabbitMQ() as rabbit, conffixture.ConfFixture(cfg.CONF, transport_url=rabbit.url):
         broker = rpc.get_broker(cfg.CONF)
         deliveries = _deliveries(hosts, events // hosts)
@@ -45,7 +45,7 @@ def compare(*, hosts, events, rounds):
                 contextlib.closing(_Kombu(connection, exchange, _messages(deliveries))) as theirs,
             ):
                 for number in range(rounds + 1):
-                    for name, publishing in (('ours', ours), ('kombu', theirs)):
+                    for name, publishing in (('service', ours), ('kombu', theirs)):
                         began = time.perf_counter()
                         publishing.publish()
                         # The first round connects, and is not counted.

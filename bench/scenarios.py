@@ -40,7 +40,7 @@ WITHOUT_JOURNAL = 'without journal'
 WARM_UP = 4.0
 
 
-def ours(running, *, name='ours', events=None):
+def ours(running, *, name='service', events=None):
     """A running deployment, as a target."""
     made = events or answers.make(running.posted, random.Random(1))
     return measure.Target(name, running.resource, made, lambda: running.groups)
@@ -90,12 +90,16 @@ def _messages(target, batch, seconds):
     return (broker.taken_in() - before) / max(1, made.events)
 
 
+def _messages_cell(number):
+    return '' if number is None else number
+
+
 def _show_grid(runs, messages):
     heads = ['', 'batch', 'conc', 'events/s', 'p50 ms', 'p95 ms', 'p99 ms', 'router', 'agents', 'broker']
     heads += ['database', 'messages', 'others', 'wrong']
     rows = []
     for (name, batch, concurrency), many in sorted(
-        runs.items(), key=lambda item: (item[0][0] != 'ours', item[0])
+        runs.items(), key=lambda item: (item[0][0] != 'service', item[0])
     ):
         rows.append(
             [
@@ -109,7 +113,9 @@ def _show_grid(runs, messages):
                     tables.median(many, lambda run, group=group: run.cpu_per_event(group))
                     for group in ('agents', 'broker', 'database')
                 ),
-                messages[batch] if name == 'ours' and concurrency > 1 and messages[batch] is not None else '',
+                messages[batch]
+                if name == 'service' and concurrency > 1 and messages[batch] is not None
+                else '',
                 tables.median(many, lambda run: run.other_cores),
                 sum(sum(run.problems.values()) for run in many),
             ]
@@ -124,7 +130,7 @@ def _show_grid(runs, messages):
 def _show_ratios(runs, other):
     rows = []
     for (name, batch, concurrency), many in runs.items():
-        if name != 'ours':
+        if name != 'service':
             continue
         theirs = runs[other, batch, concurrency]
         rows.append(
@@ -137,8 +143,8 @@ def _show_ratios(runs, other):
         )
     heads = ['batch', 'conc', 'events/s', 'best', 'p50', 'best', 'CPU', 'best']
     title = (
-        f'Ratios to {other}: of the medians, and of the best rounds. events/s ours : theirs; p50 and CPU of '
-        'api and resolver per event theirs : ours.'
+        f'Ratios to {other}: of the medians, and of the best rounds. events/s service : other; '
+        'p50 and CPU of api and resolver per event other : service.'
     )
     tables.show(heads, rows, title=title)
 
@@ -222,7 +228,7 @@ def wide(options):
         rows,
         title='Publishing 1,000 events to 500 hosts, until the last confirm; the same bodies, alternating.',
     )
-    ratio = statistics.median(a / b for a, b in zip(rounds['ours'], rounds['kombu'], strict=True))
+    ratio = statistics.median(a / b for a, b in zip(rounds['service'], rounds['kombu'], strict=True))
     print(f'service : kombu, for each pair of rounds, median {ratio:.2f}')
     return {'ratio': ratio, 'rounds': rounds}
 
@@ -333,7 +339,7 @@ def storm(options):
             rows.append(
                 [batch, made.seconds, made.rate, made.percentile(0.99), there, sum(made.problems.values())]
             )
-            records.append(_record('ours', made))
+            records.append(_record('service', made))
     tables.show(
         ['batch', 'seconds', 'events/s', 'p99 ms', 'handled', 'wrong'],
         rows,

@@ -19,7 +19,7 @@ A file of ``cases/`` is a YAML list. Each case::
       status: 207
       codes: [200, 404]         # of each event
       fault: badRequest         # the error's name; its code must be the status
-      says: [events[0].tag]     # parts of the error message
+      message: [events[0].tag]  # parts of the error message
       headers: {name: value}    # lower case; null: must be absent
       json: {...}               # the whole body
       has: {...}                # some members of it
@@ -198,7 +198,7 @@ def problems(case, answer):
     if 'fault' in want:
         name, inner = next(iter(document.items())) if isinstance(document, dict) else (None, {})
         same('fault', (want['fault'], want['status']), (name, inner.get('code')))
-        for text in want.get('says', ()):
+        for text in want.get('message', ()):
             if text not in inner.get('message', ''):
                 found.append(f'{case.id}: no {text!r} in {inner.get("message")!r}')
     if 'json' in want:

@@ -1,6 +1,6 @@
 """Fourteen stories of events, as operators report them, with the verdict and the next step of ``explain``.
 
-Over ``fake://``; those that need a broker are also in ``tests/integration/test_stories.py``.
+Over ``fake://``; stories that need a broker are also in ``tests/integration/test_stories.py``.
 """
 
 import threading
@@ -54,7 +54,7 @@ class StoriesTest(stories.StoryTestCase):
         )
 
     def policy(self):
-        """A policy file that nobody fulfils."""
+        """A policy file that refuses every user."""
         policy_opts.set_defaults(cfg.CONF)  # registers the options
         path = f'{self.useFixture(fixtures.fixtures.TempDir()).path}/policy.yaml'
         with open(path, 'w') as file:
@@ -157,7 +157,7 @@ class StoriesTest(stories.StoryTestCase):
                 cast(api, casts, done, until=until)
                 return
             for number, _cast in enumerate(casts):
-                done(number, exceptions.BrokerUnavailable(reason='the test says so'))
+                done(number, exceptions.BrokerUnavailable(reason='stopped by the test'))
 
         self.useFixture(
             fixtures.fixtures.MonkeyPatch(
