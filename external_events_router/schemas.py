@@ -13,17 +13,12 @@ from typing import Any
 
 import jsonschema
 import jsonschema.protocols
+import jsonschema_rs
 
 from external_events_router import events
 
 #: Maximum characters of a value in an error message.
 _SHOWN = 60
-
-#: Used by :func:`_is_ordinary`.
-_BODY_MEMBERS = {'events'}
-_EVENT_MEMBERS = frozenset({'name', 'server_uuid', 'tag', 'status'})
-_STATUSES = tuple(events.STATUSES)
-_UUID = re.compile('[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}')
 
 _IDENTIFIER = re.compile('[A-Za-z_][A-Za-z0-9_-]{0,40}')
 _ARTICLED = {
@@ -95,42 +90,32 @@ def request_problem(document: Any, version: events.Microversion, *, strict: bool
     :raises RecursionError: the document is nested too deeply
     """
     names = events.names_at(version)
-    if _is_ordinary(document, frozenset(names)):
+    if _is_valid(document, names, strict):
         return None
     for error in _validator(names, strict).iter_errors(document):
         return _message(error)
     return None
 
 
-def _is_ordinary(document: Any, names: frozenset[str]) -> bool:
-    """Return whether a body has the usual form, which is valid; otherwise the schema must be checked.
+def _is_valid(document: Any, names: tuple[str, ...], strict: bool) -> bool:
+    """Return whether a body is valid and has the usual form; otherwise its errors must be searched.
 
-    This check takes a tenth of the time of the schema, which would be a quarter of the time of the
-    service for a large batch.
+    This takes a tenth of the time of the search. The library accepts UUIDs in the usual form only, and
+    no texts with half a surrogate pair as names of members or as UUIDs.
     """
-    if type(document) is not dict or document.keys() != _BODY_MEMBERS:
+    try:
+        return _fast_validator(names, strict).is_valid(document)
+    except (UnicodeEncodeError, ValueError):
         return False
-    batch = document['events']
-    return type(batch) is list and bool(batch) and all(_is_ordinary_event(event, names) for event in batch)
-
-
-def _is_ordinary_event(event: Any, names: frozenset[str]) -> bool:
-    if type(event) is not dict or not _EVENT_MEMBERS.issuperset(event):
-        return False
-    name, server_uuid, tag = event.get('name'), event.get('server_uuid'), event.get('tag', '')
-    return (
-        type(name) is str
-        and name in names
-        and type(server_uuid) is str
-        and _UUID.fullmatch(server_uuid) is not None
-        and type(tag) is str
-        and len(tag) <= events.MAX_TAG_LENGTH
-        and event.get('status', events.DEFAULT_STATUS) in _STATUSES
-    )
 
 
 def _is_uuid(value: object) -> bool:
     return not isinstance(value, str) or events.canonical_uuid(value) is not None
+
+
+@functools.cache
+def _fast_validator(names: tuple[str, ...], strict: bool) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(_request_schema(names, strict), validate_formats=True)
 
 
 @functools.cache

@@ -188,9 +188,11 @@ MEMBERS = {
             f'{SERVER}\n',
             f' {SERVER}',
             'x',
+            '\ud800',
         ]
     ),
-    'tag': strategies.text(max_size=3) | strategies.sampled_from(['t' * 255, 't' * 256]),
+    'tag': strategies.text(max_size=3)
+    | strategies.sampled_from(['t' * 255, 't' * 256, '\ud800', '\udfff' * 255, '\udfff' * 256]),
     'status': strategies.sampled_from([*events.STATUSES, 'Failed', '']),
     'more': strategies.text(max_size=1),
 }
@@ -221,31 +223,42 @@ BODIES = (
 )
 
 
-class OrdinaryTest(base.TestCase):
-    """Requests that are accepted without the schema are also accepted by the schema."""
+class BothValidatorsTest(base.TestCase):
+    """The fast validator accepts no body that the other one refuses, and all bodies of the usual form."""
 
-    def test_other_requests_are_checked_with_the_schema(self) -> None:
-        names = frozenset(events.names_at((2, 1)))
+    def is_valid(self, body: Any) -> bool:
+        return schemas._is_valid(body, events.names_at((2, 1)), True)
+
+    def test_usual_bodies(self) -> None:
         whole = {**EVENT, 'tag': 'port', 'status': 'failed'}
-        for body in ({'events': [EVENT, whole]}, {'events': [{**whole, 'tag': 't' * 255}]}):
-            self.assertTrue(schemas._is_ordinary(body, names), body)
+        for body in (
+            {'events': [EVENT, whole]},
+            {'events': [{**whole, 'tag': 't' * 255}]},
+            {'events': [{**whole, 'tag': '\U0001f600' * 255}]},
+        ):
+            self.assertTrue(self.is_valid(body), body)
+
+    def test_other_bodies(self) -> None:
         odd_members: list[dict[str, Any]] = [
             *({'more': 'x'}, {'name': 'power-update'}, {'name': 1}, {'name': []}, {'server_uuid': 1}),
-            *({'server_uuid': f'{SERVER}\n'}, {'server_uuid': SERVER.upper()}, {'tag': 't' * 256}),
+            *({'server_uuid': f'{SERVER}\n'}, {'tag': 't' * 256}, {'tag': '\ud800' * 256}),
             *({'tag': ['t']}, {'tag': None}, {'status': 'Failed'}, {'status': ['failed']}),
+            *({'server_uuid': '\ud800'}, {'name': '\udfff'}, {'\ud800': 1}, {'tag': 10**400}),
         ]
         for odd in odd_members:
-            self.assertFalse(schemas._is_ordinary({'events': [whole, {**whole, **odd}]}, names), odd)
-        for body in (
-            [],
-            None,
-            {},
-            {'events': []},
-            {'events': {}},
-            {'events': [None]},
-            {'events': [EVENT], 'more': 1},
-        ):
-            self.assertFalse(schemas._is_ordinary(body, names), body)
+            self.assertFalse(self.is_valid({'events': [EVENT, {**EVENT, **odd}]}), odd)
+        for body in ([], None, {}, {'events': []}, {'events': {}}, {'events': [None]}):
+            self.assertFalse(self.is_valid(body), body)
+
+    def test_nested_deeply(self) -> None:
+        nested: Any = []
+        for _ in range(10_000):
+            nested = [nested]
+        names = events.names_at((2, 1))
+        body = {'events': [{**EVENT, 'more': nested}]}
+        self.assertEqual(
+            (False, True), tuple(schemas._is_valid(body, names, strict) for strict in (True, False))
+        )
 
     def test_result_is_equal_to_the_result_of_the_schema(self) -> None:
         seen = set()
@@ -253,10 +266,10 @@ class OrdinaryTest(base.TestCase):
         @hypothesis.settings(deadline=None, max_examples=1000)
         @hypothesis.given(BODIES, strategies.sampled_from([(2, 1), (2, 76), (2, 104)]), strategies.booleans())
         def as_the_schema_says(body: Any, version: events.Microversion, strict: bool) -> None:
-            validator = schemas._validator(events.names_at(version), strict)
-            valid = validator.is_valid(body)
+            names = events.names_at(version)
+            valid = schemas._validator(names, strict).is_valid(body)
             self.assertEqual(valid, problem(body, version, strict=strict) is None)
-            seen.add((valid, schemas._is_ordinary(body, frozenset(events.names_at(version)))))
+            seen.add((valid, schemas._is_valid(body, names, strict)))
 
         as_the_schema_says()
         self.assertEqual({(True, True), (True, False), (False, False)}, seen)
