@@ -384,28 +384,33 @@ def tag_problem(event: Event) -> str | None:
     return None
 
 
-def identify(events: Iterable[Event], request_id: str | None) -> list[Event]:
-    """Give each event the id that it keeps on every retry.
+def identify(submissions: Iterable[Mapping[str, str]], request_id: str | None) -> list[Event]:
+    """Build the events of a batch, each with the id that it keeps on every retry.
 
-    :param events: events with any ids; the ids are replaced
+    :param submissions: valid events of a request body, see ``schemas``
     :param request_id: global request id of the sender, which it repeats when it sends the batch again;
         None: the events get random ids
     :returns: the events in their order. Two equal events of one batch get different ids, because
         the sender wanted two. The same batch gets the same ids when it is sent again.
     """
-    if request_id is None:
-        return [Event(event.name, event.server_uuid, event.tag, event.status) for event in events]
-    seen: collections.defaultdict[tuple[str, ...], int] = collections.defaultdict(int)
-    identified = []
-    for event in events:
-        tag = '' if event.tag is None else f'tag={event.tag}'
-        content = (event.server_uuid, event.name, event.status, tag)
+    seen: collections.defaultdict[tuple[str | None, ...], int] = collections.defaultdict(int)
+    batch = []
+    for submission in submissions:
+        server_uuid = canonical_uuid(submission['server_uuid'])
+        assert server_uuid is not None  # noqa: S101 - the format in the schema guarantees it
+        name, tag = submission['name'], submission.get('tag')
+        status = submission.get('status', DEFAULT_STATUS)
+        if request_id is None:
+            batch.append(Event(name, server_uuid, tag, status))
+            continue
+        content = (server_uuid, name, status, tag)
         # NOTE: the other members cannot contain control characters, and the tag is last, so different
         # contents always result in different texts.
-        key = f'{request_id}\n{event.server_uuid}\n{event.name}\n{event.status}\n{seen[content]}\n{tag}'
+        shown_tag = '' if tag is None else f'tag={tag}'
+        key = f'{request_id}\n{server_uuid}\n{name}\n{status}\n{seen[content]}\n{shown_tag}'
         seen[content] += 1
-        identified.append(Event(event.name, event.server_uuid, event.tag, event.status, _derived_id(key)))
-    return identified
+        batch.append(Event(name, server_uuid, tag, status, _derived_id(key)))
+    return batch
 
 
 def _derived_id(key: str) -> str:

@@ -75,7 +75,7 @@ class ServerExternalEvents:
         policies.authorize(self._enforcer, ctxt)
         document = req.env[refusals.DOCUMENT] = bodies.parse(bodies.read(req.env, self._max_bytes))
         submitted = self._validated(document, version)
-        batch = events.identify([_event(submission) for submission in submitted], ctxt.global_request_id)
+        batch = events.identify(submitted, ctxt.global_request_id)
         outcomes = self._client.route(ctxt, batch)
         elapsed = time.monotonic() - started
         _log_outcomes(outcomes, elapsed)
@@ -152,19 +152,6 @@ def _tag_problem(submitted: Sequence[Mapping[str, str]], max_length: int) -> str
         if not tag.isascii() and any('\ud800' <= char <= '\udfff' for char in tag):
             return f'events[{i}].tag is {tag[:60]!a}, which contains half a surrogate pair'
     return None
-
-
-def _event(submission: Mapping[str, str]) -> events.Event:
-    server_uuid = events.canonical_uuid(submission['server_uuid'])
-    assert server_uuid is not None  # noqa: S101 - the format in the schema guarantees it
-    return events.Event(
-        name=submission['name'],
-        server_uuid=server_uuid,
-        tag=submission.get('tag'),
-        status=submission.get('status', events.DEFAULT_STATUS),
-        # The ids of all events of the batch are set together later.
-        id='',
-    )
 
 
 def _answer(submission: Mapping[str, str], code: events.Code) -> dict[str, Any]:

@@ -152,9 +152,15 @@ class RoundTripTest(base.TestCase):
             self.assertRaises(exceptions.MalformedMessage, events.Result.from_dict, bad)
 
 
+def submission(event: events.Event) -> dict[str, str]:
+    """An event as its sender writes it: without an id, and without a tag if it has none."""
+    members = {'name': event.name, 'server_uuid': event.server_uuid, 'status': event.status}
+    return members if event.tag is None else {**members, 'tag': event.tag}
+
+
 class IdentifyTest(base.TestCase):
     def ids(self, *batch: events.Event, request_id: str | None = REQUEST) -> list[str]:
-        return [event.id for event in events.identify(batch, request_id)]
+        return [event.id for event in events.identify(map(submission, batch), request_id)]
 
     def test_repeated_batch_has_the_same_ids(self) -> None:
         self.assertEqual(self.ids(plugged('a'), plugged('b')), self.ids(plugged('a'), plugged('b')))
@@ -172,7 +178,7 @@ class IdentifyTest(base.TestCase):
 
     def test_ids_without_a_request_id_are_random(self) -> None:
         batch = [plugged(), plugged(), plugged('a', status='failed')]
-        identified = events.identify(batch, None)
+        identified = events.identify(map(submission, batch), None)
         self.assertEqual(6, len({event.id for event in [*batch, *identified]}))
         for event, made in zip(batch, identified, strict=True):
             self.assertEqual({**event.to_dict(), 'id': made.id}, made.to_dict())
@@ -193,7 +199,7 @@ class IdentifyTest(base.TestCase):
 
     def test_other_members_are_kept(self) -> None:
         event = plugged('a', status='failed')
-        (identified,) = events.identify([event], REQUEST)
+        (identified,) = events.identify([submission(event)], REQUEST)
         self.assertEqual({**event.to_dict(), 'id': identified.id}, identified.to_dict())
         self.assertEqual(5, uuid.UUID(identified.id).version)
 
@@ -202,5 +208,12 @@ class IdentifyTest(base.TestCase):
         hypothesis.assume(request_id is not None or len({event.id for event in batch}) == len(batch))
         self.assertEqual(len(batch), len(set(self.ids(*batch, request_id=request_id))))
 
-    def test_unpaired_surrogate_in_a_tag(self) -> None:
+    def test_other_forms_of_a_submission_are_the_same_event(self) -> None:
+        usual = {'name': 'network-changed', 'server_uuid': SERVER}
+        other = {**usual, 'server_uuid': SERVER.upper(), 'status': 'completed'}
+        (first,), (second,) = (events.identify([sent], REQUEST) for sent in (usual, other))
+        self.assertEqual(first, second)
+        self.assertEqual((SERVER, None, 'completed'), (first.server_uuid, first.tag, first.status))
+
+    def test_a_lone_surrogate_in_a_tag(self) -> None:
         self.assertNotEqual(self.ids(plugged('\ud800')), self.ids(plugged('\ud801')))
