@@ -118,7 +118,7 @@ class HoldTest(base.TestCase):
     def test_ttl_of_a_name_is_its_own(self):
         router = self.start(hosts=(), delivery__event_ttls={'network-vif-plugged': '3000'})
         router.post(fixtures.event(PLACED), fixtures.event(PLACED, 'network-vif-plugged', tag='port'))
-        lifetimes = [round(held.until - held.held_at) for held in router.held()]
+        lifetimes = [round(held.expires_at - held.held_at) for held in router.held()]
         self.assertEqual([300, 3000], lifetimes)
 
     def test_unassigned_server_is_served_once_it_has_a_host(self):

@@ -30,7 +30,7 @@ Shown = tuple[tuple[str, ...], tuple[object, ...]]
 #: Default maximum number of listed events.
 LIMIT = 1000
 
-_SHORT = ('event', 'state', 'name', 'server', 'hosts', 'acknowledged', 'until')
+_SHORT = ('event', 'state', 'name', 'server', 'hosts', 'acknowledged', 'expires_at', 'ended_at')
 _LONG = (*_SHORT, 'tag', 'status', 'request', 'attempts', 'held_at', 'reason')
 
 
@@ -38,8 +38,8 @@ class List(app.Lister):
     """List events of the hold: first held events in their order, then ended events.
 
     The column "hosts" contains the hosts that the server of an event waits for, and "acknowledged"
-    the hosts that have acknowledged a held event. "until" is the deadline of a held event, or the
-    time when an event ended. Times are UTC, from the clock of the database.
+    the hosts that have acknowledged a held event. "expires_at" is the deadline of a held event,
+    "ended_at" the time when an event ended. Times are UTC, from the clock of the database.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -131,18 +131,18 @@ class Retry(app.ShowOne):
             raise exceptions.RouterError('--ttl requires event ids')
         hold = _hold(self)
         selection = _selection(parsed_args)
-        put_back = 0
+        requeued = 0
         if parsed_args.events:
             found = list(hold.records(selection))
             inspection.require_found(found, parsed_args.events)
             ended = [record for record in found if record.state is not base.State.HELD]
-            put_back = hold.put_back(ended, ttl=self._ttl(parsed_args.ttl))
-            if put_back < len(ended):
+            requeued = hold.requeue(ended, ttl=self._ttl(parsed_args.ttl))
+            if requeued < len(ended):
                 self.app.stderr.write(
-                    f'{len(ended) - put_back} events were not held again, because their rows cannot be read '
+                    f'{len(ended) - requeued} events were not held again, because their rows cannot be read '
                     'or another command changed them; see "held list --state damaged".\n'
                 )
-        return ('due', 'put_back'), (hold.make_due(selection), put_back)
+        return ('servers_rescheduled', 'events_requeued'), (hold.make_due(selection), requeued)
 
     def _ttl(self, seconds: float | None) -> _Ttl:
         lifetimes = hold.Lifetimes.from_conf(app.configuration(self))
@@ -154,7 +154,8 @@ class Drop(app.ShowOne):
 
     The router does not deliver a deleted event, although its sender received 200. A copy may be
     in the queue of a host, or in a running attempt: "may_be_handled_by" lists these hosts, and
-    "until" is the time after which their agents handle no copy. nova-compute has no such time.
+    "may_be_handled_until" is the time after which their agents handle no copy. nova-compute has no
+    such time.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -174,7 +175,7 @@ class Drop(app.ShowOne):
         conf = app.configuration(self)
         dropped = hold.drop(selection, grace=conf.delivery.ack_timeout)
         ends = dropped.until is not None and conf.compute.driver != 'nova'
-        return ('dropped', 'may_be_handled_by', 'until'), (
+        return ('dropped', 'may_be_handled_by', 'may_be_handled_until'), (
             dropped.events,
             host_map.HostsColumn(sorted(dropped.hosts)),
             _utc(dropped.until) if ends and dropped.until is not None else None,
@@ -238,7 +239,8 @@ def _row(record: base.Record, columns: tuple[str, ...]) -> tuple[object, ...]:
         'server': event.server_uuid,
         'hosts': host_map.HostsColumn(list(record.hosts)),
         'acknowledged': host_map.HostsColumn(list(record.acknowledged)),
-        'until': _utc(record.until),
+        'expires_at': _utc(record.expires_at) if record.expires_at is not None else None,
+        'ended_at': _utc(record.ended_at) if record.ended_at is not None else None,
         'tag': event.tag,
         'status': event.status,
         'request': record.request_id,

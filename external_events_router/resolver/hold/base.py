@@ -119,8 +119,9 @@ class Record:
     :ivar hosts: hosts that have to acknowledge it, or had to
     :ivar acknowledged: hosts that have acknowledged a held event
     :ivar attempts: number of attempts for its server
-    :ivar held_at: seconds since the epoch, by the clock of the database; likewise ``until``
-    :ivar until: deadline of a held event, or the time when the event ended
+    :ivar held_at: seconds since the epoch, by the clock of the database; likewise the others
+    :ivar expires_at: deadline of a held event; None: it has ended
+    :ivar ended_at: time when an event ended; None: it is held
     """
 
     seq: int
@@ -131,5 +132,6 @@ class Record:
     attempts: int
     reason: str
     held_at: float
-    until: float
+    expires_at: float | None = None
+    ended_at: float | None = None
     acknowledged: tuple[str, ...] = ()

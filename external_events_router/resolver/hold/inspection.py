@@ -118,7 +118,7 @@ class Inspection:
             last = page[-1]
         return made
 
-    def put_back(self, ended: Iterable[base.Record], *, ttl: Callable[[events.Event], float]) -> int:
+    def requeue(self, ended: Iterable[base.Record], *, ttl: Callable[[events.Event], float]) -> int:
         """Hold ended events again, in their order, after the held events of their servers.
 
         All hosts of the server are asked again. Hosts that remember the event do not handle it
@@ -130,7 +130,7 @@ class Inspection:
         """
         number = 0
         for page in _paged(ended):
-            held = self._put_back([record.seq for record in page], ttl)
+            held = self._requeue([record.seq for record in page], ttl)
             number += len(held)
             self._journal([_step(record, reasons.Step.HELD) for record in page if record.seq in held])
         return number
@@ -151,7 +151,11 @@ class Inspection:
 
     def _drop_held_records(self, held: Sequence[base.Record], *, grace: float) -> Dropped:
         hosts: frozenset[str] = frozenset().union(*(record.hosts for record in held))
-        until = max((record.until + grace for record in held), default=None) if hosts else None
+        until = (
+            max((record.expires_at + grace for record in held if record.expires_at is not None), default=None)
+            if hosts
+            else None
+        )
         dropped = self._drop_held([record.seq for record in held])
         self._journal([_step(record, reasons.Step.DROPPED) for record in held if record.seq in dropped])
         return Dropped(len(dropped), hosts, until)
@@ -185,7 +189,7 @@ class Inspection:
                 row,
                 base.State.HELD,
                 waits_for.get(row.server_uuid, ()),
-                until=row.deadline,
+                expires_at=row.deadline,
                 acknowledged=sorted(store.hosts_among(row.acknowledged)),
             )
             for row in rows
@@ -202,7 +206,7 @@ class Inspection:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return [
-            _record(row, base.State(row.state), sorted(models.host_set(row.hosts)), until=row.ended_at)
+            _record(row, base.State(row.state), sorted(models.host_set(row.hosts)), ended_at=row.ended_at)
             for row in rows
         ]
 
@@ -220,7 +224,7 @@ class Inspection:
             return connection.scalars(query.order_by(_servers.c.server_uuid).limit(PAGE)).all()
 
     @session.retried
-    def _put_back(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> frozenset[int]:
+    def _requeue(self, seqs: Sequence[int], ttl: Callable[[events.Event], float]) -> frozenset[int]:
         """Hold events again; return their rows."""
         query = sa.select(_ended).where(_ended.c.seq.in_(seqs)).order_by(_ended.c.seq).with_for_update()
         with self._database.writing() as connection:
@@ -333,7 +337,13 @@ def _again(row: Any, now: float, ttl: Callable[[events.Event], float]) -> dict[s
 
 
 def _record(
-    row: Any, state: base.State, hosts: Sequence[str], *, until: float, acknowledged: Sequence[str] = ()
+    row: Any,
+    state: base.State,
+    hosts: Sequence[str],
+    *,
+    expires_at: float | None = None,
+    ended_at: float | None = None,
+    acknowledged: Sequence[str] = (),
 ) -> base.Record:
     kept: dict[str, Any] = store.loaded(row.context, dict, {})
     return base.Record(
@@ -345,6 +355,7 @@ def _record(
         attempts=row.attempts,
         reason=row.reason,
         held_at=row.held_at,
-        until=until,
+        expires_at=expires_at,
+        ended_at=ended_at,
         acknowledged=tuple(acknowledged),
     )

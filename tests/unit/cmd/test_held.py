@@ -74,7 +74,8 @@ class TestHeld(test_manage.ManageTestCase):
                 )
             ),
         )
-        for time in (row['until'], row['held_at']):
+        self.assertIsNone(row['expires_at'])
+        for time in (row['ended_at'], row['held_at']):
             self.assertRegex(time, r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$')
         self.assertEqual(
             [['event', 'hosts'], [self.a0, 'host-a, host-b'], [self.a1, 'host-a, host-b']],
@@ -111,7 +112,7 @@ class TestHeld(test_manage.ManageTestCase):
         by_host, ttl, unknown = self.manage(
             'held retry --host host-a -f json', 'held retry --ttl 5', f'held retry {self.a0} nonsense'
         )
-        self.assertEqual({'due': 1, 'put_back': 0}, json.loads(by_host[1]))
+        self.assertEqual({'servers_rescheduled': 1, 'events_requeued': 0}, json.loads(by_host[1]))
         self.assertEqual([A, B], self.due())
         self.assertIn('--ttl requires event ids', self.refused(ttl))
         self.assertIn('nonsense', self.refused(unknown))
@@ -121,7 +122,7 @@ class TestHeld(test_manage.ManageTestCase):
     def test_retry_of_ended_events(self):
         self.expire()
         again, shown = self.manage(f'held retry {self.b} --ttl 4000 -f json', f'held show {self.b} -f json')
-        self.assertEqual({'due': 1, 'put_back': 1}, json.loads(again[1]))
+        self.assertEqual({'servers_rescheduled': 1, 'events_requeued': 1}, json.loads(again[1]))
         self.assertEqual('held', json.loads(shown[1])['state'])
         (claim,) = self.store.claim('worker', limit=9, lease=9.0)
         self.assertAlmostEqual(4000, claim.events[0].remaining, delta=100)
@@ -135,7 +136,9 @@ class TestHeld(test_manage.ManageTestCase):
             damaged = {**row, 'seq': row['seq'] + 1, 'event_id': 'damaged', 'event': '{', 'state': 'damaged'}
             connection.execute(sa.insert(ended).values(damaged))
         (again,) = self.manage(f'held retry damaged {self.b} -f json')
-        self.assertEqual((0, {'due': 1, 'put_back': 1}), (again[0], json.loads(again[1])))
+        self.assertEqual(
+            (0, {'servers_rescheduled': 1, 'events_requeued': 1}), (again[0], json.loads(again[1]))
+        )
         self.assertIn('1 events were not held again', again[2])
         (listed,) = self.manage('held list --state damaged -f value -c event')
         self.assertEqual(['damaged'], listed[1].split())
@@ -161,7 +164,7 @@ class TestHeld(test_manage.ManageTestCase):
         )
         dropped = json.loads(one[1])
         self.assertEqual((1, ['host-a', 'host-b']), (dropped['dropped'], dropped['may_be_handled_by']))
-        self.assertRegex(dropped['until'], r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$')
+        self.assertRegex(dropped['may_be_handled_until'], r'^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$')
         self.assertIn('--yes', self.refused(unsure))
         self.assertIn('nonsense', self.refused(unknown))
         self.assertEqual(2, json.loads(rest[1])['dropped'])

@@ -468,14 +468,14 @@ class FreeHostScenarios(StoreCase):
         self.assertGreater(self.due_in(), 50)
         self.assertEqual({'one'}, self.free())
 
-    def test_retried_event_is_sent_to_all_hosts(self):
+    def test_requeued_events_are_sent_to_all_hosts(self):
         self.hold(item(A))
         (claim,) = self.claim()
         ended = {claim.events[0].seq: (base.State.EXPIRED, 'late')}
         self.store.settle('worker', [settled(claim, ended=ended)])
         self.hold(item(A, acknowledged=['one']), retry_after=60.0)
         self.assertEqual({'one'}, self.free())
-        self.inspection.put_back(self.ended(), ttl=lambda event: 77.0)
+        self.inspection.requeue(self.ended(), ttl=lambda event: 77.0)
         self.assertEqual(set(), self.free())
         self.assertLess(self.due_in(), 1)
 
@@ -627,7 +627,7 @@ class InspectionScenarios(StoreCase):
         waiting = list(self.inspection.records(inspection.Selection(server_uuid=A)))
         dropped = self.inspection.drop(inspection.Selection(server_uuid=A), grace=2.0)
         self.assertEqual(frozenset(waiting[0].hosts), dropped.hosts)
-        self.assertEqual(max(record.until for record in waiting) + 2.0, dropped.until)
+        self.assertEqual(max(record.expires_at for record in waiting) + 2.0, dropped.until)
 
     def drop(self, **kwargs):
         return self.inspection.drop(inspection.Selection(**kwargs)).events
@@ -649,8 +649,8 @@ class InspectionScenarios(StoreCase):
         self.end(B)
         again = self.ended()
         self.hold(item(B, 'new', hosts=['two']), retry_after=60.0)
-        self.assertEqual(3, self.inspection.put_back(again, ttl=lambda event: 77.0))
-        self.assertEqual(0, self.inspection.put_back(again, ttl=lambda event: 77.0))
+        self.assertEqual(3, self.inspection.requeue(again, ttl=lambda event: 77.0))
+        self.assertEqual(0, self.inspection.requeue(again, ttl=lambda event: 77.0))
         self.assertEqual(['new', '0', '1', '2'], [tag for _server, tag, _state in self.chosen(server_uuid=B)])
         self.assertEqual([], self.chosen(state=base.State.EXPIRED))
         self.assertEqual(1, self.inspection.make_due(inspection.Selection(event_ids=frozenset(self.ids(B)))))
@@ -664,7 +664,7 @@ class InspectionScenarios(StoreCase):
         event = self.held(server_uuid=C)[0].event
         self.end(C)
         self.hold(item(C, event=event))
-        self.assertEqual(1, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
+        self.assertEqual(1, self.inspection.requeue(self.ended(), ttl=lambda event: 77.0))
         self.assertEqual([(C, None, 'held')], self.chosen(server_uuid=C))
 
     def test_retry_skips_rows_that_cannot_be_read(self):
@@ -674,7 +674,7 @@ class InspectionScenarios(StoreCase):
             seqs = connection.scalars(sa.select(ended.c.seq).order_by(ended.c.seq)).all()
             connection.execute(sa.update(ended).where(ended.c.seq == seqs[1]).values(event='{'))
             connection.execute(sa.update(ended).where(ended.c.seq == seqs[2]).values(hosts='{'))
-        self.assertEqual(2, self.inspection.put_back(self.ended(), ttl=lambda event: 77.0))
+        self.assertEqual(2, self.inspection.requeue(self.ended(), ttl=lambda event: 77.0))
         self.assertEqual([(B, '0', 'held'), (B, '2', 'held')], self.chosen(server_uuid=B)[:2])
         (left,) = self.ended()
         self.assertEqual((seqs[1], 'unreadable', ('two',)), (left.seq, left.event.name, left.hosts))
