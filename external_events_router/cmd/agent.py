@@ -20,6 +20,7 @@ from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import health_server
 from external_events_router.process import monitoring
+from external_events_router.process import notify
 from external_events_router.process import report
 from external_events_router.process import signals
 from external_events_router.process import startup
@@ -55,14 +56,18 @@ def run() -> int:
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     certificates.warn(conf)
+    beats = notify.Heartbeats([0.0])
     health = health_server.from_conf(conf, lambda: guard.reason)
     if metrics is not None:
         metrics.start()
     if health is not None:
         health.start()
     fleet.start()
+    beats.begin(0, lambda: notify.is_responding(lambda: guard.reason))
+    stopping = notify.start(beats.are_recent)
     LOG.info('Serving %d hosts through the broker %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)
+    stopping()
     fleet.stop(conf.agent.stop_timeout)
     # NOTE: the end of the process closes the transport. cleanup() would wait up to 5 s for a thread
     # that polls, and without limit if the broker is unavailable.

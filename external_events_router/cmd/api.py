@@ -48,6 +48,7 @@ from external_events_router.process import certificates
 from external_events_router.process import failures
 from external_events_router.process import memory
 from external_events_router.process import monitoring
+from external_events_router.process import notify
 from external_events_router.process import parent
 from external_events_router.process import report
 from external_events_router.process import signals
@@ -94,6 +95,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
     """granian with two changes: SIGHUP keeps the workers if the configuration is not valid; one socket."""
 
     usable: Callable[[], bool]
+    beats: notify.Heartbeats
 
     def signal_handler_interrupt(self, number: int = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
         """Log the signal, and stop."""
@@ -114,6 +116,10 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
         self._sso = socket.socket(fileno=self._sfd)
         self._sso.set_inheritable(True)
 
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:
+        loader = functools.partial(callback_loader, worker=idx, beats=self.beats)
+        return super()._spawn_worker(idx=idx, target=target, callback_loader=loader)
+
     def _respawn_workers(
         self, workers: Sequence[int], spawn_target: Any, target_loader: Any, delay: float = 0
     ) -> None:
@@ -129,7 +135,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
             super()._respawn_workers([index], spawn_target, target_loader, delay)
 
 
-def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
+def load_worker(argv: Sequence[str], *, worker: int, beats: notify.Heartbeats) -> auth.WSGIApp:
     """Build the application of a worker process, which knows only the command-line arguments."""
     parent.end_with_parent(grace=END_GRACE)
     try:
@@ -147,6 +153,7 @@ def load_worker(argv: Sequence[str]) -> auth.WSGIApp:
         answers = connections.LastAnswers(made)
         signal.signal(LAST_ANSWERS, lambda _number, _frame: answers.begin())
         memory.freeze()
+        beats.begin(worker, lambda: notify.is_responding(lambda: guard.reason))
         return answers
     LOG.error('%s', problem)
     raise SystemExit(1)
@@ -268,7 +275,10 @@ def run(argv: Sequence[str]) -> int:
     if metrics is not None:
         setup.check(conf, monitoring.api(conf))
         metrics.start()
-    make_server(conf, address).serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
+    server = make_server(conf, address)
+    server.beats = notify.Heartbeats.shared(conf.api.workers, multiprocessing.get_context('spawn'))
+    server.on_shutdown(notify.start(server.beats.are_recent))
+    server.serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
     return 0
 
 

@@ -7,6 +7,7 @@ finishes its current batches and is replaced by a worker with the new values.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
 
@@ -22,6 +23,7 @@ from external_events_router.process import failures
 from external_events_router.process import health_server
 from external_events_router.process import memory
 from external_events_router.process import monitoring
+from external_events_router.process import notify
 from external_events_router.process import report
 from external_events_router.process import startup
 from external_events_router.resolver import host_map
@@ -35,12 +37,13 @@ class ResolverWorker(cotyledon.Service):
 
     name = 'resolver'
 
-    def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts, beats: notify.Heartbeats) -> None:
         super().__init__(worker_id)
         # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
         startup.set_up_log(conf)
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
+        beats.begin(int(worker_id), lambda: notify.is_responding(lambda: guard.reason))
         self._health = health_server.from_conf(conf, lambda: guard.reason, worker=int(worker_id))
         setup.count(conf, monitoring.resolver(conf))
         transport = rpc.get_transport(conf)
@@ -90,8 +93,12 @@ def _main() -> None:
     rpc.check_broker(conf)
     certificates.warn(conf)
     setup.check(conf, monitoring.resolver(conf))
+    beats = notify.Heartbeats.shared(conf.resolver.workers, multiprocessing.get_context())
+    # NOTE: before the supervisor, which would notify systemd before a worker runs.
+    stopping = notify.start(beats.are_recent)
     manager = cotyledon.ServiceManager()
-    manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf,))
+    manager.register_hooks(on_terminate=stopping)
+    manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf, beats))
     if setup.is_enabled(conf):
         manager.add(MetricsWorker, workers=1, args=(conf,))
     oslo_config_glue.link(manager, conf)

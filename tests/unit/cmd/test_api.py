@@ -15,6 +15,7 @@ from external_events_router import conf as router_conf
 from external_events_router import exceptions
 from external_events_router.cmd import api
 from external_events_router.conf import opts
+from external_events_router.process import notify
 from tests import base
 
 
@@ -112,5 +113,7 @@ class ReloadTest(base.TestCase):
 
 class WorkerTest(base.TestCase):
     def test_arguments_of_a_worker_can_be_sent_to_a_process(self) -> None:
-        loader = functools.partial(api.load_worker, ['--config-file', 'x'])
+        # NOTE: the heartbeats are in shared memory, which is passed only while a process starts.
+        beats = notify.Heartbeats([0.0])
+        loader = functools.partial(api.load_worker, ['--config-file', 'x'], worker=0, beats=beats)
         self.assertEqual(loader.args, pickle.loads(pickle.dumps(loader)).args)  # noqa: S301

@@ -11,6 +11,7 @@ from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import declaring
 from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import frames
+from external_events_router.process import parts
 from tests import base
 from tests.unit import exactly_once
 from tests.unit.messaging.amqp import test_exactly_once
@@ -164,6 +165,18 @@ class BackOffTest(base.TestCase):
         self.now += consumer.LONGEST_PAUSE + 1
         pauses.append(self.refuse())
         self.assertEqual([1, 2, 4, 8, 1], pauses)
+
+    def test_a_queue_without_consumer_is_a_failure_while_the_connection_works(self):
+        connected = False
+        self.consumer._link.is_connected_for = lambda seconds: connected
+        self.refuse()
+        self.assertIs(parts.State.OK, self.consumer.status().state)
+        connected = True
+        status = self.consumer.status()
+        self.assertIs(parts.State.FAILED, status.state)
+        self.assertEqual({'queues': 1, 'without_consumer': 1, 'missing': ['q']}, status.details)
+        self.entry.channel = 1
+        self.assertIs(parts.State.OK, self.consumer.status().state)
 
     def test_a_new_connection_does_not_end_the_pause(self):
         self.refuse()

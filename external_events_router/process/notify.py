@@ -1,0 +1,151 @@
+"""Notifies systemd that a service is ready, and that it still responds (``Type=notify``, ``WatchdogSec``).
+
+Each worker writes the time of its last heartbeat into memory that it shares with its parent. The parent
+feeds the watchdog of systemd only while the heartbeat of each worker is recent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import MutableMapping
+from collections.abc import MutableSequence
+import logging
+from multiprocessing import context
+import os
+import socket
+import threading
+import time
+
+from external_events_router.process import essential
+from external_events_router.process import readiness
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of a worker, and between two checks by its parent.
+INTERVAL = 1.0
+
+#: Without ``WatchdogSec``: maximum age of a heartbeat, in seconds.
+AGE = 10.0
+
+#: Notifications in each period of the watchdog.
+_RATE = 4
+
+
+class Heartbeats:
+    """The time of the last heartbeat of each worker, in memory that processes share."""
+
+    def __init__(self, beats: MutableSequence[float]) -> None:
+        """:param beats: for each worker, an instant of ``time.monotonic()``, or 0 before the first"""
+        self._beats = beats
+
+    @classmethod
+    def shared(cls, workers: int, processes: context.BaseContext) -> Heartbeats:
+        """Return heartbeats for a number of workers, which can be passed to these processes."""
+        return cls(processes.RawArray('d', workers))
+
+    def are_recent(self, age: float) -> bool:
+        """Return whether each worker has had a heartbeat in the last seconds."""
+        now = time.monotonic()
+        return all(beat and now - beat < age for beat in self._beats)
+
+    def begin(self, worker: int, responds: Callable[[], bool]) -> None:
+        """Let the heart of a worker beat while it responds.
+
+        :param responds: called for each heartbeat; if it hangs, there is no heartbeat
+        """
+        # NOTE: a reload may have increased the number of workers.
+        if worker < len(self._beats):
+            arguments = (worker, responds)
+            threading.Thread(target=self._run, args=arguments, name='heartbeat', daemon=True).start()
+
+    def _run(self, worker: int, responds: Callable[[], bool]) -> None:
+        while True:
+            if responds():
+                self._beats[worker] = time.monotonic()
+            time.sleep(INTERVAL)
+
+
+class Notifier:
+    """Sends notifications to systemd, from a thread."""
+
+    def __init__(self, address: str, *, watchdog: float | None, responds: Callable[[float], bool]) -> None:
+        """:param address: of the socket of systemd
+        :param watchdog: seconds after which systemd ends a service that sends nothing; None: never
+        :param responds: gets the maximum age of a heartbeat, and returns whether the service responds
+        """
+        self._address = f'\0{address[1:]}' if address.startswith('@') else address
+        self._watchdog = watchdog
+        self._responds = responds
+        self._stopping = threading.Event()
+        self._thread = essential.EssentialThread(self._run, name='notify', is_stopped=self._stopping.is_set)
+
+    @classmethod
+    def from_environment(
+        cls, responds: Callable[[float], bool], environ: MutableMapping[str, str] = os.environ
+    ) -> Notifier | None:
+        """Return the notifier for this process; None: systemd does not expect notifications.
+
+        The variables of systemd are removed, because they are not for the children of this process.
+        """
+        address = environ.pop('NOTIFY_SOCKET', None)
+        microseconds = environ.pop('WATCHDOG_USEC', '')
+        pid = environ.pop('WATCHDOG_PID', str(os.getpid()))
+        if not address:
+            return None
+        is_watched = microseconds.isdecimal() and int(microseconds) > 0 and pid == str(os.getpid())
+        return cls(address, watchdog=int(microseconds) / 1e6 if is_watched else None, responds=responds)
+
+    def start(self) -> None:
+        """Notify systemd when the service responds, and then regularly."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Notify systemd that the service stops."""
+        self._stopping.set()
+        self._send('STOPPING=1')
+
+    def _run(self) -> None:
+        age = AGE if self._watchdog is None else self._watchdog / 2
+        interval = INTERVAL if self._watchdog is None else min(INTERVAL, self._watchdog / _RATE)
+        is_ready = responded = False
+        while not self._stopping.wait(interval):
+            responds = self._responds(age)
+            if responds and not is_ready:
+                is_ready = True
+                self._send('READY=1')
+            if responds and self._watchdog is not None:
+                self._send('WATCHDOG=1')
+            if responded and not responds:
+                LOG.error('A worker does not respond for %.0f s; systemd is not notified until it does', age)
+            responded = responds
+
+    def _send(self, state: str) -> None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+                notify.settimeout(INTERVAL)
+                notify.connect(self._address)
+                notify.sendall(state.encode())
+        except OSError as exc:
+            LOG.warning('Could not notify systemd of %s: %s', state, exc)
+
+
+def is_responding(unhealthy: Callable[[], str | None]) -> bool:
+    """Return whether this process works; does not return if one of its parts holds its lock forever."""
+    readiness.Readiness(unhealthy).read()
+    return unhealthy() is None
+
+
+def start(responds: Callable[[float], bool]) -> Callable[[], None]:
+    """Start to notify systemd, if it expects notifications.
+
+    :returns: function that notifies systemd of the stop
+    """
+    notifier = Notifier.from_environment(responds)
+    if notifier is None:
+        return _nothing
+    notifier.start()
+    return notifier.stop
+
+
+def _nothing() -> None:
+    """Stop nothing."""

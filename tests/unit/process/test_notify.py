@@ -1,0 +1,106 @@
+"""Notifications for systemd, received by a socket that stands for it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pathlib
+import socket
+import threading
+
+import fixtures
+
+from external_events_router.process import notify
+from external_events_router.process import parts
+from tests import base
+
+
+class NotifierTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.systemd.close)
+        self.address = str(pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'notify')
+        self.systemd.bind(self.address)
+        self.systemd.settimeout(20)
+        self.responds = threading.Event()
+
+    def start(self, **environ: str) -> notify.Notifier:
+        environ['NOTIFY_SOCKET'] = self.address
+        notifier = notify.Notifier.from_environment(lambda _age: self.responds.is_set(), environ)
+        assert notifier is not None
+        self.assertEqual({}, environ)
+        notifier.start()
+        self.addCleanup(notifier.stop)
+        return notifier
+
+    def receive(self) -> str:
+        return self.systemd.recv(100).decode()
+
+    def assertSilent(self, seconds: float) -> None:
+        self.systemd.settimeout(seconds)
+        self.assertRaises(TimeoutError, self.receive)
+        self.systemd.settimeout(20)
+
+    def test_fed_only_while_the_service_responds(self) -> None:
+        notifier = self.start(WATCHDOG_USEC='400000', WATCHDOG_PID=str(os.getpid()))
+        self.assertSilent(0.5)
+        self.responds.set()
+        self.assertEqual(['READY=1', *['WATCHDOG=1'] * 3], [self.receive() for _ in range(4)])
+        self.responds.clear()
+        self.systemd.settimeout(1.0)
+        with self.assertRaisesRegex(TimeoutError, ''):
+            for _ in range(5):
+                self.receive()
+        self.assertIn('A worker does not respond', self.logs.output)
+        self.systemd.settimeout(20)
+        self.responds.set()
+        self.assertEqual('WATCHDOG=1', self.receive())
+        notifier.stop()
+        while (state := self.receive()) == 'WATCHDOG=1':
+            pass
+        self.assertEqual('STOPPING=1', state)
+
+    def test_a_watchdog_of_another_process(self) -> None:
+        self.responds.set()
+        self.patch(notify, 'INTERVAL', 0.05)
+        self.start(WATCHDOG_USEC='400000', WATCHDOG_PID='1')
+        self.assertEqual('READY=1', self.receive())
+        self.assertSilent(0.5)
+
+    def test_without_systemd(self) -> None:
+        self.assertIsNone(notify.Notifier.from_environment(lambda _age: True, {'WATCHDOG_USEC': '1'}))
+
+
+class HeartbeatsTest(base.TestCase):
+    def test_all_workers_count(self) -> None:
+        self.patch(notify, 'INTERVAL', 0.05)
+        beats = notify.Heartbeats.shared(2, multiprocessing.get_context())
+        answered, hang = threading.Event(), threading.Event()
+        self.addCleanup(hang.set)
+
+        def second() -> bool:
+            if answered.is_set():
+                hang.wait(30)
+            return True
+
+        beats.begin(0, lambda: True)
+        self.assertFalse(beats.are_recent(30))
+        beats.begin(1, second)
+        self.wait_until(lambda: beats.are_recent(1.0))
+        answered.set()
+        self.wait_until(lambda: not beats.are_recent(0.5))
+        hang.set()
+        self.wait_until(lambda: beats.are_recent(1.0))
+
+    def wait_until(self, condition) -> None:  # type: ignore[no-untyped-def]
+        for _ in range(400):
+            if condition():
+                return
+            threading.Event().wait(0.05)
+        self.fail('not in time')
+
+    def test_a_part_with_a_failed_thread_does_not_respond(self) -> None:
+        self.patch(parts, 'ALL', parts.Registry())
+        self.assertTrue(notify.is_responding(lambda: None))
+        self.assertFalse(notify.is_responding(lambda: 'thread x ended'))
