@@ -339,7 +339,7 @@ def _timing(
     if handling.handler is not None:
         return None
     if arrival.held:
-        return Verdict.DELIVERED_LATE, 'when nothing waited for it any more'
+        return Verdict.DELIVERED_LATE, 'when nothing was waiting for it'
     return Verdict.DELIVERED_WITHOUT_WAITER, 'in time, but nothing waited for it and no handler ran'
 
 

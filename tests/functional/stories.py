@@ -1,4 +1,4 @@
-"""What the stories of an event share: a router with a journal, and the answer of ``explain``."""
+"""Shared code of the stories: a router with a journal, and the answer of ``explain``."""
 
 import functools
 
@@ -11,7 +11,7 @@ from external_events_router.journal import records
 from tests import base
 from tests.functional import fixtures
 
-#: A server on host-a, one that moves, one that is shelved, one on host-b.
+#: A server on host-a, a server that moves, a shelved server, and a server on host-b.
 PLACED, MOVING, SHELVED, ON_B = (f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 5))
 HOSTS_OF = {PLACED: ['host-a'], MOVING: ['host-a'], SHELVED: [], ON_B: ['host-b']}
 
@@ -23,7 +23,7 @@ PORT = 'port-1'
 
 
 def plugged(server=PLACED, port=PORT):
-    """The event of a port that is up, as it stands in a request."""
+    """Return the event of a port that is up, in the form of a request."""
     return fixtures.event(server, NAME, tag=port)
 
 
@@ -45,14 +45,14 @@ class StoryTestCase(base.TestCase):
         return completeness.workers(self.router.database, 0, self.reader.now())
 
     def explained(self, server=PLACED, *, port=None, name=None):
-        """The answer about a server, by what is in the journal now."""
+        """Return the answer about a server from the current journal."""
         question = queries.Question(server, self.began, self.reader.now(), port, name)
         history = queries.history(self.reader, self.gaps, question)
         return explain.document(explain.explain(history, SITE))
 
     def complete(self, server=PLACED, *, port=None):
-        """The answer about a server, when all that happened before this call is in the journal."""
-        # NOTE: the API tells a resolver of a refused request later, and how long ago it was.
+        """Return the answer about a server, when everything before this call is in the journal."""
+        # NOTE: the API sends a refused request to a resolver later, with its age.
         until = self.reader.now() + records.SECOND
         self.router.wait_until(lambda: not self.gaps(self.began, until))
         question = queries.Question(server, self.began, until, port)

@@ -134,7 +134,7 @@ class StoriesTest(stories.StoryTestCase):
         self.tells(
             'delivered_late',
             3,
-            sentence='when nothing waited for it any more. It was held for',
+            sentence='when nothing was waiting for it. It was held for',
             step='systemctl status external-events-agent',
         )
 

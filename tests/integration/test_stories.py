@@ -52,7 +52,7 @@ class OnRabbitTest(stories.StoryTestCase):
         router.post(plugged())
         self.tells('held_no_queue', 3)
         router.start_agents(('host-a',))
-        self.tells('delivered_late', 3, sentence='when nothing waited for it any more. It was held for')
+        self.tells('delivered_late', 3, sentence='when nothing was waiting for it. It was held for')
 
     def test_10_host_unresponsive_until_the_event_expires(self):
         url = self.useFixture(services.RabbitMQ()).url

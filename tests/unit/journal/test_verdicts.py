@@ -176,7 +176,7 @@ TABLE = {
         ),
         AGENT,
         V.DELIVERED_LATE,
-        'when nothing waited for it any more. It was held for 400.0 s (no queue)',
+        'when nothing was waiting for it. It was held for 400.0 s (no queue)',
         'systemctl status external-events-agent',
     ),
     'held, delivered after the wait': (
