@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,9 +26,52 @@ RULES = FOLDER / 'rules.yaml'
 TOOL_TIMEOUT = 300
 
 
+#: Seconds for the download of the package.
+DOWNLOAD_TIMEOUT = 300
+
+
 def find(program):
-    """The path of a program of Debian's package prometheus."""
-    return shutil.which(program) or services.missing(program, 'install the package prometheus')
+    """The path of a program of Debian's package prometheus.
+
+    The package need not be installed: without it, its programs, which need only the C library,
+    are unpacked to a cache.
+    """
+    installed = shutil.which(program)
+    if installed:
+        return installed
+    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    at = cache / 'external-events-router' / 'prometheus'
+    at.parent.mkdir(parents=True, exist_ok=True)
+    with open(at.parent / 'prometheus.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (at / 'usr/bin' / program).exists():
+            _unpack(program, at)
+    return str(at / 'usr/bin' / program)
+
+
+def _unpack(program, at):
+    """Unpack the package to a folder, at once or not at all."""
+    if shutil.which('apt-get') is None:
+        services.missing(program, 'install the package prometheus')
+    with tempfile.TemporaryDirectory(dir=at.parent) as folder:
+        _run(['apt-get', 'download', 'prometheus'], folder=folder)
+        (package,) = pathlib.Path(folder).glob('prometheus_*.deb')
+        _run(['dpkg-deb', '-x', package, pathlib.Path(folder) / 'root'], folder=folder)
+        shutil.rmtree(at, ignore_errors=True)
+        (pathlib.Path(folder) / 'root').rename(at)
+
+
+def _run(command, *, folder):
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=DOWNLOAD_TIMEOUT,
+    )
+    if done.returncode:
+        services.missing("Debian's package prometheus", f'{command[0]} failed: {done.stderr.strip()[-300:]}')
 
 
 def promtool(*arguments):
