@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
-from concurrent import futures
+import logging
 import threading
 import time
 from typing import Generic
@@ -18,6 +18,9 @@ from typing import TypeVar
 
 from external_events_router import exceptions
 from external_events_router.concurrency import bounded_pool
+from external_events_router.concurrency import signal
+
+LOG = logging.getLogger(__name__)
 
 A = TypeVar('A')
 
@@ -30,15 +33,65 @@ PATIENCE = 0.05
 MOST = 1000
 
 
-class LoadRequest(futures.Future[A]):
+#: Receives an answer, or None if there is none: the error is that of the request.
+Then = Callable[[A | None], None]
+
+
+class LoadRequest(Generic[A]):
     """The query of one caller.
 
     :ivar keys: the keys that it asks for
+    :ivar began: instant of ``time.monotonic()``
     """
 
-    def __init__(self, keys: frozenset[str]) -> None:
-        super().__init__()
+    def __init__(self, keys: frozenset[str], then: Then[A] | None = None) -> None:
+        """:param then: see :meth:`BatchLoader.begin`"""
         self.keys = keys
+        self.began = time.monotonic()
+        self._then = then
+        self._ended = signal.Signal()
+        self._answer: A | None = None
+        self._error: BaseException | None = None
+        #: Nobody waits any more.
+        self.is_given_up = False
+
+    def wait_until(self, deadline: float) -> bool:
+        """Wait for the answer or the error.
+
+        :param deadline: instant of ``time.monotonic()``
+        """
+        return self._ended.wait_until(deadline)
+
+    def result(self) -> A:
+        """Return the answer, after the wait.
+
+        :raises TimeoutError: there is none yet
+        """
+        if self._error is not None:
+            raise self._error
+        if self._answer is None:
+            raise TimeoutError
+        return self._answer
+
+    def answer(self, answer: A) -> None:
+        """Take the answer; for the loader."""
+        self._answer = answer
+        self._ended.set()
+        self._call(answer)
+
+    def fail(self, error: BaseException) -> None:
+        """Take the error; for the loader."""
+        self._error = error
+        self._ended.set()
+        self._call(None)
+
+    def _call(self, answer: A | None) -> None:
+        if self._then is None or self.is_given_up:
+            return
+        try:
+            self._then(answer)
+        except Exception:  # one caller must not prevent the others
+            LOG.exception('A caller could not use the result of its query')
 
 
 class BatchLoader(Generic[A]):
@@ -57,12 +110,15 @@ class BatchLoader(Generic[A]):
         self._waiting: list[LoadRequest[A]] = []
         self._running = 0
 
-    def begin(self, keys: frozenset[str]) -> LoadRequest[A]:
+    def begin(self, keys: frozenset[str], then: Then[A] | None = None) -> LoadRequest[A]:
         """Start a query immediately, or together with others after the running query has ended.
 
-        The caller must call :meth:`answer` afterwards.
+        The caller must call :meth:`answer` afterwards, or wait for ``then``.
+
+        :param then: called once on the thread of the query, with the answer or None, unless the query was
+            given up; must not block
         """
-        question: LoadRequest[A] = LoadRequest(keys)
+        question: LoadRequest[A] = LoadRequest(keys, then)
         with self._lock:
             self._waiting.append(question)
             alone = not self._running
@@ -78,20 +134,14 @@ class BatchLoader(Generic[A]):
         :raises TimeoutError: there is no answer yet
         """
         deadline = time.monotonic() + timeout
-        try:
-            try:
-                return question.result(max(0.0, min(timeout, PATIENCE)))
-            except TimeoutError:
-                if question.done():
-                    raise
+        if not question.wait_until(min(deadline, question.began + PATIENCE)):
             self._ask_beside(question)
-            return question.result(max(0.0, deadline - time.monotonic()))
-        except futures.CancelledError as exc:
-            raise TimeoutError from exc
+            question.wait_until(deadline)
+        return question.result()
 
     def give_up(self, question: LoadRequest[A]) -> None:
         """Stop waiting for an answer."""
-        question.cancel()
+        question.is_given_up = True
         with self._lock:
             if question in self._waiting:
                 self._waiting.remove(question)
@@ -113,7 +163,7 @@ class BatchLoader(Generic[A]):
                 self._running -= 1
                 questions, self._waiting = self._waiting, []
             for question in questions:
-                question.cancel()
+                question.fail(TimeoutError())
 
     def _work(self) -> None:
         while questions := self._take():
@@ -125,19 +175,19 @@ class BatchLoader(Generic[A]):
                     self._ask_each(questions)
                 else:
                     for question in questions:
-                        question.set_exception(exc)
+                        question.fail(exc)
             else:
                 for question in questions:
-                    question.set_result(answer)
+                    question.answer(answer)
 
     def _ask_each(self, questions: Sequence[LoadRequest[A]]) -> None:
         for question in questions:
             try:
                 answer = self._ask(question.keys)
             except BaseException as exc:
-                question.set_exception(exc)
+                question.fail(exc)
             else:
-                question.set_result(answer)
+                question.answer(answer)
 
     def _take(self) -> list[LoadRequest[A]]:
         """Return the requests of the next query; an empty list ends this thread."""
@@ -146,9 +196,8 @@ class BatchLoader(Generic[A]):
             keys = 0
             while self._waiting and (not taken or keys + len(self._waiting[0].keys) <= MOST):
                 question = self._waiting.pop(0)
-                if question.set_running_or_notify_cancel():
-                    taken.append(question)
-                    keys += len(question.keys)
+                taken.append(question)
+                keys += len(question.keys)
             if not taken:
                 self._running -= 1
         return taken

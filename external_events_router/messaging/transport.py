@@ -28,6 +28,7 @@ from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import envelope
+from external_events_router.messaging.amqp import loop as loops
 from external_events_router.messaging.amqp import publisher
 
 LOG = logging.getLogger(__name__)
@@ -95,6 +96,10 @@ class Transport(Protocol):
         """
         ...
 
+    def run_soon(self, callback: Callable[[], None]) -> None:
+        """Call a function that casts: at once, or soon on the thread of the transport, if it has one."""
+        ...
+
     def listener(
         self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
     ) -> Listener:
@@ -149,8 +154,9 @@ class DirectTransport:
     def __init__(self, broker: brokers.Broker, *, exchange: str | None = None) -> None:
         """:param exchange: see :func:`from_conf`"""
         target = broker if exchange is None else dataclasses.replace(broker, exchange=exchange)
-        self._publisher = publisher.Publisher(target, name='casts')
-        self._consumer = consumer.Consumer(broker, name='listeners')
+        self._loop = loops.Loop(name='amqp')
+        self._publisher = publisher.Publisher(target, name='casts', loop=self._loop)
+        self._consumer = consumer.Consumer(broker, name='listeners', loop=self._loop)
 
     def cast(self, messages: Sequence[Message], done: Done, *, until: float) -> None:
         """See :class:`Transport`."""
@@ -175,6 +181,10 @@ class DirectTransport:
         except Exception as exc:
             LOG.exception('Messages cannot be published')
             once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
+
+    def run_soon(self, callback: Callable[[], None]) -> None:
+        """See :class:`Transport`. What is cast until then goes in one write."""
+        self._loop.run_soon(callback)
 
     def listener(
         self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
@@ -248,6 +258,10 @@ class OsloTransport:
             if not self._submit(job):
                 for number in numbers:
                     once.settle(number, exceptions.BrokerUnavailable(reason='no thread is left for it'))
+
+    def run_soon(self, callback: Callable[[], None]) -> None:
+        """See :class:`Transport`."""
+        callback()
 
     def listener(
         self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None

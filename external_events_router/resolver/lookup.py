@@ -6,12 +6,23 @@ in the database of the held events returns both in one query.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
+import functools
 import time
 from typing import Protocol
 
 from external_events_router.concurrency import batch_loader
 from external_events_router.resolver.host_map import base
+
+
+class PendingHosts(Protocol):
+    """The methods of ``host_map.guarded.PendingLookup`` that are used here."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    def result(self) -> base.Lookup: ...
 
 
 class HostSource(Protocol):
@@ -21,6 +32,14 @@ class HostSource(Protocol):
     def includes_held_servers(self) -> bool: ...
 
     def lookup(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup: ...
+
+    def begin(
+        self,
+        server_uuids: Collection[str],
+        *,
+        timeout: float,
+        then: Callable[[base.Lookup | None], None] | None,
+    ) -> PendingHosts: ...
 
 
 class HeldSource(Protocol):
@@ -33,6 +52,28 @@ class HeldSource(Protocol):
     def held_servers(
         self, query: batch_loader.LoadRequest[base.HeldServers], *, deadline: float
     ) -> base.HeldServers: ...
+
+
+#: The hosts of servers, and the servers that have held events.
+Found = tuple[base.Lookup, base.HeldServers]
+
+#: Receives the result of a look-up, or None.
+Then = Callable[[Found | None], None]
+
+
+class PendingLookup:
+    """A look-up that was begun.
+
+    :ivar may_call: whether the thread of the query calls the function that it was given
+    """
+
+    def __init__(self, result: Callable[[], Found], *, may_call: bool) -> None:
+        self.may_call = may_call
+        self._result = result
+
+    def result(self) -> Found:
+        """Wait for the result; to be called once."""
+        return self._result()
 
 
 class BatchLookup:
@@ -50,14 +91,34 @@ class BatchLookup:
         :param server_uuids: canonical uuids
         :param deadline: a ``time.monotonic()`` instant
         """
+        return self.begin(server_uuids, deadline=deadline).result()
+
+    def begin(
+        self, server_uuids: Collection[str], *, deadline: float, then: Then | None = None
+    ) -> PendingLookup:
+        """Begin to look up the hosts of servers, and the servers that have held events, without waiting.
+
+        :param server_uuids: canonical uuids
+        :param deadline: a ``time.monotonic()`` instant
+        :param then: called once on the thread of the query, with the result, or with None if only
+            :meth:`PendingLookup.result` can return it; not if :attr:`PendingLookup.may_call` is false. Must
+            not block
+        """
+        in_one_query = self._host_map.includes_held_servers
         # NOTE: begun before the host map answers, so that both queries run at the same time.
-        query = None if self._host_map.includes_held_servers else self._held.query_held_servers(server_uuids)
-        found = self.hosts(server_uuids, deadline=deadline)
-        if found.held_servers is not None:
-            return found, found.held_servers
-        # NOTE: a host map that usually knows the held servers did not answer.
-        query = query or self._held.query_held_servers(server_uuids)
-        return found, self._held.held_servers(query, deadline=deadline)
+        query = None if in_one_query else self._held.query_held_servers(server_uuids)
+        told = None if then is None or not in_one_query else functools.partial(_tell, then)
+        hosts = self._host_map.begin(server_uuids, timeout=deadline - time.monotonic(), then=told)
+
+        def result() -> Found:
+            found = hosts.result()
+            if found.held_servers is not None:
+                return found, found.held_servers
+            # NOTE: a host map that usually knows the held servers did not answer.
+            held = query or self._held.query_held_servers(server_uuids)
+            return found, self._held.held_servers(held, deadline=deadline)
+
+        return PendingLookup(result, may_call=told is not None and not hosts.is_ready)
 
     def hosts(self, server_uuids: Collection[str], *, deadline: float) -> base.Lookup:
         """Look up the hosts of servers.
@@ -66,3 +127,7 @@ class BatchLookup:
         :param deadline: a ``time.monotonic()`` instant
         """
         return self._host_map.lookup(server_uuids, timeout=deadline - time.monotonic())
+
+
+def _tell(then: Then, found: base.Lookup | None) -> None:
+    then(None if found is None or found.held_servers is None else (found, found.held_servers))

@@ -10,13 +10,18 @@ import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
 import logging
+import threading
 import time
 
 from oslo_log import log
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.concurrency import batch_loader
+from external_events_router.concurrency import signal
 from external_events_router.journal import recorder
 from external_events_router.metrics import recorder as metrics
 from external_events_router.resolver import answers as host_answers
@@ -75,6 +80,49 @@ class Deadlines:
         return cls(hosts=began + wait, hold=began + end)
 
 
+@dataclasses.dataclass(slots=True)
+class _Delivery:
+    """A delivery that was begun at an instant of ``time.monotonic()``."""
+
+    delivery: drivers_base.Delivery
+    began: float
+
+
+class _Routing:
+    """A batch on its way. Its delivery is begun once, by the thread that has the look-up first.
+
+    :ivar settled: set when nothing is left to wait for, or when the thread of the batch has to act
+    :ivar begun: set when what follows is final, if another thread has begun
+    :ivar error: why it could not
+    :ivar plan: the hosts of the events
+    :ivar unasked: the answers of hosts that must not get an event now
+    :ivar delivery: to the others; None: there are none
+    """
+
+    def __init__(
+        self, ctxt: context.RequestContext, batch: Sequence[events.Event], deadlines: Deadlines
+    ) -> None:
+        self.ctxt = ctxt
+        self.batch = batch
+        self.deadlines = deadlines
+        self.settled = signal.Signal()
+        self.begun = signal.Signal()
+        self.error: Exception | None = None
+        self.plan = plan.Plan({}, {}, {})
+        self.unasked: host_answers.Answers = {}
+        self.delivery: _Delivery | None = None
+        # Held by the thread that begins.
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        """Return whether the caller has to begin."""
+        return self._claim.acquire(blocking=False)
+
+    def is_claimed(self) -> bool:
+        """Return whether a thread has begun, or is about to."""
+        return self._claim.locked()
+
+
 class Router:
     """Routes batches. Thread-safe; one per resolver worker."""
 
@@ -118,23 +166,99 @@ class Router:
         :returns: an outcome per event, in the order of the events
         """
         began = time.monotonic()
-        deadlines = Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout)
-        found, held_servers = self._lookup.hosts_and_held_servers(_servers(batch), deadline=deadlines.hosts)
-        first = plan.by_host(batch, found)
-        answers = self._unasked(first, held_servers)
-        answers |= self._deliver(ctxt, first.without(answers), found, deadlines.hosts)
-        final = self._follow_moves(ctxt, batch, first, answers, deadline=deadlines.hosts)
+        routing = _Routing(ctxt, batch, Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout))
+        self._look_up_and_begin(routing)
+        answers = routing.unasked | self._finish(routing.delivery)
+        first = routing.plan
+        final = self._follow_moves(routing, answers)
         outcomes = [
             final.decided.get(event.id) or host_answers.outcome_of(event, final.hosts[event.id], answers)
             for event in batch
         ]
-        outcomes = self._hold_rest(ctxt, outcomes, final, answers, deadline=deadlines.hold)
+        outcomes = self._hold_rest(ctxt, outcomes, final, answers, deadline=routing.deadlines.hold)
         self._journal.batch(ctxt, outcomes, answers, since=began, replayed=replayed)
         seconds = time.monotonic() - began
         metrics.current().batch_routed(outcomes, seconds=seconds)
         self._event_log.batch(ctxt, outcomes, answers)
         _log(outcomes, hosts=len(first.by_host), seconds=seconds)
         return outcomes
+
+    def _look_up_and_begin(self, routing: _Routing) -> None:
+        """Look up the servers, and begin to deliver.
+
+        The thread of the query begins the delivery, if it can: then the thread of the batch is woken
+        once, by the last acknowledgement.
+
+        :raises ResolverUnavailable: the thread of the query did not begin in time
+        """
+        pending = self._lookup.begin(
+            _servers(routing.batch),
+            deadline=routing.deadlines.hosts,
+            then=functools.partial(self._begin_early, routing),
+        )
+        if pending.may_call:
+            patience = time.monotonic() + batch_loader.PATIENCE
+            routing.settled.wait_until(min(routing.deadlines.hosts, patience))
+        if not routing.is_claimed():
+            found = pending.result()
+            if routing.claim():
+                # NOTE: the first signal may be set already.
+                routing.settled = signal.Signal()
+                self._begin(routing, found)
+                return
+        if not routing.begun.wait_until(routing.deadlines.hold):
+            raise exceptions.ResolverUnavailable(reason='it has too much to do')
+        if routing.error is not None:
+            raise routing.error
+
+    def _begin_early(self, routing: _Routing, found: lookup.Found | None) -> None:
+        """Begin to deliver, on the thread of a query; must not block."""
+        if found is None:
+            # The thread of the batch has to wait for more.
+            routing.settled.set()
+            return
+        if not routing.claim():
+            return
+        try:
+            self._begin(routing, found)
+        except Exception as exc:  # the thread of the batch raises it
+            routing.error = exc
+            routing.settled.set()
+        finally:
+            routing.begun.set()
+
+    def _begin(self, routing: _Routing, found: lookup.Found) -> None:
+        """Decide which hosts get which events, and begin to deliver. The caller has claimed the batch."""
+        hosts, held_servers = found
+        routing.plan = plan.by_host(routing.batch, hosts)
+        routing.unasked = self._unasked(routing.plan, held_servers)
+        routing.delivery = self._begin_delivery(routing, routing.plan.without(routing.unasked), hosts)
+
+    def _begin_delivery(
+        self, routing: _Routing, by_host: Mapping[str, Sequence[events.Event]], found: base.Lookup
+    ) -> _Delivery | None:
+        if not by_host:
+            routing.settled.set()
+            return None
+        began = time.monotonic()
+        delivery = self._deliverer.begin(
+            routing.ctxt,
+            by_host,
+            deadline=routing.deadlines.hosts,
+            lifetime=self._hold.lifetimes.of,
+            records=found.records,
+            settled=routing.settled,
+        )
+        return _Delivery(delivery, began)
+
+    def _finish(self, begun: _Delivery | None) -> host_answers.Answers:
+        """Wait for the answers of the hosts."""
+        if begun is None:
+            return {}
+        answers = begun.delivery.finish()
+        seconds = time.monotonic() - begun.began
+        metrics.current().hosts_answered(answers.values(), path=metrics.DIRECT, seconds=seconds)
+        return answers
 
     def _unasked(self, first: plan.Plan, held_servers: base.HeldServers) -> host_answers.Answers:
         """The answers of hosts that must not get an event now: the reasons.
@@ -164,50 +288,29 @@ class Router:
                 unasked.setdefault((host, event.id), answer)
         return unasked
 
-    def _deliver(
-        self,
-        ctxt: context.RequestContext,
-        by_host: Mapping[str, Sequence[events.Event]],
-        found: base.Lookup,
-        deadline: float,
-    ) -> host_answers.Answers:
-        began = time.monotonic()
-        answers = self._deliverer.deliver(
-            ctxt, by_host, deadline=deadline, lifetime=self._hold.lifetimes.of, records=found.records
-        )
-        seconds = time.monotonic() - began
-        metrics.current().hosts_answered(answers.values(), path=metrics.DIRECT, seconds=seconds)
-        return answers
-
-    def _follow_moves(
-        self,
-        ctxt: context.RequestContext,
-        batch: Sequence[events.Event],
-        first: plan.Plan,
-        answers: host_answers.Answers,
-        *,
-        deadline: float,
-    ) -> plan.Plan:
+    def _follow_moves(self, routing: _Routing, answers: host_answers.Answers) -> plan.Plan:
         """Read the map again for servers that none of their hosts has, and try the new hosts, once.
 
         :param answers: the answers of the new hosts are added
         :returns: the plan after that, with all hosts of each event
         """
+        first = routing.plan
         stale = [
             event
-            for event in batch
+            for event in routing.batch
             if (hosts := first.hosts.get(event.id)) and host_answers.is_stale(event, hosts, answers)
         ]
         if not stale:
             return first
-        found = self._lookup.hosts(_servers(stale), deadline=deadline)
+        found = self._lookup.hosts(_servers(stale), deadline=routing.deadlines.hosts)
         if found.remembered:
             # These are the hosts that were asked; where it is now, only the map could say.
             return first.with_decided(
                 [events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ) for event in stale]
             )
         again = plan.by_host(stale, found)
-        answers |= self._deliver(ctxt, again.without(answers), found, deadline)
+        routing.settled = signal.Signal()
+        answers |= self._finish(self._begin_delivery(routing, again.without(answers), found))
         return first.extended(again)
 
     def _hold_rest(

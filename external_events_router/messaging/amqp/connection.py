@@ -1,14 +1,17 @@
-"""A connection to the broker that a separate thread opens again after each failure.
+"""A connection to the broker that is made again whenever it is lost.
 
-Only this thread uses the connection. A :class:`ConnectionHandler` defines its purpose: see ``publisher`` and
-``consumer``. Other threads pass work to the handler, and call :meth:`Connection.wake`.
+The purpose of a connection is its :class:`ConnectionHandler`: see ``publisher``, ``consumer`` and
+``forwarding``. A ``loop.Loop`` drives it, alone or together with others. It is opened on a thread of its own,
+because a login blocks; after that only the thread of the loop uses it. No read or write blocks.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
-import os
+import math
 import select
 import socket
 import ssl
@@ -23,88 +26,144 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
-from external_events_router.process import essential
+from external_events_router.messaging.amqp import loop as loops
 from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between attempts to connect: the first and the longest pause.
+#: Seconds between attempts to connect: the first, the longest.
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
-#: Seconds after which a connection counts as stable, so that the pauses start with the first again.
+#: Seconds after which a connection counts as stable, and the pauses begin with the first again.
 STABLE = 5.0
 
 #: Number of losses in a minute with which a connection counts as flapping.
 FLAPPING = 3
 
-#: Maximum seconds until the thread calls its handler, even if nothing has happened.
-TURN = 0.5
-
-#: Maximum bytes of one read from the socket.
+#: What one read takes from the socket at most.
 _READ = 64 * 1024
 
-#: Number of checks per heartbeat interval.
+#: How many times an interval of heartbeats is looked at.
 _HEARTBEAT_RATE = 2
+
+#: The socket cannot be read or written now.
+_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class ConnectionHandler(Protocol):
-    """The purpose of a connection. Its methods are called only on the thread of the connection."""
+    """The purpose of a connection. Called on one thread at a time, and never during a call."""
 
     def connected(self, link: Connection) -> None:
-        """Declare and start on a new connection. May raise exceptions of py-amqp."""
+        """Prepare a new connection; may block and raise as py-amqp does."""
         ...
 
     def arrived(self, arrival: frames.Arrival) -> None:
-        """Handle a received frame."""
+        """Process a frame or message; must not block."""
         ...
 
     def on_ready(self) -> None:
-        """Write waiting data; called after received frames, after a wake-up, and regularly.
+        """Write what waits: after each arrival and each :meth:`Connection.wake`, and now and then.
 
-        :raises BrokerUnavailable: the connection cannot be used any longer
+        Must not block.
+
+        :raises BrokerUnavailable: the connection cannot be used any more
         """
         ...
 
     def lost(self, reason: str) -> None:
-        """Handle the loss of the connection, or a failed attempt to connect."""
+        """The connection is lost, or there could be none; must not block."""
         ...
 
 
-class Connection:
-    """The connection and its thread.
+class _Pipe:
+    """Takes the frames that py-amqp writes to a transport."""
 
-    :ivar channel: channel of py-amqp, for the thread of the connection
-    :ivar blocked: reason of the broker while it accepts no messages (low memory or disk space); else None
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+
+    def write(self, data: bytes | memoryview) -> None:
+        # NOTE: py-amqp uses the buffer again.
+        self._write(bytes(data))
+
+
+class _Opening(threading.Thread):
+    """Opens a connection once.
+
+    :ivar connection: of py-amqp, or None
+    :ivar reason: why there is none
+    :ivar is_ended: whether both are final
     """
 
-    def __init__(self, broker: brokers.Broker, role: ConnectionHandler, *, name: str) -> None:
-        """:param name: name of the thread, and of the connection in the tools of the broker"""
+    def __init__(self, link: Connection, broker: brokers.Broker, role: ConnectionHandler, name: str) -> None:
+        super().__init__(name=f'connect-{name}', daemon=True)
+        self.connection: Any = None
+        self.reason = ''
+        self.is_ended = False
+        self._link = link
+        self._broker = broker
+        self._role = role
+
+    def run(self) -> None:
+        try:
+            self.connection = self._link.open(self._broker, self._role)
+        except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
+            self.reason = _said(exc)
+        except Exception as exc:  # the outermost frame of this thread
+            LOG.exception('%s: unexpected error', self.name)
+            self.reason = f'unexpected {type(exc).__name__}'
+        finally:
+            self.is_ended = True
+            self._link.wake()
+
+
+class Connection:
+    """The connection.
+
+    :ivar channel: py-amqp's channel; only the handler may call it, when it is connected
+    :ivar blocked: why the broker accepts no messages (its memory or disk is short); None: it does
+    """
+
+    def __init__(
+        self, broker: brokers.Broker, role: ConnectionHandler, *, name: str, loop: loops.Loop | None = None
+    ) -> None:
+        """:param name: of the connection, in the log and in the tools of the broker
+        :param loop: drives the connection; None: a loop of its own
+        """
         self.channel: Any = None
         self.blocked: str | None = None
         self._broker = broker
         self._role = role
         self._name = name
+        self.loop = loop or loops.Loop(name=name)
+        self._stopping = threading.Event()
+        self._started = False
+        self._ended = threading.Event()
+        # What follows is used by the thread of the loop, and by the one that opens a connection.
+        self._opening: _Opening | None = None
         self._connection: Any = None
         self._socket: Any = None
-        # The same socket for the many small reads and writes. It never blocks, so it needs one system call
-        # instead of two. None with TLS, which has a state.
-        self._plain: socket.socket | None = None
+        self._descriptor: int | None = None
+        self._reader = frames.Reader()
         self._buffer = bytearray(_READ)
-        self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._stopping = threading.Event()
-        # The instant of time.monotonic() at which the present connection was opened.
+        # Data that the socket has not taken yet, and since when it has taken none.
+        self._unsent: collections.deque[memoryview] = collections.deque()
+        self._unsent_since = 0.0
+        # Instants of time.monotonic(): of the connection, the next heartbeat, the next attempt.
         self._connected_at: float | None = None
+        self._next_heartbeat = math.inf
+        self._next_attempt = 0.0
+        self._pause = FIRST_PAUSE
         # The number of failures, and the reason of the last one.
         self._losses = 0
         self._lost_at: collections.deque[float] = collections.deque(maxlen=FLAPPING)
         self._last_loss: str | None = None
-        self._thread = essential.EssentialThread(self._run, name=name, is_stopped=self._stopping.is_set)
 
     def start(self) -> None:
         """Connect in the background."""
         parts.ALL.add(parts.Kind.CONNECTION, self, Connection.status)
-        self._thread.start()
+        self._started = True
+        self.loop.add(self)
 
     def status(self) -> parts.Status:
         """Return whether the connection is open, and since when; see ``process.parts``."""
@@ -130,118 +189,172 @@ class Connection:
         return since is not None and time.monotonic() - since > seconds
 
     def wake(self) -> None:
-        """Make the thread call its handler."""
-        os.eventfd_write(self._wakes, 1)
+        """Have :meth:`ConnectionHandler.on_ready` called."""
+        self.loop.wake()
 
     def stop(self, timeout: float) -> None:
-        """Disconnect, and wait for it until the timeout.
+        """Disconnect; wait for it no longer than the timeout.
 
         :param timeout: seconds
         """
         self._stopping.set()
         self.wake()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        if self._started:
+            self._ended.wait(timeout)
         parts.ALL.remove(self)
 
     def write(self, data: bytes) -> None:
-        """Send frames; call it on the thread of the connection.
+        """Send frames; what the socket does not take now is sent later. On the thread of the loop.
 
-        :raises OSError: the connection is broken, or the broker does not read
+        :raises OSError: the connection is broken
         """
-        sent = 0
-        if self._plain is not None:
-            with contextlib.suppress(BlockingIOError):
-                sent = self._plain.send(data)
-        if sent < len(data):
-            self._socket.sendall(data[sent:])
-        # NOTE: py-amqp uses this counter to decide whether a heartbeat is due.
+        if self._unsent:
+            self._unsent.append(memoryview(data))
+        else:
+            sent = self._send(data)
+            if sent < len(data):
+                self._unsent.append(memoryview(data)[sent:])
+                self._unsent_since = time.monotonic()
+        # NOTE: what py-amqp goes by when it decides whether a heartbeat is due.
         self._connection.bytes_sent += 1
 
     @property
     def frame_max(self) -> int:
-        """The maximum bytes of a frame."""
+        """Bytes that a frame may have."""
         return int(self._connection.frame_max)
 
-    def _run(self) -> None:
-        pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            try:
-                self._connect()
-                self._connected_at = time.monotonic()
-                self._broker.availability.connected(self)
-                self._serve()
-            except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
-                reason = exc.kwargs['reason'] if isinstance(exc, exceptions.BrokerUnavailable) else _said(exc)
-            except Exception as exc:  # the outermost loop of the thread
-                LOG.exception('%s: unexpected error; connecting again', self._name)
-                reason = f'unexpected {type(exc).__name__}'
-            else:
-                reason = 'stopped'
-            self._close()
-            if self._connected_at is not None:
-                self._lost_at.append(time.monotonic())
-            self._losses, self._last_loss = self._losses + 1, reason
-            # NOTE: a broker that closes each new connection immediately must not be called without a pause.
-            if self._was_stable():
-                pause = FIRST_PAUSE
-            self._connected_at = None
-            self._report_lost(reason)
-            self._tell_lost(reason)
-            self._stopping.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+    def open(self, broker: brokers.Broker, role: ConnectionHandler) -> Any:
+        """Open a connection of py-amqp, and have the handler prepare it; blocks. For :class:`_Opening`.
 
-    def _was_stable(self) -> bool:
-        return self._connected_at is not None and time.monotonic() - self._connected_at > STABLE
-
-    def _report_lost(self, reason: str) -> None:
-        if self._stopping.is_set():
-            self._broker.availability.closed(self)
-            return
-        self._broker.availability.lost(self, f'{self._name}: {reason}')
-        LOG.debug('%s: no connection to the broker: %s; connecting again', self._name, reason)
-
-    def _connect(self) -> None:
-        self._connection = self._broker.connect(
+        :raises BrokerUnavailable: no node accepts it
+        """
+        connection = broker.connect(
             name=self._name, on_blocked=self._on_blocked, on_unblocked=self._on_unblocked
         )
-        self.channel = self._connection.channel()
-        self._socket = self._connection.transport.sock
-        if not isinstance(self._socket, ssl.SSLSocket):
-            self._plain = socket.socket(fileno=os.dup(self._socket.fileno()))
-            self._plain.setblocking(False)
-        self._role.connected(self)
+        try:
+            self._connection = connection
+            self.channel = connection.channel()
+            self._socket = connection.transport.sock
+            self._unsent.clear()
+            self._reader = frames.Reader()
+            role.connected(self)
+        except BaseException:
+            self._connection = self.channel = self._socket = None
+            with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
+                connection.collect()
+            raise
+        return connection
 
-    def _serve(self) -> None:
-        reader = frames.Reader()
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        poll.register(self._wakes, select.POLLIN)
-        heartbeat_every = (
-            self._connection.heartbeat / (2 * _HEARTBEAT_RATE) if self._connection.heartbeat else 0
-        )
-        next_heartbeat = time.monotonic() + heartbeat_every
+    # What follows is called on the thread of the loop.
+
+    def descriptor(self) -> int | None:
+        """See ``loop.Member``."""
+        return self._descriptor
+
+    def wants_to_write(self) -> bool:
+        """See ``loop.Member``."""
+        return bool(self._unsent)
+
+    def on_events(self, events: int) -> None:
+        """See ``loop.Member``."""
+        if self._descriptor is None:
+            return
+        with self._guarded():
+            if events & select.POLLOUT:
+                self._flush()
+            if events & ~select.POLLOUT:
+                self._read()
+
+    def on_turn(self, now: float) -> bool:
+        """See ``loop.Member``."""
+        if self._opening is not None:
+            if self._opening.is_ended:
+                self._take(self._opening, now)
+        elif self._descriptor is None and not self._stopping.is_set() and now >= self._next_attempt:
+            self._begin_opening()
+        if self._descriptor is not None:
+            with self._guarded():
+                self._serve(now)
+        if (self._stopping.is_set() and self._descriptor is not None) or (
+            self._stopping.is_set() and self._opening is None and not self._ended.is_set()
+        ):
+            self._end('stopped')
+        return not self._ended.is_set()
+
+    def _begin_opening(self) -> None:
+        self._opening = _Opening(self, self._broker, self._role, self._name)
+        try:
+            self._opening.start()
+        except RuntimeError as exc:
+            self._opening.reason = str(exc)
+            self._opening.is_ended = True
+
+    def _take(self, opening: _Opening, now: float) -> None:
+        """Take the result of an attempt to connect."""
+        self._opening = None
+        if opening.connection is None:
+            self._end(opening.reason)
+            return
+        connection = opening.connection
+        # NOTE: py-amqp itself writes answers, such as that to the end of a connection.
+        connection.frame_writer = connection.frame_writer_cls(connection, _Pipe(self.write))
+        self._socket.setblocking(False)
+        self._descriptor = self._socket.fileno()
+        self._connected_at = now
+        every = connection.heartbeat / (2 * _HEARTBEAT_RATE)
+        self._next_heartbeat = now + every if every else math.inf
+        self._broker.availability.connected(self)
+        # NOTE: what TLS has decrypted already is not seen by poll().
+        if isinstance(self._socket, ssl.SSLSocket):
+            with self._guarded():
+                self._read()
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """End the connection at any error within the block."""
+        try:
+            yield
+        except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
+            self._end(_said(exc))
+        except Exception as exc:  # one connection must not end the thread
+            LOG.exception('%s: unexpected error', self._name)
+            self._end(f'unexpected {type(exc).__name__}')
+
+    def _serve(self, now: float) -> None:
+        if self._unsent and now - self._unsent_since > brokers.IO_TIMEOUT:
+            raise TimeoutError('the broker takes no data')
         self._role.on_ready()
-        while not self._stopping.is_set():
-            for fd, _events in poll.poll(TURN * 1000):
-                if fd == self._wakes:
-                    os.eventfd_read(self._wakes)
-                else:
-                    self._read(reader)
-            self._role.on_ready()
-            if heartbeat_every and time.monotonic() >= next_heartbeat:
-                next_heartbeat = time.monotonic() + heartbeat_every
-                self._connection.heartbeat_tick(rate=_HEARTBEAT_RATE)
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + self._connection.heartbeat / (2 * _HEARTBEAT_RATE)
+            self._connection.heartbeat_tick(rate=_HEARTBEAT_RATE)
 
-    def _read(self, reader: frames.Reader) -> None:
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return int(self._socket.send(data))
+        except _WAIT:
+            return 0
+
+    def _flush(self) -> None:
+        while self._unsent:
+            data = self._unsent[0]
+            sent = self._send(data)
+            if sent:
+                self._unsent_since = time.monotonic()
+            if sent < len(data):
+                # NOTE: with TLS, the same data have to be given again.
+                self._unsent[0] = data[sent:]
+                return
+            self._unsent.popleft()
+
+    def _read(self) -> None:
         while True:
             try:
-                size = (self._plain or self._socket).recv_into(self._buffer)
-            except BlockingIOError:
+                size = self._socket.recv_into(self._buffer)
+            except _WAIT:
                 return
             if not size:
                 raise ConnectionResetError('the broker has closed the connection')
-            for arrival in reader.feed(bytes(self._buffer[:size])):
+            for arrival in self._reader.feed(bytes(self._buffer[:size])):
                 if isinstance(arrival, frames.Other):
                     kind, channel, payload = arrival.frame
                     # NOTE: a handler opens further channels, which py-amqp does not know.
@@ -250,8 +363,8 @@ class Connection:
                 else:
                     self._connection.bytes_recv += 1
                     self._role.arrived(arrival)
-            # NOTE: poll() does not detect data that TLS has already decrypted.
-            if not (hasattr(self._socket, 'pending') and self._socket.pending()):
+            # NOTE: what TLS has decrypted already is not seen by poll().
+            if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
                 return
 
     def _on_blocked(self, reason: str) -> None:
@@ -262,29 +375,53 @@ class Connection:
         self._broker.availability.alarm.remove(self)
         self.blocked = None
 
+    def _end(self, reason: str) -> None:
+        """The connection is lost, or there could be none, or it is to end."""
+        now = time.monotonic()
+        self._close()
+        if self._connected_at is not None:
+            self._lost_at.append(now)
+        self._losses, self._last_loss = self._losses + 1, reason
+        # NOTE: a broker that ends each new connection at once must not be called without a pause.
+        if self._connected_at is not None and now - self._connected_at > STABLE:
+            self._pause = FIRST_PAUSE
+        self._connected_at = None
+        self._next_attempt, self._pause = now + self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        stopped = self._stopping.is_set()
+        if stopped:
+            self._broker.availability.closed(self)
+        else:
+            self._broker.availability.lost(self, f'{self._name}: {reason}')
+            LOG.debug('%s: no connection to the broker: %s', self._name, reason)
+        self._tell_lost(reason)
+        if stopped:
+            self._ended.set()
+
     def _close(self) -> None:
         connection, self._connection, self.channel, self.blocked = self._connection, None, None, None
+        sock, self._socket, self._descriptor = self._socket, None, None
         if connection is None:
             return
-        # NOTE: its method close() would wait for an answer of the broker.
-        sock, self._socket = self._socket, None
-        plain, self._plain = self._plain, None
-        if plain is not None:
-            plain.close()
+        # NOTE: not its close(), which waits for the answer of the broker.
         if sock is not None:
             self._say_goodbye(connection, sock)
-        # NOTE: ValueError is raised if TLS was ended before.
+        self._unsent.clear()
+        # NOTE: ValueError is TLS that was ended before.
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             connection.collect()
 
     def _say_goodbye(self, connection: Any, sock: Any) -> None:
+        """Close; at the end of the process, tell the broker, which takes a moment."""
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             if not self._stopping.is_set():
                 if isinstance(sock, ssl.SSLSocket):
-                    # NOTE: collect() would wait for an answer of a broker that does not respond.
+                    # NOTE: collect() would wait for an answer of a broker that is gone.
                     sock.close()
                 return
             sock.settimeout(1.0)
+            for data in self._unsent:
+                sock.sendall(data)
+            connection.frame_writer = connection.frame_writer_cls(connection, _Pipe(sock.sendall))
             connection.send_method((10, 50), 'BsBB', (200, 'bye', 0, 0))
             if not isinstance(sock, ssl.SSLSocket):
                 sock.shutdown(socket.SHUT_WR)
@@ -292,9 +429,11 @@ class Connection:
     def _tell_lost(self, reason: str) -> None:
         try:
             self._role.lost(reason)
-        except Exception:  # the outermost loop of the thread
-            LOG.exception('%s: unexpected error while handling a lost connection', self._name)
+        except Exception:  # one handler must not end the thread
+            LOG.exception('%s: unexpected error', self._name)
 
 
 def _said(exc: BaseException) -> str:
+    if isinstance(exc, exceptions.BrokerUnavailable):
+        return str(exc.kwargs['reason'])
     return str(exc) or type(exc).__name__

@@ -30,6 +30,7 @@ from external_events_router.messaging.amqp import connection as links
 from external_events_router.messaging.amqp import declaring
 from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import frames
+from external_events_router.messaging.amqp import loop as loops
 from external_events_router.messaging.amqp import notices
 from external_events_router.messaging.amqp import publisher
 from external_events_router.process import parts
@@ -88,10 +89,12 @@ class _Queue:
 class Consumer:
     """Passes messages of queues to their listeners. Thread-safe."""
 
-    def __init__(self, broker: brokers.Broker, *, name: str) -> None:
-        """:param name: name of the connection, in the log and in the tools of the broker"""
+    def __init__(self, broker: brokers.Broker, *, name: str, loop: loops.Loop | None = None) -> None:
+        """:param name: name of the connection, in the log and in the tools of the broker
+        :param loop: drives the connection; None: a separate loop
+        """
         self._broker = broker
-        self._link = links.Connection(broker, self, name=name)
+        self._link = links.Connection(broker, self, name=name, loop=loop)
         self._notices = notices.Notices(name, broker.virtual_host)
         # The following attributes are used only on the thread of the connection.
         # For each channel, the tag up to which all messages were received.
@@ -379,7 +382,7 @@ class Consumer:
 
     def _rebind(self, now: float) -> None:
         """Declare some bindings again, so that all are declared in each interval."""
-        self._rebind_at = now + links.TURN
+        self._rebind_at = now + loops.TURN
         self._notices.log()
         declarer = self._declarer
         if declarer is None:
@@ -391,7 +394,7 @@ class Consumer:
             with self._lock:
                 consumed = [name for name, entry in self._queues.items() if entry.channel is not None]
                 self._round = [*self._bound, *consumed]
-            self._share = math.ceil(len(self._round) * links.TURN / REBIND_INTERVAL)
+            self._share = math.ceil(len(self._round) * loops.TURN / REBIND_INTERVAL)
             declarer.run(declaring.declare_exchange(self._broker), self._exchange_checked)
         for _ in range(min(self._share, len(self._round))):
             name = self._round.pop()

@@ -27,6 +27,7 @@ from external_events_router import rejected
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import connection as links
 from external_events_router.messaging.amqp import frames
+from external_events_router.messaging.amqp import loop as loops
 
 LOG = log.getLogger(__name__)
 
@@ -77,11 +78,13 @@ class _Sent:
 class Publisher:
     """Publishes on a separate connection. Thread-safe; no call waits."""
 
-    def __init__(self, broker: brokers.Broker, *, name: str) -> None:
-        """:param name: name of the connection, in the log and in the tools of the broker"""
+    def __init__(self, broker: brokers.Broker, *, name: str, loop: loops.Loop | None = None) -> None:
+        """:param name: name of the connection, in the log and in the tools of the broker
+        :param loop: drives the connection; None: a separate loop
+        """
         self._broker = broker
         self._name = name
-        self._link = links.Connection(broker, self, name=name)
+        self._link = links.Connection(broker, self, name=name, loop=loop)
         # Used only on the thread of the connection: tag of the next publish, batches that are being encoded,
         # and sent messages.
         self._tag = 1

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router.concurrency import signal
 from external_events_router.resolver import answers
 
 #: Used if the host map has no data about the servers, and if all events are from one request.
@@ -54,6 +55,27 @@ class HostObserver(Protocol):
         ...
 
 
+class Delivery(Protocol):
+    """Events that are on their way to their hosts."""
+
+    def finish(self) -> answers.Answers:
+        """Wait for the answers until the deadline; to be called once."""
+        ...
+
+
+class DeferredDelivery:
+    """A delivery that begins when it is finished, for deliverers whose begin may block."""
+
+    def __init__(self, deliver: Callable[[], answers.Answers], settled: signal.Signal) -> None:
+        """:param settled: of :meth:`Deliverer.begin`; there is nothing to wait for before the end"""
+        self._deliver = deliver
+        settled.set()
+
+    def finish(self) -> answers.Answers:
+        """See :class:`Delivery`."""
+        return self._deliver()
+
+
 class Deliverer(Protocol):
     """Delivers to hosts with any software. Thread-safe; one per resolver worker."""
 
@@ -67,6 +89,22 @@ class Deliverer(Protocol):
 
     def is_ready(self) -> bool:
         """Return False if it is known that no host can be asked."""
+        ...
+
+    def begin(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object],
+        settled: signal.Signal,
+    ) -> Delivery:
+        """Begin to send each host its events, without blocking. Parameters as for :meth:`deliver`.
+
+        :param settled: set when all answers are there; before that, :meth:`Delivery.finish` may block
+        """
         ...
 
     def deliver(

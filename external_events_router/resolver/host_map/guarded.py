@@ -10,7 +10,9 @@ import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
+import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -81,20 +83,47 @@ class GuardedHostMap:
         :param server_uuids: canonical uuids
         :param timeout: seconds; None: only the timeout of the map
         """
+        return self.begin(server_uuids, timeout=timeout).result()
+
+    def begin(
+        self,
+        server_uuids: Collection[str],
+        *,
+        timeout: float | None = None,
+        then: Callable[[base.Lookup | None], None] | None = None,
+    ) -> PendingLookup:
+        """Begin a look-up, without waiting; :meth:`PendingLookup.result` has to follow.
+
+        :param then: called once on the thread of the query: with the result if the source has answered, or
+            with None; not if the result is known at once, nor after :meth:`PendingLookup.result`. It must
+            not block
+        """
         wanted = frozenset(server_uuids)
         if not wanted:
-            return base.Lookup({})
-        began = time.monotonic()
-        found = self._look_up(wanted, timeout)
-        recorder.current().looked_up(_result(found), time.monotonic() - began)
-        return found
-
-    def _look_up(self, wanted: frozenset[str], timeout: float | None) -> base.Lookup:
+            return PendingLookup(lambda: base.Lookup({}), is_ready=True)
         if not self._pause.admits():
-            return self._memory.recall(wanted, reason='the host map failed just now')
+            found = self._memory.recall(wanted, reason='the host map failed just now')
+            return PendingLookup(functools.partial(_Report().once, found), is_ready=True)
         seconds = self._timeout if timeout is None else max(0.0, min(timeout, self._timeout))
+        report = _Report()
+        told = None if then is None else functools.partial(self._tell, wanted, then, report)
+        question = self._questions.begin(wanted, told)
+        return PendingLookup(lambda: report.once(self._wait(wanted, question, seconds)))
+
+    def _tell(
+        self,
+        wanted: frozenset[str],
+        then: Callable[[base.Lookup | None], None],
+        report: _Report,
+        found: base.Lookup | None,
+    ) -> None:
+        then(None if found is None else report.once(self._found(wanted, found)))
+
+    def _wait(
+        self, wanted: frozenset[str], question: batch_loader.LoadRequest[base.Lookup], seconds: float
+    ) -> base.Lookup:
         try:
-            found = self._ask(wanted, seconds)
+            found = self._answer(wanted, question, seconds)
         except exceptions.DatabaseRefused as exc:
             # NOTE: the error concerns only these servers; the map can look up other servers.
             rejected.ALL.note('server uuid', f'the map cannot be asked about it ({exc})', sorted(wanted)[:3])
@@ -117,6 +146,9 @@ class GuardedHostMap:
             raise
         if found is None:
             return self._memory.recall(wanted, reason='the host map is slow')
+        return self._found(wanted, found)
+
+    def _found(self, wanted: frozenset[str], found: base.Lookup) -> base.Lookup:
         self._pause.succeeded()
         self._answered_at = time.monotonic()
         self._failing.over('The hosts of servers can be looked up again')
@@ -186,22 +218,25 @@ class GuardedHostMap:
         known = self._memory.recall(found.unavailable, reason=found.reason or '')
         return dataclasses.replace(found, hosts={**found.hosts, **known.hosts}, unavailable=known.unavailable)
 
-    def _ask(self, wanted: frozenset[str], seconds: float) -> base.Lookup | None:
-        """Query the source; None: it is slow, and the hosts of all servers are in the cache.
+    def _answer(
+        self, wanted: frozenset[str], question: batch_loader.LoadRequest[base.Lookup], seconds: float
+    ) -> base.Lookup | None:
+        """Wait for the source; None: it is slow, and the hosts of all servers are in the cache.
 
         :raises TimeoutError: it did not answer in time
         :raises DatabaseUnavailable: it is unavailable
         """
-        question = self._questions.begin(wanted)
+        deadline = question.began + seconds
+        first = deadline - seconds * (1 - FIRST_TRY_TIMEOUT_SHARE) - time.monotonic()
         try:
-            return self._questions.answer(question, timeout=seconds * FIRST_TRY_TIMEOUT_SHARE)
+            return self._questions.answer(question, timeout=max(0.0, first))
         except TimeoutError:
             # NOTE: a map with several sources reports its slow sources itself, in time.
             if self._partial is None and self._memory.knows(wanted):
                 return None
         try:
             # Uncached servers get 503 without the source, so wait until the timeout.
-            return self._questions.answer(question, timeout=seconds * (1 - FIRST_TRY_TIMEOUT_SHARE))
+            return self._questions.answer(question, timeout=max(0.0, deadline - time.monotonic()))
         finally:
             self._questions.give_up(question)
 
@@ -226,6 +261,35 @@ def _result(found: base.Lookup) -> str:
     if found.unavailable:
         return 'failed'
     return 'cached' if found.remembered else 'complete'
+
+
+class _Report:
+    """Reports a look-up to the metrics once, whichever thread has its result first."""
+
+    def __init__(self) -> None:
+        # NOTE: to take the only item is one step of the interpreter.
+        self._began = [time.monotonic()]
+
+    def once(self, found: base.Lookup) -> base.Lookup:
+        """Report the result of the look-up, and return it."""
+        with contextlib.suppress(IndexError):
+            recorder.current().looked_up(_result(found), time.monotonic() - self._began.pop())
+        return found
+
+
+class PendingLookup:
+    """A look-up that was begun.
+
+    :ivar is_ready: :meth:`result` does not wait
+    """
+
+    def __init__(self, result: Callable[[], base.Lookup], *, is_ready: bool = False) -> None:
+        self.is_ready = is_ready
+        self._result = result
+
+    def result(self) -> base.Lookup:
+        """Return the result, as :meth:`GuardedHostMap.lookup` does, within the time from its begin."""
+        return self._result()
 
 
 class _Memory:

@@ -3,6 +3,7 @@ import time
 from external_events_router.resolver import lookup
 from external_events_router.resolver.host_map import base
 from tests import base as tests_base
+from tests.unit.resolver import maps
 
 ONE, TWO = (f'{number}0000000-0000-4000-8000-000000000000' for number in (1, 2))
 
@@ -10,7 +11,7 @@ FREE = {ONE: frozenset({'a'})}
 HELD = {TWO: frozenset()}
 
 
-class HostMap:
+class HostMap(maps.BeginsAtOnce):
     """Finds one host for each server, and the held servers if it includes them."""
 
     def __init__(self, log, *, includes_held_servers, finds=None):

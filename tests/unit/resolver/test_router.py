@@ -6,6 +6,7 @@ from external_events_router.resolver import answers
 from external_events_router.resolver import event_log
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
+from external_events_router.resolver.drivers import base as drivers_base
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import slow_host_limiter
@@ -13,12 +14,13 @@ from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base
 from tests import base as tests_base
 from tests.unit.resolver import agents
+from tests.unit.resolver import maps
 
 ONE = '11111111-1111-4111-8111-111111111111'
 TWO = '22222222-2222-4222-8222-222222222222'
 
 
-class Map:
+class Map(maps.BeginsAtOnce):
     """A host map that answers each look-up with the next of its states, and then always with the last."""
 
     includes_held_servers = False
@@ -111,15 +113,16 @@ class RouteCase(tests_base.TestCase):
 class RecordsTest(RouteCase):
     def test_deliverer_gets_the_records_of_the_host_map(self):
         class Deliverer:
-            def deliver(self, ctxt, by_host, *, records, **more):
+            def begin(self, ctxt, by_host, *, records, settled, **more):
                 given.append(records)
-                return {
+                told = {
                     (host, event.id): answers.Answer(events.Verdict.NOT_HERE)
                     for host, sent in by_host.items()
                     for event in sent
                 }
+                return drivers_base.DeferredDelivery(lambda: told, settled)
 
-        class RecordingMap:
+        class RecordingMap(maps.BeginsAtOnce):
             includes_held_servers = False
 
             def lookup(self, server_uuids, *, timeout=None):

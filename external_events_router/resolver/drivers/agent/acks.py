@@ -20,6 +20,7 @@ from oslo_log import log
 
 from external_events_router import events
 from external_events_router import rejected
+from external_events_router.concurrency import signal
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import rounds
 
@@ -69,25 +70,41 @@ class Collector:
     def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[rounds.AckRound]:
         """Register deliveries that are cast within the block, and remove them after it.
 
-        While acknowledgements cannot arrive, the yielded round is already abandoned.
-
         :param deliveries: host to its delivery
         """
+        waiting = self.begin(deliveries)
+        try:
+            yield waiting
+        finally:
+            self.end(deliveries, waiting)
+
+    def begin(
+        self, deliveries: Mapping[str, events.Delivery], *, settled: signal.Signal | None = None
+    ) -> rounds.AckRound:
+        """Register deliveries, to be cast after that; :meth:`end` has to follow.
+
+        While no acknowledgement can arrive, the round is abandoned already.
+
+        :param deliveries: host to what it will be sent
+        :param settled: see :class:`rounds.AckRound`
+        """
         waiting = rounds.AckRound(
-            (host, event.id) for host, delivery in deliveries.items() for event in delivery.events
+            ((host, event.id) for host, delivery in deliveries.items() for event in delivery.events),
+            settled=settled,
         )
         with self._lock:
             if self._problem is not None:
                 waiting.abandon(self._problem)
             for host, delivery in deliveries.items():
                 self._waiting[delivery.id] = (host, waiting)
-        try:
-            yield waiting
-        finally:
-            with self._lock:
-                for delivery in deliveries.values():
-                    del self._waiting[delivery.id]
-            self._remember(deliveries, waiting.silent())
+        return waiting
+
+    def end(self, deliveries: Mapping[str, events.Delivery], waiting: rounds.AckRound) -> None:
+        """Forget deliveries, but for late acknowledgements."""
+        with self._lock:
+            for delivery in deliveries.values():
+                del self._waiting[delivery.id]
+        self._remember(deliveries, waiting.silent())
 
     def overdue(self, age: float) -> list[str]:
         """Return the hosts that have not answered a delivery for this number of seconds."""

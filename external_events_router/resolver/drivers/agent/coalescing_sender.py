@@ -52,12 +52,24 @@ class _Entry:
 class CoalescingSender:
     """Sends casts, combined per host. Thread-safe; one per resolver worker."""
 
-    def __init__(self, sender: Sender, *, together: bool = True) -> None:
-        """:param together: whether deliveries to a host may share a message"""
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        together: bool = True,
+        run_soon: Callable[[Callable[[], None]], None] = lambda send: send(),
+    ) -> None:
+        """:param together: whether deliveries to a host may share a message
+        :param run_soon: calls a function at once, or soon on another thread; what is cast until then is
+            sent together
+        """
         self._sender = sender
         self._together = together
-        # Guards the table: host with a message in flight, to its waiting deliveries.
+        self._run_soon = run_soon
+        # Guards what follows. _new: hosts and what was cast to them since the last call of _send_new.
+        # _waiting: host with a message on its way to what waits for it.
         self._lock = threading.Lock()
+        self._new: list[tuple[str, _Entry]] = []
         self._waiting: dict[str, list[_Entry]] = {}
         # Messages that this thread still has to send: see _send.
         self._local = threading.local()
@@ -80,23 +92,36 @@ class CoalescingSender:
         :param until: an instant of ``time.monotonic()`` after which no cast starts
         """
         entries = {host: _Entry(ctxt, delivery, on_failure, until) for host, delivery in deliveries.items()}
-        self._send(self._take_free(entries))
+        with self._lock:
+            first = not self._new
+            self._new += entries.items()
+        if first and entries:
+            self._run_soon(self._send_new)
         try:
             yield
         finally:
             self._withdraw(entries)
 
-    def _take_free(self, entries: Mapping[str, _Entry]) -> dict[str, list[_Entry]]:
-        """Return the entries of hosts without a message in flight, by host; the other entries wait."""
-        free = {}
+    def _send_new(self) -> None:
+        """Send what was cast since the last call, except to hosts with a message on its way."""
+        late: dict[str, list[_Entry]] = {}
         with self._lock:
-            for host, entry in entries.items():
-                if self._together and host in self._waiting:
-                    self._waiting[host].append(entry)
-                else:
+            new, self._new = self._new, []
+            if self._together:
+                idle = dict.fromkeys(host for host, _entry in new if host not in self._waiting)
+                for host, entry in new:
+                    self._waiting.setdefault(host, []).append(entry)
+                taken = {host: self._take(host, late=late.setdefault(host, [])) for host in idle}
+                messages = [{host: entries for host, entries in taken.items() if entries}]
+            else:
+                for host, _entry in new:
                     self._waiting.setdefault(host, [])
-                    free[host] = [entry]
-        return free
+                messages = [{host: [entry]} for host, entry in new]
+        for host, entries in late.items():
+            for entry in entries:
+                _fail(entry, host, exceptions.BrokerUnavailable(reason='not sent in time'))
+        for by_host in messages:
+            self._send(by_host)
 
     def _send(self, by_host: Mapping[str, Sequence[_Entry]]) -> None:
         """Send messages, and messages that must follow when one of them ends meanwhile.
@@ -141,26 +166,38 @@ class CoalescingSender:
             once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
     def _follow(self, host: str) -> None:
-        """Handle the end of a message: send the waiting deliveries for its host."""
-        now, taken, late, events_taken = time.monotonic(), list[_Entry](), list[_Entry](), 0
+        """A message has its result: send what waits for its host."""
+        late: list[_Entry] = []
         with self._lock:
-            waiting = self._waiting.get(host, [])
-            while waiting and (not taken or events_taken + len(waiting[0].delivery.events) <= MAX_EVENTS):
-                entry = waiting.pop(0)
-                if entry.until > now:
-                    taken.append(entry)
-                    events_taken += len(entry.delivery.events)
-                else:
-                    late.append(entry)
-            if not taken:
-                self._waiting.pop(host, None)
+            taken = self._take(host, late=late)
         for entry in late:
             _fail(entry, host, exceptions.BrokerUnavailable(reason='not sent in time'))
         if taken:
             self._send({host: taken})
 
+    def _take(self, host: str, *, late: list[_Entry]) -> list[_Entry]:
+        """Take what goes to a host in the next message; nothing: the host is idle. Called with the lock held.
+
+        :param late: gets what cannot be sent in time any more
+        """
+        now, taken, events_taken = time.monotonic(), list[_Entry](), 0
+        waiting = self._waiting.get(host, [])
+        while waiting and (not taken or events_taken + len(waiting[0].delivery.events) <= MAX_EVENTS):
+            entry = waiting.pop(0)
+            if entry.until > now:
+                taken.append(entry)
+                events_taken += len(entry.delivery.events)
+            else:
+                late.append(entry)
+        if not taken:
+            self._waiting.pop(host, None)
+        return taken
+
     def _withdraw(self, entries: Mapping[str, _Entry]) -> None:
         with self._lock:
+            if self._new:
+                withdrawn = set(map(id, entries.values()))
+                self._new = [new for new in self._new if id(new[1]) not in withdrawn]
             for host, entry in entries.items():
                 waiting = self._waiting.get(host)
                 if waiting and entry in waiting:

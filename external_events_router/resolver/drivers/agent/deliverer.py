@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
+import functools
 import time
 
 from external_events_router import context
 from external_events_router import events
 from external_events_router import ids
+from external_events_router.concurrency import signal
 from external_events_router.messaging import transport as transports
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers import base
+from external_events_router.resolver.drivers import rounds
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import coalescing_sender
 
@@ -82,6 +86,21 @@ class AgentDeliverer:
         """
         if not by_host:
             return {}
+        return self.begin(
+            ctxt, by_host, deadline=deadline, lifetime=lifetime, records=records, settled=signal.Signal()
+        ).finish()
+
+    def begin(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object] = base.NO_RECORDS,
+        settled: signal.Signal,
+    ) -> base.Delivery:
+        """See :class:`base.Deliverer`."""
         now = time.time()
         deliveries = {
             host: events.Delivery(
@@ -93,20 +112,21 @@ class AgentDeliverer:
             )
             for host, sent in by_host.items()
         }
-        with self._collector.expect(deliveries) as waiting:
-            if waiting.abandoned:
-                # NOTE: send nothing. The events are held, and delivered when acknowledgements can arrive
-                # again.
-                answers = waiting.wait(0.0)
-                self._tell(by_host, answers)
-                return answers
-            with (
-                self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline),
-                self._observer.wait(deliveries),
-            ):
-                answers = waiting.wait(deadline)
-        self._tell(by_host, answers)
-        return answers
+        waiting = self._collector.begin(deliveries, settled=settled)
+        ended = contextlib.ExitStack()
+        try:
+            ended.callback(self._collector.end, deliveries, waiting)
+            # NOTE: of an abandoned round nothing is sent. The events are held, and delivered once the
+            # acknowledgements of that can arrive.
+            if not waiting.abandoned:
+                ended.enter_context(
+                    self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline)
+                )
+                ended.enter_context(self._observer.wait(deliveries))
+        except BaseException:
+            ended.close()
+            raise
+        return _AgentDelivery(waiting, deadline, ended.close, functools.partial(self._tell, by_host))
 
     def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: host_answers.Answers) -> None:
         silent = {}
@@ -118,3 +138,31 @@ class AgentDeliverer:
                 silent[host] = told[0].reason or host_answers.NO_ACK
         if silent:
             self._observer.silent(silent)
+
+
+class _AgentDelivery:
+    """See ``drivers.base.Delivery``."""
+
+    def __init__(
+        self,
+        waiting: rounds.AckRound,
+        deadline: float,
+        end: Callable[[], None],
+        tell: Callable[[host_answers.Answers], None],
+    ) -> None:
+        """:param end: called after the wait
+        :param tell: called with the answers then
+        """
+        self._waiting = waiting
+        self._deadline = deadline
+        self._end = end
+        self._tell = tell
+
+    def finish(self) -> host_answers.Answers:
+        """See ``drivers.base.Delivery``."""
+        try:
+            answers = self._waiting.wait(self._deadline)
+        finally:
+            self._end()
+        self._tell(answers)
+        return answers

@@ -72,7 +72,9 @@ class AgentDriver:
             watcher=self._collector,
         )
         return deliverer.AgentDeliverer(
-            coalescing_sender.CoalescingSender(self._client, together=self._together),
+            coalescing_sender.CoalescingSender(
+                self._client, together=self._together, run_soon=self._transport.run_soon
+            ),
             self._collector,
             observer,
             reply_to=name,

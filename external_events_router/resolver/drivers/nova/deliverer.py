@@ -23,6 +23,7 @@ from oslo_log import log
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.concurrency import signal
 from external_events_router.resolver import answers
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import rounds
@@ -105,6 +106,22 @@ class NovaDeliverer:
     def is_ready(self) -> bool:
         """Return True: each cell has its own broker."""
         return True
+
+    def begin(
+        self,
+        ctxt: context.RequestContext,
+        by_host: Mapping[str, Sequence[events.Event]],
+        *,
+        deadline: float,
+        lifetime: Callable[[events.Event], float],
+        records: Mapping[str, object],
+        settled: signal.Signal,
+    ) -> base.Delivery:
+        """See :class:`base.Deliverer`. A connection to a cell may have to be made, which blocks."""
+        deliver = functools.partial(
+            self.deliver, ctxt, by_host, deadline=deadline, lifetime=lifetime, records=records
+        )
+        return base.DeferredDelivery(deliver, settled)
 
     def deliver(
         self,

@@ -16,6 +16,7 @@ from external_events_router.resolver.hold import hold
 from external_events_router.resolver.host_map import base as map_base
 from tests import base
 from tests.unit.resolver import agents
+from tests.unit.resolver import maps
 
 LONG = 30.0
 
@@ -86,7 +87,7 @@ class SlowHostLimiterTest(base.TestCase):
         self.assertEqual({}, self.pace._waits)
 
 
-class Map:
+class Map(maps.BeginsAtOnce):
     includes_held_servers = False
 
     def lookup(self, server_uuids, *, timeout=None):

@@ -41,6 +41,7 @@ from external_events_router.resolver.hold import redelivery
 from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import base as host_map_base
 from tests.unit.db import databases
+from tests.unit.resolver import maps
 
 SERVERS = [str(uuid.UUID(int=number)) for number in (1, 2)]
 HOSTS = ('a', 'b', 'c')
@@ -269,7 +270,7 @@ class Worker:
         return self.router.route(context.RequestContext(), batch, ack_timeout=ACK_TIMEOUT)
 
 
-class World:
+class World(maps.BeginsAtOnce):
     """The possible steps, in random order, and the conditions that hold after each step and at the end."""
 
     #: The servers, and their possible hosts at the beginning.

@@ -107,3 +107,45 @@ class CoalescingSenderTest(base.TestCase):
         self.assertEqual([], self.sender.take()[0])
         self.cast('3', 'a')
         self.assertEqual([('a', ['3'])], self.sender.take()[0])
+
+
+class SoonTest(CoalescingSenderTest):
+    """What is cast before the thread of the transport comes to it goes together."""
+
+    def setUp(self):
+        super().setUp()
+        self.soon = []
+        self.outbox = coalescing_sender.CoalescingSender(self.sender, run_soon=self.soon.append)
+
+    def cast(self, name, *hosts, size=1, seconds=60.0):
+        block = super().cast(name, *hosts, size=size, seconds=seconds)
+        self.run_soon()
+        return block
+
+    def cast_only(self, name, *hosts, **more):
+        return CoalescingSenderTest.cast(self, name, *hosts, **more)
+
+    def run_soon(self):
+        while self.soon:
+            self.soon.pop()()
+
+    def test_one_message_for_each_host(self):
+        self.cast_only('1', 'a', 'b')
+        self.cast_only('2', 'b', 'c')
+        self.assertEqual(1, len(self.soon))
+        self.assertEqual([], self.sender.casts)
+        self.run_soon()
+        self.assertEqual([('a', ['1']), ('b', ['1', '2']), ('c', ['2'])], self.sender.take()[0])
+
+    def test_withdrawn_before_it_was_sent(self):
+        first = self.cast_only('1', 'a', 'b')
+        self.cast_only('2', 'b')
+        first.__exit__(None, None, None)
+        self.run_soon()
+        self.assertEqual([('b', ['2'])], self.sender.take()[0])
+
+    def test_late_before_it_was_sent(self):
+        self.cast_only('1', 'a', seconds=-1.0)
+        self.run_soon()
+        self.assertEqual([], self.sender.casts)
+        self.assertEqual([('1', 'a')], [failure[:2] for failure in self.failures])

@@ -1,0 +1,121 @@
+"""The loop: all members on one thread, which ends with the last of them."""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+
+from external_events_router.messaging.amqp import loop
+from tests import base
+
+#: Seconds. What is expected to happen takes far less.
+LONG = 30.0
+
+
+class Member:
+    """Reads from a socket, and writes while it has data; leaves when it is told to."""
+
+    def __init__(self, sock, data=b''):
+        self.sock = sock
+        self.sock.setblocking(False)
+        self.unsent = data
+        self.got = b''
+        self.stays = True
+        self.left = threading.Event()
+        self.threads = set()
+
+    def descriptor(self):
+        return self.sock.fileno()
+
+    def wants_to_write(self):
+        return bool(self.unsent)
+
+    def on_events(self, events):
+        self.threads.add(threading.current_thread())
+        # NOTE: at the end, the other side is closed first.
+        with contextlib.suppress(OSError):
+            if events & select.POLLOUT:
+                self.unsent = self.unsent[self.sock.send(self.unsent) :]
+            if events & select.POLLIN:
+                self.got += self.sock.recv(100)
+
+    def on_turn(self, now):
+        if not self.stays:
+            self.left.set()
+        return self.stays
+
+
+class LoopTest(base.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.loop = loop.Loop(name='test-loop')
+        self.members = []
+        self.addCleanup(self.end)
+
+    def end(self):
+        for member in self.members:
+            member.stays = False
+        self.loop.wake()
+        for member in self.members:
+            self.assertTrue(member.left.wait(LONG))
+            member.sock.close()
+
+    def member(self, data=b''):
+        ours, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        theirs.settimeout(LONG)
+        made = Member(ours, data)
+        self.members.append(made)
+        self.loop.add(made)
+        return made, theirs
+
+    def until(self, condition):
+        deadline = time.monotonic() + LONG
+        while not condition():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.001)
+
+    def test_all_members_are_served_by_one_thread(self):
+        pairs = [self.member(data=b'hello') for _ in range(3)]
+        for number, (member, theirs) in enumerate(pairs):
+            self.assertEqual(b'hello', theirs.recv(5))
+            theirs.send(str(number).encode())
+            self.until(lambda member=member: member.got)
+        self.assertEqual([b'0', b'1', b'2'], [member.got for member, _ in pairs])
+        self.assertEqual(1, len(set.union(*(member.threads for member, _ in pairs))))
+
+    def test_a_full_socket_delays_no_other_member(self):
+        slow, _ = self.member(data=b'x' * 10_000_000)
+        quick, theirs = self.member()
+        theirs.send(b'quick')
+        self.until(lambda: quick.got == b'quick')
+        self.assertTrue(slow.unsent)
+
+    def test_what_is_to_run_soon_runs_in_its_order_on_the_thread(self):
+        self.member()
+        ran, done = [], threading.Event()
+        for number in range(100):
+            self.loop.run_soon(lambda number=number: ran.append((number, threading.current_thread().name)))
+        self.loop.run_soon(done.set)
+        self.assertTrue(done.wait(LONG))
+        self.assertEqual([(number, 'test-loop') for number in range(100)], ran)
+
+    def test_what_raises_does_not_end_the_thread(self):
+        member, theirs = self.member()
+        self.loop.run_soon(lambda: 1 / 0)
+        theirs.send(b'more')
+        self.until(lambda: member.got == b'more')
+        self.assertIn('ZeroDivisionError', self.logs.output)
+
+    def test_the_thread_ends_with_the_last_member_and_starts_again(self):
+        self.member()
+        self.end()
+        self.until(lambda: not any(thread.name == 'test-loop' for thread in threading.enumerate()))
+        ran = []
+        self.loop.run_soon(lambda: ran.append(threading.current_thread().name))
+        self.assertEqual([threading.current_thread().name], ran)
+        del self.members[:]
+        member, theirs = self.member()
+        theirs.send(b'again')
+        self.until(lambda: member.got == b'again')
