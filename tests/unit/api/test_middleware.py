@@ -34,7 +34,7 @@ class PathDispatchTest(base.TestCase):
 
             return app
 
-        ways = ('api', 'documents', 'healthcheck', 'elsewhere')
+        ways = ('api', 'documents', 'healthcheck', 'readiness', 'elsewhere')
         fork = middleware.PathDispatch(**{name: named(name) for name in ways})
         for path, way in (
             ('/v2.1/a//b/', b'api /v2.1/a/b/'),
@@ -42,6 +42,7 @@ class PathDispatchTest(base.TestCase):
             ('/v2.1/', b'documents /v2.1'),
             ('//v2', b'documents /v2'),
             ('/healthcheck', b'healthcheck /healthcheck'),
+            ('/readiness/', b'readiness /readiness'),
             ('', b'elsewhere /'),
             ('/v2.1x/y', b'elsewhere /v2.1x/y'),
             ('/v20', b'elsewhere /v20'),
@@ -49,7 +50,7 @@ class PathDispatchTest(base.TestCase):
             self.assertEqual(way, Answer(fork, PATH_INFO=path, REQUEST_METHOD='GET').body)
 
     def test_media_type_may_select_the_endpoint(self) -> None:
-        fork = middleware.PathDispatch(api=ok, documents=ok, healthcheck=ok, elsewhere=ok)
+        fork = middleware.PathDispatch(api=ok, documents=ok, healthcheck=ok, readiness=ok, elsewhere=ok)
         for media_type, path, way in (
             ('application/json;version=2.1', '/', b'/v2.1'),
             ('application/json;version=2', '/v3', b'/v2'),
@@ -65,7 +66,7 @@ class PathDispatchTest(base.TestCase):
         def never(*_args: Any) -> list[bytes]:
             raise AssertionError
 
-        fork = middleware.PathDispatch(api=never, documents=ok, healthcheck=ok, elsewhere=never)
+        fork = middleware.PathDispatch(api=never, documents=ok, healthcheck=ok, readiness=ok, elsewhere=never)
         for path in ('/v2.1/x', '/v2/', '/v3', '/v2.1/openapi.json'):
             answer = Answer(fork, PATH_INFO=path, REQUEST_METHOD='OPTIONS')
             self.assertEqual('200 OK', answer.status)
