@@ -44,7 +44,7 @@ class ConsumerCountsTest(base.TestCase):
 
     def test_consumers_of_many_queues(self):
         self.useFixture(fixtures.MonkeyPatch('external_events_router.messaging.amqp.queues.RATE', 1e9))
-        self.channel.basic_consume(self.names[7])
+        self.channel.basic_consume(self.names[7], on_cancel=lambda _tag: None)
         counts = self.counts.count(self.names, timeout=PATIENCE)
         self.assertEqual(set(self.names), set(counts))
         self.assertEqual({self.names[7]: 1}, {name: number for name, number in counts.items() if number})

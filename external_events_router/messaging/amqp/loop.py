@@ -28,7 +28,7 @@ class Member(Protocol):
     """A connection, as the loop sees it. Called on the thread of the loop only; no call raises."""
 
     def descriptor(self) -> int | None:
-        """Return the file descriptor to wait for; None: there is no connection."""
+        """Return the file descriptor to wait for, or None while the member is not connected."""
         ...
 
     def wants_to_write(self) -> bool:
@@ -81,7 +81,7 @@ class Loop:
         self.wake()
 
     def wake(self) -> None:
-        """Have another turn; what was left with a handler before is seen in it."""
+        """Run another turn, which processes all work that handlers received before this call."""
         self._woken = True
         if self._asleep:
             self._asleep = False
@@ -90,7 +90,7 @@ class Loop:
     def run_soon(self, callback: Callable[[], None]) -> None:
         """Call a function on the thread, in its next turn, before the members write. It must not block.
 
-        While there is no thread, it is called at once.
+        If the thread does not run, the function is called at once.
         """
         self._soon.append(callback)
         if self._running:
