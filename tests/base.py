@@ -7,9 +7,18 @@ suites that need them.
 from __future__ import annotations
 
 import logging
+import signal
 
 import fixtures
 from oslotest import base
+
+
+def allow_interrupts() -> None:
+    """Let a new process receive SIGINT; for ``preexec_fn`` of ``subprocess.Popen``.
+
+    A shell lets its background jobs ignore SIGINT, and so do the processes that they start.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class TestCase(base.BaseTestCase):

@@ -249,6 +249,7 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
         **tls.server_options(conf),
     )
     server.usable = functools.partial(usable, conf)
+    server.beats = notify.Heartbeats.shared(conf.api.workers, multiprocessing.get_context('spawn'))
     return server
 
 
@@ -276,7 +277,6 @@ def run(argv: Sequence[str]) -> int:
         setup.check(conf, monitoring.api(conf))
         metrics.start()
     server = make_server(conf, address)
-    server.beats = notify.Heartbeats.shared(conf.api.workers, multiprocessing.get_context('spawn'))
     server.on_shutdown(notify.start(server.beats.are_recent))
     server.serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
     return 0

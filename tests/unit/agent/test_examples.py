@@ -105,6 +105,7 @@ class TestPrograms(base.TestCase):
             [sys.executable, str(FOLDER / f'{name}.py'), '--config-file', str(folder / 'c.conf')],
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=base.allow_interrupts,
         )
         self.addCleanup(process.kill)
         reaper = threading.Timer(helpers.PATIENCE, process.kill)

@@ -13,6 +13,7 @@ import yaml
 
 from external_events_router.db import migration
 from external_events_router.journal import records
+from tests import base
 from tests.unit.cmd import test_manage
 from tests.unit.db import databases
 from tests.unit.journal import histories as h
@@ -176,6 +177,7 @@ class TestEvents(JournalTestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=base.allow_interrupts,
         )
         self.addCleanup(process.kill)
         for event in ('delivered', 'expired', 'held', 'failed'):
