@@ -21,6 +21,7 @@ from external_events_router import exceptions
 from external_events_router.db import session
 from external_events_router.journal import recorder
 from external_events_router.messaging import rpc
+from external_events_router.messaging import stopping
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import forwarding
 from external_events_router.resolver import endpoint
@@ -150,7 +151,7 @@ class Resolver:
         :param make_journal: creates the recorder of a worker from its name
         """
         self._bindings = bindings
-        self._threads = settings.threads
+        self._threads, self._ack_timeout = settings.threads, settings.ack_timeout
         self._host_map = host_map
         self._name = worker_name.WorkerName(settings.host)
         self._journal = make_journal(self._name.name)
@@ -308,15 +309,16 @@ class Resolver:
     def stop(self) -> None:
         """Accept no more requests, finish the current requests, close connections.
 
-        The deadlines of the requests limit the time: ``[delivery] ack_timeout``.
+        The deadlines of the requests limit the time: ``[delivery] ack_timeout``. If the broker does not
+        take the replies, nobody waits for them longer than this.
         """
-        self._requests.stop()
-        self._reports.stop()
+        servers = stopping.ServerStop([self._requests, self._reports])
+        servers.start()
         if self._bindings is not None:
             self._bindings.stop(STOP_TIMEOUT)
         self._redelivery.stop()
-        self._requests.wait()
-        self._reports.wait()
+        if not servers.wait(self._ack_timeout + STOP_TIMEOUT):
+            LOG.warning('The RPC servers did not stop in time; unfinished requests get no reply')
         self._router.close()
         if self._forwarding is not None:
             self._forwarding.stop(STOP_TIMEOUT)
