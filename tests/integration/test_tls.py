@@ -69,9 +69,10 @@ class TLSPostgreSQL(database.PostgreSQL):
 
 
 class TLSMariaDB(database.MariaDB):
-    """A server that takes TLS alone."""
+    """A server that accepts TLS only."""
 
     def __init__(self, authority):
+        super().__init__()
         self._authority = authority
 
     def command(self):
@@ -346,7 +347,7 @@ class MariaDBTest(base.TestCase):
         ):
             done = self.manage(plain + query)
             self.assertEqual(1, done.returncode, done.stderr)
-            self.assertIn('the database did not answer', done.stderr)
+            self.assertIn('the database is unavailable', done.stderr)
             self.assertIn(says, done.stderr)
             self.assertNotIn('Traceback', done.stderr)
         self.assertEqual(0, self.manage(self.server.url).returncode)
