@@ -70,8 +70,9 @@ _LINE = re.compile(
     r'^\S+ \S+ (?P<pid>\d+) (?P<level>INFO|WARNING|ERROR|CRITICAL) (?P<logger>\S+) (?P<text>.*)$'
 )
 
-#: Logger that writes a line for each request: the access log of the API.
-_PER_REQUEST = ('external_events_router.api.',)
+#: Loggers that write a line for each request (the access log of the API), or for each event that is
+#: held or late, which have a limit of their own: see ``resolver.event_log``.
+_PER_REQUEST = ('external_events_router.api.', 'external_events_router.resolver.event_log')
 
 
 @dataclasses.dataclass(frozen=True)
