@@ -1,6 +1,6 @@
 """Combines the queries of several callers: callers that wait during a query share the next query.
 
-There is no timer: if no query is running, a new query starts immediately. If the running query takes
+No timer delays a query: if no query is running, a new query starts immediately. If the running query takes
 longer than :data:`PATIENCE`, the next query starts in parallel, so a query that hangs does not block
 other callers. If the database refuses a query because of its data, the query is repeated for each
 caller separately, so that only the caller with the invalid data fails.
@@ -33,7 +33,7 @@ PATIENCE = 0.05
 MOST = 1000
 
 
-#: Receives an answer, or None if there is none: the error is that of the request.
+#: Receives the answer, or None if the request failed; the request has the error.
 Then = Callable[[A | None], None]
 
 
@@ -52,7 +52,7 @@ class LoadRequest(Generic[A]):
         self._ended = signal.Signal()
         self._answer: A | None = None
         self._error: BaseException | None = None
-        #: Nobody waits any more.
+        #: The caller has stopped waiting.
         self.is_given_up = False
 
     def wait_until(self, deadline: float) -> bool:
@@ -65,7 +65,7 @@ class LoadRequest(Generic[A]):
     def result(self) -> A:
         """Return the answer, after the wait.
 
-        :raises TimeoutError: there is none yet
+        :raises TimeoutError: the query has not ended
         """
         if self._error is not None:
             raise self._error
@@ -131,7 +131,7 @@ class BatchLoader(Generic[A]):
         """Wait for the answer. It may contain more keys than requested.
 
         :param timeout: seconds; after it, call this method again or call :meth:`give_up`
-        :raises TimeoutError: there is no answer yet
+        :raises TimeoutError: the query did not end in time
         """
         deadline = time.monotonic() + timeout
         if not question.wait_until(min(deadline, question.began + PATIENCE)):

@@ -67,7 +67,7 @@ class ConnectionHandler(Protocol):
 
         Must not block.
 
-        :raises BrokerUnavailable: the connection cannot be used any more
+        :raises BrokerUnavailable: the connection is lost
         """
         ...
 
@@ -91,7 +91,7 @@ class _Opening(threading.Thread):
     """Opens a connection once.
 
     :ivar connection: of py-amqp, or None
-    :ivar reason: why there is none
+    :ivar reason: the reason for a missing connection
     :ivar is_ended: whether both are final
     """
 
@@ -139,7 +139,7 @@ class Connection:
         self._stopping = threading.Event()
         self._started = False
         self._ended = threading.Event()
-        # What follows is used by the thread of the loop, and by the one that opens a connection.
+        # Attributes for the thread of the loop and for the thread that opens a connection.
         self._opening: _Opening | None = None
         self._connection: Any = None
         self._socket: Any = None
@@ -245,7 +245,7 @@ class Connection:
             raise
         return connection
 
-    # What follows is called on the thread of the loop.
+    # The following methods are called on the thread of the loop.
 
     def descriptor(self) -> int | None:
         """See ``loop.Member``."""
