@@ -37,7 +37,7 @@ class ThrottledLog:
         self._next = float('-inf')
         self._unsaid = 0
         self._present = False
-        self._said = False
+        self._logged = False
 
     @property
     def is_present(self) -> bool:
@@ -57,7 +57,7 @@ class ThrottledLog:
                 return
             self._next = now + self._every
             unsaid, self._unsaid = self._unsaid, 0
-            self._said = True
+            self._logged = True
         if unsaid:
             message, args = f'{message} (and %d times since the last message)', (*args, unsaid)
         self._log.log(level, message, *args)
@@ -70,11 +70,11 @@ class ThrottledLog:
         with self._lock:
             self._present = False
             # NOTE: a problem that comes and goes is logged at intervals, and so is its end.
-            said, self._said = self._said, False
-            if not said:
+            logged, self._logged = self._logged, False
+            if not logged:
                 return
             unsaid, self._unsaid = self._unsaid, 0
-        if said:
+        if logged:
             self._log.info(f'{message} (%d failures were not logged)', *args, unsaid)
 
 

@@ -78,7 +78,7 @@ class _Pending:
     receipt: Receipt
     results: list[events.Result]
 
-    def said(self) -> events.Acknowledgement:
+    def acknowledgement(self) -> events.Acknowledgement:
         return events.Acknowledgement(self.receipt.delivery_id, self.receipt.host, tuple(self.results))
 
 
@@ -211,8 +211,8 @@ class Acker:
         while loaded:
             sent = _OnItsWay(self, worker)
             try:
-                said = [pending.said() for pending in worker.on_its_way]
-                self._client.acknowledge_all(worker.reply_to, said, sent.done)
+                acknowledgements = [pending.acknowledgement() for pending in worker.on_its_way]
+                self._client.acknowledge_all(worker.reply_to, acknowledgements, sent.done)
             except Exception as exc:
                 # With any error, results for other workers and later results are still sent.
                 sent.done(exc)

@@ -154,12 +154,12 @@ def _annotated(schema: Schema) -> Schema:
 
 def _named(kind: events.EventType) -> Schema:
     first = versions.text(kind.min_version)
-    told = [f'Since microversion {first}.']
+    sentences = [f'Since microversion {first}.']
     if kind.tags:
-        told.append(f'The tag must be one of {", ".join(kind.tags)}.')
+        sentences.append(f'The tag must be one of {", ".join(kind.tags)}.')
     elif kind.tag_required:
-        told.append('Requires a tag.')
-    return {'const': kind.name, 'description': ' '.join(told), 'x-openstack': {'min-ver': first}}
+        sentences.append('Requires a tag.')
+    return {'const': kind.name, 'description': ' '.join(sentences), 'x-openstack': {'min-ver': first}}
 
 
 def _without_dialect(schema: Schema) -> Schema:
@@ -193,7 +193,7 @@ def _object(**members: Schema) -> Schema:
 
 def _parameters() -> Schema:
     first, last = versions.text(events.MIN_MICROVERSION), versions.text(events.MAX_MICROVERSION)
-    told = f'{first} to {last}, or latest; the default is {first}.'
+    value = f'{first} to {last}, or latest; the default is {first}.'
     return {
         'project': {
             'name': 'project_id',
@@ -202,8 +202,8 @@ def _parameters() -> Schema:
             'description': 'The project of the caller.',
             'schema': {'type': 'string', 'pattern': '^[0-9a-f-]+$'},
         },
-        'version': _header_parameter(versions.HEADER, f'The microversion, after the word compute: {told}'),
-        'legacyVersion': _header_parameter(versions.LEGACY_HEADER, f'The same without the word: {told}'),
+        'version': _header_parameter(versions.HEADER, f'The microversion, after the word compute: {value}'),
+        'legacyVersion': _header_parameter(versions.LEGACY_HEADER, f'The same without the word: {value}'),
         'requestId': _header_parameter(
             'X-OpenStack-Request-ID',
             "The sender's id of the request. If a batch is sent again with the same id, each event is "
@@ -217,7 +217,7 @@ def _header_parameter(name: str, description: str) -> Schema:
 
 
 def _headers() -> Schema:
-    told = {
+    descriptions = {
         'x-openstack-request-id': 'The id that this service gives the request.',
         'x-compute-request-id': 'The same id.',
         versions.HEADER: 'The microversion that was used, after the word compute.',
@@ -225,7 +225,7 @@ def _headers() -> Schema:
     }
     return {
         name: {'description': text, 'required': True, 'schema': {'type': 'string'}}
-        for name, text in told.items()
+        for name, text in descriptions.items()
     }
 
 

@@ -136,22 +136,22 @@ class Batch:
         for (host, event_id), answer in self.answers.items():
             by_event.setdefault(event_id, {})[host] = answer
         for position, outcome in enumerate(self.outcomes):
-            told = by_event.get(outcome.event.id, {})
-            reason = self.classify(outcome, told)
+            by_host = by_event.get(outcome.event.id, {})
+            reason = self.classify(outcome, by_host)
             if self.problems_only and reason in reasons.ORDINARY:
                 continue
-            yield from self._event(outcome, told, reason, (at, worker, seq + position, hour))
+            yield from self._event(outcome, by_host, reason, (at, worker, seq + position, hour))
 
     def _event(
         self,
         outcome: events.Outcome,
-        told: Mapping[str, Answer],
+        by_host: Mapping[str, Answer],
         reason: reasons.Reason,
         key: tuple[int, int, int, int],
     ) -> Iterator[Row]:
-        event, hosts = outcome.event, sorted(told)
+        event, hosts = outcome.event, sorted(by_host)
         handling, ack_ms = None, None
-        for answer in told.values():
+        for answer in by_host.values():
             handling = handling if answer.handling is None else better(handling, answer.handling)
             if answer.at is not None:
                 ack_ms = max(ack_ms or 0, _milliseconds(answer.at - self.since))

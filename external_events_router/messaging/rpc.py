@@ -496,11 +496,11 @@ def _driver_options(conf: cfg.ConfigOpts, url: messaging.TransportURL) -> Callab
     section = conf.oslo_messaging_rabbit
 
     def value(name: str) -> Any:
-        said = url.query.get(name)
-        if said is None:
+        text = url.query.get(name)
+        if text is None:
             return section[name]
         kind = type(section[name])
-        return strutils.bool_from_string(said) if kind is bool else kind(said)
+        return strutils.bool_from_string(text) if kind is bool else kind(text)
 
     return value
 

@@ -66,13 +66,13 @@ def outcome_of(event: events.Event, hosts: Collection[str], answers: Mapping[Key
     :param hosts: as in :func:`is_stale`
     :param answers: as in :func:`is_stale`
     """
-    told = [(host, answers[host, event.id]) for host in hosts]
-    if all(answer.verdict is events.Verdict.HANDLED for _host, answer in told):
+    received = [(host, answers[host, event.id]) for host in hosts]
+    if all(answer.verdict is events.Verdict.HANDLED for _host, answer in received):
         return events.Outcome(event, events.Code.DELIVERED)
-    for host, answer in told:
+    for host, answer in received:
         if answer.verdict is events.Verdict.REFUSED:
             return events.Outcome(event, events.Code.REFUSED, _reason(host, answer))
-    for host, answer in told:
+    for host, answer in received:
         if answer.verdict is None:
             return events.Outcome(event, events.Code.UNDELIVERED, _reason(host, answer))
     if is_stale(event, hosts, answers):

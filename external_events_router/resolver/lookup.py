@@ -107,8 +107,8 @@ class BatchLookup:
         in_one_query = self._host_map.includes_held_servers
         # NOTE: begun before the host map answers, so that both queries run at the same time.
         query = None if in_one_query else self._held.query_held_servers(server_uuids)
-        told = None if then is None or not in_one_query else functools.partial(_tell, then)
-        hosts = self._host_map.begin(server_uuids, timeout=deadline - time.monotonic(), then=told)
+        callback = None if then is None or not in_one_query else functools.partial(_call, then)
+        hosts = self._host_map.begin(server_uuids, timeout=deadline - time.monotonic(), then=callback)
 
         def result() -> Found:
             found = hosts.result()
@@ -118,7 +118,7 @@ class BatchLookup:
             held = query or self._held.query_held_servers(server_uuids)
             return found, self._held.held_servers(held, deadline=deadline)
 
-        return PendingLookup(result, may_call=told is not None and not hosts.is_ready)
+        return PendingLookup(result, may_call=callback is not None and not hosts.is_ready)
 
     def hosts(self, server_uuids: Collection[str], *, deadline: float) -> base.Lookup:
         """Look up the hosts of servers.
@@ -129,5 +129,5 @@ class BatchLookup:
         return self._host_map.lookup(server_uuids, timeout=deadline - time.monotonic())
 
 
-def _tell(then: Then, found: base.Lookup | None) -> None:
+def _call(then: Then, found: base.Lookup | None) -> None:
     then(None if found is None or found.held_servers is None else (found, found.held_servers))

@@ -63,29 +63,29 @@ def from_conf(conf: cfg.ConfigOpts) -> Callable[[str], recorder.Recorder]:
 
 def reason_of(
     outcome: events.Outcome,
-    told: Mapping[str, host_answers.Answer],
+    by_host: Mapping[str, host_answers.Answer],
     *,
     delivered: reasons.Reason = reasons.Reason.ACKNOWLEDGED,
 ) -> reasons.Reason:
     """Return why an event has its code.
 
-    :param told: the answer of each host of the server
+    :param by_host: the answer of each host of the server
     :param delivered: the reason of an event that all hosts have taken
     """
     if outcome.code is events.Code.DELIVERED:
         # NOTE: a delivered event has no reason as text; a held event always has one.
-        return delivered if outcome.reason is None else _held(told)
-    if told and outcome.code is events.Code.NO_HOST:
+        return delivered if outcome.reason is None else _held(by_host)
+    if by_host and outcome.code is events.Code.NO_HOST:
         return reasons.Reason.NOT_ON_HOST
-    if told and outcome.code is events.Code.UNDELIVERED:
+    if by_host and outcome.code is events.Code.UNDELIVERED:
         return reasons.Reason.NOT_HELD
     return _WITHOUT_HOST[outcome.code]
 
 
-def _held(told: Mapping[str, host_answers.Answer]) -> reasons.Reason:
-    if not told:
+def _held(by_host: Mapping[str, host_answers.Answer]) -> reasons.Reason:
+    if not by_host:
         return reasons.Reason.HELD_UNASSIGNED
-    for answer in told.values():
+    for answer in by_host.values():
         if answer.verdict is None:
             return _missing(answer)
     return reasons.Reason.HELD_MAP_UNAVAILABLE

@@ -179,10 +179,10 @@ class AckAPI:
             ``Unsendable``. It must not block
         """
 
-        def told(_group: int, error: exceptions.RouterError | None) -> None:
+        def on_result(_group: int, error: exceptions.RouterError | None) -> None:
             done(None if isinstance(error, transports.Unroutable) else error)
 
-        groups = transports.Groups(1, told)
+        groups = transports.Groups(1, on_result)
         try:
             messages = [
                 transports.Message(ACK_TOPIC, reply_to, envelope.Call(method, version, arguments, {}))
@@ -214,8 +214,8 @@ def _ack_calls(
     """Yield method, version and arguments of messages that the receiver supports."""
     if can_send('1.2'):
         details = can_send('1.4')
-        said = [each.to_dict(details=details) for each in acknowledgements]
-        yield 'acknowledge_all', '1.2', {'acknowledgements': said}
+        encoded = [each.to_dict(details=details) for each in acknowledgements]
+        yield 'acknowledge_all', '1.2', {'acknowledgements': encoded}
         return
     for each in acknowledgements:
         arguments = each.to_dict(details=False)

@@ -58,7 +58,7 @@ class StoryTestCase(base.TestCase):
         question = queries.Question(server, self.began, until, port)
         return explain.document(explain.explain(queries.history(self.reader, self.gaps, question), SITE))
 
-    def tells(self, verdict, exit_status, *, sentence='', step='', **question):
+    def assert_explained(self, verdict, exit_status, *, sentence='', step='', **question):
         """Wait for a verdict, and compare parts of its sentence and of its next step.
 
         :param question: see :meth:`explained`

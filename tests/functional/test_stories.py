@@ -66,16 +66,18 @@ class StoriesTest(stories.StoryTestCase):
         with self.wait_on('host-a'), self.wait_on('host-b', server=ON_B):
             answer = router.post(plugged(), plugged(SHELVED), plugged(ON_B))
         self.assertEqual([200, 422, 200], answer.codes)
-        self.tells('no_host', 3, sentence='answered 422', step=f'host-map show {SHELVED}', server=SHELVED)
+        self.assert_explained(
+            'no_host', 3, sentence='answered 422', step=f'host-map show {SHELVED}', server=SHELVED
+        )
         for server in (PLACED, ON_B):
-            self.tells('delivered', 0, sentence='received by a waiter', server=server)
+            self.assert_explained('delivered', 0, sentence='received by a waiter', server=server)
 
     def test_04_posted_before_the_wait_began(self):
         router = self.start()
         router.post(plugged())
         with self.wait_on('host-a', timeout=0.1) as waiting:
             self.assertRaises(exceptions.WaitTimeout, waiting.wait)
-        self.tells(
+        self.assert_explained(
             'delivered_without_waiter',
             3,
             sentence='nothing waited for it and no handler ran',
@@ -88,7 +90,9 @@ class StoriesTest(stories.StoryTestCase):
         with self.wait_on('host-a') as waiting:
             router.post(plugged())
             waiting.wait()
-        answer = self.tells('delivered', 0, sentence='received by a waiter', step='another event is missing')
+        answer = self.assert_explained(
+            'delivered', 0, sentence='received by a waiter', step='another event is missing'
+        )
         self.assertEqual('start of the wait', answer['relative_to'])
         received = [entry['relative'] for entry in answer['timeline'] if entry['kind'] == 'received']
         self.assertEqual([True, False], [relative < 0 for relative in received])
@@ -98,14 +102,14 @@ class StoriesTest(stories.StoryTestCase):
         with self.wait_on('host-a', timeout=0.1) as waiting:
             self.assertRaises(exceptions.WaitTimeout, waiting.wait)
         router.post(plugged())
-        self.tells('delivered_late', 3, sentence='s after the wait had ended', step='Neutron')
+        self.assert_explained('delivered_late', 3, sentence='s after the wait had ended', step='Neutron')
 
     def test_07_delivered_without_a_waiter(self):
         router = self.start()
         with self.wait_on('host-a') as waiting:
             router.post(plugged(port='port-2'))
             self.assertEqual({(NAME, PORT)}, waiting.missing)
-        self.tells(
+        self.assert_explained(
             'delivered_without_waiter',
             3,
             sentence='nothing waited for it',
@@ -116,7 +120,7 @@ class StoriesTest(stories.StoryTestCase):
     def test_08_held_and_delivered_in_time(self):
         router = self.start(hosts=(), delivery__ack_timeout=0.4)
         self.assertEqual([200], router.post(plugged()).codes)
-        self.tells('held_silent_host', 3, step='systemctl status external-events-agent')
+        self.assert_explained('held_silent_host', 3, step='systemctl status external-events-agent')
         waits = []
 
         def begin_to_wait():
@@ -125,13 +129,13 @@ class StoriesTest(stories.StoryTestCase):
 
         router.start_agents(('host-a',), prepare=begin_to_wait)
         waits[0].wait()
-        self.tells('delivered', 0, sentence='It was held for', step='another event is missing')
+        self.assert_explained('delivered', 0, sentence='It was held for', step='another event is missing')
 
     def test_09_held_and_delivered_too_late(self):
         router = self.start(hosts=(), delivery__ack_timeout=0.4)
         router.post(plugged())
         router.start_agents(('host-a',))
-        self.tells(
+        self.assert_explained(
             'delivered_late',
             3,
             sentence='when nothing was waiting for it. It was held for',
@@ -141,7 +145,7 @@ class StoriesTest(stories.StoryTestCase):
     def test_10_host_unresponsive_until_the_event_expires(self):
         router = self.start(hosts=(), delivery__ack_timeout=0.4, delivery__event_ttl=1.0)
         router.post(plugged())
-        answer = self.tells('expired', 3, sentence='no host handled it')
+        answer = self.assert_explained('expired', 3, sentence='no host handled it')
         self.assertEqual(
             f'external-events-manage held retry {answer["event"]}', answer['next_step']['command']
         )
@@ -166,10 +170,10 @@ class StoriesTest(stories.StoryTestCase):
         )
         with self.wait_on('host-a') as waiting:
             self.assertEqual([200], router.post(plugged()).codes)
-            self.tells('held_broker_unavailable', 3, step='rabbitmqctl cluster_status')
+            self.assert_explained('held_broker_unavailable', 3, step='rabbitmqctl cluster_status')
             away.clear()
             waiting.wait()
-        self.tells('delivered', 0, sentence='It was held for')
+        self.assert_explained('delivered', 0, sentence='It was held for')
 
     def test_12_handler_failed(self):
         router = self.start(handling=True)
@@ -179,7 +183,7 @@ class StoriesTest(stories.StoryTestCase):
 
         router.handled.actions[PLACED] = fail
         self.assertEqual([500], router.post(plugged()).codes)
-        self.tells(
+        self.assert_explained(
             'handler_failed',
             3,
             sentence='a handler failed or refused it: host-a: KeyError',
@@ -197,16 +201,16 @@ class StoriesTest(stories.StoryTestCase):
 
         router.handled.actions[MOVING] = move
         self.assertEqual([200], router.post(plugged(MOVING)).codes)
-        self.tells('delivered', 0, sentence='host-a and host-b', server=MOVING)
+        self.assert_explained('delivered', 0, sentence='host-a and host-b', server=MOVING)
 
     def test_14_another_worker_delivers_the_event_of_a_worker_that_ended(self):
         router = self.start(hosts=(), delivery__ack_timeout=0.4)
         router.post(plugged())
-        self.tells('held_silent_host', 3)
+        self.assert_explained('held_silent_host', 3)
         router.resolver.stop()
         router.start_resolver()
         router.start_agents(('host-a',))
-        self.tells('delivered_late', 3, sentence='It was held for')
+        self.assert_explained('delivered_late', 3, sentence='It was held for')
         self.assertEqual(2, len(self.workers()))
         delivered = self.reader.steps(
             stories.reads.Selection(server_uuid=PLACED), stories.reads.Period(self.began, self.reader.now())
@@ -223,7 +227,7 @@ class ReplayTest(stories.StoryTestCase):
         router = self.useFixture(fixtures.Router(stories.HOSTS_OF))
         self.watch(router)
         router.post(plugged())
-        self.tells('delivered', 0)
+        self.assert_explained('delivered', 0)
         (posted,) = self.rows()
         # A running agent remembers it.
         self.assertEqual([200], [outcome.code for outcome in self.replay(posted)])

@@ -42,25 +42,29 @@ class OnRabbitTest(stories.StoryTestCase):
     def test_08_no_queue_and_delivered_in_time(self):
         router = self.start(hosts=())
         self.assertEqual([200], router.post(plugged()).codes)
-        self.tells('held_no_queue', 3, step='systemctl status external-events-agent')
+        self.assert_explained('held_no_queue', 3, step='systemctl status external-events-agent')
         router.start_agents(('host-a',), prepare=self.begin_to_wait)
         self.waiting.wait()
-        self.tells('delivered', 0, sentence='received by a waiter', step='another event is missing')
+        self.assert_explained(
+            'delivered', 0, sentence='received by a waiter', step='another event is missing'
+        )
 
     def test_09_no_queue_and_delivered_too_late(self):
         router = self.start(hosts=())
         router.post(plugged())
-        self.tells('held_no_queue', 3)
+        self.assert_explained('held_no_queue', 3)
         router.start_agents(('host-a',))
-        self.tells('delivered_late', 3, sentence='when nothing was waiting for it. It was held for')
+        self.assert_explained(
+            'delivered_late', 3, sentence='when nothing was waiting for it. It was held for'
+        )
 
     def test_10_host_unresponsive_until_the_event_expires(self):
         url = self.useFixture(services.RabbitMQ()).url
         router = self.start(url, hosts=(), delivery__event_ttl=6.0)
         self.consume_and_do_nothing('compute.host-a')
         self.assertEqual([200], router.post(plugged()).codes)
-        self.tells('held_silent_host', 3, sentence='no acknowledgement in time')
-        answer = self.tells('expired', 3, sentence='no host handled it')
+        self.assert_explained('held_silent_host', 3, sentence='no acknowledgement in time')
+        answer = self.assert_explained('expired', 3, sentence='no host handled it')
         self.assertEqual(
             f'external-events-manage held retry {answer["event"]}', answer['next_step']['command']
         )
@@ -86,11 +90,11 @@ class OnRabbitTest(stories.StoryTestCase):
                 context.RequestContext(), [events.Event(NAME, PLACED, PORT)], ack_timeout=2.0, timeout=3.0
             )
             self.assertEqual(200, outcome.code)
-            self.tells('held_broker_unavailable', 3, step='rabbitmqctl cluster_status')
+            self.assert_explained('held_broker_unavailable', 3, step='rabbitmqctl cluster_status')
             time.sleep(max(0.0, AWAY - (time.monotonic() - began)))
             rabbit.start()
             waiting.wait()
-        self.tells('delivered', 0, sentence='It was held for')
+        self.assert_explained('delivered', 0, sentence='It was held for')
 
     def test_simulate_sees_the_queues(self):
         router = self.start(hosts=('host-a',))
@@ -124,7 +128,7 @@ class ProcessesTest(stories.StoryTestCase):
         )
         self.watch(Watched(self, deployed))
         self.assertEqual((200, [200]), deployed.post(plugged()))
-        self.tells('held_no_queue', 3)
+        self.assert_explained('held_no_queue', 3)
         for pid in services.children(deployed.resolver.pid):
             services.kill(pid)
         services.kill(deployed.resolver.pid)
@@ -132,7 +136,7 @@ class ProcessesTest(stories.StoryTestCase):
         deployed.start_agents('agents', 'host-a')
         deployed.start_resolver('resolver-again')
         # The recording agents have a handler, and so need no waiter.
-        self.tells('delivered', 0, sentence='It was held for')
+        self.assert_explained('delivered', 0, sentence='It was held for')
         self.assertEqual([PLACED], [line['server_uuid'] for line in deployed.handled()])
         self.assertLess(1, len(self.workers()))
 

@@ -145,8 +145,8 @@ class Broker:
             *connection.channel_errors,
         ) as exc:
             connection.release()
-            said = str(exc).replace(node.password or '\0', '***')
-            raise exceptions.BrokerUnavailable(reason=said or type(exc).__name__) from exc
+            message = str(exc).replace(node.password or '\0', '***')
+            raise exceptions.BrokerUnavailable(reason=message or type(exc).__name__) from exc
         made = connection.connection
         made.transport.sock.settimeout(IO_TIMEOUT)
         return made

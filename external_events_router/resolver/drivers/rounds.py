@@ -44,12 +44,12 @@ class AckRound:
 
     def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
         """Record the results of a host; a second result for the same event is ignored."""
-        told: answers.Answers = {}
+        received: answers.Answers = {}
         now = time.monotonic()
         for result in results:
             answer = answers.Answer(result.verdict, result.reason, at=now, handling=result.handling)
-            told.setdefault((host, result.event_id), answer)
-        self._settle(told)
+            received.setdefault((host, result.event_id), answer)
+        self._settle(received)
 
     def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
         """End the wait for a host.
@@ -100,10 +100,10 @@ class AckRound:
                 return frozenset()
             return self._failed.union(host for host, _event_id in self._missing)
 
-    def _settle(self, told: answers.Answers) -> None:
+    def _settle(self, received: answers.Answers) -> None:
         with self._lock:
             waited = bool(self._missing)
-            for key, answer in told.items():
+            for key, answer in received.items():
                 if key in self._missing:
                     self._missing.remove(key)
                     self._answers[key] = answer

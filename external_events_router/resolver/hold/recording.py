@@ -52,9 +52,11 @@ def attempts(
                 yield step(_ENDS[state], host=host, detail=reason)
             else:
                 for host in sorted(targets):
-                    told = answers.get((host, held.event.id))
-                    if told is not None and told.verdict is not events.Verdict.HANDLED:
-                        yield step(reasons.Step.ATTEMPT, host=host, detail=told.reason or told.verdict)
+                    received = answers.get((host, held.event.id))
+                    if received is not None and received.verdict is not events.Verdict.HANDLED:
+                        yield step(
+                            reasons.Step.ATTEMPT, host=host, detail=received.reason or received.verdict
+                        )
 
 
 def _best(

@@ -96,14 +96,14 @@ def settle(
         if held.seq not in attempted.targets:
             continue
         hosts = held.acknowledged | attempted.targets[held.seq]
-        told = _told(held, attempted.targets[held.seq], answers)
-        outcome = host_answers.outcome_of(held.event, sorted(hosts), told)
+        received = _answers_of(held, attempted.targets[held.seq], answers)
+        outcome = host_answers.outcome_of(held.event, sorted(hosts), received)
         if outcome.code is events.Code.DELIVERED:
             delivered.add(held.seq)
         elif outcome.code is events.Code.REFUSED:
             ended[held.seq] = (base.State.REFUSED, outcome.reason or '')
         else:
-            handled = host_answers.hosts_that_handled(held.event, hosts, told)
+            handled = host_answers.hosts_that_handled(held.event, hosts, received)
             if handled != held.acknowledged:
                 acknowledged[held.seq] = handled
             missing |= hosts - handled
@@ -120,14 +120,16 @@ def settle(
     )
 
 
-def _told(held: base.Held, targets: frozenset[str], answers: host_answers.Answers) -> host_answers.Answers:
+def _answers_of(
+    held: base.Held, targets: frozenset[str], answers: host_answers.Answers
+) -> host_answers.Answers:
     """The answers to a held event: of the hosts that acknowledged it before, and of its targets."""
     handled = host_answers.Answer(events.Verdict.HANDLED)
-    told = {(host, held.event.id): handled for host in held.acknowledged}
+    received = {(host, held.event.id): handled for host in held.acknowledged}
     for host in targets:
         key = (host, held.event.id)
-        told[key] = answers.get(key, host_answers.Answer(None, 'the host does not respond'))
-    return told
+        received[key] = answers.get(key, host_answers.Answer(None, 'the host does not respond'))
+    return received
 
 
 def _retry_after(

@@ -419,14 +419,14 @@ class HoldStore:
         remains: Mapping[str, Sequence[_Remaining]],
     ) -> None:
         """Replace the hosts for which servers wait by the hosts of the settlements."""
-        told = {server: one for server, one in settlements.items() if one.hosts is not None}
-        there = self._waited_for(connection, told)
+        updated = {server: one for server, one in settlements.items() if one.hosts is not None}
+        stored = self._waited_for(connection, updated)
         missing: list[dict[str, str]] = []
         # NOTE: change only differences. Deleting and inserting all rows would cause deadlocks on MySQL with
         # transactions that look for the servers of a host.
         leaving: dict[str, list[str]] = {}
-        for server, settlement in told.items():
-            hosts, before = settlement.hosts or frozenset(), frozenset(there.get(server, ()))
+        for server, settlement in updated.items():
+            hosts, before = settlement.hosts or frozenset(), frozenset(stored.get(server, ()))
             missing += [{'server_uuid': server, 'host': host} for host in sorted(hosts - before)]
             # Events that arrived meanwhile may wait for any of these hosts.
             if all(each.last <= settlement.last for each in remains[server]):
@@ -503,23 +503,23 @@ class _Remaining:
     last: int
 
 
-def merge_held(there: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
+def merge_held(stored: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
     """Return the changes of the row of a server with held events when more events are held for it.
 
     A host stays free if it has acknowledged the new events too. If this set of hosts differs from the
     previous set, no host is free. An attempt will soon determine the free hosts, because the next
     event for such a host waits for it.
     """
-    same = there.free_hosts == proposed['free_hosts']
+    same = stored.free_hosts == proposed['free_hosts']
     sooner = sa.case(
-        (proposed['next_attempt'] < there.next_attempt, proposed['next_attempt']), else_=there.next_attempt
+        (proposed['next_attempt'] < stored.next_attempt, proposed['next_attempt']), else_=stored.next_attempt
     )
     return [
         (
             'next_attempt',
-            sa.case((there.free_hosts.is_(None) | same, there.next_attempt), else_=sooner),
+            sa.case((stored.free_hosts.is_(None) | same, stored.next_attempt), else_=sooner),
         ),
-        ('free_hosts', sa.case((same, there.free_hosts), else_=sa.null())),
+        ('free_hosts', sa.case((same, stored.free_hosts), else_=sa.null())),
     ]
 
 

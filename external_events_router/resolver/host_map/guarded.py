@@ -106,11 +106,11 @@ class GuardedHostMap:
             return PendingLookup(functools.partial(_Report().once, found), is_ready=True)
         seconds = self._timeout if timeout is None else max(0.0, min(timeout, self._timeout))
         report = _Report()
-        told = None if then is None else functools.partial(self._tell, wanted, then, report)
-        question = self._questions.begin(wanted, told)
+        callback = None if then is None else functools.partial(self._call, wanted, then, report)
+        question = self._questions.begin(wanted, callback)
         return PendingLookup(lambda: report.once(self._wait(wanted, question, seconds)))
 
-    def _tell(
+    def _call(
         self,
         wanted: frozenset[str],
         then: Callable[[base.Lookup | None], None],

@@ -11,11 +11,11 @@ EVENT = events.Event('network-changed', '11111111-1111-4111-8111-111111111111')
 
 
 class OutcomeTest(tests_base.TestCase):
-    def outcome(self, **told):
+    def outcome(self, **received):
         # Answers to other events and answers of other hosts are ignored.
         others = {('a', 'another'): REFUSED, ('another', EVENT.id): REFUSED}
-        by_key = {(host, EVENT.id): answer for host, answer in told.items()}
-        return answers.outcome_of(EVENT, tuple(told), {**others, **by_key})
+        by_key = {(host, EVENT.id): answer for host, answer in received.items()}
+        return answers.outcome_of(EVENT, tuple(received), {**others, **by_key})
 
     def test_every_combination_of_the_answers_of_two_hosts(self):
         for first, second, code in (
@@ -40,10 +40,10 @@ class OutcomeTest(tests_base.TestCase):
 
 class HandledTest(tests_base.TestCase):
     def test_only_hosts_that_handled_the_event(self):
-        told = {('a', EVENT.id): HANDLED, ('b', EVENT.id): SILENT, ('c', EVENT.id): NOT_HERE}
-        self.assertEqual({'a'}, answers.hosts_that_handled(EVENT, ('a', 'b', 'c'), told))
+        received = {('a', EVENT.id): HANDLED, ('b', EVENT.id): SILENT, ('c', EVENT.id): NOT_HERE}
+        self.assertEqual({'a'}, answers.hosts_that_handled(EVENT, ('a', 'b', 'c'), received))
 
     def test_event_is_stale_if_no_host_has_its_server(self):
-        told = {('a', EVENT.id): NOT_HERE, ('b', EVENT.id): NOT_HERE, ('c', EVENT.id): HANDLED}
-        self.assertTrue(answers.is_stale(EVENT, ('a', 'b'), told))
-        self.assertFalse(answers.is_stale(EVENT, ('a', 'b', 'c'), told))
+        received = {('a', EVENT.id): NOT_HERE, ('b', EVENT.id): NOT_HERE, ('c', EVENT.id): HANDLED}
+        self.assertTrue(answers.is_stale(EVENT, ('a', 'b'), received))
+        self.assertFalse(answers.is_stale(EVENT, ('a', 'b', 'c'), received))

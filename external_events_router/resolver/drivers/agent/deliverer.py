@@ -126,16 +126,16 @@ class AgentDeliverer:
         except BaseException:
             ended.close()
             raise
-        return _AgentDelivery(waiting, deadline, ended.close, functools.partial(self._tell, by_host))
+        return _AgentDelivery(waiting, deadline, ended.close, functools.partial(self._report, by_host))
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], answers: host_answers.Answers) -> None:
+    def _report(self, by_host: Mapping[str, Sequence[events.Event]], answers: host_answers.Answers) -> None:
         silent = {}
         for host, sent in by_host.items():
-            told = [answers[host, event.id] for event in sent]
-            if any(answer.verdict is not None for answer in told):
+            received = [answers[host, event.id] for event in sent]
+            if any(answer.verdict is not None for answer in received):
                 self._observer.answered(host)
-            elif told[0].asked:
-                silent[host] = told[0].reason or host_answers.NO_ACK
+            elif received[0].asked:
+                silent[host] = received[0].reason or host_answers.NO_ACK
         if silent:
             self._observer.silent(silent)
 
@@ -156,7 +156,7 @@ class _AgentDelivery:
         self._waiting = waiting
         self._deadline = deadline
         self._end = end
-        self._tell = tell
+        self._report = tell
 
     def finish(self) -> host_answers.Answers:
         """See ``drivers.base.Delivery``."""
@@ -164,5 +164,5 @@ class _AgentDelivery:
             answers = self._waiting.wait(self._deadline)
         finally:
             self._end()
-        self._tell(answers)
+        self._report(answers)
         return answers

@@ -51,9 +51,12 @@ class AckEndpoint:
     ) -> None:
         _require_list('acknowledgements', acknowledgements)
         for data in acknowledgements:
-            if (said := _acknowledgement(data)) is not None:
+            if (acknowledgement := _acknowledgement(data)) is not None:
                 self._collector.acknowledge(
-                    said.delivery_id, said.results, sender=said.host, observer=self._observer
+                    acknowledgement.delivery_id,
+                    acknowledgement.results,
+                    sender=acknowledgement.host,
+                    observer=self._observer,
                 )
 
 

@@ -144,17 +144,17 @@ class NovaDeliverer:
             self._loads(by_host, records, asks), asks, lambda event: contexts.get(event.id, ctxt)
         )
         with self._observer.wait(by_host):
-            told = asks.wait(deadline)
+            received = asks.wait(deadline)
         for load, sent, future in begun:
             if future.cancel():
                 for key in load.keys(event.id for event in sent):
                     self._pending.settle(key, _NOT_BEGUN)
-        told |= asks.wait(0.0)
+        received |= asks.wait(0.0)
         self._pending.leave(keys, asks)
         for key in keys:
-            told.setdefault(key, answers.Answer(None, answers.NO_ACK))
-        self._tell(by_host, told)
-        return told
+            received.setdefault(key, answers.Answer(None, answers.NO_ACK))
+        self._report(by_host, received)
+        return received
 
     def _loads(
         self,
@@ -214,24 +214,24 @@ class NovaDeliverer:
         for shipment in packed:
             try:
                 shipment.context.update_store()
-                told = self._sent(load, shipment)
+                received = self._sent(load, shipment)
             except Exception as exc:
                 # NOTE: settle each event once; otherwise a later attempt would wait for it.
                 LOG.exception('Cast to %s failed', load.host)
-                told = {event.id: _unexpected(exc) for event in shipment.carried}
-            if any(answer.verdict is not None for answer in told.values()):
+                received = {event.id: _unexpected(exc) for event in shipment.carried}
+            if any(answer.verdict is not None for answer in received.values()):
                 self._observer.heard(load.host, load.began)
             was_late = False
             for event in shipment.carried:
                 for key in load.keys(shipment.ids(event)):
-                    waited_for = self._pending.settle(key, told[event.id])
-                    was_late |= not waited_for and told[event.id].verdict is not None
+                    waited_for = self._pending.settle(key, received[event.id])
+                    was_late |= not waited_for and received[event.id].verdict is not None
             if was_late:
                 self._observer.late(load.host)
 
     def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, answers.Answer]:
         """Return the result of each event of a cast; never raises."""
-        told = {}
+        received = {}
         for event in shipment.carried:
             if event.name in cast_batches.WITH_ACTION:
                 home = self._lines.to(load.records[event.server_uuid].cell)
@@ -240,9 +240,9 @@ class NovaDeliverer:
                 )
                 if problem is not None:
                     # The handler of nova-compute would fail without the action.
-                    told[event.id] = problem
-        return told | self._put(
-            load, shipment.context, [event for event in shipment.carried if event.id not in told]
+                    received[event.id] = problem
+        return received | self._put(
+            load, shipment.context, [event for event in shipment.carried if event.id not in received]
         )
 
     def _put(
@@ -278,10 +278,10 @@ class NovaDeliverer:
                 reply_timeout=self._reply_timeout,
             )
 
-    def _tell(self, by_host: Mapping[str, Sequence[events.Event]], told: answers.Answers) -> None:
+    def _report(self, by_host: Mapping[str, Sequence[events.Event]], received: answers.Answers) -> None:
         silent = {}
         for host, sent in by_host.items():
-            of_host = [told[host, event.id] for event in sent]
+            of_host = [received[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in of_host):
                 self._observer.answered(host)
             elif tried := [answer for answer in of_host if answer.asked and answer is not _UNREAD]:

@@ -94,8 +94,8 @@ class ComputeAPI:
 
 def _with_options(url: str, options: Mapping[str, str]) -> str:
     parts = urllib.parse.urlsplit(url)
-    said = urllib.parse.parse_qs(parts.query)
-    more = urllib.parse.urlencode({key: value for key, value in options.items() if key not in said})
+    present = urllib.parse.parse_qs(parts.query)
+    more = urllib.parse.urlencode({key: value for key, value in options.items() if key not in present})
     return parts._replace(query='&'.join(filter(None, (parts.query, more)))).geturl()
 
 

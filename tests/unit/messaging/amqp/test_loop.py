@@ -62,13 +62,13 @@ class LoopTest(base.TestCase):
             member.sock.close()
 
     def member(self, data=b''):
-        ours, theirs = socket.socketpair()
-        self.addCleanup(theirs.close)
-        theirs.settimeout(LONG)
-        made = Member(ours, data)
+        local, remote = socket.socketpair()
+        self.addCleanup(remote.close)
+        remote.settimeout(LONG)
+        made = Member(local, data)
         self.members.append(made)
         self.loop.add(made)
-        return made, theirs
+        return made, remote
 
     def until(self, condition):
         deadline = time.monotonic() + LONG
@@ -78,17 +78,17 @@ class LoopTest(base.TestCase):
 
     def test_all_members_are_served_by_one_thread(self):
         pairs = [self.member(data=b'hello') for _ in range(3)]
-        for number, (member, theirs) in enumerate(pairs):
-            self.assertEqual(b'hello', theirs.recv(5))
-            theirs.send(str(number).encode())
+        for number, (member, remote) in enumerate(pairs):
+            self.assertEqual(b'hello', remote.recv(5))
+            remote.send(str(number).encode())
             self.until(lambda member=member: member.got)
         self.assertEqual([b'0', b'1', b'2'], [member.got for member, _ in pairs])
         self.assertEqual(1, len(set.union(*(member.threads for member, _ in pairs))))
 
     def test_a_full_socket_delays_no_other_member(self):
         slow, _ = self.member(data=b'x' * 10_000_000)
-        quick, theirs = self.member()
-        theirs.send(b'quick')
+        quick, remote = self.member()
+        remote.send(b'quick')
         self.until(lambda: quick.got == b'quick')
         self.assertTrue(slow.unsent)
 
@@ -102,9 +102,9 @@ class LoopTest(base.TestCase):
         self.assertEqual([(number, 'test-loop') for number in range(100)], ran)
 
     def test_what_raises_does_not_end_the_thread(self):
-        member, theirs = self.member()
+        member, remote = self.member()
         self.loop.run_soon(lambda: 1 / 0)
-        theirs.send(b'more')
+        remote.send(b'more')
         self.until(lambda: member.got == b'more')
         self.assertIn('ZeroDivisionError', self.logs.output)
 
@@ -116,6 +116,6 @@ class LoopTest(base.TestCase):
         self.loop.run_soon(lambda: ran.append(threading.current_thread().name))
         self.assertEqual([threading.current_thread().name], ran)
         del self.members[:]
-        member, theirs = self.member()
-        theirs.send(b'again')
+        member, remote = self.member()
+        remote.send(b'again')
         self.until(lambda: member.got == b'again')

@@ -60,13 +60,13 @@ class Queues:
 class Signs:
     def __init__(self):
         self.back = []
-        self.told = []
+        self.informed = []
 
     def appeared(self, host):
         self.back.append(host)
 
     def tell_silent(self, hosts, *, unconsumed):
-        self.told.append((sorted(hosts), unconsumed))
+        self.informed.append((sorted(hosts), unconsumed))
 
     def flush_log(self, *, now=False):
         pass
@@ -113,7 +113,7 @@ class QueuesTest(LivenessCase):
         self.assertEqual([HOSTS[:3]], self.queues.asked)
         self.assertEqual({HOSTS[0]: liveness.NO_CONSUMER, HOSTS[2]: liveness.NO_CONSUMER}, self.rounds.failed)
         self.assertEqual([HOSTS[0], HOSTS[2]], self.open())
-        self.assertEqual([([HOSTS[0], HOSTS[2]], True)], self.observer.told)
+        self.assertEqual([([HOSTS[0], HOSTS[2]], True)], self.observer.informed)
         # No batch tries these hosts, no matter how much time passes.
         self.clock.now += 100
         self.assertEqual(frozenset(), self.breakers.admit([HOSTS[0]]))
@@ -245,7 +245,9 @@ class SilenceTest(LivenessCase):
             lines[0],
         )
         self.assertIn('Host host-30 does not respond: the delivery failed', lines[1])
-        self.assertEqual([HOSTS[:12], HOSTS[12:20], [HOSTS[30]]], [hosts for hosts, _ in self.observer.told])
+        self.assertEqual(
+            [HOSTS[:12], HOSTS[12:20], [HOSTS[30]]], [hosts for hosts, _ in self.observer.informed]
+        )
 
 
 class WithoutRoundsTest(LivenessCase):
@@ -273,7 +275,7 @@ class ReportOfAnotherWorkerTest(LivenessCase):
         self.assertEqual([HOSTS[1]], self.breakers.unconsumed())
         # It is not reported to other workers, and not logged a second time.
         self.liveness.stop()
-        self.assertEqual(([], ''), (self.observer.told, self.logs.output))
+        self.assertEqual(([], ''), (self.observer.informed, self.logs.output))
 
 
 class ReportOfAnotherWorkerWithoutQueuesTest(LivenessCase):
