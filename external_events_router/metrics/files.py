@@ -140,8 +140,12 @@ def _entries(data: bytes) -> Iterator[tuple[Key, float]]:
 @functools.lru_cache(maxsize=16_384)
 def _parse_key(text: bytes) -> Key:
     _metric, sample, labels, _help = json.loads(text)
-    if type(sample) is not str or not all(type(value) is str for value in labels.values()):
-        raise Damaged('a key is not one of ours')
+    if (
+        type(sample) is not str
+        or type(labels) is not dict
+        or not all(type(value) is str for value in labels.values())
+    ):
+        raise Damaged('a key is not the key of a metric')
     return sample, tuple(sorted(labels.items()))
 
 

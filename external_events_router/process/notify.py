@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 
+from external_events_router import throttled_log
 from external_events_router.process import essential
 from external_events_router.process import readiness
 
@@ -77,6 +78,7 @@ class Notifier:
         self._watchdog = watchdog
         self._responds = responds
         self._stopping = threading.Event()
+        self._failures = throttled_log.ThrottledLog(LOG)
         self._thread = essential.EssentialThread(self._run, name='notify', is_stopped=self._stopping.is_set)
 
     @classmethod
@@ -111,22 +113,24 @@ class Notifier:
         while not self._stopping.wait(interval):
             responds = self._responds(age)
             if responds and not is_ready:
-                is_ready = True
-                self._send('READY=1')
+                is_ready = self._send('READY=1')
             if responds and self._watchdog is not None:
                 self._send('WATCHDOG=1')
             if responded and not responds:
                 LOG.error('A worker does not respond for %.0f s; systemd is not notified until it does', age)
             responded = responds
 
-    def _send(self, state: str) -> None:
+    def _send(self, state: str) -> bool:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.settimeout(INTERVAL)
                 notify.connect(self._address)
                 notify.sendall(state.encode())
         except OSError as exc:
-            LOG.warning('Could not notify systemd of %s: %s', state, exc)
+            self._failures.occurred(logging.WARNING, 'Could not notify systemd of %s: %s', state, exc)
+            return False
+        self._failures.over('systemd receives notifications again')
+        return True
 
 
 def is_responding(unhealthy: Callable[[], str | None]) -> bool:

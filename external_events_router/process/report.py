@@ -34,7 +34,8 @@ LOG = logging.getLogger(__name__)
 #: Maximum seconds for one section. A process that hangs may hold the locks that a section needs.
 SECTION_TIMEOUT = 2.0
 
-_PASSWORD = re.compile(r'(://[^:/@\s]*:)[^@/\s]*@')
+#: A password in a URL, which may name several hosts with a password each.
+_PASSWORD = re.compile(r'((?://|,)[^:/@,\s]*:)[^,\s]*@')
 
 
 class Version:
@@ -118,6 +119,14 @@ def _log_ignored() -> None:
 
 
 def _write(folder: str | None, service: str, version: str) -> None:
+    # NOTE: an exception that ends a thread ends the process, which must not happen for a diagnosis.
+    try:
+        _write_report(folder, service, version)
+    except Exception:
+        LOG.exception('SIGUSR2 received: the report cannot be written')
+
+
+def _write_report(folder: str | None, service: str, version: str) -> None:
     text = Report(Version(service, version)).run()
     if folder is None:
         sys.stderr.write(f'{text}\n')
@@ -127,7 +136,9 @@ def _write(folder: str | None, service: str, version: str) -> None:
     now = datetime.datetime.now(datetime.UTC).strftime('%Y%m%d%H%M%S')
     path = pathlib.Path(folder) / f'{service}_gurumeditation_{now}_{os.getpid()}'
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w', encoding='utf-8') as file:
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), 'w', encoding='utf-8'
+        ) as file:
             file.write(f'{text}\n')
     except OSError as exc:
         LOG.error('SIGUSR2 received: the report cannot be written: %s; check [oslo_reports] log_dir', exc)

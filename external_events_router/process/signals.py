@@ -16,7 +16,10 @@ def ending(status: int | None) -> str:
     :param status: of ``multiprocessing``: the exit status, or the negative number of a signal
     """
     if status is not None and status < 0:
-        return f'was ended by {signal.Signals(-status).name}'
+        try:
+            return f'was ended by {signal.Signals(-status).name}'
+        except ValueError:  # a signal without a name, such as a real-time signal
+            return f'was ended by signal {-status}'
     return f'ended with status {status}'
 
 

@@ -126,7 +126,8 @@ class FileClaims:
         return found
 
     def _owner(self, number: int) -> int | None:
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        # NOTE: a file that cannot be read, such as one of another user, must not hide the others.
+        with contextlib.suppress(OSError, ValueError):
             with open(self._path(number), 'rb') as file:
                 if _is_locked(file.fileno()):
                     return int(file.read(32))

@@ -27,7 +27,7 @@ ALLOWED = {
     'events': ('checks', 'exceptions', 'ids'),
     'schemas': ('events',),
     'context': ('ids',),
-    'process': ('conf', 'exceptions', 'messaging.amqp.availability', 'messaging.rpc'),
+    'process': ('conf', 'exceptions', 'messaging.amqp.availability', 'messaging.rpc', 'throttled_log'),
     'process.failures': (),
     'process.essential': (),
     'process.parent': (),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fixtures
+
 from external_events_router.process import health_server
 from external_events_router.process import readiness
 from tests import base
@@ -36,6 +38,11 @@ class HealthCommandTest(base.TestCase):
 
     def test_api(self) -> None:
         status, out, err = self.ask('api', f'[api]\nbind_port = {self.server.port}\n')
+        self.assertEqual(0, status, out + err)
+
+    def test_proxy_is_not_asked(self) -> None:
+        self.useFixture(fixtures.EnvironmentVariable('http_proxy', 'http://127.0.0.1:1'))
+        status, out, err = self.ask('agent', f'[health]\nbind_port = {self.server.port}\n')
         self.assertEqual(0, status, out + err)
 
     def test_no_answer(self) -> None:

@@ -54,6 +54,7 @@ class FilesTest(base.TestCase):
             'length of an entry is 0': good[:8] + struct.pack('i', 0) + good[12:],
             'key is no JSON': good[:12] + b'x' * 20 + good[32:],
             'key is another JSON': good[:12] + b'[1,2,{"a":1},4]'.ljust(20) + good[32:],
+            'labels are a list': good[:12] + b'["a","a",[1,2,3],4]'.ljust(20) + good[32:],
             'zeroes': bytes(len(good)),
             'noise': os.urandom(len(good)),
         }

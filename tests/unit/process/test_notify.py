@@ -61,6 +61,18 @@ class NotifierTest(base.TestCase):
             pass
         self.assertEqual('STOPPING=1', state)
 
+    def test_ready_is_repeated_until_systemd_receives_it(self) -> None:
+        missing = f'{self.address}-missing'
+        os.rename(self.address, missing)
+        self.responds.set()
+        self.start(WATCHDOG_USEC='400000', WATCHDOG_PID=str(os.getpid()))
+        self.assertSilent(0.5)
+        self.assertEqual(1, self.logs.output.count('Could not notify systemd'), self.logs.output)
+        os.rename(missing, self.address)
+        while (state := self.receive()) == 'WATCHDOG=1':
+            pass
+        self.assertEqual('READY=1', state)
+
     def test_a_watchdog_of_another_process(self) -> None:
         self.responds.set()
         self.patch(notify, 'INTERVAL', 0.05)

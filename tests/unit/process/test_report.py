@@ -39,7 +39,7 @@ print('alive')
 CONFIGURATION = """
 [DEFAULT]
 host = this-host
-transport_url = rabbit://user:sesame1@broker:5672/
+transport_url = rabbit://user:sesame1@broker:5672,other:sesame4@second:5672/
 [database]
 connection = postgresql://user:sesame2@database/events
 [journal]
@@ -77,6 +77,23 @@ class ReportTest(base.TestCase):
 
     def test_a_folder_that_does_not_exist(self) -> None:
         self.assertIn('check [oslo_reports] log_dir', self.run_command('/nowhere/at/all'))
+
+
+class PasswordsTest(base.TestCase):
+    def test_each_password_of_a_url_is_hidden(self) -> None:
+        for text, hidden in (
+            ('rabbit://u:p1@h1:5672,u2:p2@h2:5672/v', 'rabbit://u:***@h1:5672,u2:***@h2:5672/v'),
+            ('mysql://u:p/a@s@h/db, port:1', 'mysql://u:***@h/db, port:1'),
+            ('http://host:80/a, x@y', 'http://host:80/a, x@y'),
+        ):
+            self.assertEqual(hidden, report._PASSWORD.sub(r'\1***@', text))
+
+
+class WriteTest(base.TestCase):
+    def test_exception_does_not_end_the_thread(self) -> None:
+        self.patch(report, 'Report', None)
+        report._write(None, 'a-command', '1')
+        self.assertIn('the report cannot be written', self.logs.output)
 
 
 class SectionsTest(base.TestCase):

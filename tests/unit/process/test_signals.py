@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+from external_events_router.process import signals
 from tests import base
 
 #: Once its main thread waits for signals, another thread takes one; see
@@ -37,6 +38,13 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
         signal.signal(signal.SIGUSR1, lambda number, frame: None)
 print(came.get(), came.get(), flush=True)
 """
+
+
+class TestEnding(base.TestCase):
+    def test_exit_status_and_signals_with_and_without_a_name(self):
+        self.assertEqual('ended with status 3', signals.ending(3))
+        self.assertEqual('was ended by SIGKILL', signals.ending(-signal.SIGKILL))
+        self.assertEqual('was ended by signal 35', signals.ending(-35))
 
 
 class TestSignals(base.TestCase):

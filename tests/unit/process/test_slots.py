@@ -88,6 +88,11 @@ class FileClaimsTest(_Contract, base.TestCase):
             self.assertEqual({0: os.getpid()}, self.claims.claimed())
         self.assertIsNone(self.claims.claim(0))
 
+    def test_file_that_cannot_be_read_does_not_hide_the_others(self):
+        (self.folder / 'slot_7.lock').mkdir()
+        self.claim()
+        self.assertEqual({0: os.getpid()}, self.claims.claimed())
+
     def test_other_files_and_damaged_ones_are_no_claims(self):
         (self.folder / 'slot_x.lock').touch()
         (self.folder / 'counter_0.db').touch()
