@@ -97,6 +97,9 @@ def _main() -> None:
     # NOTE: before the supervisor, which would notify systemd before a worker runs.
     stopping = notify.start(beats.are_recent)
     manager = cotyledon.ServiceManager()
+    # NOTE: again, because the supervisor has replaced the wake-up descriptor, as each of its workers
+    # does, and drops other signals. This handler needs no descriptor. The workers inherit it.
+    report.install(conf, PROG, startup.version())
     manager.register_hooks(on_terminate=stopping)
     manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf, beats))
     if setup.is_enabled(conf):

@@ -106,6 +106,39 @@ class KilledResolverParentTest(base.TestCase):
         router.resolver.wait_for('is ready', times=2)
 
 
+class ResolverSignalsTest(base.TestCase):
+    """Signals for the parent, a worker and the process of the metrics, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def test_each_process_writes_a_report_and_continues(self):
+        folder = self.useFixture(services.Folder()).path
+        router = self.useFixture(
+            Resolvers(
+                transport_url='fake://',
+                connection=f'sqlite:///{folder}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                resolver__workers=1,
+                metrics__bind_port=deployment.free_port(),
+                metrics__directory=folder / 'metrics',
+                oslo_reports__log_dir=folder,
+            )
+        )
+        parent = router.resolver.pid
+        deployment.wait_until(lambda: len(services.children(parent)) == 2, 'both children')
+        deployment.wait_until(lambda: deployment.listens(router.options['metrics__bind_port']), 'metrics')
+        processes = [parent, *services.children(parent)]
+        for number, pid in enumerate(processes, 1):
+            os.kill(pid, signal.SIGUSR1)
+            router.resolver.wait_for('SIGUSR1 received', times=number)
+            os.kill(pid, signal.SIGUSR2)
+            router.resolver.wait_for('SIGUSR2 received: the report was written', times=number)
+            self.assertEqual(1, len(list(folder.glob(f'*_gurumeditation_*_{pid}'))))
+        self.assertEqual(processes, [parent, *services.children(parent)])
+        self.assertTrue(all(map(services.is_alive, processes)))
+
+
 #: Imported at the start of each process: a thread with this name does nothing.
 FAULT = """
 import threading
