@@ -56,7 +56,7 @@ def run() -> int:
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     certificates.warn(conf)
-    beats = notify.Heartbeats([0.0])
+    beats = notify.Heartbeats([0.0], [0])
     health = health_server.from_conf(conf, lambda: guard.reason)
     if metrics is not None:
         metrics.start()

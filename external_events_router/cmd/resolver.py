@@ -43,7 +43,7 @@ class ResolverWorker(cotyledon.Service):
         startup.set_up_log(conf)
         guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
         guard.install()
-        beats.begin(int(worker_id), lambda: notify.is_responding(lambda: guard.reason))
+        self._beats, self._guard = beats, guard
         self._health = health_server.from_conf(conf, lambda: guard.reason, worker=int(worker_id))
         setup.count(conf, monitoring.resolver(conf))
         transport = rpc.get_transport(conf)
@@ -51,9 +51,14 @@ class ResolverWorker(cotyledon.Service):
         self._resolver = service.Resolver.from_conf(conf, transport, host_map.load_guarded(conf))
 
     def run(self) -> None:
+        # NOTE: the start waits while the broker is unavailable. The watchdog must not end the service
+        # then: this would not help. Before this line an error ends the worker, without a heartbeat.
+        responds = functools.partial(notify.is_responding, lambda: self._guard.reason)
+        self._beats.begin(int(self.worker_id), responds, is_started=False)
         if self._health is not None:
             self._health.start()
         self._resolver.start()
+        self._beats.finish_start(int(self.worker_id))
         memory.freeze()
 
     def terminate(self) -> None:
@@ -95,7 +100,7 @@ def _main() -> None:
     setup.check(conf, monitoring.resolver(conf))
     beats = notify.Heartbeats.shared(conf.resolver.workers, multiprocessing.get_context())
     # NOTE: before the supervisor, which would notify systemd before a worker runs.
-    stopping = notify.start(beats.are_recent)
+    stopping = notify.start(beats.are_recent, is_started=beats.are_started)
     manager = cotyledon.ServiceManager()
     # NOTE: again, because the supervisor has replaced the wake-up descriptor, as each of its workers
     # does, and drops other signals. This handler needs no descriptor. The workers inherit it.

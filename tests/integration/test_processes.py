@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -202,6 +203,82 @@ class EndedThreadTest(base.TestCase):
         _deployed, process = self.start('external-events-agent', thread='reports')
         self.assertEqual(1, process.process.wait(deployment.PATIENCE))
         self.assertIn('The thread reports ended with UnexpectedEnd', process.text())
+
+
+#: The start of a worker waits until a file exists.
+WAIT_IN_START = """
+import pathlib, time
+from external_events_router.resolver import service
+start = service.Resolver.start
+def wait_and_start(resolver):
+    while not pathlib.Path({path!r}).exists():
+        time.sleep(0.05)
+    start(resolver)
+service.Resolver.start = wait_and_start
+"""
+
+#: A worker fails before its start.
+FAIL_BEFORE_START = """
+from external_events_router.resolver import service
+def fail(*args, **options):
+    raise RuntimeError('not possible')
+service.Resolver.from_conf = fail
+"""
+
+
+class ReadyResolverTest(base.TestCase):
+    """What ``external-events-resolver`` sends to systemd, for which a socket stands."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def setUp(self):
+        super().setUp()
+        self.folder = self.useFixture(services.Folder()).path
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.systemd.close)
+        self.systemd.bind(str(self.folder / 'notify'))
+        self.systemd.settimeout(deployment.PATIENCE)
+
+    def start(self, fault):
+        """Start the resolver with code that each process runs before."""
+        (self.folder / 'sitecustomize.py').write_text(fault)
+        router = self.useFixture(
+            Prepared(
+                transport_url='fake://',
+                connection=f'sqlite:///{self.folder}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                resolver__workers=1,
+            )
+        )
+        environment = {
+            **os.environ,
+            'PYTHONPATH': str(self.folder),
+            'NOTIFY_SOCKET': str(self.folder / 'notify'),
+            'WATCHDOG_USEC': '60000000',
+        }
+        words = [deployment.BIN / 'external-events-resolver', '--config-file', router.config]
+        process = deployment.Process('resolver', words, router.folder, environment=environment)
+        return self.useFixture(process)
+
+    def receive(self):
+        return self.systemd.recv(100).decode()
+
+    def test_a_worker_that_waits_in_its_start_is_alive_but_not_ready(self):
+        path = self.folder / 'go'
+        process = self.start(WAIT_IN_START.format(path=str(path)))
+        self.assertEqual(['WATCHDOG=1'] * 2, [self.receive() for _ in range(2)])
+        path.touch()
+        while (state := self.receive()) == 'WATCHDOG=1':
+            pass
+        self.assertEqual('READY=1', state)
+        self.assertIn('is ready', process.text())
+
+    def test_a_worker_that_fails_before_its_start_is_not_alive(self):
+        process = self.start(FAIL_BEFORE_START)
+        process.wait_for('exited with status', times=4)
+        self.systemd.setblocking(False)
+        self.assertRaises(BlockingIOError, self.receive)
 
 
 class ReloadTest(FrontTest):

@@ -80,6 +80,20 @@ class NotifierTest(base.TestCase):
         self.assertEqual('READY=1', self.receive())
         self.assertSilent(0.5)
 
+    def test_ready_when_the_start_is_finished(self) -> None:
+        self.responds.set()
+        started = threading.Event()
+        environ = {'NOTIFY_SOCKET': self.address, 'WATCHDOG_USEC': '400000'}
+        notifier = notify.Notifier.from_environment(lambda _age: True, environ, is_started=started.is_set)
+        assert notifier is not None
+        notifier.start()
+        self.addCleanup(notifier.stop)
+        self.assertEqual(['WATCHDOG=1'] * 2, [self.receive() for _ in range(2)])
+        started.set()
+        while (state := self.receive()) == 'WATCHDOG=1':
+            pass
+        self.assertEqual('READY=1', state)
+
     def test_without_systemd(self) -> None:
         self.assertIsNone(notify.Notifier.from_environment(lambda _age: True, {'WATCHDOG_USEC': '1'}))
 
@@ -104,6 +118,19 @@ class HeartbeatsTest(base.TestCase):
         self.wait_until(lambda: not beats.are_recent(0.5))
         hang.set()
         self.wait_until(lambda: beats.are_recent(1.0))
+
+    def test_a_start_has_heartbeats_but_is_not_finished(self) -> None:
+        self.patch(notify, 'INTERVAL', 0.05)
+        beats = notify.Heartbeats.shared(1, multiprocessing.get_context())
+        beats.begin(0, lambda: True, is_started=False)
+        self.wait_until(lambda: beats.are_recent(1.0))
+        self.assertFalse(beats.are_started())
+        beats.finish_start(0)
+        self.assertTrue(beats.are_started())
+        beats.begin(0, lambda: True, is_started=False)
+        self.assertFalse(beats.are_started())
+        beats.begin(0, lambda: True)
+        self.assertTrue(beats.are_started())
 
     def wait_until(self, condition) -> None:  # type: ignore[no-untyped-def]
         for _ in range(400):
