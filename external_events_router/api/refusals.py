@@ -38,9 +38,11 @@ DOCUMENT = 'external_events_router.document'
 PER_MINUTE = 10
 SENDERS = 1000
 
-#: Events of a refused request whose server and name are recorded; characters of each.
+#: Servers, and names of events, of a refused request that are recorded; characters of each; events
+#: that are searched for them. If a request has more events, its servers are not recorded.
 MAX_NAMED = 20
 MAX_TEXT = 255
+MAX_SEARCHED = 1000
 
 #: Refused requests that wait for a resolver, and that one message contains; seconds between two
 #: messages, and after an error.
@@ -62,6 +64,19 @@ _REASONS = {
     413: 'too_large',
     429: 'overloaded',
     503: 'overloaded',
+}
+
+
+#: Replaces parts of the first refused request beyond the limit: its record stands for all of this
+#: minute, whose servers are not recorded.
+_LIMITED = {
+    'detail': (
+        f'the sender had more than {PER_MINUTE} refused requests in a minute; this and further ones '
+        'are not recorded'
+    ),
+    'servers': [],
+    'names': [],
+    'suppressed': 1,
 }
 
 
@@ -101,9 +116,11 @@ class Recorded:
     def _record(self, status: int, environ: Mapping[str, Any], body: Iterable[bytes]) -> None:
         try:
             described = describe(status, environ, body)
-            suppressed = self._limit.take(_sender(described), status)
-            if suppressed is not None:
+            count, suppressed = self._limit.take(_sender(described), status)
+            if count <= PER_MINUTE:
                 self._sink([{**described, 'suppressed': suppressed}])
+            elif count == PER_MINUTE + 1:
+                self._sink([{**described, **_LIMITED}])
         except Exception:  # the answer is sent without the record
             LOG.exception('A refused request is not recorded: unexpected error')
 
@@ -120,11 +137,11 @@ class Limit:
         self._counts: dict[tuple[str, int], int] = {}
         self._suppressed: dict[tuple[str, int], int] = {}
 
-    def take(self, sender: str, status: int) -> int | None:
+    def take(self, sender: str, status: int) -> tuple[int, int]:
         """Count a refused request.
 
-        :returns: the number of those of this sender that were not recorded since the last one;
-            None: this one is not recorded, too
+        :returns: the number of refused requests of this sender in this minute, and the number of
+            those that have no record and were not reported
         """
         with self._lock:
             minute = self._clock() // 60
@@ -135,11 +152,14 @@ class Limit:
             if key not in self._counts and len(self._counts) >= SENDERS:
                 key = ('', status)
             self._counts[key] = self._counts.get(key, 0) + 1
-            if self._counts[key] <= PER_MINUTE:
-                return self._suppressed.pop(key, 0)
-            if key in self._suppressed or len(self._suppressed) < SENDERS:
+            count = self._counts[key]
+            if count <= PER_MINUTE:
+                return count, self._suppressed.pop(key, 0)
+            # NOTE: the first request beyond the limit has a record, which states that there is no other.
+            further = count > PER_MINUTE + 1
+            if further and (key in self._suppressed or len(self._suppressed) < SENDERS):
                 self._suppressed[key] = self._suppressed.get(key, 0) + 1
-            return None
+            return count, 0
 
 
 class Forwarder:
@@ -264,13 +284,17 @@ def _named(document: Any) -> tuple[list[str], list[str]]:
     items = document.get('events') if isinstance(document, dict) else None
     if not isinstance(items, list):
         return [], []
-    found: tuple[dict[str, None], dict[str, None]] = ({}, {})
-    for item in items[:MAX_NAMED]:
-        for texts, member in zip(found, ('server_uuid', 'name'), strict=True):
-            if isinstance(item, dict) and isinstance(item.get(member), str):
-                text = item[member][:MAX_TEXT]
-                texts[(events.canonical_uuid(text) or text) if member == 'server_uuid' else text] = None
-    return list(found[0]), list(found[1])
+    searched = [item for item in items[:MAX_SEARCHED] if isinstance(item, dict)]
+    texts = _texts(item.get('server_uuid') for item in searched)
+    servers = list(dict.fromkeys(events.canonical_uuid(text) or text for text in texts))
+    if len(items) > MAX_SEARCHED and len(servers) < MAX_NAMED:
+        return [], []
+    return servers[:MAX_NAMED], _texts(item.get('name') for item in searched)[:MAX_NAMED]
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    """The different texts among some values."""
+    return list(dict.fromkeys(value[:MAX_TEXT] for value in values if isinstance(value, str)))
 
 
 def _text(value: object) -> str | None:

@@ -23,9 +23,6 @@ from external_events_router.db import models
 from external_events_router.journal import reasons
 from external_events_router.journal import records
 
-#: Servers and names of a refused request that are recorded.
-MAX_NAMED = 20
-
 #: Columns of the tables in the order of the values of their rows.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     table.__tablename__: tuple(table.__table__.columns.keys())
@@ -304,4 +301,4 @@ def _cut(text: str | None, length: int) -> str | None:
 
 
 def _named(texts: Sequence[str]) -> str | None:
-    return json.dumps([checks.clean_text(text, 64) for text in texts[:MAX_NAMED]]) if texts else None
+    return json.dumps([checks.clean_text(text, 64) for text in texts[: records.MAX_NAMED]]) if texts else None

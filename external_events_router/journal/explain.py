@@ -66,7 +66,7 @@ def document(explanation: Explanation) -> dict[str, Any]:
         'sentence': finding.sentence,
         'event': finding.event_id,
         'next_step': _step(finding.next_step),
-        'complete': not history.gaps,
+        'complete': not history.gaps and finding.verdict is not verdicts.Verdict.INCOMPLETE_RECORD,
         'warnings': list(history.warnings),
         'exit_status': finding.exit_status,
     }

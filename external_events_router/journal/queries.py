@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 from typing import Protocol
@@ -21,7 +22,7 @@ MAX_EVENTS = 500
 MAX_STEPS = 2000
 MAX_REFUSALS = 1000
 
-#: Refusals of requests whose servers are not known that are shown at most, the newest ones.
+#: Refusals of requests whose servers are not all known that are shown at most, the newest ones.
 MAX_UNNAMED = 10
 
 #: Microseconds at the end of a period that workers may not have written yet: the period then
@@ -29,16 +30,8 @@ MAX_UNNAMED = 10
 #: after its arrival.
 NOT_YET = 90 * records.SECOND
 
-#: Refusals before the body of the request was read, so that its servers are not known.
-_UNREAD = frozenset(
-    {
-        reasons.Refusal.NOT_AUTHENTICATED,
-        reasons.Refusal.NOT_PERMITTED,
-        reasons.Refusal.TOO_LARGE,
-        reasons.Refusal.OVERLOADED,
-        reasons.Refusal.KEYSTONE_UNAVAILABLE,
-    }
-)
+#: Microseconds for which an API records nothing more about a sender after too many refusals.
+LIMITED = 60 * records.SECOND
 
 #: Returns the parts of a period for which records may be missing.
 Gaps = Callable[[int, int], Sequence[records.Gap]]
@@ -98,33 +91,74 @@ def history(
     """
     server = question.server_uuid
     until, missing = _without_the_last_moments(gaps(question.since, question.until), question)
-    period = reads.Period(question.since, question.until, newest_first=True)
-    events = reader.events(reads.Selection(server_uuid=server), period, limit=MAX_EVENTS)[::-1]
-    meant = tuple(event for event in events if question.meant(event))
-    # NOTE: a step may be later than the period in which its event arrived.
-    of_server = reads.Period(question.since, max(reader.now(), question.until), newest_first=True)
-    steps = (
-        reader.steps(reads.Selection(server_uuid=server), of_server, limit=MAX_STEPS)[::-1] if meant else []
-    )
-    notes = list(warnings)
-    if len(events) == MAX_EVENTS:
-        notes.append(
-            f'The server has more than {MAX_EVENTS} events in this period; only the newest are shown.'
-        )
+    events = _events(reader, question)
+    steps = _steps(reader, question) if events else []
+    refusals = _refusals(reader, question)
     return timeline.History(
         server_uuid=server,
         since=question.since,
         until=until,
         port=question.port,
         name=question.name,
-        events=meant,
-        others=tuple(event for event in events if not question.meant(event)),
-        steps=tuple(_of_events(steps, {event.event_id for event in meant})),
-        refusals=tuple(_relevant(reader.refusals(period, limit=MAX_REFUSALS)[::-1], question, bool(meant))),
+        events=tuple(events),
+        others=tuple(_others(reader, question)),
+        steps=tuple(_of_events(steps, {event.event_id for event in events})),
+        refusals=tuple(_relevant(refusals, question, bool(events))),
         actions=tuple(actions),
         gaps=tuple(missing),
-        warnings=tuple(notes),
+        warnings=(*warnings, *_limits(events, steps, refusals)),
+        all_refusals=len(refusals) < MAX_REFUSALS,
     )
+
+
+def _events(reader: Reader, question: Question) -> list[records.EventRow]:
+    """The newest events that are asked for, in the order of their times."""
+    chosen = reads.Selection(
+        server_uuid=question.server_uuid,
+        tag=question.port,
+        names=None if question.name is None else frozenset({question.name}),
+    )
+    period = reads.Period(question.since, question.until, newest_first=True)
+    return reader.events(chosen, period, limit=MAX_EVENTS)[::-1]
+
+
+def _others(reader: Reader, question: Question) -> list[records.EventRow]:
+    """The newest events of the server that are not asked for."""
+    if question.port is None and question.name is None:
+        return []
+    period = reads.Period(question.since, question.until, newest_first=True)
+    found = reader.events(reads.Selection(server_uuid=question.server_uuid), period, limit=MAX_EVENTS)
+    return [event for event in found[::-1] if not question.meant(event)]
+
+
+def _steps(reader: Reader, question: Question) -> list[records.StepRow]:
+    """The newest steps of all events of the server."""
+    # NOTE: a step may be later than the period in which its event arrived.
+    period = reads.Period(question.since, max(reader.now(), question.until), newest_first=True)
+    return reader.steps(reads.Selection(server_uuid=question.server_uuid), period, limit=MAX_STEPS)[::-1]
+
+
+def _refusals(reader: Reader, question: Question) -> list[records.RefusalRow]:
+    """The newest refusals of the period, and of the minute before it."""
+    period = reads.Period(question.since - LIMITED, question.until, newest_first=True)
+    return reader.refusals(period, limit=MAX_REFUSALS)[::-1]
+
+
+def _limits(
+    events: Sequence[records.EventRow],
+    steps: Sequence[records.StepRow],
+    refusals: Sequence[records.RefusalRow],
+) -> Iterator[str]:
+    """The limits that the reads reached, in words."""
+    if len(events) == MAX_EVENTS:
+        yield f'The server has more than {MAX_EVENTS} events in this period; only the newest are shown.'
+    if len(steps) == MAX_STEPS:
+        yield f'The events of the server have more than {MAX_STEPS} steps; only the newest were read.'
+    if len(refusals) == MAX_REFUSALS:
+        yield (
+            f'More than {MAX_REFUSALS} requests were refused in this period; only the newest were read. '
+            'Use a shorter period.'
+        )
 
 
 def _without_the_last_moments(
@@ -149,14 +183,10 @@ def _relevant(
     refusals: Sequence[records.RefusalRow], question: Question, has_events: bool
 ) -> list[records.RefusalRow]:
     """Refusals of requests that name the server, or may have named it."""
-    naming = [refusal for refusal in refusals if _names(refusal, question)]
+    within = [refusal for refusal in refusals if refusal.at >= question.since]
+    naming = [refusal for refusal in within if refusal.is_about(question.server_uuid, question.name)]
     if has_events or naming:
         return naming
-    return [refusal for refusal in refusals if refusal.reason in _UNREAD and not refusal.servers][
-        -MAX_UNNAMED:
-    ]
-
-
-def _names(refusal: records.RefusalRow, question: Question) -> bool:
-    named = question.server_uuid in refusal.servers
-    return named and (question.name is None or not refusal.names or question.name in refusal.names)
+    # NOTE: a refusal before the period may state that further ones are not recorded.
+    limited = [refusal for refusal in refusals if refusal.at < question.since and refusal.suppressed]
+    return [*limited, *(refusal for refusal in within if not refusal.states_all_servers)][-MAX_UNNAMED:]

@@ -16,6 +16,9 @@ from external_events_router.journal import reasons
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 
+#: Servers, and names of events, of a refused request that are recorded.
+MAX_NAMED = 20
+
 
 #: The report of the agent about one event.
 Handling = events.Handling
@@ -112,9 +115,8 @@ class RefusalRow:
     :ivar address: of the client
     :ivar reason: the cause
     :ivar detail: the message to the sender
-    :ivar suppressed: further refusals of this kind of this sender, not recorded since its
-        previous row
-    :ivar servers: uuids in the body, as far as it was parsed; at most 20
+    :ivar suppressed: further refusals of this kind of this sender whose servers are not recorded
+    :ivar servers: uuids in the body, as far as it was parsed; at most :data:`MAX_NAMED`
     :ivar names: names of the events in the body, likewise
     """
 
@@ -133,6 +135,19 @@ class RefusalRow:
     suppressed: int
     servers: tuple[str, ...]
     names: tuple[str, ...]
+
+    @property
+    def states_all_servers(self) -> bool:
+        """Whether a server that is not in ``servers`` was certainly not in the request."""
+        return 0 < len(self.servers) < MAX_NAMED and not self.suppressed
+
+    def is_about(self, server_uuid: str, name: str | None) -> bool:
+        """Whether the request had events of a server.
+
+        :param name: of the events; None: any
+        """
+        named = name is None or name in self.names or len(self.names) in (0, MAX_NAMED)
+        return named and server_uuid in self.servers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

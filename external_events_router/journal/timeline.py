@@ -56,10 +56,11 @@ class History:
     :ivar events: those asked for, in the order of their times
     :ivar others: the other events of the server
     :ivar steps: of ``events``
-    :ivar refusals: requests that name the server, and requests whose servers are not known
+    :ivar refusals: requests that name the server, and requests whose servers are not all known
     :ivar actions: of the server, from Nova
     :ivar gaps: periods for which records may be missing; empty: the record is complete
     :ivar warnings: what could not be read, in words
+    :ivar all_refusals: whether all refused requests of the period were read
     """
 
     server_uuid: str
@@ -74,6 +75,7 @@ class History:
     actions: tuple[ServerAction, ...] = ()
     gaps: tuple[records.Gap, ...] = ()
     warnings: tuple[str, ...] = ()
+    all_refusals: bool = True
 
     def steps_of(self, event_id: str) -> list[records.StepRow]:
         """The later steps of one event, in the order of their times."""
@@ -263,7 +265,7 @@ def _of_refusals(refusals: Iterable[records.RefusalRow]) -> Iterator[Entry]:
     for refusal in refusals:
         sender = refusal.user_name or refusal.user_id or 'a client without a valid token'
         address = f' at {refusal.address}' if refusal.address else ''
-        more = f' (and {refusal.suppressed} more before it)' if refusal.suppressed else ''
+        more = f' (and {refusal.suppressed} more without a record)' if refusal.suppressed else ''
         text = f'{refusal.status} to {sender}{address}: {refusal.detail}{more}'
         yield Entry(refusal.at, Kind.REFUSED, ', '.join(refusal.names) or 'request', text)
 

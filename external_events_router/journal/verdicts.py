@@ -118,7 +118,7 @@ def _decisive(findings: list[Finding], history: timeline.History) -> Finding:
 
 
 def _without_events(history: timeline.History, site: next_steps.Site) -> Finding:
-    naming = [refusal for refusal in history.refusals if history.server_uuid in refusal.servers]
+    naming = [each for each in history.refusals if each.is_about(history.server_uuid, history.name)]
     what = _what(history)
     if naming:
         return _refused_request(
@@ -132,16 +132,39 @@ def _without_events(history: timeline.History, site: next_steps.Site) -> Finding
             f'{f" (worker {gap.worker_name})" if gap.worker_name else ""}.'
         )
         return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.look_at_sender(history, site))
-    if history.refusals:
-        return _refused_request(
-            history.refusals[-1], history, f'No {what} arrived for server {history.server_uuid}; a request'
+    if not history.all_refusals:
+        sentence = (
+            f'No record of {what} for server {history.server_uuid}, but so many requests were refused in '
+            'this period that only the newest were read.'
         )
+        return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.look_at_sender(history, site))
+    if history.refusals:
+        return _possible_refusal(history)
     others = _others(history)
     sentence = (
         f'No sender posted {what} for server {history.server_uuid} between {timeline.utc(history.since)} and '
         f'{timeline.utc(history.until)}: the records of all workers are complete.{others}'
     )
     return Finding(Verdict.NEVER_POSTED, sentence, next_steps.look_at_sender(history, site))
+
+
+def _possible_refusal(history: timeline.History) -> Finding:
+    """The finding if events of the server may have been in a request that was refused."""
+    unread = [refusal for refusal in history.refusals if not refusal.servers and not refusal.suppressed]
+    if unread:
+        subject = f'No record of {_what(history)} for server {history.server_uuid}; a request'
+        return _refused_request(unread[-1], history, subject)
+    refusal = history.refusals[-1]
+    why = (
+        f'{refusal.suppressed} more refused requests of this sender are not recorded'
+        if refusal.suppressed
+        else f'the journal names only {len(refusal.servers)} servers of this request'
+    )
+    sentence = (
+        f'No record of {_what(history)} for server {history.server_uuid}, but a request of '
+        f'{_client(refusal)} was refused with {refusal.status}: {refusal.detail}; {why}.'
+    )
+    return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.after_refusal(refusal))
 
 
 def _what(history: timeline.History) -> str:
@@ -163,15 +186,18 @@ def _others(history: timeline.History) -> str:
 
 
 def _refused_request(refusal: records.RefusalRow, history: timeline.History, subject: str) -> Finding:
-    sender = refusal.user_name or refusal.user_id or 'a client without a valid token'
-    address = f' at {refusal.address}' if refusal.address else ''
     if refusal.reason is reasons.Refusal.NOT_ROUTED:
         sentence = f'{subject} did not reach a resolver, and its events were answered 503: {refusal.detail}.'
         return Finding(Verdict.NOT_HELD, sentence, next_steps.start_resolvers())
-    sentence = f'{subject} of {sender}{address} was refused with {refusal.status}: {refusal.detail}.'
+    sentence = f'{subject} of {_client(refusal)} was refused with {refusal.status}: {refusal.detail}.'
     if history.server_uuid not in refusal.servers:
         sentence += ' The API does not know which servers the request was about.'
     return Finding(Verdict.REFUSED, sentence, next_steps.after_refusal(refusal))
+
+
+def _client(refusal: records.RefusalRow) -> str:
+    sender = refusal.user_name or refusal.user_id or 'a client without a valid token'
+    return f'{sender} at {refusal.address}' if refusal.address else sender
 
 
 def _of_event(event: records.EventRow, history: timeline.History, site: next_steps.Site) -> Finding:

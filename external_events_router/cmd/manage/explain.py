@@ -11,6 +11,7 @@ from cliff import command
 import prettytable
 import yaml
 
+from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
@@ -73,11 +74,7 @@ class Explain(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         conf, rows = app.configuration(self), journal.opened(self)
-        now = rows.now()
-        since, until = parsed_args.since.seconds(now), now
-        if parsed_args.at is not None:
-            middle = parsed_args.at.seconds(now)
-            since, until = middle - AROUND, min(now, middle + AROUND)
+        since, until = _period(parsed_args, rows.now())
         question = queries.Question(
             server_uuid=base.server_uuid(parsed_args.server),
             since=round(since * records.SECOND),
@@ -90,6 +87,23 @@ class Explain(command.Command):
         explained = explain.explain(history, journal.site(conf))
         self.app.stdout.write(rendered(explained, parsed_args.format))
         return explained.finding.exit_status
+
+
+def _period(parsed_args: argparse.Namespace, now: float) -> tuple[float, float]:
+    """Return the period in which events are searched, in seconds since the epoch.
+
+    :raises RouterError: it begins in the future, so that its record cannot prove anything
+    """
+    since, until = parsed_args.since.seconds(now), now
+    if parsed_args.at is not None:
+        middle = parsed_args.at.seconds(now)
+        since, until = middle - AROUND, min(now, middle + AROUND)
+    if since >= until:
+        begin, end = (timeline.utc(round(at * records.SECOND)) for at in (since, now))
+        raise exceptions.RouterError(
+            f'the period begins at {begin}, but the database has {end} now: use an earlier --since or --at'
+        )
+    return since, until
 
 
 def rendered(explained: explain.Explanation, form: str = 'table') -> str:

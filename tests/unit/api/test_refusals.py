@@ -63,6 +63,28 @@ class TestRecorded(base.TestCase):
         found = self.answer('400 Bad Request', **{refusals.DOCUMENT: many})['servers']
         self.assertEqual(refusals.MAX_NAMED, len(found))
 
+    def test_servers_of_all_events_are_recorded_or_none(self):
+        first = [{'server_uuid': 'first', 'name': 'x'}] * 30
+        document = {'events': [*first, {'server_uuid': SERVER}]}
+        taken = self.answer('400 Bad Request', **{refusals.DOCUMENT: document})
+        self.assertEqual(['first', SERVER.lower()], taken['servers'])
+        document = {'events': [*first * 40, {'server_uuid': SERVER}]}
+        taken = self.answer('400 Bad Request', **{refusals.DOCUMENT: document})
+        self.assertEqual(([], []), (taken['servers'], taken['names']))
+
+    def test_requests_beyond_the_limit_have_one_record_without_servers(self):
+        def app(environ, start_response):
+            start_response('400 Bad Request', [])
+            return [b'{}']
+
+        recorded = refusals.Recorded(app, self.taken.extend)
+        document = {'events': [{'server_uuid': SERVER, 'name': 'x'}]}
+        for _ in range(refusals.PER_MINUTE + 3):
+            recorded(environ(**{refusals.DOCUMENT: document}), lambda *args: None)
+        self.assertEqual([1] * refusals.PER_MINUTE + [0], [len(each['servers']) for each in self.taken])
+        self.assertEqual((1, []), (self.taken[-1]['suppressed'], self.taken[-1]['names']))
+        self.assertIn('further ones are not recorded', self.taken[-1]['detail'])
+
 
 class TestLimit(base.TestCase):
     def setUp(self):
@@ -74,18 +96,20 @@ class TestLimit(base.TestCase):
         return [self.limit.take(sender, status) for _ in range(number)]
 
     def test_so_many_in_a_minute(self):
-        self.assertEqual([0] * refusals.PER_MINUTE + [None] * 3, self.take(refusals.PER_MINUTE + 3))
-        self.assertEqual([0], self.take(1, sender='b'))
-        self.assertEqual([0], self.take(1, status=403))
+        most = refusals.PER_MINUTE
+        self.assertEqual([(count, 0) for count in range(1, most + 5)], self.take(most + 4))
+        self.assertEqual([(1, 0)], self.take(1, sender='b'))
+        self.assertEqual([(1, 0)], self.take(1, status=403))
         self.now += 60
-        self.assertEqual([3, 0], self.take(2))
+        # The first request beyond the limit has a record.
+        self.assertEqual([(1, 3), (2, 0)], self.take(2))
 
     def test_so_many_senders(self):
         for number in range(3 * refusals.SENDERS):
             for _ in range(2):
                 self.limit.take(str(number), 401)
         self.assertLessEqual(len(self.limit._counts), refusals.SENDERS + 1)
-        self.assertIsNone(self.limit.take('another', 401))
+        self.assertGreater(self.limit.take('another', 401)[0], refusals.PER_MINUTE)
 
 
 class TestForwarder(base.TestCase):

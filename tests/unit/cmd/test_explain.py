@@ -83,6 +83,17 @@ class TestExplain(JournalTestCase):
         self.assertEqual(5, answer[0], answer)
         self.assertIn('no worker was running', answer[1])
 
+    def test_period_in_the_future(self):
+        stored.add_worker(self.database)
+        later = self.now // records.SECOND + 3600
+        answers = self.manage(
+            f'explain {UNKNOWN} --since {later}',
+            f'explain {UNKNOWN} --at {later}',
+            f'explain {UNKNOWN} --since 0s',
+        )
+        for answer in answers:
+            self.assertIn('use an earlier --since or --at', self.refused(answer))
+
     def test_time_of_the_event(self):
         stored.add_worker(self.database)
         self.add(h.event(0, 'unknown_server'))

@@ -1,6 +1,7 @@
 """All records of one server in one period, from a reader that keeps them in lists."""
 
 from external_events_router.journal import queries
+from external_events_router.journal import records
 from tests import base
 from tests.unit.journal import histories as h
 
@@ -20,7 +21,13 @@ class Reader:
         return self._now
 
     def events(self, selection, period, *, limit):
-        chosen = [row for row in self._events if row.server_uuid == selection.server_uuid]
+        chosen = [
+            row
+            for row in self._events
+            if row.server_uuid == selection.server_uuid
+            and selection.tag in (None, row.tag)
+            and (selection.names is None or row.name in selection.names)
+        ]
         return self._read(chosen, period, limit, lambda row: row.received_at)
 
     def steps(self, selection, period, *, limit):
@@ -80,16 +87,51 @@ class QueriesTest(base.TestCase):
 
     def test_refusals_of_unread_requests_are_those_of_a_server_without_events(self):
         refusals = [h.refusal('not_authenticated', 401, second) for second in range(20)]
-        refusals += [h.refusal('bad_request', 400, 30), h.refusal('not_permitted', 403, 31, servers=(OTHER,))]
+        refusals += [h.refusal('not_permitted', 403, 31, servers=(OTHER,))]
         found = self.read(refusals=refusals).refusals
         self.assertEqual(
             [h.at(second) for second in range(20 - queries.MAX_UNNAMED, 20)], [each.at for each in found]
         )
         self.assertEqual((), self.read(refusals=refusals, events=[h.event(5)]).refusals)
 
+    def test_refusals_that_may_have_named_the_server(self):
+        many = tuple(f'server {number}' for number in range(records.MAX_NAMED))
+        refusals = [
+            h.refusal('bad_request', 400, 1),
+            h.refusal('not_found', 404, 2),
+            h.refusal('other', 415, 3),
+            h.refusal('failed', 500, 4),
+            h.refusal('not_routed', 207, 5, servers=many),
+            h.refusal('bad_request', 400, 6, servers=(OTHER,), suppressed=1),
+            h.refusal('bad_request', 400, 7, servers=many[:-1]),
+        ]
+        found = self.read(refusals=refusals).refusals
+        self.assertEqual([h.at(second) for second in range(1, 7)], [each.at for each in found])
+
+    def test_refusals_before_the_period_count_if_further_ones_are_not_recorded(self):
+        refusals = [h.refusal('bad_request', 400, -70, suppressed=1)]
+        self.assertEqual((), self.read(refusals=refusals).refusals)
+        refusals += [h.refusal('bad_request', 400, -50, suppressed=1), h.refusal('bad_request', 400, -40)]
+        self.assertEqual([h.at(-50)], [each.at for each in self.read(refusals=refusals).refusals])
+
+    def test_too_many_refusals(self):
+        refusals = [h.refusal('bad_request', 400, 1, servers=(OTHER,))] * queries.MAX_REFUSALS
+        found = self.read(refusals=refusals[1:])
+        self.assertEqual((True, ()), (found.all_refusals, found.warnings))
+        found = self.read(refusals=refusals)
+        self.assertEqual((False, 1), (found.all_refusals, len(found.warnings)))
+
+    def test_events_of_a_port_are_found_behind_many_others(self):
+        events = [h.event(1), *(h.event(2, tag='port-2') for _ in range(queries.MAX_EVENTS))]
+        found = self.read(events=events, port=h.PORT)
+        self.assertEqual(([h.at(1)], ()), ([event.received_at for event in found.events], found.warnings))
+
     def test_refusal_of_events_of_another_name_does_not_count(self):
         refusals = [h.refusal('bad_request', 400, 1, servers=(h.SERVER,), names=('network-changed',))]
         self.assertEqual((), self.read(refusals=refusals, name='volume-extended').refusals)
+        names = tuple(f'name {number}' for number in range(records.MAX_NAMED))
+        refusals = [h.refusal('bad_request', 400, 1, servers=(h.SERVER,), names=names)]
+        self.assertEqual(1, len(self.read(refusals=refusals, name='volume-extended').refusals))
 
     def test_period_ends_where_all_workers_have_written(self):
         gaps = [h.gap('not_written_yet', 98, 100), h.gap('not_written_yet', 99, 100), h.gap('killed', 5, 6)]

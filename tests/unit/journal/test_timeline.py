@@ -96,7 +96,7 @@ class TimelineTest(base.TestCase):
                 )
             ],
         )
-        self.assertIn('(and 3 more before it)', timeline.build(history)[3].text)
+        self.assertIn('(and 3 more without a record)', timeline.build(history)[3].text)
         self.assertEqual(h.at(1), timeline.origin(history))
 
     def test_wait_of_an_event_counts_more_than_the_start_of_an_action(self):

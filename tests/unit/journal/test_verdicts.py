@@ -5,6 +5,7 @@ import pathlib
 import external_events_router
 from external_events_router.journal import next_steps
 from external_events_router.journal import reasons
+from external_events_router.journal import records
 from external_events_router.journal import verdicts
 from tests import base
 from tests.unit.journal import histories as h
@@ -59,6 +60,34 @@ TABLE = {
         V.REFUSED,
         'a client without a valid token at 192.0.2.7 was refused with 401',
         'correct the user and password in its section [nova]',
+    ),
+    'body that cannot be parsed': (
+        h.history(refusals=(h.refusal('bad_request', 400, detail='malformed JSON', user_name='neutron'),)),
+        AGENT,
+        V.REFUSED,
+        'neutron at 192.0.2.7 was refused with 400: malformed JSON',
+        'req-own',
+    ),
+    'refused batch with more servers than are recorded': (
+        h.history(refusals=(h.refusal('not_routed', 207, servers=('other',) * records.MAX_NAMED),)),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        'the journal names only 20 servers of this request',
+        'req-own',
+    ),
+    'more refused requests than are recorded': (
+        h.history(refusals=(h.refusal('bad_request', 400, servers=('other',), suppressed=3),)),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        '3 more refused requests of this sender are not recorded',
+        'req-own',
+    ),
+    'more refused requests than are read': (
+        h.history(all_refusals=False),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        'only the newest were read',
+        next_steps.NOT_POSTED,
     ),
     'sender without the role': (
         h.history(refusals=(h.refusal('not_permitted', 403, user_id='u1', user_name='cinder'),)),
