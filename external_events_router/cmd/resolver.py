@@ -1,12 +1,14 @@
 """``external-events-resolver``: resolver workers under a supervisor.
 
 SIGTERM finishes the current batches and stops. SIGHUP reads the configuration again: each worker
-finishes its current batches and is replaced by a worker with the new values.
+finishes its current batches and is replaced by a worker with the new values. If the new values are
+not valid, the workers stay, with the previous values.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +18,7 @@ from cotyledon import oslo_config_glue
 from cotyledon import types
 from oslo_config import cfg
 
+from external_events_router import exceptions
 from external_events_router.messaging import rpc
 from external_events_router.metrics import setup
 from external_events_router.process import certificates
@@ -26,10 +29,16 @@ from external_events_router.process import monitoring
 from external_events_router.process import notify
 from external_events_router.process import report
 from external_events_router.process import startup
+from external_events_router.process import trial
 from external_events_router.resolver import host_map
 from external_events_router.resolver import service
 
+LOG = logging.getLogger(__name__)
+
 PROG = 'external-events-resolver'
+
+#: Maximum seconds for checking the configuration after SIGHUP.
+CHECK_TIMEOUT = 30.0
 
 
 class ResolverWorker(cotyledon.Service):
@@ -89,27 +98,72 @@ class MetricsWorker(cotyledon.Service):
             self._exporter.stop()
 
 
+class Supervisor(cotyledon.ServiceManager):
+    """The parent process. After SIGHUP it keeps the workers if the configuration is not valid."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        super().__init__(graceful_shutdown_timeout=conf.graceful_shutdown_timeout)
+        self._conf = conf
+
+    def _reload(self) -> None:
+        LOG.info('SIGHUP received: reading the configuration again')
+        # NOTE: in a fork, because oslo.config cannot return to the previous values.
+        if problem := trial.run(functools.partial(_try_reload, self._conf), timeout=CHECK_TIMEOUT):
+            LOG.error('Configuration not reloaded: %s; the workers keep the previous values', problem)
+            return
+        self._conf.reload_config_files()
+        self._graceful_shutdown_timeout = self._conf.graceful_shutdown_timeout
+        super()._reload()
+
+
+def _try_reload(conf: cfg.ConfigOpts) -> None:
+    used = health_server.addresses(conf, conf.resolver.workers)
+    if not conf.reload_config_files():
+        raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
+    startup.check(conf)
+    startup.set_up_log(conf)
+    _check(conf, used=used, is_serving=True)
+
+
+def _check(
+    conf: cfg.ConfigOpts, *, used: frozenset[tuple[str, int]] = frozenset(), is_serving: bool = False
+) -> None:
+    """Check everything that a worker needs.
+
+    :param used: addresses of ``[health]`` that the running workers use
+    :param is_serving: see :func:`setup.check`
+    :raises ConfigurationError: no worker could start
+    """
+    service.check(conf)
+    rpc.check_broker(conf)
+    setup.check(conf, monitoring.resolver(conf), is_serving=is_serving)
+    health_server.check(health_server.addresses(conf, conf.resolver.workers) - used)
+
+
+def _log_options(conf: cfg.ConfigOpts, *_worker: object) -> None:
+    if conf.log_options:
+        conf.log_opt_values(LOG, logging.DEBUG)
+
+
 def _main() -> None:
     conf = startup.load(PROG)
     startup.announce(conf, PROG)
     report.install(conf, PROG, startup.version())
     oslo_config_glue.register_opts(conf)
-    service.check(conf)
-    rpc.check_broker(conf)
+    _log_options(conf)
+    _check(conf)
     certificates.warn(conf)
-    setup.check(conf, monitoring.resolver(conf))
     beats = notify.Heartbeats.shared(conf.resolver.workers, multiprocessing.get_context())
     # NOTE: before the supervisor, which would notify systemd before a worker runs.
     stopping = notify.start(beats.are_recent, is_started=beats.are_started)
-    manager = cotyledon.ServiceManager()
+    manager = Supervisor(conf)
     # NOTE: again, because the supervisor has replaced the wake-up descriptor, as each of its workers
     # does, and drops other signals. This handler needs no descriptor. The workers inherit it.
     report.install(conf, PROG, startup.version())
-    manager.register_hooks(on_terminate=stopping)
+    manager.register_hooks(on_terminate=stopping, on_new_worker=functools.partial(_log_options, conf))
     manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf, beats))
     if setup.is_enabled(conf):
         manager.add(MetricsWorker, workers=1, args=(conf,))
-    oslo_config_glue.link(manager, conf)
     manager.run()
 
 

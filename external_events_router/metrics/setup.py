@@ -53,16 +53,18 @@ def is_enabled(conf: cfg.ConfigOpts) -> bool:
     return conf.metrics.bind_port is not None
 
 
-def check(conf: cfg.ConfigOpts, service: Service) -> None:
+def check(conf: cfg.ConfigOpts, service: Service, *, is_serving: bool = False) -> None:
     """Make sure that metrics can be counted and served, before any worker starts.
 
+    :param is_serving: the service runs, so its port is in use
     :raises ConfigurationError: naming the option to look at
     """
     if not is_enabled(conf):
         return
     _sender_names(conf)
     _folder(conf, service)
-    exporter.check(conf.metrics.bind_host, conf.metrics.bind_port)
+    if not is_serving:
+        exporter.check(conf.metrics.bind_host, conf.metrics.bind_port)
 
 
 def count(conf: cfg.ConfigOpts, service: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 import errno
 import http.server
 import json
@@ -69,11 +70,33 @@ def from_conf(
         return None
     answers = readiness.Readiness(unhealthy, drain_file=conf.health.disable_by_file)
     address = (conf.health.bind_host, conf.health.bind_port + worker)
+    return HealthServer(_listen(address, answers, time.monotonic() + BIND_WAIT))
+
+
+def addresses(conf: cfg.ConfigOpts, workers: int) -> frozenset[tuple[str, int]]:
+    """Return the host and the port of each worker; none if ``[health] bind_port`` is not set."""
+    if conf.health.bind_port is None:
+        return frozenset()
+    return frozenset((conf.health.bind_host, conf.health.bind_port + worker) for worker in range(workers))
+
+
+def check(wanted: Collection[tuple[str, int]]) -> None:
+    """Check that addresses can be used, before any worker starts.
+
+    Waits up to :data:`BIND_WAIT`, because workers of a killed parent may still use them.
+
+    :raises ConfigurationError: an address cannot be used
+    """
     deadline = time.monotonic() + BIND_WAIT
+    for address in sorted(wanted):
+        _listen(address, readiness.Readiness(lambda: None), deadline).server_close()
+
+
+def _listen(address: tuple[str, int], answers: readiness.Readiness, deadline: float) -> _Server:
     while True:
         try:
-            return HealthServer(_Server(address, answers))
-        except (OSError, UnicodeError) as exc:
+            return _Server(address, answers)
+        except (OSError, OverflowError, UnicodeError) as exc:
             in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() > deadline:
                 raise exceptions.ConfigurationError(

@@ -140,6 +140,83 @@ class ResolverSignalsTest(base.TestCase):
         self.assertTrue(all(map(services.is_alive, processes)))
 
 
+class ReloadedResolverTest(base.TestCase):
+    """SIGHUP for ``external-events-resolver``, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    NAME = 'external-events-router.conf'
+
+    def setUp(self):
+        super().setUp()
+        folder = self.useFixture(services.Folder()).path
+        self.router = self.useFixture(
+            Resolvers(
+                transport_url='fake://',
+                connection=f'sqlite:///{folder}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                resolver__workers=1,
+                health__bind_port=deployment.free_port(),
+            )
+        )
+        self.process = self.router.resolver
+        self.workers = services.children(self.process.pid)
+
+    def reload(self, **options):
+        self.router.write_config(self.NAME, **options)
+        self.process.process.send_signal(signal.SIGHUP)
+
+    def assertNotReloaded(self, problem, **options):
+        self.reload(**options)
+        self.process.wait_for(f'Configuration not reloaded: {problem}')
+        self.assertEqual(self.workers, services.children(self.process.pid))
+
+    def test_workers_stay_if_a_value_is_not_valid(self):
+        self.assertNotReloaded('[delivery] ack_timeout', delivery__ack_timeout='soon')
+        self.assertNotReloaded('[host_map] backend', host_map__backend='nonsense')
+        self.assertNotReloaded('[DEFAULT] log_file', log_file='/proc/nonsense/log')
+        with socket.create_server(('127.0.0.1', 0)) as used:
+            port = used.getsockname()[1]
+            self.assertNotReloaded('[health] bind_host, bind_port', health__bind_port=port)
+        # A new worker has the previous values.
+        services.kill(self.workers[0])
+        self.process.wait_for('is ready', times=2)
+
+    def test_workers_are_replaced_if_the_values_are_valid(self):
+        self.reload(delivery__ack_timeout='3.0', debug='true')
+        self.process.wait_for('is ready', times=2)
+        self.assertIn('delivery.ack_timeout           = 3.0', self.process.text())
+        deployment.wait_until(lambda: not services.is_alive(self.workers[0]), 'the end of the worker')
+
+
+class UsedPortTest(base.TestCase):
+    """A port of ``[health]`` that another process uses, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def test_the_resolver_ends_with_one_line(self):
+        folder = self.useFixture(services.Folder()).path
+        port = deployment.free_port()
+        router = self.useFixture(
+            Prepared(
+                transport_url='fake://',
+                connection=f'sqlite:///{folder}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+                health__bind_port=port,
+            )
+        )
+        words = [deployment.BIN / 'external-events-resolver', '--config-file', router.config]
+        # NOTE: the port of the second worker.
+        with socket.create_server(('127.0.0.1', port + 1)):
+            process = self.useFixture(deployment.Process('resolver', words, router.folder))
+            self.assertEqual(1, process.process.wait(deployment.PATIENCE))
+        lines = [line for line in process.text().splitlines() if ' INFO ' not in line]
+        self.assertEqual(1, len(lines), process.text())
+        self.assertIn(f'[health] bind_host, bind_port: cannot listen on 127.0.0.1 port {port + 1}', lines[0])
+
+
 #: Imported at the start of each process: a thread with this name does nothing.
 FAULT = """
 import threading
