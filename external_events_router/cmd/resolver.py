@@ -1,6 +1,6 @@
 """``external-events-resolver``: resolver workers under a supervisor.
 
-SIGTERM finishes the current batches and stops. SIGHUP reads the configuration again: each worker
+SIGTERM and SIGINT finish the current batches and stop. SIGHUP reads the configuration again: each worker
 finishes its current batches and is replaced by a worker with the new values. If the new values are
 not valid, the workers stay, with the previous values.
 """
@@ -48,10 +48,7 @@ class ResolverWorker(cotyledon.Service):
 
     def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts, beats: notify.Heartbeats) -> None:
         super().__init__(worker_id)
-        # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
-        startup.set_up_log(conf)
-        guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
-        guard.install()
+        guard = _prepare_child(conf)
         self._beats, self._guard = beats, guard
         self._health = health_server.from_conf(conf, lambda: guard.reason, worker=int(worker_id))
         setup.count(conf, monitoring.resolver(conf))
@@ -84,8 +81,7 @@ class MetricsWorker(cotyledon.Service):
 
     def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts) -> None:
         super().__init__(worker_id)
-        startup.set_up_log(conf)
-        failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM)).install()
+        _prepare_child(conf)
         # NOTE: after a SIGHUP its predecessor may not have ended yet.
         self._exporter = monitoring.make_exporter(conf, monitoring.resolver(conf), wait=True)
 
@@ -98,12 +94,31 @@ class MetricsWorker(cotyledon.Service):
             self._exporter.stop()
 
 
+def _prepare_child(conf: cfg.ConfigOpts) -> failures.Guard:
+    """Set up a process that the supervisor has forked."""
+    # NOTE: after a SIGHUP the supervisor has read new values, but has not set up logging again.
+    startup.set_up_log(conf)
+    # NOTE: Ctrl-C sends SIGINT to all processes of the terminal. cotyledon would end each at once, without
+    # finishing its batches. The parent sends SIGTERM to its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    guard = failures.Guard(functools.partial(os.kill, os.getpid(), signal.SIGTERM))
+    guard.install()
+    return guard
+
+
 class Supervisor(cotyledon.ServiceManager):
-    """The parent process. After SIGHUP it keeps the workers if the configuration is not valid."""
+    """The parent process: SIGHUP keeps the workers if the configuration is not valid; SIGINT is SIGTERM."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__(graceful_shutdown_timeout=conf.graceful_shutdown_timeout)
         self._conf = conf
+
+    def _on_signal_received(self, sig: int) -> None:
+        if sig in (signal.SIGINT, signal.SIGTERM):
+            name = signal.Signals(sig).name
+            LOG.info('%s received: finishing the current batches, then stopping', name)
+            sig = signal.SIGTERM
+        super()._on_signal_received(sig)
 
     def _reload(self) -> None:
         LOG.info('SIGHUP received: reading the configuration again')

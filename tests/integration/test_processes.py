@@ -140,6 +140,29 @@ class ResolverSignalsTest(base.TestCase):
         self.assertTrue(all(map(services.is_alive, processes)))
 
 
+class InterruptedResolverTest(base.TestCase):
+    """Ctrl-C in the terminal of ``external-events-resolver``, over ``fake://`` and SQLite."""
+
+    TIMEOUT_SCALING_FACTOR = 5
+
+    def test_workers_finish_their_work(self):
+        router = self.useFixture(
+            Resolvers(
+                transport_url='fake://',
+                connection=f'sqlite:///{self.useFixture(services.Folder()).path}/router.sqlite',
+                hosts=(),
+                hosts_of={},
+            )
+        )
+        parent = router.resolver.pid
+        # NOTE: a terminal sends the signal to each process, in no particular order.
+        for pid in (*services.children(parent), parent):
+            os.kill(pid, signal.SIGINT)
+        self.assertEqual(0, router.resolver.process.wait(deployment.PATIENCE), router.resolver.text())
+        router.resolver.wait_for('has stopped', times=2)
+        router.resolver.wait_for('SIGINT received')
+
+
 class ReloadedResolverTest(base.TestCase):
     """SIGHUP for ``external-events-resolver``, over ``fake://`` and SQLite."""
 
