@@ -133,11 +133,19 @@ class BatchLoader(Generic[A]):
         :param timeout: seconds; after it, call this method again or call :meth:`give_up`
         :raises TimeoutError: the query did not end in time
         """
-        deadline = time.monotonic() + timeout
-        if not question.wait_until(min(deadline, question.began + PATIENCE)):
-            self._ask_beside(question)
-            question.wait_until(deadline)
+        self.wait_until(question, time.monotonic() + timeout)
         return question.result()
+
+    def wait_until(self, question: LoadRequest[A], deadline: float) -> bool:
+        """Wait for the answer or the error; :meth:`answer` has to follow.
+
+        :param deadline: instant of ``time.monotonic()``
+        :returns: whether there is one
+        """
+        if question.wait_until(min(deadline, question.began + PATIENCE)):
+            return True
+        self._ask_beside(question)
+        return question.wait_until(deadline)
 
     def give_up(self, question: LoadRequest[A]) -> None:
         """Stop waiting for an answer."""

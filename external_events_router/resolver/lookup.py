@@ -15,12 +15,18 @@ from typing import Protocol
 from external_events_router.concurrency import batch_loader
 from external_events_router.resolver.host_map import base
 
+#: Seconds before the held servers are queried alone, because the query for both has not ended. Much
+#: longer than a normal query, so that a busy database gets no additional queries.
+HELD_PATIENCE = 0.25
+
 
 class PendingHosts(Protocol):
     """The methods of ``host_map.guarded.PendingLookup`` that are used here."""
 
     @property
     def is_ready(self) -> bool: ...
+
+    def wait_until(self, deadline: float) -> bool: ...
 
     def result(self) -> base.Lookup: ...
 
@@ -52,6 +58,8 @@ class HeldSource(Protocol):
     def held_servers(
         self, query: batch_loader.LoadRequest[base.HeldServers], *, deadline: float
     ) -> base.HeldServers: ...
+
+    def cancel_query(self, query: batch_loader.LoadRequest[base.HeldServers]) -> None: ...
 
 
 #: The hosts of servers, and the servers that have held events.
@@ -104,18 +112,25 @@ class BatchLookup:
             :meth:`PendingLookup.result` can return it; not if :attr:`PendingLookup.may_call` is false. Must
             not block
         """
-        in_one_query = self._host_map.includes_held_servers
+        began, in_one_query = time.monotonic(), self._host_map.includes_held_servers
         # NOTE: begun before the host map answers, so that both queries run at the same time.
         query = None if in_one_query else self._held.query_held_servers(server_uuids)
         callback = None if then is None or not in_one_query else functools.partial(_call, then)
-        hosts = self._host_map.begin(server_uuids, timeout=deadline - time.monotonic(), then=callback)
+        hosts = self._host_map.begin(server_uuids, timeout=deadline - began, then=callback)
 
         def result() -> Found:
+            held = query
+            if held is None and not hosts.wait_until(min(deadline, began + HELD_PATIENCE)):
+                # NOTE: not after the host map has failed to answer. Then both would fail one after the
+                # other, and no time would be left for the hosts that are known from the cache.
+                held = self._held.query_held_servers(server_uuids)
             found = hosts.result()
             if found.held_servers is not None:
+                if held is not None:
+                    self._held.cancel_query(held)
                 return found, found.held_servers
             # NOTE: a host map that usually knows the held servers did not answer.
-            held = query or self._held.query_held_servers(server_uuids)
+            held = held or self._held.query_held_servers(server_uuids)
             return found, self._held.held_servers(held, deadline=deadline)
 
         return PendingLookup(result, may_call=callback is not None and not hosts.is_ready)

@@ -47,6 +47,11 @@ HOLD_GRACE = 0.9
 #: Seconds for the response to a caller with a time limit.
 ANSWER_TIME = 0.05
 
+#: Seconds for the answers of hosts that are left when look-ups end, and the largest part of the wait. With
+#: a database that does not respond, hosts that are known from the cache are asked nevertheless.
+ASK_TIME = 0.3
+ASK_TIME_SHARE = 1 / 4
+
 #: Minimum seconds to wait for hosts, if the time limit of the caller leaves less.
 LEAST_WAIT = 0.02
 
@@ -58,10 +63,12 @@ MAP_NOT_READ = 'no host has the server, and the host map could not be read again
 class Deadlines:
     """The deadlines of a batch, as instants of ``time.monotonic()``.
 
-    :ivar hosts: for look-ups and acknowledgements
+    :ivar lookups: for look-ups, at most :data:`ASK_TIME` before ``hosts``
+    :ivar hosts: for acknowledgements
     :ivar hold: for the write to the hold, at least :data:`HOLD_TIME` later
     """
 
+    lookups: float
     hosts: float
     hold: float
 
@@ -77,7 +84,8 @@ class Deadlines:
         if timeout is not None and timeout - ANSWER_TIME < end:
             end = max(0.0, timeout - ANSWER_TIME)
             wait = min(wait, max(end - HOLD_TIME, LEAST_WAIT))
-        return cls(hosts=began + wait, hold=began + end)
+        asking = min(ASK_TIME, wait * ASK_TIME_SHARE)
+        return cls(lookups=began + wait - asking, hosts=began + wait, hold=began + end)
 
 
 @dataclasses.dataclass(slots=True)
@@ -193,12 +201,12 @@ class Router:
         """
         pending = self._lookup.begin(
             _servers(routing.batch),
-            deadline=routing.deadlines.hosts,
+            deadline=routing.deadlines.lookups,
             then=functools.partial(self._begin_early, routing),
         )
         if pending.may_call:
             patience = time.monotonic() + batch_loader.PATIENCE
-            routing.settled.wait_until(min(routing.deadlines.hosts, patience))
+            routing.settled.wait_until(min(routing.deadlines.lookups, patience))
         if not routing.is_claimed():
             found = pending.result()
             if routing.claim():
@@ -302,7 +310,7 @@ class Router:
         ]
         if not stale:
             return first
-        found = self._lookup.hosts(_servers(stale), deadline=routing.deadlines.hosts)
+        found = self._lookup.hosts(_servers(stale), deadline=routing.deadlines.lookups)
         if found.remembered:
             # These are the hosts that were asked; where it is now, only the map could say.
             return first.with_decided(

@@ -52,6 +52,8 @@ class Server(fixtures.Fixture):
         self.process = self.useFixture(
             deployment.Process(self.SCHEME.partition('+')[0], self.command(), self.folder, user=self.user())
         )
+        # NOTE: with the signal of its process, PostgreSQL would wait for its clients.
+        self.addCleanup(self.stop)
         self.url = f'{self._address}/{NAME}{self.query()}'
         self.wait()
         with self.connection(None) as connection:
@@ -87,6 +89,8 @@ class Server(fixtures.Fixture):
         pids = [self.process.pid, *services.children(self.process.pid)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
+        # NOTE: the threads of a process stop one after the other.
+        deployment.wait_until(lambda: all(map(_is_stopped, pids)), 'the stop of all its threads')
         try:
             yield
         finally:
@@ -240,6 +244,15 @@ class SQLite(fixtures.Fixture):
             yield
         finally:
             filler.unlink()
+
+
+def _is_stopped(pid):
+    """Whether no thread of a process runs."""
+    try:
+        states = [stat.read_text() for stat in pathlib.Path(f'/proc/{pid}/task').glob('*/stat')]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return all(state.rpartition(')')[2].split()[0] in 'TtZX' for state in states)
 
 
 def _run(*command, user=None):

@@ -122,10 +122,9 @@ class Hold:
         :param deadline: an instant of ``time.monotonic()``
         """
         server_uuids = query.keys
+        end = min(query.began + self._timeout, deadline)
         try:
-            found = self._questions.answer(
-                query, timeout=max(0.0, min(self._timeout, deadline - time.monotonic()))
-            )
+            found = self._questions.answer(query, timeout=max(0.0, end - time.monotonic()))
         except (exceptions.DatabaseUnavailable, TimeoutError) as exc:
             self._questions.give_up(query)
             self._not_asked.occurred(
@@ -142,6 +141,10 @@ class Hold:
             return dict.fromkeys(behind, NO_HOSTS)
         self._not_asked.over('Held events can be queried again')
         return {server: free for server, free in found.items() if server in server_uuids}
+
+    def cancel_query(self, query: batch_loader.LoadRequest[host_map_base.HeldServers]) -> None:
+        """End a query whose result is not needed."""
+        self._questions.give_up(query)
 
     def hold(
         self, ctxt: context.RequestContext, items: Sequence[base.Item], *, deadline: float

@@ -108,7 +108,10 @@ class GuardedHostMap:
         report = _Report()
         callback = None if then is None else functools.partial(self._call, wanted, then, report)
         question = self._questions.begin(wanted, callback)
-        return PendingLookup(lambda: report.once(self._wait(wanted, question, seconds)))
+        return PendingLookup(
+            lambda: report.once(self._wait(wanted, question, seconds)),
+            functools.partial(self._questions.wait_until, question),
+        )
 
     def _call(
         self,
@@ -283,9 +286,24 @@ class PendingLookup:
     :ivar is_ready: :meth:`result` does not wait
     """
 
-    def __init__(self, result: Callable[[], base.Lookup], *, is_ready: bool = False) -> None:
+    def __init__(
+        self,
+        result: Callable[[], base.Lookup],
+        wait_until: Callable[[float], bool] = lambda _deadline: True,
+        *,
+        is_ready: bool = False,
+    ) -> None:
         self.is_ready = is_ready
         self._result = result
+        self._wait_until = wait_until
+
+    def wait_until(self, deadline: float) -> bool:
+        """Wait for the source, before :meth:`result`.
+
+        :param deadline: instant of ``time.monotonic()``
+        :returns: whether the source has answered or failed
+        """
+        return self._wait_until(deadline)
 
     def result(self) -> base.Lookup:
         """Return the result, as :meth:`GuardedHostMap.lookup` does, within the time from its begin."""

@@ -25,6 +25,21 @@ class HostMap(maps.BeginsAtOnce):
         return base.Lookup(dict.fromkeys(server_uuids, ('a',)), held_servers=self._finds)
 
 
+class HangingMap(HostMap):
+    """Does not answer before its result is requested."""
+
+    def begin(self, server_uuids, *, timeout=None, then=None):
+        pending = maps.PendingLookup(lambda: self.lookup(server_uuids, timeout=timeout), is_ready=False)
+
+        def wait_until(deadline):
+            self._log.append('waits')
+            self.waited_until = deadline
+            return False
+
+        pending.wait_until = wait_until
+        return pending
+
+
 class Hold:
     def __init__(self, log):
         self._log = log
@@ -32,6 +47,9 @@ class Hold:
     def query_held_servers(self, server_uuids):
         self._log.append('held')
         return server_uuids
+
+    def cancel_query(self, query):
+        self._log.append('cancelled')
 
     def held_servers(self, query, *, deadline):
         self._log.append(f'wait for {len(query)}')
@@ -61,6 +79,18 @@ class BatchLookupTest(tests_base.TestCase):
     def test_hold_is_queried_if_the_host_map_does_not_answer(self):
         self.assertEqual(HELD, self.look_up(includes_held_servers=True))
         self.assertEqual(['hosts', 'held', 'wait for 2'], self.log)
+
+    def test_hold_is_queried_before_a_host_map_that_hangs_has_ended(self):
+        for finds, expected in ((None, HELD), (FREE, FREE)):
+            log = []
+            host_map = HangingMap(log, includes_held_servers=True, finds=finds)
+            batch_lookup = lookup.BatchLookup(host_map, Hold(log))
+            began = time.monotonic()
+            _found, held_servers = batch_lookup.hosts_and_held_servers({ONE, TWO}, deadline=began + 30.0)
+            self.assertEqual(expected, held_servers)
+            self.assertAlmostEqual(began + lookup.HELD_PATIENCE, host_map.waited_until, delta=0.2)
+            last = 'wait for 2' if finds is None else 'cancelled'
+            self.assertEqual(['waits', 'held', 'hosts', last], log)
 
     def test_both_queries_end_at_the_deadline(self):
         self.look_up(includes_held_servers=False)

@@ -1,0 +1,93 @@
+"""A batch while the database is frozen: it accepts connections and does not answer."""
+
+import time
+
+from external_events_router import context
+from external_events_router import events
+from external_events_router.db import migration
+from external_events_router.resolver import lookup
+from external_events_router.resolver import router
+from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.health import circuit_breaker
+from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import hold
+from external_events_router.resolver.hold import store
+from external_events_router.resolver.host_map import guarded
+from external_events_router.resolver.host_map import sql
+from tests import base
+from tests.faults import database
+from tests.integration import services
+from tests.unit.db import databases
+from tests.unit.resolver import agents
+
+CACHED, UNCACHED = (f'{number}0000000-0000-4000-8000-000000000000' for number in (1, 2))
+
+
+class Hosts:
+    """A host that acknowledges each event immediately."""
+
+    def __init__(self, collector):
+        self._collector = collector
+        self.events = []
+
+    def deliver(self, ctxt, host, delivery):
+        self.events += delivery.events
+        results = [events.Result(event.id, events.Verdict.HANDLED) for event in delivery.events]
+        self._collector.acknowledge(delivery.id, results)
+
+
+class FrozenScenarios:
+    TIMEOUT_SCALING_FACTOR = 3
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = services.share(cls, cls.SERVER())
+        made = databases.database(cls.server.url)
+        migration.upgrade(made)
+        made.close()
+
+    def setUp(self):
+        super().setUp()
+        self.database = databases.database(self.server.url)
+        self.addCleanup(self.database.close)
+        self.host_map = guarded.GuardedHostMap(sql.SqlHostMap(self.database))
+        self.addCleanup(self.host_map.close)
+        self.hold = hold.Hold(store.HoldStore(self.database), lifetimes=hold.Lifetimes(), timeout=1.0)
+        self.addCleanup(self.hold.close)
+        for server in (CACHED, UNCACHED):
+            self.host_map.assign(server, 'host')
+        self.hold.learn()
+        collector = acks.Collector()
+        self.hosts, self.breakers = Hosts(collector), circuit_breaker.CircuitBreakers()
+        self.router = router.Router(
+            lookup.BatchLookup(self.host_map, self.hold),
+            agents.make_deliverer(self.hosts, collector, agents.Observer(breakers=self.breakers)),
+            self.hold,
+            self.breakers,
+            slow_host_limiter.SlowHostLimiter(16),
+        )
+
+    def route(self, *servers):
+        batch = [events.Event('network-changed', server) for server in servers]
+        began = time.monotonic()
+        outcomes = self.router.route(context.RequestContext(), batch, ack_timeout=2.0)
+        self.assertLess(time.monotonic() - began, 3.0)
+        return [int(outcome.code) for outcome in outcomes]
+
+    def test_hosts_of_cached_servers_are_asked_beside_uncached_servers(self):
+        self.assertEqual([200], self.route(CACHED))
+        self.hosts.events.clear()
+        with self.server.frozen():
+            codes = self.route(CACHED, UNCACHED)
+        self.assertEqual([200, 503], codes)
+        self.assertEqual([CACHED], [event.server_uuid for event in self.hosts.events])
+        self.assertEqual([], self.breakers.hosts())
+
+
+class TestMariaDB(FrozenScenarios, base.TestCase):
+    SERVER = database.MariaDB
+
+
+class TestPostgreSQL(FrozenScenarios, base.TestCase):
+    SERVER = database.PostgreSQL
