@@ -51,7 +51,7 @@ def is_id(value: object) -> TypeGuard[str]:
 
 
 def is_list(value: object, longest: int) -> TypeGuard[list[Any]]:
-    """Whether a value from another process is a list with a limited number of items."""
+    """Return whether a value from another process is a list with a limited number of items."""
     return type(value) is list and len(value) <= longest
 
 

@@ -248,7 +248,7 @@ class Result:
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return the result as a JSON object for an RPC message.
 
-        :param details: include ``handling``; what it does not have is left out
+        :param details: include the members of ``handling`` that have a value
         """
         data: dict[str, Any] = {
             'event_id': self.event_id,
@@ -291,8 +291,8 @@ class Acknowledgement:
     def to_dict(self, *, details: bool = True) -> dict[str, Any]:
         """Return the acknowledgement as a JSON object for an RPC message.
 
-        :param details: include what is known of the handling of each event, and the member
-            ``details``: without it, a result without such members says nothing about them
+        :param details: include the handling of each event as far as it is known, and the member
+            ``details``; without this member, the agent did not report any handling
         """
         data: dict[str, Any] = {
             'delivery_id': self.delivery_id,
@@ -331,7 +331,7 @@ def _handling_members(handling: Handling) -> Iterator[tuple[str, object]]:
 
 
 def _handling(data: Mapping[str, Any]) -> Handling:
-    """What an agent reports in a result; a member with a value that is not allowed is ignored."""
+    """Return the handling in the result of an agent; ignore a member with an invalid value."""
     if len(data) <= 3:  # event_id, verdict and reason
         return NOT_HANDLED
     waited, ended = _milliseconds(data.get('waited_ms')), _milliseconds(data.get('wait_ended_ms'))

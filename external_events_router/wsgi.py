@@ -66,7 +66,7 @@ class Application:
                 guard = failures.Guard()
                 guard.install()
                 setup.count(self._conf, monitoring.wsgi(self._conf))
-                # NOTE: no process of ours starts the workers; one of them serves the metrics of all.
+                # NOTE: the WSGI server starts the workers; one of them serves the metrics of all.
                 metrics = monitoring.make_exporter(self._conf, monitoring.wsgi(self._conf), wait=True)
                 if metrics is not None:
                     metrics.start()

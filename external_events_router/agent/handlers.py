@@ -163,7 +163,7 @@ _handling = functools.lru_cache(maxsize=1000)(events.Handling)
 
 
 def name_of(handler: Handler) -> str:
-    """The name of a handler for operators: of its function or class."""
+    """Return the name of a handler for operators: of its function or class."""
     name = getattr(handler, '__name__', None) or type(handler).__name__
     return checks.clean_text(str(name), events.MAX_HANDLER)
 

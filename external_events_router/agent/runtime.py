@@ -52,14 +52,14 @@ class AgentRuntime:
 
     @classmethod
     def over(cls, oslo_transport: oslo_messaging.RPCTransport) -> AgentRuntime:
-        """The common part on a transport of oslo.messaging, without a configuration."""
+        """Build the common part on a transport of oslo.messaging, without a configuration."""
         exchange = rpcapi.ack_exchange(oslo_transport, None)
         transport = transports.OsloTransport(oslo_transport, exchange=exchange)
         return cls(transport, rpcapi.HostMapAPI(oslo_transport))
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, oslo_transport: oslo_messaging.RPCTransport) -> AgentRuntime:
-        """The common part that the configuration asks for."""
+        """Build the common part that the configuration describes."""
         ack_version = conf.upgrade_levels.acks
         transport = transports.from_conf(
             conf,

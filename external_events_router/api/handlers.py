@@ -136,7 +136,7 @@ def _check_project(ctxt: context.RequestContext, project_id: str | None) -> None
         raise faults.Fault(
             400,
             f"Malformed request URL: its project id '{project_id}' is not "
-            f"that of the caller, '{ctxt.project_id}'.",
+            f"the project id of the caller, '{ctxt.project_id}'.",
         )
 
 
@@ -166,7 +166,7 @@ def _answer(submission: Mapping[str, str], code: events.Code) -> dict[str, Any]:
 
 
 def _log_outcomes(outcomes: Sequence[events.Outcome], elapsed: float) -> None:
-    # NOTE: the resolver gives a reason with code 200 only to what it holds.
+    # NOTE: an outcome with code 200 has a reason only if its event is held.
     counts = collections.Counter([(outcome.code, outcome.reason is not None) for outcome in outcomes])
     acknowledged, held = (counts.pop((events.Code.DELIVERED, is_held), 0) for is_held in (False, True))
     others: collections.Counter[events.Code] = collections.Counter()

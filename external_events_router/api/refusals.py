@@ -67,8 +67,8 @@ _REASONS = {
 }
 
 
-#: Replaces parts of the first refused request beyond the limit: its record stands for all of this
-#: minute, whose servers are not recorded.
+#: Replaces parts of the first refused request beyond the limit. Its record represents all further
+#: refused requests of this minute; their servers are not recorded.
 _LIMITED = {
     'detail': (
         f'the sender had more than {PER_MINUTE} refused requests in a minute; this and further ones '
@@ -126,12 +126,12 @@ class Recorded:
 
 
 class Limit:
-    """How many refused requests of a sender are recorded in a minute. Thread-safe."""
+    """Limits the recorded refused requests of a sender in a minute. Thread-safe."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Guards what follows: the current minute; the number of refusals in it, and those of
-        # earlier minutes that were not recorded, for each sender and status.
+        # Guards _minute: the current minute; _counts: the number of refusals in it for each sender
+        # and status; and _suppressed: the refusals of earlier minutes that were not recorded.
         self._lock = threading.Lock()
         self._minute = 0.0
         self._counts: dict[tuple[str, int], int] = {}
@@ -141,7 +141,7 @@ class Limit:
         """Count a refused request.
 
         :returns: the number of refused requests of this sender in this minute, and the number of
-            those that have no record and were not reported
+            requests without a record that were not reported yet
         """
         with self._lock:
             minute = self._clock() // 60
@@ -268,7 +268,7 @@ def _sender(described: Mapping[str, Any]) -> str:
 
 
 def _message(body: Iterable[bytes]) -> str:
-    """The text of an error in the body of its answer."""
+    """Return the text of an error in the body of its answer."""
     if not isinstance(body, (list, tuple)):
         return ''
     raw = b''.join(body)
@@ -280,7 +280,7 @@ def _message(body: Iterable[bytes]) -> str:
 
 
 def _named(document: Any) -> tuple[list[str], list[str]]:
-    """Servers and names of the events in a document, as far as it has any."""
+    """Return the servers and the names of the events in a document, as far as it has any."""
     items = document.get('events') if isinstance(document, dict) else None
     if not isinstance(items, list):
         return [], []
@@ -293,7 +293,7 @@ def _named(document: Any) -> tuple[list[str], list[str]]:
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
-    """The different texts among some values."""
+    """Return the different texts among some values."""
     return list(dict.fromkeys(value[:MAX_TEXT] for value in values if isinstance(value, str)))
 
 

@@ -284,5 +284,5 @@ def run(argv: Sequence[str]) -> int:
 
 @startup.entry_point
 def main() -> int:
-    """The console script."""
+    """Run the console script."""
     return run(sys.argv[1:])

@@ -149,7 +149,7 @@ def explain(conf: cfg.ConfigOpts) -> bool:
 
 
 def _written(reader: reads.Reader, gaps: queries.Gaps, server: str) -> timeline.History:
-    """The records of a server, once there are some."""
+    """Wait for the records of a server, and return them."""
     deadline = time.monotonic() + JOURNAL_TIMEOUT
     while True:
         now = reader.now()

@@ -1,4 +1,4 @@
-"""A one-time signal from any thread to one that waits.
+"""A signal that any thread can set once, and for which one thread waits.
 
 It costs a quarter of an event of ``threading``, which has a condition and a lock of its own.
 """
@@ -11,7 +11,7 @@ import time
 
 
 class Signal:
-    """Set once, for good. Thread-safe."""
+    """A signal that is set once and never reset. Thread-safe."""
 
     __slots__ = ('_lock',)
 
@@ -22,7 +22,7 @@ class Signal:
 
     def set(self) -> None:
         """End every wait, now and later; a second call has no effect."""
-        # NOTE: who waits releases it, too, so it may be free already.
+        # NOTE: a waiting thread releases the lock, too, so it may be free already.
         with contextlib.suppress(RuntimeError):
             self._lock.release()
 

@@ -158,7 +158,7 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
             return {'timeout': LOCK_TIMEOUT}
         case 'postgresql', 'psycopg':
             # NOTE: the server limits the time of a statement (see listen). These options detect a
-            # server that does not respond any more, after about the same time.
+            # server that stopped responding, after about the same time.
             return {
                 'connect_timeout': CONNECT_TIMEOUT,
                 'keepalives_idle': 3,

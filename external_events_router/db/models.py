@@ -271,7 +271,7 @@ class JournalRequest(Base):
 class JournalEvent(Base):
     """An event that was routed; see ``journal.records.EventRow``.
 
-    :ivar host: the first host, null if there is none
+    :ivar host: the first host; null if the event had no host
     :ivar hosts: all hosts, a JSON list; null if there are fewer than two
     """
 

@@ -50,7 +50,7 @@ def gaps(database: session.Database, since: int, until: int) -> list[records.Gap
 
 @session.retried
 def workers(database: session.Database, since: int, until: int) -> list[records.WorkerRow]:
-    """The workers that ran in a period, in the order of their starts.
+    """Return the workers that ran in a period, in the order of their starts.
 
     :param since: microseconds by the clock of the database, as ``until``
     :raises DatabaseUnavailable: the database cannot be asked
@@ -77,7 +77,7 @@ def _of_worker(row: Any, since: int, until: int) -> records.Gap | None:
 
 
 def _without_worker(rows: Iterable[Any], since: int, until: int) -> list[records.Gap]:
-    """The parts of a period in which no worker ran."""
+    """Return the parts of a period in which no worker ran."""
     found, reached = [], since
     for row in sorted(rows, key=lambda row: row.started_at):
         if row.started_at > reached:

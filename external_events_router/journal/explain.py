@@ -73,7 +73,7 @@ def document(explanation: Explanation) -> dict[str, Any]:
 
 
 def relative(at: int, zero: int) -> float:
-    """Seconds between two times, to the millisecond."""
+    """Return the seconds between two times, to the millisecond."""
     return round((at - zero) / records.SECOND, 3)
 
 

@@ -76,7 +76,7 @@ class NextStep:
 
 
 def look_at_sender(history: timeline.History, site: Site) -> NextStep:
-    """No event was posted: the log of the sender states why."""
+    """Return the step if no event was posted: the log of the sender states why."""
     name = history.name or ('network-' if history.port is not None else '')
     senders = [sender for sender in SENDERS if name.startswith(sender[0])] or [SENDERS[0]]
     _prefix, service, log = senders[0]
@@ -91,7 +91,7 @@ def look_at_sender(history: timeline.History, site: Site) -> NextStep:
 
 
 def after_refusal(refusal: records.RefusalRow) -> NextStep:
-    """A request was refused: by the cause."""
+    """Return the step if a request was refused; it depends on the reason."""
     user = refusal.user_name or refusal.user_id
     match refusal.reason:
         case reasons.Refusal.NOT_PERMITTED if user:
@@ -123,7 +123,7 @@ def after_refusal(refusal: records.RefusalRow) -> NextStep:
 
 
 def correct_sender(event: records.EventRow) -> NextStep:
-    """The API refused one event: its sender posts a wrong tag."""
+    """Return the step if the API refused one event: its sender posts a wrong tag."""
     sender = _sender(event)
     return NextStep(
         f'Search the log of {sender[1]} for the request, and correct the tag of the event.',
@@ -134,7 +134,7 @@ def correct_sender(event: records.EventRow) -> NextStep:
 
 
 def show_server(event: records.EventRow, site: Site) -> NextStep:
-    """The server is unknown or on no host."""
+    """Return the step if the server is unknown or on no host."""
     if site.nova:
         columns = ['-c', 'status', '-c', 'OS-EXT-SRV-ATTR:host', '-c', 'OS-EXT-STS:task_state']
         command = shlex.join(['openstack', 'server', 'show', event.server_uuid, *columns])
@@ -145,7 +145,7 @@ def show_server(event: records.EventRow, site: Site) -> NextStep:
 
 
 def search_handler(event: records.EventRow, hosts: Sequence[str], site: Site) -> NextStep:
-    """A handler failed: its log states why."""
+    """Return the step if a handler failed: its log states why."""
     if site.nova:
         return NextStep(
             'Search the log of nova-compute for the request, and read the error below it.',
@@ -162,7 +162,7 @@ def search_handler(event: records.EventRow, hosts: Sequence[str], site: Site) ->
 
 
 def search_resolver(event: records.EventRow) -> NextStep:
-    """The router lost an event: the log of the resolver states why."""
+    """Return the step if the router lost an event: the log of the resolver states why."""
     return NextStep(
         'Search the log of the resolvers for this message, and repair the database that it names.',
         search=RESOLVER_NOT_HELD,
@@ -171,12 +171,12 @@ def search_resolver(event: records.EventRow) -> NextStep:
 
 
 def start_resolvers() -> NextStep:
-    """The API reached no resolver."""
+    """Return the step if the API reached no resolver."""
     return NextStep('Check that the resolvers run.', command='systemctl status external-events-resolver')
 
 
 def check_host(hosts: Sequence[str], site: Site) -> NextStep:
-    """A host does not respond."""
+    """Return the step if a host does not respond."""
     return NextStep(
         f'Check that {site.service} runs on the host and is connected to the broker.',
         command=f'systemctl status {site.service}',
@@ -185,14 +185,14 @@ def check_host(hosts: Sequence[str], site: Site) -> NextStep:
 
 
 def check_broker() -> NextStep:
-    """The broker did not accept messages."""
+    """Return the step if the broker did not accept messages."""
     return NextStep(
         'Check the nodes and the alarms of RabbitMQ.', command='rabbitmqctl cluster_status', host='the broker'
     )
 
 
 def after_expiry(event: records.EventRow, site: Site) -> NextStep:
-    """An event expired: it can be held again."""
+    """Return the step if an event expired: it can be held again."""
     return NextStep(
         f'Check that {site.service} runs on {_named(event.hosts) or "its host"}, then send the event again.',
         command=f'{MANAGE} held retry {event.event_id}',
@@ -200,7 +200,7 @@ def after_expiry(event: records.EventRow, site: Site) -> NextStep:
 
 
 def send_again(event: records.EventRow) -> NextStep:
-    """An operator dropped the event."""
+    """Return the step if an operator dropped the event."""
     since = (event.received_at // records.SECOND) - 1
     return NextStep(
         'Send the event again if it is still needed.',
@@ -209,7 +209,7 @@ def send_again(event: records.EventRow) -> NextStep:
 
 
 def compare_times(event: records.EventRow, hosts: Sequence[str], site: Site) -> NextStep:
-    """An event came too early or too late: the sender decides when."""
+    """Return the step if an event came too early or too late: its sender decides when it is posted."""
     sender = _sender(event)
     if site.nova:
         return NextStep(
@@ -227,7 +227,7 @@ def compare_times(event: records.EventRow, hosts: Sequence[str], site: Site) -> 
 
 
 def search_compute(event: records.EventRow, hosts: Sequence[str]) -> NextStep:
-    """Only nova-compute knows whether a waiter received the event."""
+    """Return the step if only nova-compute knows whether a waiter received the event."""
     key = event.name if event.tag is None else f'{event.name}-{event.tag}'
     return NextStep(
         f'Search the log of nova-compute for this message; "{NO_WAITER}" or "{UNEXPECTED}" with {key} mean '
@@ -239,7 +239,7 @@ def search_compute(event: records.EventRow, hosts: Sequence[str]) -> NextStep:
 
 
 def search_wait(event: records.EventRow, hosts: Sequence[str], site: Site) -> NextStep:
-    """The event was delivered: the router has no more to tell."""
+    """Return the step if the event was delivered: the records of the router end here."""
     return NextStep(
         'If the server timed out nevertheless, another event is missing: search the log of the host.',
         search=f'{TIMEOUT}' if site.nova else event.server_uuid,

@@ -40,7 +40,7 @@ def recording(conf: cfg.ConfigOpts) -> Callable[[Sequence[entries.Step]], None]:
 
 
 def _user() -> str:
-    """The name of the user of the operating system."""
+    """Return the name of the user of the operating system."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -71,7 +71,7 @@ class Question:
     name: str | None = None
 
     def meant(self, event: records.EventRow) -> bool:
-        """Whether an event of the server is one of those asked for."""
+        """Return whether an event of the server is one of those asked for."""
         return self.port in (None, event.tag) and self.name in (None, event.name)
 
 
@@ -112,7 +112,7 @@ def history(
 
 
 def _events(reader: Reader, question: Question) -> list[records.EventRow]:
-    """The newest events that are asked for, in the order of their times."""
+    """Return the newest events that are asked for, in the order of their times."""
     chosen = reads.Selection(
         server_uuid=question.server_uuid,
         tag=question.port,
@@ -123,7 +123,7 @@ def _events(reader: Reader, question: Question) -> list[records.EventRow]:
 
 
 def _others(reader: Reader, question: Question) -> list[records.EventRow]:
-    """The newest events of the server that are not asked for."""
+    """Return the newest events of the server that are not asked for."""
     if question.port is None and question.name is None:
         return []
     period = reads.Period(question.since, question.until, newest_first=True)
@@ -132,14 +132,14 @@ def _others(reader: Reader, question: Question) -> list[records.EventRow]:
 
 
 def _steps(reader: Reader, question: Question) -> list[records.StepRow]:
-    """The newest steps of all events of the server."""
+    """Return the newest steps of all events of the server."""
     # NOTE: a step may be later than the period in which its event arrived.
     period = reads.Period(question.since, max(reader.now(), question.until), newest_first=True)
     return reader.steps(reads.Selection(server_uuid=question.server_uuid), period, limit=MAX_STEPS)[::-1]
 
 
 def _refusals(reader: Reader, question: Question) -> list[records.RefusalRow]:
-    """The newest refusals of the period, and of the minute before it."""
+    """Return the newest refusals of the period, and of the minute before it."""
     period = reads.Period(question.since - LIMITED, question.until, newest_first=True)
     return reader.refusals(period, limit=MAX_REFUSALS)[::-1]
 
@@ -149,7 +149,7 @@ def _limits(
     steps: Sequence[records.StepRow],
     refusals: Sequence[records.RefusalRow],
 ) -> Iterator[str]:
-    """The limits that the reads reached, in words."""
+    """Describe the limits that the reads reached."""
     if len(events) == MAX_EVENTS:
         yield f'The server has more than {MAX_EVENTS} events in this period; only the newest are shown.'
     if len(steps) == MAX_STEPS:
@@ -182,7 +182,7 @@ def _of_events(steps: Sequence[records.StepRow], event_ids: Collection[str]) -> 
 def _relevant(
     refusals: Sequence[records.RefusalRow], question: Question, has_events: bool
 ) -> list[records.RefusalRow]:
-    """Refusals of requests that name the server, or may have named it."""
+    """Return refusals of requests that name the server, or may have named it."""
     within = [refusal for refusal in refusals if refusal.at >= question.since]
     naming = [refusal for refusal in within if refusal.is_about(question.server_uuid, question.name)]
     if has_events or naming:

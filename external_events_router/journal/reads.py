@@ -81,7 +81,7 @@ class Period:
     newest_first: bool = False
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """The period in parts, in the order of the read: first and last hour of each."""
+        """Split the period, in the order of the read: first and last hour of each part."""
         first, last = self.since // records.HOUR, self.until // records.HOUR
         if self.after is not None:
             reached = self.after[0] // records.HOUR
@@ -105,7 +105,7 @@ class Reader:
 
     @session.retried
     def now(self) -> int:
-        """The time of the database, in microseconds.
+        """Return the time of the database, in microseconds.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
@@ -113,7 +113,7 @@ class Reader:
             return int(self._database.now(connection) * records.SECOND)
 
     def events(self, selection: Selection, period: Period, *, limit: int = LIMIT) -> list[records.EventRow]:
-        """Events that arrived in a period.
+        """Return events that arrived in a period.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
@@ -129,7 +129,7 @@ class Reader:
     def refusals(
         self, period: Period, *, request_id: str | None = None, limit: int = LIMIT
     ) -> list[records.RefusalRow]:
-        """Requests that were refused in a period.
+        """Return requests that were refused in a period.
 
         :param request_id: only those with this id, of the router or of the sender
         :raises DatabaseUnavailable: the database cannot be asked
@@ -213,7 +213,7 @@ def _beyond(columns: Sequence[sa.Column[int]], key: Key, *, newest_first: bool) 
 
 
 def _event_queries(selection: Selection) -> list[_Query]:
-    """The queries whose rows together are those selected, each by one index."""
+    """Return queries whose rows together are the selected rows; each query uses one index."""
     every = sa.select(_events, *_request_columns()).select_from(_with_request())
     base = _narrowed(every, selection)
     chosen = _reasons(selection)
@@ -262,7 +262,7 @@ def _narrowed(statement: sa.Select[Any], selection: Selection) -> sa.Select[Any]
 
 
 def _reasons(selection: Selection) -> Collection[str] | None:
-    """The reasons of the events that are selected; a reason has one code."""
+    """Return the reasons of the events that are selected; a reason has one code."""
     if selection.codes is None:
         return selection.reasons
     of_codes = {reason for reason, code in reasons.CODES.items() if int(code) in selection.codes}
@@ -393,7 +393,7 @@ def _handling(row: Any) -> records.Handling | None:
 
 
 def _texts(column: str | None) -> tuple[str, ...]:
-    """The texts of a JSON list; null, and a damaged value: none."""
+    """Return the texts of a JSON list; none for null and for a damaged value."""
     try:
         values = json.loads(column) if column else ()
     except (ValueError, RecursionError):

@@ -178,7 +178,7 @@ def _may_be_problem(outcome: events.Outcome) -> bool:
 
 
 def open_database(conf: cfg.ConfigOpts) -> session.Database:
-    """The database of the journal.
+    """Open the database of the journal.
 
     :raises ConfigurationError: the option names no database that we know
     """
@@ -188,7 +188,7 @@ def open_database(conf: cfg.ConfigOpts) -> session.Database:
 
 
 def from_conf(conf: cfg.ConfigOpts, classify: entries.Classify, *, name: str, service: str) -> Recorder:
-    """The recorder that the configuration asks for.
+    """Build the recorder that the configuration describes.
 
     :param classify: states the reason of an outcome
     :param name: of the worker, ``<host>:<slot>``

@@ -142,7 +142,7 @@ class RefusalRow:
         return 0 < len(self.servers) < MAX_NAMED and not self.suppressed
 
     def is_about(self, server_uuid: str, name: str | None) -> bool:
-        """Whether the request had events of a server.
+        """Return whether the request had events of a server.
 
         :param name: of the events; None: any
         """

@@ -70,7 +70,7 @@ def select(
 def batches(
     chosen: Iterable[records.EventRow],
 ) -> Iterator[tuple[context.RequestContext, list[events.Event]]]:
-    """The events in their order, those of one request together, with the context of the request."""
+    """Return the events in their order, those of one request together, with the context of the request."""
     batch: list[events.Event] = []
     request: records.RequestRow | None = None
     for event in chosen:
@@ -84,7 +84,7 @@ def batches(
 
 
 def event_of(row: records.EventRow) -> events.Event:
-    """The event as it was posted."""
+    """Return the event as it was posted."""
     return events.Event(row.name, row.server_uuid, row.tag, row.status, row.event_id)
 
 

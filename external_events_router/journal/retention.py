@@ -110,7 +110,7 @@ class Retention:
 
     @session.retried
     def _cutoff(self) -> int:
-        """The time before which records are deleted."""
+        """Return the time before which records are deleted."""
         with self._database.reading() as connection:
             cutoff = int(self._database.now(connection) * records.SECOND) - self._keep
             written = connection.scalar(sa.select(sa.func.sum(_workers.c.written))) or 0

@@ -123,7 +123,7 @@ def _held(waiting: list[tuple[Host, reasons.Reason]], facts: Facts) -> Predictio
 
 
 def _why_held(host: Host, facts: Facts) -> reasons.Reason | None:
-    """Why an event would be held for a host; None: it would be sent."""
+    """Return why an event would be held for a host; None: it would be sent."""
     if host.behind:
         return reasons.Reason.HELD_BEHIND
     if host.breaker is Breaker.NO_CONSUMER or host.queue is False or host.consumers == 0:

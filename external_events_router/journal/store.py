@@ -78,7 +78,7 @@ class Store:
         self._database.close()
 
     def clock(self, instant: float) -> int:
-        """The time of the database, in microseconds, at an instant of ``time.monotonic()``.
+        """Return the time of the database, in microseconds, at an instant of ``time.monotonic()``.
 
         :func:`synchronize` must have succeeded.
         """
@@ -173,7 +173,7 @@ class Store:
             bulk.insert(connection, table, entries.COLUMNS[table], rows)
 
     def written_seq(self, worker: int) -> int:
-        """The sequence number up to which the records of a worker are in the journal.
+        """Return the sequence number up to which the records of a worker are in the journal.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
@@ -236,6 +236,6 @@ class Store:
 
 
 def is_about_rows(exc: exceptions.DatabaseUnavailable) -> bool:
-    """Whether the database does not accept a row: then the other rows may be written without it."""
+    """Return whether the database refused a row; then the other rows may be written without it."""
     duplicates = (db_exception.DBDuplicateEntry, sa.exc.IntegrityError)
     return isinstance(exc, exceptions.DatabaseRefused) or isinstance(exc.__cause__, duplicates)

@@ -78,7 +78,7 @@ class History:
     all_refusals: bool = True
 
     def steps_of(self, event_id: str) -> list[records.StepRow]:
-        """The later steps of one event, in the order of their times."""
+        """Return the later steps of one event, in the order of their times."""
         found = [step for step in self.steps if step.event_id == event_id]
         return sorted(found, key=lambda step: (step.at, step.worker, step.seq))
 
@@ -177,12 +177,12 @@ def wait_end(at: int, handling: records.Handling | None) -> int | None:
 
 
 def titled(name: str, tag: str | None) -> str:
-    """An event in a line: its name, and its tag if it has one."""
+    """Return an event in a line: its name, and its tag if it has one."""
     return name if tag is None else f'{name} ({tag})'
 
 
 def why(event: records.EventRow) -> str:
-    """Why an event has its code, in words as far as they are recorded."""
+    """Return why an event has its code, in words, as far as the reasons are recorded."""
     return (event.detail or '').removeprefix(_HELD) or event.reason
 
 
@@ -204,7 +204,7 @@ def handled(handling: records.Handling | None) -> str:
 
 
 def utc(microseconds: int) -> str:
-    """A time as ISO 8601 in UTC, with milliseconds."""
+    """Return a time as ISO 8601 in UTC, with milliseconds."""
     at = datetime.datetime.fromtimestamp(microseconds / records.SECOND, datetime.UTC)
     return f'{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z'
 

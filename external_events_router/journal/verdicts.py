@@ -102,7 +102,7 @@ def judge(history: timeline.History, site: next_steps.Site) -> Finding:
 
 
 def _decisive(findings: list[Finding], history: timeline.History) -> Finding:
-    """The finding of the last event, unless the event is a copy of an event that a waiter received."""
+    """Return the finding of the last event, unless the event is a copy of an event that a waiter received."""
     last = findings[-1]
     if last.verdict not in (Verdict.DELIVERED_LATE, Verdict.DELIVERED_WITHOUT_WAITER):
         return last
@@ -149,7 +149,7 @@ def _without_events(history: timeline.History, site: next_steps.Site) -> Finding
 
 
 def _possible_refusal(history: timeline.History) -> Finding:
-    """The finding if events of the server may have been in a request that was refused."""
+    """Return a finding if a refused request may have contained events of the server."""
     unread = [refusal for refusal in history.refusals if not refusal.servers and not refusal.suppressed]
     if unread:
         subject = f'No record of {_what(history)} for server {history.server_uuid}; a request'
@@ -174,7 +174,7 @@ def _what(history: timeline.History) -> str:
 
 
 def _others(history: timeline.History) -> str:
-    """What did arrive for the server, in one sentence."""
+    """Name in one sentence the events that did arrive for the server."""
     if not history.others:
         return ''
     counts: dict[str, int] = {}
@@ -230,7 +230,7 @@ def _of_event(event: records.EventRow, history: timeline.History, site: next_ste
 
 
 def _of_held(event: records.EventRow, history: timeline.History, site: next_steps.Site) -> Finding:
-    """The finding about an event that was answered 200 and held."""
+    """Return the finding about an event that was answered 200 and held."""
     what = f'{timeline.titled(event.name, event.tag)} for server {event.server_uuid}'
     steps = [step for step in history.steps_of(event.event_id) if step.at >= event.received_at]
     last = next((step for step in reversed(steps) if step.kind in reasons.LAST_STEPS), None)
@@ -283,7 +283,7 @@ def _still_held(
 
 
 def _cause(event: records.EventRow, history: timeline.History) -> reasons.Reason:
-    """Why an event is held; for one behind others, why the last of these is."""
+    """Return why an event is held; for an event behind others, why the last of these is held."""
     if event.reason is not reasons.Reason.HELD_BEHIND:
         return event.reason
     before = [
@@ -324,7 +324,7 @@ class _Arrival:
 def _of_arrival(
     event: records.EventRow, history: timeline.History, site: next_steps.Site, arrival: _Arrival
 ) -> Finding:
-    """The finding about an event that its host has: was it in time?"""
+    """Return the finding about an event that reached its host: was it in time?"""
     what = f'{timeline.titled(event.name, event.tag)} for server {event.server_uuid}'
     delay = f'{(arrival.at - event.received_at) / records.SECOND:.1f} s'
     after = f' It was held for {delay} ({arrival.held}).' if arrival.held else ''
@@ -353,7 +353,7 @@ def _of_arrival(
 def _timing(
     event: records.EventRow, history: timeline.History, arrival: _Arrival
 ) -> tuple[Verdict, str] | None:
-    """Why an event that arrived did not help its waiter; None: nothing shows that."""
+    """Return why an event that arrived did not help its waiter; None: nothing shows that."""
     handling = arrival.handling
     if handling is None:
         return _timing_of_action(event, history, arrival)

@@ -342,7 +342,7 @@ class Writer:
         return is_written
 
     def _rows(self, group: _Group) -> dict[str, list[tuple[Any, ...]]]:
-        """The rows of a group by table. An entry that has none because of an error becomes a gap."""
+        """Return the rows of a group by table; an entry that causes an error becomes a gap."""
         assert self._worker is not None  # noqa: S101 - _connect has set it
         rows: dict[str, list[tuple[Any, ...]]] = {}
         failed: list[tuple[int, entries.Entry]] = []

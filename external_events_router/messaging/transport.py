@@ -149,7 +149,7 @@ def from_conf(
 
 
 class DirectTransport:
-    """Direct AMQP, on two connections: a broker in alarm reads nothing from one that publishes."""
+    """Direct AMQP. It has two connections: a broker in alarm reads nothing from a publishing connection."""
 
     def __init__(self, broker: brokers.Broker, *, exchange: str | None = None) -> None:
         """:param exchange: see :func:`from_conf`"""
@@ -183,7 +183,7 @@ class DirectTransport:
             once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
     def run_soon(self, callback: Callable[[], None]) -> None:
-        """See :class:`Transport`. What is cast until then goes in one write."""
+        """See :class:`Transport`. All messages that are cast until then are sent in one write."""
         self._loop.run_soon(callback)
 
     def listener(

@@ -4,5 +4,5 @@
 * ``catalogue`` defines every metric.
 * ``files`` and ``values`` store the values of a process.
 * ``collector``, ``processes`` and ``exporter`` read the files of all processes and serve them.
-* ``setup`` puts these together for a process.
+* ``setup`` builds these objects for a process.
 """

@@ -1,4 +1,4 @@
-"""Metrics that are determined on a thread of their own, not more often than an interval, and kept."""
+"""Keeps metrics that are slow to determine, and determines them on a separate thread."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Cached:
         determine: Callable[[], Iterable[core.Metric]],
         *,
         interval: float,
-        patience: float = 1.0,
+        wait_limit: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param determine: raises nothing that is expected
-        :param interval: seconds between two calls of it
-        :param patience: seconds that a caller waits for it
+        """:param determine: must handle the errors that it expects
+        :param interval: minimum number of seconds between two calls of it
+        :param wait_limit: seconds that a caller waits for it
         """
         self._determine = determine
         self._interval = interval
-        self._patience = patience
+        self._wait_limit = wait_limit
         self._clock = clock
-        # Guards what follows. _running: set while no call is in progress.
+        # Guards _ended (set while no call is in progress), _next and _kept.
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._ended.set()
@@ -44,7 +44,7 @@ class Cached:
         self._kept: Sequence[core.Metric] = ()
 
     def collect(self) -> Sequence[core.Metric]:
-        """The last result, determined again if it is older than the interval."""
+        """Return the last result; determine it again if it is older than the interval."""
         with self._lock:
             due = self._ended.is_set() and self._clock() >= self._next
             if due:
@@ -52,7 +52,7 @@ class Cached:
                 self._next = self._clock() + self._interval
         if due:
             threading.Thread(target=self._run, name='metrics-read', daemon=True).start()
-        self._ended.wait(self._patience)
+        self._ended.wait(self._wait_limit)
         with self._lock:
             return self._kept
 

@@ -36,9 +36,9 @@ class Kind(enum.StrEnum):
 
 
 class Mode(enum.StrEnum):
-    """How gauges of several processes become one; the names are those of prometheus-client.
+    """How the gauges of several processes are merged; prometheus-client defines the names.
 
-    ``live`` gauges end with their process. ``max`` remains: it is for times that only increase.
+    A ``live`` gauge ends with its process. A gauge with ``max`` remains; it is for times that only increase.
     """
 
     MAX = 'max'
@@ -52,7 +52,7 @@ API = frozenset({Role.API})
 RESOLVER = frozenset({Role.RESOLVER})
 AGENT = frozenset({Role.AGENT})
 
-#: Statuses with a series of their own.
+#: HTTP statuses that have a separate series.
 STATUSES = (
     *('200', '207', '300', '400', '401', '403', '404', '405', '406', '411', '413', '415'),
     *('431', '500', '501', '503'),
@@ -82,7 +82,7 @@ CHANGES = ('opened', 'closed')
 AGENT_RESULTS = ('handled', 'not_here', 'refused', 'repeated', 'late', 'without_room', 'failed')
 REPORTS = ('accepted', 'failed')
 
-#: Kinds of ``rejected``; another one is counted as other.
+#: Kinds of rejected items (see ``rejected``); any other kind counts as ``other``.
 REJECTED = (
     *('acknowledgement', 'acknowledgement of another host', 'delivery', 'event', 'held event', 'host name'),
     *('message', 'message to send', 'result', 'server uuid', OTHER),
@@ -91,7 +91,7 @@ REJECTED = (
 #: Upper bounds in seconds. The first end of a wait for hosts is 0.1 s before ``[delivery] ack_timeout``
 #: (2 s), and the last answer a second after it.
 ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0)
-#: The same for what may end with the lifetime of a held event.
+#: The same for periods that may be as long as the lifetime of a held event.
 DELIVERY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 LOOKUP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5)
 
@@ -101,10 +101,10 @@ class Metric:
     """One metric.
 
     :ivar help: a sentence, which is exported and documented
-    :ivar roles: of the processes that report it
+    :ivar roles: the roles of the processes that report it
     :ivar labels: label to its values
-    :ivar buckets: upper bounds of a histogram, without infinity
-    :ivar mode: of a gauge that processes store; None: the exporter determines its value when it is read
+    :ivar buckets: upper bounds of the buckets of a histogram, without infinity
+    :ivar mode: how stored gauges are merged; None: not a gauge, or determined by the exporter at each read
     """
 
     name: str
@@ -116,7 +116,7 @@ class Metric:
     mode: Mode | None = None
 
     def series(self) -> Iterator[LabelValues]:
-        """The label values of every series."""
+        """Return the label values of every series."""
         return itertools.product(*self.labels.values())
 
 
@@ -153,7 +153,8 @@ EVENTS = Metric(
 SENDER_POSTS = _counter('sender_posts', 'Batches by the service that sent them.', API, sender=SENDERS)
 SENDER_LAST_POST = _gauge(
     'sender_last_post_timestamp_seconds',
-    'Time of the last batch of a sender, seconds since the epoch; 0: none since the files were created.',
+    'Time of the last batch of a sender, seconds since the epoch; 0 if no batch arrived since the files '
+    'were created.',
     API,
     Mode.MAX,
     sender=SENDERS,
@@ -207,7 +208,7 @@ BREAKERS_OPEN = _gauge(
 )
 HOSTS_KNOWN = _gauge(
     'hosts_known',
-    'Hosts that a worker has heard of in the last hour, or whose circuit breaker is open. The largest '
+    'Hosts that sent a worker a message in the last hour, or whose circuit breaker is open. The largest '
     'number of any worker.',
     RESOLVER,
     Mode.LIVE_MAX,
@@ -242,7 +243,7 @@ REJECTED_ITEMS = _counter(
 WORKER_STARTS = _counter('worker_starts', 'Starts of worker processes.', EVERY_ROLE)
 DAMAGED_FILES = _counter(
     'metrics_damaged_files',
-    'Files of metrics that a worker found damaged at its start; their counters began again with 0.',
+    'Metrics files that were damaged when a worker started; their counters began again with 0.',
     EVERY_ROLE,
 )
 AGENT_EVENTS = _counter(
@@ -280,7 +281,7 @@ HELD = Metric(
 HELD_OLDEST = Metric(
     'external_events_held_oldest_seconds',
     Kind.GAUGE,
-    'Age of the oldest held event in seconds; 0: none is held.',
+    'Age of the oldest held event in seconds; 0 if no event is held.',
     RESOLVER,
 )
 DATABASE_UP = Metric(
@@ -299,13 +300,13 @@ WORKERS = Metric('external_events_workers', Kind.GAUGE, 'Running worker processe
 WORKERS_CONFIGURED = Metric(
     'external_events_workers_configured',
     Kind.GAUGE,
-    'Worker processes that the configuration asks for.',
+    'Configured number of worker processes.',
     EVERY_ROLE,
 )
 FILES_UNREADABLE = Metric(
     'external_events_metrics_unreadable_files',
     Kind.GAUGE,
-    'Files of metrics that are damaged now and left out of the sums.',
+    'Damaged metrics files, which are left out of the sums.',
     EVERY_ROLE,
 )
 CERTIFICATE_EXPIRY = Metric(
@@ -323,7 +324,7 @@ BUILD_INFO = Metric(
     {'version': ()},
 )
 
-#: Of each worker process, labelled by its slot; the names that client libraries of Prometheus use.
+#: Metrics of each worker process, labelled by its slot. Client libraries of Prometheus use these names.
 PROCESSES = tuple(
     Metric(f'process_{name}', kind, text, EVERY_ROLE, {'slot': ()})
     for name, kind, text in (
@@ -336,8 +337,8 @@ PROCESSES = tuple(
     )
 )
 
-#: The metrics that the exporter determines when it is read. Labels without values here have their values
-#: from the configuration of the process.
+#: The metrics that the exporter determines at each read. A label without values here has values from the
+#: configuration of the process.
 READ = (
     *(HELD, HELD_OLDEST, DATABASE_UP, ACK_TIMEOUT, WORKERS, WORKERS_CONFIGURED),
     *(FILES_UNREADABLE, CERTIFICATE_EXPIRY, BUILD_INFO, *PROCESSES),
@@ -347,5 +348,5 @@ ALL = (*STORED, *READ)
 
 
 def stored(roles: Collection[Role]) -> tuple[Metric, ...]:
-    """The metrics that a process with these roles stores."""
+    """Return the metrics that a process with these roles stores."""
     return tuple(metric for metric in STORED if not metric.roles.isdisjoint(roles))

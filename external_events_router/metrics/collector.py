@@ -1,4 +1,4 @@
-"""Reads the files of all slots and makes one set of metrics of them."""
+"""Reads the files of all slots and merges them into one set of metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from external_events_router.process import slots
 
 LOG = logging.getLogger(__name__)
 
-#: How values of several files become one, by the prefix of the file.
+#: How to merge the values of several files, by the prefix of the file.
 _COMBINE: Mapping[str, Callable[[float, float], float]] = {
     'counter': lambda one, other: one + other,
     'histogram': lambda one, other: one + other,
@@ -37,7 +37,7 @@ class Files:
     """The files of a folder. For one thread at a time."""
 
     def __init__(self, folder: pathlib.Path, metrics: Collection[catalogue.Metric]) -> None:
-        """:param metrics: those to be reported"""
+        """:param metrics: the metrics to report"""
         self._folder = folder
         self._claims = slots.FileClaims(folder)
         self._metrics = metrics
@@ -45,14 +45,16 @@ class Files:
         self.unreadable = 0
 
     def claimed(self) -> Mapping[int, int]:
-        """The slots of running processes, with the ids of these.
+        """Return the slots of running processes, each with its process id.
 
         :raises OSError: the folder cannot be read
         """
         return self._claims.claimed()
 
     def collect(self, live: Collection[int]) -> Iterator[core.Metric]:
-        """The stored metrics; a series that no file has is 0, unless it is a gauge of live processes.
+        """Return the stored metrics.
+
+        A series that is in no file is 0; for a gauge of live processes it is left out.
 
         :param live: slots of running processes
         :raises OSError: the folder cannot be read
@@ -66,7 +68,7 @@ class Files:
         self.unreadable = 0
         for text in sorted(os.listdir(self._folder)):
             name = files.parse_name(text)
-            # NOTE: a gauge of a process that has ended is not a value of now.
+            # NOTE: the gauge of a process that has ended is not a current value.
             if name is None or name.prefix not in _COMBINE or (name.is_live and name.slot not in live):
                 continue
             combine = _COMBINE[name.prefix]
@@ -101,7 +103,7 @@ class Files:
 
 
 def family(metric: catalogue.Metric, merged: Mapping[files.Key, float]) -> core.Metric:
-    """A stored metric with all its series."""
+    """Return a stored metric with all its series."""
     if metric.kind is catalogue.Kind.HISTOGRAM:
         return _histogram(metric, merged)
     values = {
@@ -112,7 +114,7 @@ def family(metric: catalogue.Metric, merged: Mapping[files.Key, float]) -> core.
 
 
 def simple(metric: catalogue.Metric, values: Series) -> core.Metric:
-    """A counter or gauge."""
+    """Return a counter or gauge."""
     make = core.CounterMetricFamily if metric.kind is catalogue.Kind.COUNTER else core.GaugeMetricFamily
     made = make(metric.name, metric.help, labels=list(metric.labels))
     for labels, value in values.items():
@@ -138,9 +140,9 @@ def _is_live(metric: catalogue.Metric) -> bool:
 
 
 def chained(parts: Iterable[Callable[[], Iterable[core.Metric]]]) -> Iterator[core.Metric]:
-    """The metrics of several parts. If a part fails, its error is logged, and the other parts follow."""
+    """Return the metrics of several parts; if a part fails, log its error and continue with the next."""
     for part in parts:
         try:
             yield from list(part())
-        except Exception:  # the answer has the other parts
+        except Exception:  # continue with the other parts
             LOG.exception('A part of the metrics could not be determined')

@@ -24,14 +24,15 @@ LOG = logging.getLogger(__name__)
 
 PATH = '/metrics'
 
-#: Connections at a time; another one is closed at once.
+#: Maximum number of connections; a further connection is closed at once.
 MAX_CONNECTIONS = 8
 
 #: Seconds that one connection may take.
 TIMEOUT = 10.0
 
-#: Seconds between two looks at the ages of connections, and until a port in use is tried again.
-TURN = 0.5
+#: Seconds between two checks for connections that are too old, and seconds until a port in use is tried
+#: again.
+CHECK_INTERVAL = 0.5
 RETRY = 2.0
 
 
@@ -48,7 +49,7 @@ class Exporter:
         wait: bool = False,
     ) -> None:
         """:param collect: called for each request, by one thread at a time
-        :param claim: claims what is served for this process; None: another process serves it
+        :param claim: claims the folder for this process; None: another process serves its metrics
         :param wait: while another process serves, try again; else :meth:`start` raises
         """
         self._address = (host, port)
@@ -62,7 +63,7 @@ class Exporter:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, once it does; else 0."""
+        """The port on which it listens; 0 while it does not listen."""
         return int(self._server.server_address[1]) if self._server else 0
 
     def start(self) -> None:
@@ -75,7 +76,7 @@ class Exporter:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; connections are closed."""
+        """Close the connections and end the thread."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(TIMEOUT)
@@ -118,11 +119,11 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = MAX_CONNECTIONS
-    timeout = TURN
+    timeout = CHECK_INTERVAL
 
     def __init__(self, address: tuple[str, int], collect: Callable[[], Iterable[core.Metric]]) -> None:
         self.collect = collect
-        #: Guards the time of the collection: one at a time.
+        #: Held during a collection: only one runs at a time.
         self.collecting = threading.Lock()
         # Guards _open: connection to the instant at which it is closed.
         self._lock = threading.Lock()
@@ -158,7 +159,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client has gone, or was too slow."""
+        """Log that a client closed its connection, or was too slow."""
         LOG.debug('The connection of %s for metrics ended early', client_address, exc_info=True)
 
     def server_close(self) -> None:
@@ -171,7 +172,7 @@ class _Server(socketserver.ThreadingTCPServer):
         with self._lock:
             overdue = [request for request, until in self._open.items() if until <= now]
         for request in overdue:
-            # NOTE: wakes the thread that reads from it or writes to it, and that closes it.
+            # NOTE: this wakes the thread that uses the connection, and the thread closes it.
             try:
                 request.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -187,7 +188,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the metrics."""
         if self.path.partition('?')[0] != PATH:
-            self._answer(404, 'text/plain; charset=utf-8', f'only {PATH} is here\n'.encode())
+            self._answer(404, 'text/plain; charset=utf-8', f'The only path is {PATH}\n'.encode())
             return
         with self.server.collecting:
             body = exposition.generate_latest(_Once(self.server.collect))
@@ -201,12 +202,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The parent's writes to the standard error."""
+        """Log a request at level DEBUG; the method of the parent writes to the standard error."""
         LOG.debug('Request for metrics of %s: %s', self.client_address[0], format % args)
 
 
 class _Once(core.CollectorRegistry):
-    """What prometheus-client renders."""
+    """The registry that prometheus-client encodes for one answer."""
 
     def __init__(self, collect: Callable[[], Iterable[core.Metric]]) -> None:
         super().__init__()

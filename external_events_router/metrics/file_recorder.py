@@ -16,7 +16,7 @@ from external_events_router.metrics import recorder
 from external_events_router.metrics import senders
 from external_events_router.metrics import values
 
-#: What an answer counts as, by its verdict.
+#: Verdict of an answer to the value of the label ``result``.
 _RESULTS = {
     events.Verdict.HANDLED: 'handled',
     events.Verdict.NOT_HERE: 'not_here',
@@ -25,7 +25,7 @@ _RESULTS = {
 
 
 class FileRecorder(recorder.Recorder):
-    """Counts in :class:`values.Values`; each call takes its lock once or twice, whatever the batch has."""
+    """Counts in :class:`values.Values`; each call takes its lock at most twice, for a batch of any size."""
 
     is_counting = True
 

@@ -4,7 +4,7 @@ There is one file per type of metric and slot: ``counter_0.db``, ``histogram_0.d
 file has one entry for each series of the catalogue and never grows. The process that claims a slot creates
 its files again with the counters of its predecessor, so files neither accumulate nor keep old series.
 
-A file that cannot be read is damaged: nothing of it is used.
+A file that cannot be read counts as damaged, and none of its values are used.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from external_events_router.metrics import catalogue
 #: Name of a sample, and its labels in the order of their names.
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
-#: Bytes of a file: a multiple of this. It is what prometheus-client begins with.
+#: The size of a file in bytes is a multiple of this, the first size of a file of prometheus-client.
 STEP = 1 << 16
 
-#: Bytes that a file may have at most.
+#: Maximum size of a file in bytes.
 LARGEST = 1 << 22
 
 _NAME = re.compile('(counter|histogram|gauge_([a-z]+))_([0-9]{1,5})[.]db')
@@ -43,7 +43,7 @@ _VALUE = struct.Struct('dd')
 
 
 class Damaged(ValueError):
-    """A file is not what a process wrote."""
+    """A file has contents that no process of the service writes."""
 
 
 class Name:
@@ -66,18 +66,18 @@ class Name:
 
 
 def parse_name(text: str) -> Name | None:
-    """The parts of a file's name; None: it is another file."""
+    """Return the parts of the name of a file; None: it is another file."""
     match = _NAME.fullmatch(text)
     return Name(match[1], int(match[3])) if match else None
 
 
 def prefix_of(metric: catalogue.Metric) -> str:
-    """The prefix of the file that has a metric."""
+    """Return the prefix of the file that has a metric."""
     return f'gauge_{metric.mode}' if metric.kind is catalogue.Kind.GAUGE else str(metric.kind)
 
 
 def keys_of(metric: catalogue.Metric) -> Iterator[Key]:
-    """The keys of all values of a metric."""
+    """Return the keys of all values of a metric."""
     for values in metric.series():
         if metric.kind is not catalogue.Kind.HISTOGRAM:
             yield key(metric.name, metric, values)
@@ -88,14 +88,14 @@ def keys_of(metric: catalogue.Metric) -> Iterator[Key]:
 
 
 def bounds_of(metric: catalogue.Metric) -> list[str]:
-    """The labels of a histogram's buckets, the last for all values."""
+    """Return the labels of the buckets of a histogram; the last bucket counts all values."""
     # NOTE: prometheus-client has no annotations for these parts.
     text: Callable[[float], str] = utils.floatToGoString
     return [text(bound) for bound in (*metric.buckets, math.inf)]
 
 
 def key(sample: str, metric: catalogue.Metric, values: catalogue.LabelValues, **more: str) -> Key:
-    """The key of one value."""
+    """Return the key of one value."""
     labels = dict(zip(metric.labels, values, strict=True)) | more
     return sample, tuple(sorted(labels.items()))
 
@@ -177,8 +177,8 @@ def create(
 
 
 def _allocate(path: pathlib.Path, texts: Iterable[str]) -> None:
-    # NOTE: all of its space now. Without it, a full disk kills the process that first
-    # writes to a page of the file (SIGBUS).
+    # NOTE: this allocates the whole file. Otherwise, if the disk is full, the signal SIGBUS kills the
+    # process that first writes to a page of the file.
     needed = _HEADER.size + sum(len(text) + 8 + _LENGTH.size + _VALUE.size for text in texts)
     size = -(-needed // STEP) * STEP
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

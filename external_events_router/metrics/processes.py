@@ -21,7 +21,7 @@ _USER_TIME, _SYSTEM_TIME, _START, _VIRTUAL, _RESIDENT = 11, 12, 19, 20, 21
 
 
 def collect(claimed: Mapping[int, int]) -> Iterator[core.Metric]:
-    """The metrics of processes; one that ends meanwhile is left out.
+    """Return the metrics of processes, without processes that end meanwhile.
 
     :param claimed: slot to process id
     """

@@ -1,7 +1,8 @@
 """The interface through which the services count; it does nothing unless metrics are enabled.
 
-A leaf. The recorder belongs to the process, as its files do: ``current()`` returns it, and ``setup``
-installs one that writes to files. No method raises, waits, or keeps its arguments.
+This is a leaf module. A process has one recorder: ``current()`` returns it, and ``setup`` installs a
+recorder that writes to files. Its methods do not raise exceptions, do not wait, and do not keep their
+arguments.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Protocol
 
 from external_events_router import events
 
-#: How an event came to its hosts: with its batch, or after it was held.
+#: Path of an event to its hosts: with its batch, or after it was held.
 DIRECT, HELD = 'direct', 'held'
 
 
 class Answer(Protocol):
-    """What is known of one event at one host; see ``resolver.answers.Answer``."""
+    """The answer of one host to one event; see ``resolver.answers.Answer``."""
 
     @property
     def verdict(self) -> events.Verdict | None: ...
@@ -31,7 +32,7 @@ class Answer(Protocol):
 class Recorder:
     """Ignores everything. Thread-safe, as every recorder.
 
-    :cvar is_counting: whether anything is counted; check it before values that take time to determine
+    :cvar is_counting: whether it counts; check it before you determine values that take time
     """
 
     is_counting = False
@@ -39,7 +40,7 @@ class Recorder:
     def request_ended(self, status: str) -> None:
         """The API has answered a request.
 
-        :param status: begins with the number of the HTTP status
+        :param status: the HTTP status; it begins with the number
         """
 
     def batch_answered(
@@ -47,7 +48,7 @@ class Recorder:
     ) -> None:
         """The API has answered a batch with a code for each event.
 
-        :param user: name of the user whose token the sender has; None: not known
+        :param user: the user name in the token of the sender; None: not known
         """
 
     def batch_routed(self, outcomes: Collection[events.Outcome], *, seconds: float) -> None:
@@ -63,32 +64,32 @@ class Recorder:
     def looked_up(self, result: str, seconds: float) -> None:
         """The hosts of a batch were looked up.
 
-        :param result: of ``catalogue.LOOKUPS``
+        :param result: one of ``catalogue.LOOKUPS``
         """
 
     def held(self, number: int, *, stored: bool) -> None:
-        """Events were to be held.
+        """The resolver tried to hold events.
 
-        :param stored: whether the database has them
+        :param stored: whether they are in the database
         """
 
     def redelivered(self, ages: Iterable[float]) -> None:
         """Held events were acknowledged by all their hosts.
 
-        :param ages: seconds since each was held
+        :param ages: of each event, the seconds since it was held
         """
 
     def ended(self, states: Iterable[str]) -> None:
         """Held events have ended without all acknowledgements.
 
-        :param states: of each
+        :param states: the state of each event
         """
 
     def breakers_changed(self, *, opened: int = 0, closed: int = 0) -> None:
         """Circuit breakers of hosts were opened or closed."""
 
     def hosts_counted(self, *, open_breakers: int, known: int) -> None:
-        """The numbers of hosts now."""
+        """The numbers of hosts were determined."""
 
     def broker_lost(self, connections: Hashable, present: bool) -> None:
         """The broker is unavailable to some connections of this process, or is available again."""
@@ -112,18 +113,18 @@ class Recorder:
         """
 
     def agent_reported(self, *, accepted: bool) -> None:
-        """The agent has sent a report of a host, or could not."""
+        """The agent has sent a report of a host, or the attempt failed."""
 
 
 _current = Recorder()
 
 
 def current() -> Recorder:
-    """The recorder of this process."""
+    """Return the recorder of this process."""
     return _current
 
 
 def install(recorder: Recorder) -> None:
-    """Make a recorder that of this process."""
+    """Make a recorder the recorder of this process."""
     global _current
     _current = recorder

@@ -1,4 +1,4 @@
-"""Which service sent an event: by the name of the event and of the user."""
+"""Finds the service that sent an event, by the name of the event and by the name of the user."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Senders:
         self._by_user = by_user
 
     def sender_of(self, event_name: str, user: str | None) -> str:
-        """One of ``catalogue.SENDERS``.
+        """Return one of ``catalogue.SENDERS``.
 
-        A user with another name than that of a service is an operator, who does not show that a
-        service is alive.
+        A user whose name contains the name of no service is an operator. An event of an operator does not
+        show that a service works.
 
-        :param user: None: not known
+        :param user: the name of the user; None: not known
         """
         if user is not None and user in self._by_user:
             return self._by_user[user]

@@ -1,4 +1,4 @@
-"""Puts the parts together for a process, as ``[metrics]`` configures it."""
+"""Builds the objects that count and serve the metrics of a process, as ``[metrics]`` configures it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ Part = Callable[[], Iterable[core.Metric]]
 class Service:
     """A service that has its own files and its own exporter.
 
-    :ivar name: of its folder
-    :ivar roles: what its processes do
-    :ivar workers: processes that count; None: the configuration does not say
+    :ivar name: the name of its folder
+    :ivar roles: the roles of its processes
+    :ivar workers: number of processes that count; None: it is not in the configuration
     """
 
     name: str
@@ -49,7 +49,7 @@ class Service:
 
 
 def is_enabled(conf: cfg.ConfigOpts) -> bool:
-    """Whether metrics are counted and served."""
+    """Return whether metrics are counted and served."""
     return conf.metrics.bind_port is not None
 
 
@@ -57,7 +57,7 @@ def check(conf: cfg.ConfigOpts, service: Service, *, is_serving: bool = False) -
     """Make sure that metrics can be counted and served, before any worker starts.
 
     :param is_serving: the service runs, so its port is in use
-    :raises ConfigurationError: naming the option to look at
+    :raises ConfigurationError: it names the option to correct
     """
     if not is_enabled(conf):
         return
@@ -68,7 +68,7 @@ def check(conf: cfg.ConfigOpts, service: Service, *, is_serving: bool = False) -
 
 
 def count(conf: cfg.ConfigOpts, service: Service) -> None:
-    """Count in this process from now on; after the fork, where there is one.
+    """Count in this process from now on. Call it after the fork in a service that forks.
 
     A process that cannot count works without metrics and logs an ERROR.
     """
@@ -94,10 +94,10 @@ def make_exporter(
     parts: Sequence[Part] = (),
     wait: bool = False,
 ) -> exporter.Exporter | None:
-    """The exporter of a service; None: metrics are disabled.
+    """Return the exporter of a service; None: metrics are disabled.
 
-    :param version: of the release
-    :param parts: determine further metrics
+    :param version: the version of the release
+    :param parts: functions that return further metrics
     :param wait: wait until no other process serves the folder and the port is free
     :raises ConfigurationError: the folder cannot be used
     """

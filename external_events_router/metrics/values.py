@@ -64,7 +64,7 @@ class Values:
     ) -> None:
         """:param opened: files to close; see :func:`claim`"""
         self.slot = slot
-        # Guards what follows.
+        # Guards the attributes below.
         self._lock = threading.Lock()
         self._cells = cells
         self._histograms = histograms
@@ -109,7 +109,7 @@ def claim(folder: pathlib.Path, metrics: Iterable[catalogue.Metric]) -> Values:
     """Claim the first free slot of a folder, and continue the counters of its files.
 
     :param folder: must exist
-    :param metrics: those that the process stores
+    :param metrics: the metrics that the process stores
     :raises OSError: the files cannot be written
     """
     slot = slots.claim_first(slots.FileClaims(folder))
@@ -150,7 +150,7 @@ def _opened(
 
 
 def _before(path: pathlib.Path) -> Mapping[files.Key, float] | None:
-    """The values of the slot's last process; None: its file is damaged, and was moved away."""
+    """Return the values of the slot's last process; None: its file is damaged, and was moved away."""
     try:
         return files.read(path)
     except FileNotFoundError:

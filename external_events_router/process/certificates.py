@@ -118,7 +118,7 @@ def _value(conf: cfg.ConfigOpts, group: str, name: str) -> str:
 
 
 def first_expiry(file: File) -> datetime.datetime | None:
-    """When the first certificate of a file expires.
+    """Return the time when the first certificate of a file expires.
 
     :returns: with a time zone; None: it has no certificates, cannot be read, or is a trust store of others
     """

@@ -1,8 +1,8 @@
 """Handles threads that end with an exception: logs one ERROR and marks the process as unhealthy.
 
 No thread of the service should raise an exception: jobs store their errors in a future, and loops
-catch theirs. If a thread raises nevertheless, its work has stopped, and the process has to be
-replaced.
+catch the errors of their steps. If a thread raises an exception nevertheless, its work has stopped,
+and the process has to be replaced.
 """
 
 from __future__ import annotations

@@ -32,35 +32,35 @@ READ_TIMEOUT = 10.0
 
 
 def api(conf: cfg.ConfigOpts) -> setup.Service:
-    """The API, which has a resolver in each process unless ``[api] resolver = rpc``."""
+    """Describe the API, which has a resolver in each process unless ``[api] resolver = rpc``."""
     roles = catalogue.API if conf.api.resolver == 'rpc' else catalogue.API | catalogue.RESOLVER
     return setup.Service('api', roles, conf.api.workers)
 
 
 def wsgi(conf: cfg.ConfigOpts) -> setup.Service:
-    """The API under another WSGI server, which decides on the number of processes."""
+    """Describe the API under another WSGI server, which decides on the number of processes."""
     return dataclasses.replace(api(conf), workers=None)
 
 
 def resolver(conf: cfg.ConfigOpts) -> setup.Service:
-    """The resolver."""
+    """Describe the resolver."""
     return setup.Service('resolver', catalogue.RESOLVER, conf.resolver.workers)
 
 
 def agent() -> setup.Service:
-    """The agent."""
+    """Describe the agent."""
     return setup.Service('agent', catalogue.AGENT, 1)
 
 
 def all_in_one() -> setup.Service:
-    """All services in one process."""
+    """Describe all services in one process."""
     return setup.Service('all-in-one', catalogue.EVERY_ROLE, 1)
 
 
 def make_exporter(
     conf: cfg.ConfigOpts, service: setup.Service, *, wait: bool = False
 ) -> exporter.Exporter | None:
-    """The exporter of a service; None: metrics are disabled.
+    """Return the exporter of a service; None: metrics are disabled.
 
     :param wait: see :func:`setup.make_exporter`
     :raises ConfigurationError: the folder of the files cannot be used
@@ -76,7 +76,7 @@ def make_exporter(
 
 
 def read_hold(held: statistics.Statistics) -> Iterator[core.Metric]:
-    """The metrics of the hold; while the database is unavailable only that it is."""
+    """Return the metrics of the hold; only its availability while the database is unavailable."""
     try:
         counts = held.read()
     except exceptions.RouterError as exc:
@@ -92,7 +92,7 @@ def read_hold(held: statistics.Statistics) -> Iterator[core.Metric]:
 
 
 def read_certificates(conf: cfg.ConfigOpts) -> Iterator[core.Metric]:
-    """When the certificates expire that the configuration names, not those of a trust store."""
+    """Return when the certificates of the configuration expire, without those of a trust store."""
     found: dict[catalogue.LabelValues, float] = {}
     for file in certificates.files_of(conf):
         expires = certificates.first_expiry(file)

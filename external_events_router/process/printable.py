@@ -39,11 +39,11 @@ class Stream(io.TextIOBase):
         return self.inner.encoding
 
     def isatty(self) -> bool:
-        """Whether the inner stream is a terminal."""
+        """Return whether the inner stream is a terminal."""
         return self.inner.isatty()
 
     def fileno(self) -> int:
-        """The descriptor of the inner stream."""
+        """Return the descriptor of the inner stream."""
         return self.inner.fileno()
 
     def writable(self) -> bool:

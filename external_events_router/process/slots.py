@@ -113,7 +113,7 @@ class FileClaims:
         return lock(self._path(number))
 
     def claimed(self) -> Mapping[int, int]:
-        """The claimed numbers, each with the id of its process; claims nothing.
+        """Return the claimed numbers, each with the id of its process; claim nothing.
 
         :raises OSError: the folder cannot be read
         """
@@ -126,7 +126,7 @@ class FileClaims:
         return found
 
     def _owner(self, number: int) -> int | None:
-        # NOTE: a file that cannot be read, such as one of another user, must not hide the others.
+        # NOTE: skip a file that cannot be read (for example of another user), and read the other files.
         with contextlib.suppress(OSError, ValueError):
             with open(self._path(number), 'rb') as file:
                 if _is_locked(file.fileno()):

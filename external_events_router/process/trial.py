@@ -1,4 +1,4 @@
-"""Runs a check in a fork of this process, so that nothing remains of what the check changes."""
+"""Runs a check in a fork of this process, so that the check cannot change this process."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ def _events(items: Sequence[Any]) -> tuple[list[events.Event], list[tuple[int, d
 def _answered(
     outcomes: Sequence[events.Outcome], refused: Sequence[tuple[int, dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """The answer to a batch: the outcomes of its events, and of the items that are none, in their order."""
+    """Return the outcomes of a batch in its order, including those of items that are not valid events."""
     answered = [outcome.to_dict() for outcome in outcomes]
     for position, outcome in refused:
         answered.insert(position, outcome)

@@ -19,7 +19,7 @@ _held = cast(sa.Table, models.HeldEvent.__table__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Host:
-    """What is known of a host.
+    """The state of a host, for operators.
 
     :ivar servers: number of its servers in the host map
     :ivar silent_for: seconds since its last report; None: it never reported
@@ -74,7 +74,7 @@ class HostOverview:
 
     @session.retried
     def _counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """The numbers of servers and of held events by host."""
+        """Return the numbers of servers and of held events by host."""
         of_servers = sa.select(_server_hosts.c.host, sa.func.count()).group_by(_server_hosts.c.host)
         of_held = (
             sa.select(_held_hosts.c.host, sa.func.count())

@@ -33,8 +33,8 @@ _breakers = cast(sa.Table, models.OpenBreaker.__table__)
 #: Seconds between two transactions.
 INTERVAL = 5.0
 
-#: Seconds after which the rows of open breakers are written again, and after which a row counts no more,
-#: because its worker has ended.
+#: Seconds after which a worker writes the rows of its open breakers again, and seconds after which a row
+#: is ignored, because its worker has ended.
 REFRESH = 30.0
 VALID = 120.0
 
@@ -44,7 +44,7 @@ ROWS = 500
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """What is stored of a host.
+    """The stored state of a host.
 
     :ivar reported_at: time of its last report, seconds since the epoch; None: it never reported
     :ivar breakers: workers whose circuit breaker is open

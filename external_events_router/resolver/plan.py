@@ -40,12 +40,12 @@ class Plan:
         return {host: sent for host, sent in remaining.items() if sent}
 
     def with_decided(self, outcomes: Iterable[events.Outcome]) -> Plan:
-        """The plan with the outcomes of more events."""
+        """Return the plan with the outcomes of more events."""
         decided = {outcome.event.id: outcome for outcome in outcomes}
         return dataclasses.replace(self, decided={**self.decided, **decided})
 
     def extended(self, later: Plan) -> Plan:
-        """The plan with the outcomes of a later one, and with its hosts after those of each event."""
+        """Add a later plan: its outcomes, and its hosts after the hosts of this plan for each event."""
         hosts = {
             event_id: tuple(dict.fromkeys((*self.hosts.get(event_id, ()), *more)))
             for event_id, more in later.hosts.items()

@@ -97,14 +97,14 @@ class _Delivery:
 
 
 class _Routing:
-    """A batch on its way. Its delivery is begun once, by the thread that has the look-up first.
+    """A batch in progress. The first thread that has the result of the look-up begins its delivery.
 
     :ivar settled: set when nothing is left to wait for, or when the thread of the batch has to act
-    :ivar begun: set when what follows is final, if another thread has begun
-    :ivar error: why it could not
+    :ivar begun: set when the attributes below are final, if another thread has begun the delivery
+    :ivar error: the reason why the delivery could not be begun
     :ivar plan: the hosts of the events
     :ivar unasked: the answers of hosts that must not get an event now
-    :ivar delivery: to the others; None: there are none
+    :ivar delivery: to the other hosts; None if no other host exists
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class Router:
         return answers
 
     def _unasked(self, first: plan.Plan, held_servers: base.HeldServers) -> host_answers.Answers:
-        """The answers of hosts that must not get an event now: the reasons.
+        """Return the answers, with reasons, of hosts that must not get an event now.
 
         The event is held for such a host. The other hosts of its server get it at once.
         """
@@ -368,7 +368,7 @@ def _servers(batch: Sequence[events.Event]) -> frozenset[str]:
 
 
 def _must_wait(event: events.Event, host: str, held_servers: base.HeldServers) -> bool:
-    """Whether a host has not acknowledged all earlier events of the server of an event."""
+    """Return whether a host has not yet acknowledged all earlier events of the server of an event."""
     free_hosts = held_servers.get(event.server_uuid)
     return free_hosts is not None and host not in free_hosts
 

@@ -128,7 +128,7 @@ class ResolverAPI:
 
 
 def _outcomes(answer: object, number: int) -> list[events.Outcome]:
-    """The outcomes of a batch from the answer of a resolver.
+    """Return the outcomes of a batch from the answer of a resolver.
 
     :raises ResolverUnavailable: the answer is invalid
     """
@@ -171,11 +171,11 @@ class AckAPI:
         acknowledgements: Sequence[events.Acknowledgement],
         done: Callable[[exceptions.RouterError | None], None],
     ) -> None:
-        """Cast what hosts say of deliveries, without waiting; other results of these may follow later.
+        """Cast acknowledgements of deliveries, without waiting; further results of these may follow later.
 
-        :param reply_to: as the deliveries said
+        :param reply_to: from the deliveries
         :param done: called once, mostly from another thread: with None if the broker has all messages, or
-            if the worker is no more and waits for nothing; else with ``BrokerUnavailable`` or
+            if the worker has ended and waits for nothing; else with ``BrokerUnavailable`` or
             ``Unsendable``. It must not block
         """
 
@@ -342,7 +342,7 @@ class PeerAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> PeerAPI:
-        """The client that the configuration asks for."""
+        """Build the client that the configuration describes."""
         return cls(transport, version_cap=conf.upgrade_levels.resolver)
 
     def hosts_are_back(self, hosts: Sequence[str]) -> None:
@@ -398,7 +398,7 @@ class OperatorAPI:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts, transport: messaging.RPCTransport) -> OperatorAPI:
-        """The client that the configuration asks for."""
+        """Build the client that the configuration describes."""
         return cls(transport)
 
     def breakers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, BreakerState]:

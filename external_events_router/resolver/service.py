@@ -310,7 +310,7 @@ class Resolver:
         """Accept no more requests, finish the current requests, close connections.
 
         The deadlines of the requests limit the time: ``[delivery] ack_timeout``. If the broker does not
-        take the replies, nobody waits for them longer than this.
+        take the replies, this is the longest wait for them.
         """
         servers = stopping.ServerStop([self._requests, self._reports])
         servers.start()

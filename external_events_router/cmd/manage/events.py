@@ -202,7 +202,7 @@ class Matches:
     def of(
         self, period: reads.Period, *, page: int = PAGE, most: int | None = None
     ) -> Iterator[tuple[records.EventRow, states.State]]:
-        """The events of a period, in its order.
+        """Return the events of a period, in its order.
 
         :param page: events that are read at a time
         :param most: events at most; None: all

@@ -137,7 +137,7 @@ def _lines(explained: explain.Explanation) -> Iterator[str]:
 
 
 def step_lines(step: next_steps.NextStep) -> Iterator[str]:
-    """The next step as lines for people."""
+    """Return the next step as lines for people."""
     yield f'Next step: {step.text}'
     where = f'on {step.host}' if step.host else ''
     if step.command is not None:

@@ -86,7 +86,7 @@ def urls(conf: cfg.ConfigOpts, service: str) -> Iterator[str]:
 
 
 def ask(url: str) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body of an answer; status 0 if there is none."""
+    """Return the status and the body of an answer; status 0 if the process does not answer."""
     # NOTE: the certificate is for the name of the machine, and the connection does not leave it.
     tls = ssl._create_unverified_context()  # noqa: S323
     # NOTE: the environment may name a proxy for other hosts.

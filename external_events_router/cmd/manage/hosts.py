@@ -106,7 +106,7 @@ def consumers(conf: cfg.ConfigOpts, hosts: Sequence[str]) -> Mapping[str, int | 
 
 
 def problems(host: host_overview.Host, queue: str, *, longest_silence: float | None) -> list[str]:
-    """What may prevent events from reaching a host in time.
+    """Return what may prevent events from reaching a host in time.
 
     :param longest_silence: seconds without a report that are usual; None: it sends no reports
     """

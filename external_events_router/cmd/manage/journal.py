@@ -35,7 +35,7 @@ class Journal:
         self.gaps: queries.Gaps = functools.partial(completeness.gaps, database)
 
     def now(self) -> float:
-        """Seconds since the epoch by the clock of the database."""
+        """Return the time of the database, in seconds since the epoch."""
         return self.reader.now() / records.SECOND
 
 
@@ -50,7 +50,7 @@ def opened(cmd: command.Command) -> Journal:
 
 
 def site(conf: cfg.ConfigOpts) -> next_steps.Site:
-    """What runs on the hosts."""
+    """Return the kind of software on the hosts: the agent or nova-compute."""
     nova = conf.compute.driver == 'nova'
     return next_steps.Site(nova, broker_acknowledges=nova and conf.nova.acknowledge == 'broker')
 
@@ -58,7 +58,7 @@ def site(conf: cfg.ConfigOpts) -> next_steps.Site:
 def actions(
     conf: cfg.ConfigOpts, server_uuid: str, *, since: float, until: float
 ) -> tuple[list[timeline.ServerAction], list[str]]:
-    """The actions of a server that Nova recorded, in front of Nova.
+    """Return the actions of a server that Nova recorded; none if the host map is not Nova.
 
     :param since: seconds since the epoch; likewise ``until``
     :returns: the actions, and what could not be read, in words
@@ -91,17 +91,17 @@ def _microseconds(seconds: float) -> int:
 
 
 def moment(text: str) -> times.Moment:
-    """A time for an option; see ``times.Moment``."""
+    """Return the type of an option whose value is a time; see ``times.Moment``."""
     return times.Moment(text)
 
 
 def event_name(text: str) -> str:
-    """The name of an event for an option.
+    """Return the type of an option whose value is the name of an event.
 
-    :raises ArgumentTypeError: there is no such event
+    :raises ArgumentTypeError: an event with this name does not exist
     """
     if text not in events.EVENT_TYPES:
         raise argparse.ArgumentTypeError(
-            f'no event is named {text!r}; there are {", ".join(events.EVENT_TYPES)}'
+            f'no event has the name {text!r}; the names are {", ".join(events.EVENT_TYPES)}'
         )
     return text

@@ -92,7 +92,7 @@ class Replay(app.Lister):
         chosen: tuple[records.EventRow, ...],
         parsed_args: argparse.Namespace,
     ) -> bool:
-        """Whether the operator agrees.
+        """Return whether the operator agrees.
 
         :raises RouterError: the standard input is no terminal
         """

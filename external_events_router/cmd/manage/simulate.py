@@ -164,7 +164,7 @@ def _host(name: str, record: object) -> simulate.Host:
 
 
 def _age(record: nova_host_map.Record) -> float | None:
-    """Seconds since Nova changed the instance."""
+    """Return the seconds since Nova changed the instance."""
     data = record.primitive.get('nova_object.data')
     changed = data.get('updated_at') if isinstance(data, Mapping) else None
     if not isinstance(changed, str):
@@ -205,7 +205,7 @@ def _with_queues(facts: simulate.Facts, conf: cfg.ConfigOpts, record: object) ->
 
 
 def _queue(conf: cfg.ConfigOpts, host: str, record: object) -> tuple[bool | None, int | None]:
-    """Whether the queue of a host exists, and the number of its consumers.
+    """Return whether the queue of a host exists, and the number of its consumers.
 
     :raises BrokerUnavailable: the broker cannot be asked
     """

@@ -41,7 +41,7 @@ STABLE = 5.0
 #: Number of losses in a minute with which a connection counts as flapping.
 FLAPPING = 3
 
-#: What one read takes from the socket at most.
+#: Maximum number of bytes in one read from a socket.
 _READ = 64 * 1024
 
 #: How many times an interval of heartbeats is looked at.
@@ -204,7 +204,7 @@ class Connection:
         parts.ALL.remove(self)
 
     def write(self, data: bytes) -> None:
-        """Send frames; what the socket does not take now is sent later. On the thread of the loop.
+        """Send frames; send the rest later if the socket is full. On the thread of the loop.
 
         :raises OSError: the connection is broken
         """

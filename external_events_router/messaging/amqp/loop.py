@@ -60,7 +60,7 @@ class Loop:
         self._asleep = False
         self._woken = False
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
-        # Guards what follows: members that the thread has not seen yet.
+        # Guards _new: members that the thread has not seen yet; and _running.
         self._lock = threading.Lock()
         self._new: list[Member] = []
         self._running = False

@@ -56,7 +56,7 @@ class HostObserver(Protocol):
 
 
 class Delivery(Protocol):
-    """Events that are on their way to their hosts."""
+    """Events that are being delivered to their hosts."""
 
     def finish(self) -> answers.Answers:
         """Wait for the answers until the deadline; to be called once."""
@@ -103,7 +103,7 @@ class Deliverer(Protocol):
     ) -> Delivery:
         """Begin to send each host its events, without blocking. Parameters as for :meth:`deliver`.
 
-        :param settled: set when all answers are there; before that, :meth:`Delivery.finish` may block
+        :param settled: set when all answers have arrived; before that, :meth:`Delivery.finish` may block
         """
         ...
 

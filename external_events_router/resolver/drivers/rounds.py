@@ -24,13 +24,13 @@ class AckRound:
     """
 
     def __init__(self, keys: Iterable[answers.Key], *, settled: signal.Signal | None = None) -> None:
-        """:param keys: the answers that are waited for
-        :param settled: set when nothing is missing any more
+        """:param keys: the expected answers
+        :param settled: set when no answer is missing
         """
         self.began = time.monotonic()
         self.abandoned = False
         self._settled = settled or signal.Signal()
-        # Guards what follows. _failed: hosts whose answers will not arrive.
+        # Guards _missing, _answers, and _failed: hosts whose answers will not arrive.
         self._lock = threading.Lock()
         self._missing = set(keys)
         self._answers: answers.Answers = {}
@@ -61,22 +61,22 @@ class AckRound:
     def fail_hosts(self, hosts: Collection[str], reason: str, *, asked: bool = True) -> None:
         """End the wait for some hosts; see :meth:`fail`."""
         with self._lock:
-            unheard = [key for key in self._missing if key[0] in hosts]
-            self._failed |= {host for host, _event_id in unheard}
-        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked)))
+            failed = [key for key in self._missing if key[0] in hosts]
+            self._failed |= {host for host, _event_id in failed}
+        self._settle(dict.fromkeys(failed, answers.Answer(None, reason, asked)))
 
     def cast_failed(self, host: str, error: exceptions.RouterError) -> None:
         """End the wait for a host, because the cast to it failed."""
-        ours = (exceptions.BrokerUnavailable, exceptions.Unsendable)
-        self.fail(host, str(error), asked=not isinstance(error, ours))
+        not_sent = (exceptions.BrokerUnavailable, exceptions.Unsendable)
+        self.fail(host, str(error), asked=not isinstance(error, not_sent))
 
     def abandon(self, reason: str) -> None:
         """End the wait for all hosts, because missing answers cannot arrive."""
         self.abandoned = True
         with self._lock:
-            unheard = list(self._missing)
-            self._failed |= {host for host, _event_id in unheard}
-        self._settle(dict.fromkeys(unheard, answers.Answer(None, reason, asked=False)))
+            failed = list(self._missing)
+            self._failed |= {host for host, _event_id in failed}
+        self._settle(dict.fromkeys(failed, answers.Answer(None, reason, asked=False)))
 
     def misses(self, host: str) -> bool:
         """Return whether a host has not answered everything yet."""
@@ -87,7 +87,7 @@ class AckRound:
         """Return when every host has answered for every event, or at the deadline.
 
         :param deadline: instant of ``time.monotonic()``
-        :returns: an answer for every key; a missing one has no verdict
+        :returns: an answer for every key; a missing answer has no verdict
         """
         self._settled.wait_until(deadline)
         with self._lock:

@@ -131,7 +131,7 @@ class CircuitBreakers:
         return opened
 
     def hosts(self) -> list[str]:
-        """The hosts whose breaker is open."""
+        """Return the hosts whose breaker is open."""
         with self._lock:
             return list(self._open)
 

@@ -62,7 +62,7 @@ def attempts(
 def _best(
     event: events.Event, targets: Collection[str], answers: host_answers.Answers
 ) -> tuple[str | None, host_answers.Answer | None]:
-    """The host that handled an event, first of all the one with a waiter or a handler for it."""
+    """Return the host that handled an event; prefer a host with a waiter or a handler for it."""
     found: tuple[str | None, host_answers.Answer | None] = (None, None)
     for host in sorted(targets):
         answer = answers.get((host, event.id))

@@ -123,7 +123,7 @@ def settle(
 def _answers_of(
     held: base.Held, targets: frozenset[str], answers: host_answers.Answers
 ) -> host_answers.Answers:
-    """The answers to a held event: of the hosts that acknowledged it before, and of its targets."""
+    """Return the answers to a held event: of the hosts that acknowledged it before, and of its targets."""
     handled = host_answers.Answer(events.Verdict.HANDLED)
     received = {(host, held.event.id): handled for host in held.acknowledged}
     for host in targets:

@@ -19,7 +19,7 @@ NAMESPACE = 'external_events_router.host_map'
 
 
 def load(conf: cfg.ConfigOpts) -> base.HostMap:
-    """The host map of ``[host_map] backend``. It connects at its first use.
+    """Return the host map of ``[host_map] backend``. It connects at its first use.
 
     :raises ConfigurationError: the name is unknown, or the options of the host map are not valid
     """

@@ -64,7 +64,7 @@ class Lookup:
         )
 
     def why(self, server_uuid: str) -> str:
-        """Why a server is unavailable."""
+        """Return why a server is unavailable."""
         return self.reasons.get(server_uuid) or self.reason or 'the host map cannot be asked'
 
 
@@ -171,7 +171,7 @@ class WritableHostMap(HostMap, Protocol):
 
 
 def server_uuid(text: str) -> str:
-    """The canonical form of a server's uuid, from any usual one.
+    """Return the canonical form of the uuid of a server, from any usual form.
 
     :raises MalformedMessage: it is no uuid
     """
@@ -182,7 +182,7 @@ def server_uuid(text: str) -> str:
 
 
 def host_name(text: str, *, longest: int = DEFAULT_LONGEST_HOST) -> str:
-    """The name of a host as it is: letters, digits, and any of ``.-_:@``.
+    """Return the name of a host unchanged: letters, digits, and any of ``.-_:@``.
 
     :param longest: characters, see ``checks.longest_host``
     :raises MalformedMessage: it is none
@@ -193,7 +193,7 @@ def host_name(text: str, *, longest: int = DEFAULT_LONGEST_HOST) -> str:
 
 
 def stored_host_name(text: str) -> str:
-    """A name that the map may have from an older release, which allowed more characters.
+    """Check a name that an older release may have stored; it allowed more characters.
 
     :raises MalformedMessage: it is none
     """

@@ -342,7 +342,7 @@ class _Memory:
                 self._hosts.popitem(last=False)
 
     def knows(self, wanted: frozenset[str]) -> bool:
-        """Whether all of the servers were looked up before."""
+        """Return whether all of the servers were looked up before."""
         with self._lock:
             return wanted <= self._hosts.keys()
 
@@ -358,15 +358,15 @@ class _Memory:
         return base.Lookup(found, unavailable, reason if unavailable else None, remembered=True)
 
     def add(self, servers: frozenset[str], host: str) -> None:
-        """Servers are on a host (too)."""
+        """Add a host to the known hosts of servers."""
         self._rewrite(servers, lambda hosts: tuple(sorted({*hosts, host})))
 
     def remove(self, servers: frozenset[str], host: str) -> None:
-        """Servers are not on a host (any more)."""
+        """Remove a host from the known hosts of servers."""
         self._rewrite(servers, lambda hosts: tuple(one for one in hosts if one != host))
 
     def forget(self, server: str) -> None:
-        """A server is no more."""
+        """Remove a server that was deleted."""
         with self._lock:
             self._epoch += 1
             self._hosts.pop(server, None)

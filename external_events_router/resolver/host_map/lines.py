@@ -1,7 +1,7 @@
 """The host map as a file: one JSON object per line.
 
 Reads, writes and checks lines, and keeps a whole file sorted and without
-duplicates in bounded memory. It knows no database of the service.
+duplicates in bounded memory. It does not use the database of the service.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Entry:
     hosts: tuple[str, ...]
 
     def to_line(self) -> str:
-        """The entry as a line, without its end."""
+        """Return the entry as a line, without the end of the line."""
         return json.dumps({'server': self.server_uuid, 'hosts': list(self.hosts)})
 
 
 def read(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file, none longer than one byte more than :data:`MAX_LINE`."""
+    """Return the lines of a file; each has at most one byte more than :data:`MAX_LINE`."""
     return iter(lambda: file.readline(MAX_LINE + 1), b'')
 
 
 def parse(number: int, line: bytes, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> Entry | None:
-    """What a line says; None for a blank one.
+    """Return the entry of a line; None for a blank line.
 
     :param number: of the line, from 1
     :param longest_host: characters of a host name
-    :raises BadLine: saying what is wrong with it
+    :raises BadLine: the line is not valid; with the reason
     """
     if len(line) > MAX_LINE:
         raise exceptions.BadLine(number=number, reason=f'longer than {MAX_LINE} bytes')
@@ -122,7 +122,7 @@ class Spool:
                     if entry is not None:
                         rows.append((entry.server_uuid, number, ' '.join(entry.hosts)))
             finally:
-                # Also those before a bad line: one of them may be a duplicate.
+                # Also the lines before a bad line: a line among them may be a duplicate.
                 self._add(rows)
             progress(chunk[-1][0])
 
@@ -131,7 +131,7 @@ class Spool:
         return count
 
     def chunks(self) -> Iterator[dict[str, tuple[str, ...]]]:
-        """The hosts of each server, ordered by server, up to :data:`CHUNK` at a time."""
+        """Return the hosts of each server, ordered by server, up to :data:`CHUNK` at a time."""
         cursor = self._database.execute('SELECT server, hosts FROM entries ORDER BY server')
         while rows := cursor.fetchmany(CHUNK):
             # A host's name has no blanks.

@@ -36,9 +36,9 @@ _LOCATE = (
     f'LEFT JOIN {_server_hosts.name} ON {_server_hosts.name}.server_uuid = uuid'
 )
 
-#: The same, and the free hosts of a server with held events: null for others, empty if there are none.
-#: NOTE: one column, because each column of an answer costs PyMySQL 30 calls of functions, which is 4 %
-#: of those of a request with one event.
+#: The same, and the free hosts of a server with held events: null for a server without held events,
+#: empty if no host is free. NOTE: this is one column, because each column of an answer costs PyMySQL 30
+#: function calls. That is 4 % of the function calls of a request with one event.
 _LOCATE_AND_HELD = (
     f'SELECT uuid, host, CASE WHEN {_held_servers.name}.server_uuid IS NOT NULL '  # noqa: S608 - constant names
     f"THEN COALESCE(free_hosts, '') END FROM {_servers.name} "
@@ -107,7 +107,7 @@ class SqlHostMap:
     def look_up(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup:
         """See :class:`base.DetailedHostMap`: hosts and held servers in one query.
 
-        :param timeout: ignored, because there is one source
+        :param timeout: ignored, because the map has only one source
         """
         rows = self._database.rows_among(_LOCATE_AND_HELD, 'uuid', server_uuids)
         return base.Lookup(
@@ -199,7 +199,7 @@ class SqlHostMap:
             return self._merge(spool, tell)
 
     def export(self) -> Iterator[lines.Entry]:
-        """Every server, ordered by uuid, read in pages.
+        """Read every server, ordered by uuid, in pages.
 
         Each page is true for its moment; it is no snapshot of the whole.
 

@@ -75,7 +75,7 @@ class TestExplain(JournalTestCase):
         ):
             self.assertIn(part, held[1])
         self.assertEqual([2, 1, 2], [answer[0] for answer in wrong])
-        self.assertIn('no event is named', wrong[0][2])
+        self.assertIn('no event has the name', wrong[0][2])
 
     def test_incomplete_record(self):
         stored.add_worker(self.database, started=60.0)

@@ -185,7 +185,7 @@ class CachedTest(base.TestCase):
         return cached.Cached(self.determine, interval=15.0, clock=lambda: self.now, **kwargs)
 
     def test_not_more_often_than_the_interval(self):
-        source = self.make(patience=20.0)
+        source = self.make(wait_limit=20.0)
         self.assertEqual([1], source.collect())
         self.now = 14.9
         self.assertEqual([1], source.collect())
@@ -193,7 +193,7 @@ class CachedTest(base.TestCase):
         self.assertEqual([2], source.collect())
 
     def test_a_reading_that_hangs_delays_an_answer_only_a_moment(self):
-        source = self.make(patience=0.05)
+        source = self.make(wait_limit=0.05)
         source.collect()
         wait_until(lambda: source.collect() == [1])
         self.release.clear()
@@ -207,10 +207,10 @@ class CachedTest(base.TestCase):
         self.assertEqual(2, self.calls)
 
     def test_an_error_ends_the_values(self):
-        source = self.make(patience=20.0)
+        source = self.make(wait_limit=20.0)
         source.collect()
         self.determine = lambda: 1 / 0
-        source = cached.Cached(self.determine, interval=15.0, patience=20.0)
+        source = cached.Cached(self.determine, interval=15.0, wait_limit=20.0)
         self.assertEqual((), source.collect())
         self.assertIn('could not be determined', self.logs.output)
 

@@ -1,4 +1,4 @@
-"""The hold: events that were answered and not yet acknowledged, and those that ended without it."""
+"""Add the tables of the hold: events without acknowledgement, and events that ended without it."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _text(length: int) -> sa.String:
 
 
 def _columns(time_column: str) -> list[sa.Column[object]]:
-    """The columns that identify a record: they are the primary key, with the time first."""
+    """Return the columns that identify a record: they are the primary key, with the time first."""
     return [
         sa.Column(time_column, sa.BigInteger, nullable=False),
         sa.Column('worker', sa.Integer, nullable=False),

@@ -85,7 +85,7 @@ class Collector:
 
         While no acknowledgement can arrive, the round is abandoned already.
 
-        :param deliveries: host to what it will be sent
+        :param deliveries: host to its delivery
         :param settled: see :class:`rounds.AckRound`
         """
         waiting = rounds.AckRound(

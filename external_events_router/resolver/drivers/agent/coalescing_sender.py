@@ -60,14 +60,14 @@ class CoalescingSender:
         run_soon: Callable[[Callable[[], None]], None] = lambda send: send(),
     ) -> None:
         """:param together: whether deliveries to a host may share a message
-        :param run_soon: calls a function at once, or soon on another thread; what is cast until then is
-            sent together
+        :param run_soon: calls a function at once, or soon on another thread; all deliveries that are cast
+            until then are sent together
         """
         self._sender = sender
         self._together = together
         self._run_soon = run_soon
-        # Guards what follows. _new: hosts and what was cast to them since the last call of _send_new.
-        # _waiting: host with a message on its way to what waits for it.
+        # Guards _new: hosts and their deliveries that were cast since the last call of _send_new; and
+        # _waiting: host with a message in flight, to the deliveries that wait for the end of this message.
         self._lock = threading.Lock()
         self._new: list[tuple[str, _Entry]] = []
         self._waiting: dict[str, list[_Entry]] = {}
@@ -103,7 +103,7 @@ class CoalescingSender:
             self._withdraw(entries)
 
     def _send_new(self) -> None:
-        """Send what was cast since the last call, except to hosts with a message on its way."""
+        """Send the deliveries since the last call, except to hosts with a message in flight."""
         late: dict[str, list[_Entry]] = {}
         with self._lock:
             new, self._new = self._new, []
@@ -166,7 +166,7 @@ class CoalescingSender:
             once.settle_rest(exceptions.BrokerUnavailable(reason=f'unexpected {type(exc).__name__}'))
 
     def _follow(self, host: str) -> None:
-        """A message has its result: send what waits for its host."""
+        """Send the deliveries that wait for a host, after its message has a result."""
         late: list[_Entry] = []
         with self._lock:
             taken = self._take(host, late=late)
@@ -176,9 +176,11 @@ class CoalescingSender:
             self._send({host: taken})
 
     def _take(self, host: str, *, late: list[_Entry]) -> list[_Entry]:
-        """Take what goes to a host in the next message; nothing: the host is idle. Called with the lock held.
+        """Take the deliveries of the next message to a host; none: the host is idle.
 
-        :param late: gets what cannot be sent in time any more
+        Call it with the lock held.
+
+        :param late: gets the deliveries that are too late to be sent
         """
         now, taken, events_taken = time.monotonic(), list[_Entry](), 0
         waiting = self._waiting.get(host, [])

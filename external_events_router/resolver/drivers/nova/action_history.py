@@ -69,7 +69,7 @@ class Action:
 
 
 def read(conf: cfg.ConfigOpts, server_uuid: str, *, since: float, until: float) -> list[Action]:
-    """The actions of a server that ran in a period, the oldest first; none if Nova does not know the server.
+    """Return the actions of a server in a period, the oldest first; none for an unknown server.
 
     :param since: seconds since the epoch; likewise ``until``
     :raises ConfigurationError: ``[nova] api_connection`` or the mapping of the cell cannot be used

@@ -22,7 +22,7 @@ class NovaDriver:
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> NovaDriver:
-        """The driver that the configuration asks for."""
+        """Build the driver that the configuration describes."""
         replies = conf.nova.acknowledge == 'reply'
         return cls(cell_client.CellClients(conf), reply_timeout=conf.nova.reply_timeout if replies else None)
 

@@ -43,7 +43,7 @@ def instance(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def external_event(event: events.Event) -> dict[str, Any]:
-    """An InstanceExternalEvent."""
+    """Build an InstanceExternalEvent."""
     data = {
         'instance_uuid': event.server_uuid,
         'name': event.name,
