@@ -29,7 +29,6 @@ from external_events_router.agent import handlers
 from external_events_router.api import app
 from external_events_router.api import refusals
 from external_events_router.conf import opts
-from external_events_router.db import migration
 from external_events_router.db import session
 from external_events_router.messaging import rpc
 from external_events_router.resolver import rpcapi
@@ -38,6 +37,7 @@ from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import inspection
 from external_events_router.resolver.host_map import guarded
 from external_events_router.resolver.host_map import sql
+from tests.unit.db import databases
 
 PATH = '/v2.1/os-server-external-events'
 
@@ -125,7 +125,7 @@ class Router(fixtures.Fixture):
         self.transport = rpc.get_transport(self.conf)
         self.database = session.Database.from_conf(self.conf)
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.host_map = sql.SqlHostMap(self.database)
         for server, hosts in self._hosts_of.items():
             self.place(server, *hosts)

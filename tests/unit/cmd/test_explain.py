@@ -11,7 +11,6 @@ import time
 
 import yaml
 
-from external_events_router.db import migration
 from external_events_router.journal import records
 from tests import base
 from tests.unit.cmd import test_manage
@@ -29,7 +28,7 @@ class JournalTestCase(test_manage.ManageTestCase):
         super().setUp()
         self.database = databases.database(f'sqlite:///{self.folder}/router.db')
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.now = int(time.time()) * records.SECOND
 
     def add(self, *rows):

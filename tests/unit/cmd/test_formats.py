@@ -13,7 +13,6 @@ from hypothesis import strategies
 import stevedore
 import yaml
 
-from external_events_router.db import migration
 from external_events_router.process import printable
 from external_events_router.resolver.hold import store
 from tests import base
@@ -142,7 +141,7 @@ class CommandTest(test_manage.ManageTestCase):
         super().setUp()
         self.database = databases.database(f'sqlite:///{self.folder}/router.db')
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
 
     def test_tag_in_every_format(self):
         item = scenarios.item(scenarios.A, tag=NASTY, hosts=['host-a'], reason=NASTY)

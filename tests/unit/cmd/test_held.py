@@ -6,7 +6,6 @@ import json
 
 import sqlalchemy as sa
 
-from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.journal import reads
 from external_events_router.journal import reasons
@@ -24,7 +23,7 @@ class TestHeld(test_manage.ManageTestCase):
         super().setUp()
         self.database = databases.database(f'sqlite:///{self.folder}/router.db')
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.store = store.HoldStore(self.database)
         self.items = [scenarios.item(A, str(n), hosts=['host-a', 'host-b']) for n in range(3)]
         self.items.append(scenarios.item(B, hosts=['host-b'], reason='host-b: silent'))

@@ -3,7 +3,6 @@
 import json
 
 from external_events_router.cmd.manage import hosts
-from external_events_router.db import migration
 from external_events_router.resolver import host_overview
 from external_events_router.resolver import host_states
 from external_events_router.resolver.host_map import sql
@@ -19,7 +18,7 @@ class TestHosts(test_manage.ManageTestCase):
         super().setUp()
         self.database = databases.database(f'sqlite:///{self.folder}/router.db')
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         sql.SqlHostMap(self.database).assign(SERVER, 'compute-typo')
         states = host_states.HostStateStore(self.database)
         states.write('resolver:0', reported=['compute-1', 'compute-2'], breakers=['compute-2'])

@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.journal import completeness
 from external_events_router.journal import entries
@@ -50,7 +49,7 @@ class JournalScenarios:
         super().setUp()
         self.database = databases.database(self.url)
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.reader = reads.Reader(self.database)
 
     def insert(self, table, *new):

@@ -3,7 +3,6 @@
 import fixtures
 
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.resolver import host_overview
 from external_events_router.resolver import host_states
 from external_events_router.resolver.hold import store
@@ -19,7 +18,7 @@ class HostStatesTest(base.TestCase):
         folder = self.useFixture(fixtures.TempDir()).path
         self.database = databases.database(f'sqlite:///{folder}/router.db')
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.store = host_states.HostStateStore(self.database)
         self.open = []
 

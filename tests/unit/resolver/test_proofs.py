@@ -6,7 +6,6 @@ import fixtures
 
 from external_events_router import checks
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.resolver import proofs
 from external_events_router.resolver import report_key
@@ -293,7 +292,7 @@ class KeyTest(base.TestCase):
         self.addCleanup(self.database.close)
 
     def test_all_workers_have_the_same_key(self):
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         keys, threads = set(), []
         for _ in range(4):
             read = report_key.ReportKey(self.database).read
@@ -305,7 +304,7 @@ class KeyTest(base.TestCase):
         self.assertEqual(keys, {report_key.ReportKey(self.database).read()})
 
     def test_deleted_key_is_replaced_and_a_damaged_key_is_reported(self):
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         table, reader = models.Base.metadata.tables['report_keys'], report_key.ReportKey(self.database)
         first = reader.read()
         with self.database.writing() as connection:

@@ -1,7 +1,6 @@
 """The configuration checks before any worker is started."""
 
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.resolver import service
 from tests import base
 from tests.unit.db import databases
@@ -15,5 +14,5 @@ class CheckTest(base.TestCase):
         made.conf.set_override('driver', 'nova', group='compute')
         refused = self.assertRaises(exceptions.ConfigurationError, service.check, made.conf)
         self.assertIn('external-events-manage db upgrade', str(refused))
-        migration.upgrade(databases.database(made.conf.database.connection))
+        databases.create_schema(databases.database(made.conf.database.connection))
         service.check(made.conf)

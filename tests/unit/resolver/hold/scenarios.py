@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.db import models
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import inspection
@@ -55,7 +54,7 @@ class StoreCase:
         super().setUp()
         self.database = databases.database(self.url)
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.store = store.HoldStore(self.database)
         self.inspection = inspection.Inspection(self.database)
 

@@ -9,7 +9,6 @@ import uuid
 
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.db import migration
 from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import base
@@ -27,7 +26,7 @@ class HostMapScenarios:
     def setUp(self):
         super().setUp()
         self.database = databases.database(self.url)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
         self.map = sql.SqlHostMap(self.database)
         self.addCleanup(self.map.close)
 
