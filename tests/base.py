@@ -12,6 +12,10 @@ import signal
 import fixtures
 from oslotest import base
 
+from tests import generated
+
+generated.load_profile()
+
 
 def allow_interrupts() -> None:
     """Let a new process receive SIGINT; for ``preexec_fn`` of ``subprocess.Popen``.

@@ -4,9 +4,6 @@ A message is a body and the properties that it is published with. Its parts are 
 or arbitrary, each for itself, so that an invalid value reaches every check, and not only
 the first one. No valid message here concerns a server or a host of a test's own load: a
 valid ``report`` or ``assign`` has its effect, regardless of its sender.
-
-``EER_FUZZ_EXAMPLES`` multiplies the number of examples, ``EER_FUZZ_SEED`` replaces the fixed
-sequence by one of this seed.
 """
 
 from __future__ import annotations
@@ -14,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import json
-import os
 from typing import Any
 
 import hypothesis
 from hypothesis import strategies as st
+
+from tests import generated
 
 #: Servers and hosts that only fuzz messages name.
 SERVERS = tuple(f'f0f0f0f0-0000-4000-8000-00000000000{number}' for number in range(4))
@@ -274,18 +272,5 @@ def harmful() -> list[bytes]:
 
 
 def examples(number: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The settings of a property: so many examples, the same in each run unless a seed is given."""
-    seed = os.environ.get('EER_FUZZ_SEED')
-    settings = hypothesis.settings(
-        max_examples=number * int(os.environ.get('EER_FUZZ_EXAMPLES', '1')),
-        derandomize=seed is None,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        print_blob=True,
-    )
-
-    def decorate(test: Callable[..., None]) -> Callable[..., None]:
-        return settings(test if seed is None else hypothesis.seed(int(seed))(test))
-
-    return decorate
+    """Return the decorator for a property with so many examples."""
+    return generated.examples(number, suppress_health_check=list(hypothesis.HealthCheck))

@@ -12,19 +12,14 @@ from schemathesis.specs.openapi import checks
 
 from external_events_router.api import openapi
 from tests import base
+from tests import generated
 from tests.functional import fixtures
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
 PROJECT = 'fedcba9876543210fedcba9876543210'
 
 #: Requests per operation and kind.
-EXAMPLES = hypothesis.settings(
-    max_examples=20,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
+EXAMPLES = generated.examples(20, suppress_health_check=list(hypothesis.HealthCheck))
 
 NOT_OURS = [
     # A method that a path does not have is answered 404, as by Nova, and not 405.

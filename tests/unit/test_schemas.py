@@ -12,6 +12,7 @@ import jsonschema
 from external_events_router import events
 from external_events_router import schemas
 from tests import base
+from tests import generated
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
 EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
@@ -163,7 +164,7 @@ class UuidTest(base.TestCase):
             self.assertIsNone(events.canonical_uuid(form), form)
 
     def test_any_text(self) -> None:
-        @hypothesis.settings(deadline=None)
+        @generated.examples()
         @hypothesis.given(strategies.text() | strategies.text('0123456789abcdefABCDEF-{}urn:_ ', min_size=30))
         def check(text: str) -> None:
             canonical = events.canonical_uuid(text)
@@ -263,7 +264,7 @@ class BothValidatorsTest(base.TestCase):
     def test_result_is_equal_to_the_result_of_the_schema(self) -> None:
         seen = set()
 
-        @hypothesis.settings(deadline=None, max_examples=1000)
+        @generated.examples(400)
         @hypothesis.given(BODIES, strategies.sampled_from([(2, 1), (2, 76), (2, 104)]), strategies.booleans())
         def as_the_schema_says(body: Any, version: events.Microversion, strict: bool) -> None:
             names = events.names_at(version)

@@ -17,6 +17,7 @@ from external_events_router.agent import sources
 from external_events_router.agent import waiters
 from external_events_router.concurrency import keyed_pool
 from tests import base
+from tests import generated
 from tests.unit.agent import helpers
 
 HANDLED, NOT_HERE, REFUSED = events.Verdict.HANDLED, events.Verdict.NOT_HERE, events.Verdict.REFUSED
@@ -402,7 +403,7 @@ class TestDispatcher(base.TestCase):
         self.assertEqual(0, host.dispatcher.drain(helpers.PATIENCE))
         self.assertIn(': 1 failed', self.logs.output)
 
-    @hypothesis.settings(max_examples=30, deadline=None)
+    @generated.examples(20)
     @hypothesis.given(
         deliveries=strategies.lists(
             strategies.lists(

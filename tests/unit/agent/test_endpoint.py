@@ -12,6 +12,7 @@ from external_events_router.agent import endpoint
 from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import envelope
 from tests import base
+from tests import generated
 from tests.unit.resolver import test_endpoint
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
@@ -113,7 +114,7 @@ class AgentEndpointTest(base.TestCase):
         self.listener(envelope.Call('deliver_all', '1.1', {'deliveries': {}}, {}))
         self.assertNotIn('Traceback', self.logs.output)
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(
         strategies.sampled_from(('deliver', 'deliver_all', 'target', '__init__', '')),
         strategies.dictionaries(
@@ -131,7 +132,7 @@ class AgentEndpointTest(base.TestCase):
 
 
 class ContextTest(base.TestCase):
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(
         strategies.dictionaries(strategies.sampled_from((*context.CARRIED, 'user', 'x')), test_endpoint._json)
         | test_endpoint._json

@@ -21,6 +21,7 @@ from external_events_router.agent import dispatcher
 from external_events_router.agent import handlers
 from external_events_router.agent import sources
 from tests import base
+from tests import generated
 from tests.unit import exactly_once
 from tests.unit.agent import test_acker
 
@@ -64,7 +65,7 @@ class Client:
 
 
 class AckerTest(base.TestCase):
-    @hypothesis.settings(max_examples=300, deadline=None)
+    @generated.examples(100)
     @hypothesis.given(strategies.data())
     def test_each_result_is_sent_or_dropped_once(self, data):
         with test_acker.Timers() as timers:
@@ -163,7 +164,7 @@ class Acker:
 
 
 class DispatcherTest(base.TestCase):
-    @hypothesis.settings(max_examples=300, deadline=None)
+    @generated.examples(100)
     @hypothesis.given(strategies.data())
     def test_each_event_has_one_end(self, data):
         faults = exactly_once.Faults(data, strategies)

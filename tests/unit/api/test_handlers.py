@@ -12,6 +12,7 @@ from hypothesis import strategies
 from external_events_router import events
 from external_events_router.api import bodies
 from tests import base
+from tests import generated
 from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
@@ -305,7 +306,7 @@ HEADERS = strategies.fixed_dictionaries(
         'Cookie': HEADER,
     },
 )
-FUZZ = hypothesis.settings(max_examples=150, deadline=None)
+FUZZ = generated.examples(40)
 
 
 class FuzzTest(base.TestCase):

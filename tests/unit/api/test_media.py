@@ -8,6 +8,7 @@ from hypothesis import strategies
 from external_events_router.api import faults
 from external_events_router.api import media
 from tests import base
+from tests import generated
 from tests.unit.api import client
 
 EVENT = {'name': 'network-changed', 'server_uuid': client.PLACED}
@@ -63,7 +64,7 @@ class WantedTest(base.TestCase):
         self.assertEqual('application/json; charset=UTF-8', front.post([], headers).headers['content-type'])
 
     def test_any_text(self) -> None:
-        @hypothesis.settings(deadline=None)
+        @generated.examples()
         @hypothesis.given(strategies.text('aq*/;=,.0 "json') | strategies.text())
         def check(text: str) -> None:
             environ = {'HTTP_ACCEPT': text, 'CONTENT_TYPE': text}

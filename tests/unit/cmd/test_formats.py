@@ -16,6 +16,7 @@ import yaml
 from external_events_router.process import printable
 from external_events_router.resolver.hold import store
 from tests import base
+from tests import generated
 from tests.unit.cmd import test_manage
 from tests.unit.db import databases
 from tests.unit.resolver.hold import scenarios
@@ -29,9 +30,6 @@ TEXTS = strategies.one_of(
 )
 
 NASTY = '$(touch run)`touch run`";\'touch run;\x1b[2J\x9b\u202e\r\n\x07\x7f\u2028'
-
-#: A loaded machine must not fail the test.
-SETTINGS = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 
 LIST = ('csv', 'json', 'table', 'value', 'yaml')
 SHOW = (*LIST, 'shell')
@@ -70,7 +68,6 @@ def unprintable(text):
 
 
 class FormatsTest(base.TestCase):
-    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_output_has_only_printable_characters(self, text):
         for kind, names in (('list', LIST), ('show', SHOW)):
@@ -78,7 +75,6 @@ class FormatsTest(base.TestCase):
                 out = shown(kind, name, text, Hosts([text]), 1, None)
                 self.assertEqual([], unprintable(out), f'{kind} {name}: {out!r}')
 
-    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_machine_readable_formats_have_the_unchanged_text(self, text):
         row = {'a': text, 'b': [text]}
@@ -86,14 +82,12 @@ class FormatsTest(base.TestCase):
         self.assertEqual(row, json.loads(shown('show', 'json', text, Hosts([text]))))
         self.assertEqual(row, yaml.safe_load(shown('show', 'yaml', text, Hosts([text]))))
 
-    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_value_is_one_line(self, text):
         self.assertEqual(1, shown('list', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(2, shown('show', 'value', text, Hosts([text])).count('\n'))
         self.assertEqual(1, shown('show', 'shell', text).count('\n'))
 
-    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_csv_cell_is_never_a_formula(self, text):
         _names, (cell, hosts, number) = csv.reader(io.StringIO(shown('list', 'csv', text, Hosts([text]), -1)))
@@ -102,7 +96,7 @@ class FormatsTest(base.TestCase):
             self.assertEqual(printable.escape(text), value.removeprefix("'") if text[:1] in '=+-@' else value)
         self.assertEqual('-1', number)
 
-    @hypothesis.settings(SETTINGS, max_examples=40)
+    @generated.examples(30)
     @hypothesis.given(strategies.lists(TEXTS, min_size=1, max_size=30))
     def test_shell_format_executes_nothing(self, texts):
         # One shell for many texts, because a shell takes longer to start than to run.
@@ -120,7 +114,6 @@ class FormatsTest(base.TestCase):
 
 
 class StreamTest(base.TestCase):
-    @hypothesis.settings(SETTINGS)
     @hypothesis.given(TEXTS)
     def test_line_ends_are_kept_and_other_control_characters_are_escaped(self, text):
         inner = io.StringIO()

@@ -10,6 +10,7 @@ from hypothesis import strategies
 
 from external_events_router.concurrency import keyed_pool
 from tests import base
+from tests import generated
 from tests.unit.agent import helpers
 
 
@@ -41,7 +42,7 @@ class TestKeyedPool(base.TestCase):
         self.addCleanup(pool.stop, helpers.PATIENCE)
         return pool
 
-    @hypothesis.settings(max_examples=60, deadline=None)
+    @generated.examples(40)
     @hypothesis.given(
         keys=strategies.lists(strategies.integers(0, 5), max_size=80), threads=strategies.integers(1, 4)
     )

@@ -18,6 +18,7 @@ from external_events_router.resolver.drivers.agent import endpoint as ack_endpoi
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.host_map import base as host_map_base
 from tests import base
+from tests import generated
 from tests.unit.resolver import agents
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
@@ -189,7 +190,7 @@ class RouteTest(EndpointTest):
         self.router.route = None
         self.assertRaises(TypeError, self.endpoint.route, CONTEXT, [self.event()], 1.0)
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(_json, _json)
     def test_any_message(self, batch, ack_timeout):
         try:
@@ -290,7 +291,7 @@ class AckTest(EndpointTest):
         ):
             self.refused(self.endpoint.acknowledge, CONTEXT, *bad)
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(_json)
     def test_any_acknowledgement(self, acknowledgements):
         with self.collector.expect(self.deliveries) as waiting:
@@ -298,7 +299,7 @@ class AckTest(EndpointTest):
             self.cast(self.said('b', 'b1'))
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['b', 'b1'].verdict)
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.binary() | _json.map(lambda value: json.dumps(value).encode()))
     def test_any_message_body(self, body):
         try:

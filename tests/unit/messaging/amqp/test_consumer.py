@@ -13,6 +13,7 @@ from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import frames
 from external_events_router.process import parts
 from tests import base
+from tests import generated
 from tests.unit import exactly_once
 from tests.unit.messaging.amqp import test_exactly_once
 
@@ -84,7 +85,7 @@ class SettlingTest(base.TestCase):
         broker.on_ready()
         return consuming, broker
 
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.data())
     def test_each_message_is_acknowledged_once(self, data):
         faults = exactly_once.Faults(data, strategies)

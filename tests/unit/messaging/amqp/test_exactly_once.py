@@ -11,6 +11,7 @@ from external_events_router.messaging.amqp import envelope
 from external_events_router.messaging.amqp import frames
 from external_events_router.messaging.amqp import publisher
 from tests import base
+from tests import generated
 from tests.unit import exactly_once
 
 BROKER = types.SimpleNamespace(
@@ -68,7 +69,7 @@ class Link:
 
 
 class PublisherTest(base.TestCase):
-    @hypothesis.settings(max_examples=300, deadline=None)
+    @generated.examples(100)
     @hypothesis.given(strategies.data())
     def test_each_message_has_one_result(self, data):
         faults = exactly_once.Faults(data, strategies)
@@ -147,7 +148,7 @@ class Watcher:
 
 
 class ConsumerTest(base.TestCase):
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.data())
     def test_each_message_is_handed_over_once_and_the_thread_goes_on(self, data):
         faults = exactly_once.Faults(data, strategies)

@@ -8,15 +8,11 @@ import hypothesis
 from hypothesis import strategies
 
 from tests import base
+from tests import generated
 from tests.unit.resolver.hold import world
 
-RUNS = hypothesis.settings(
-    max_examples=40,
-    deadline=None,
-    database=None,
-    # Hypothesis cannot shrink a seed.
-    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-)
+# Hypothesis cannot shrink a seed.
+RUNS = generated.examples(10, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
 
 
 class OrderTest(base.TestCase):

@@ -17,6 +17,7 @@ from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import rpcapi
 from external_events_router.resolver.drivers.agent import coalescing_sender
 from tests import base
+from tests import generated
 from tests.unit import exactly_once
 
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
@@ -75,7 +76,7 @@ class SettleOnceTest(base.TestCase):
 
 
 class AgentAPITest(base.TestCase):
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
     def test_end_of_each_cast_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
@@ -99,7 +100,7 @@ class AgentAPITest(base.TestCase):
 
 
 class AckAPITest(base.TestCase):
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
     def test_end_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
@@ -117,7 +118,7 @@ class AckAPITest(base.TestCase):
 
 
 class DirectTransportTest(base.TestCase):
-    @hypothesis.settings(max_examples=200, deadline=None)
+    @generated.examples(60)
     @hypothesis.given(strategies.data())
     def test_end_of_each_message_is_reported_once(self, data):
         faults = exactly_once.Faults(data, strategies)
@@ -138,7 +139,7 @@ class DirectTransportTest(base.TestCase):
 
 
 class CoalescingSenderTest(base.TestCase):
-    @hypothesis.settings(max_examples=300, deadline=None)
+    @generated.examples(100)
     @hypothesis.given(strategies.data(), strategies.booleans())
     def test_each_delivery_has_one_end(self, data, together):
         faults = exactly_once.Faults(data, strategies)
