@@ -98,11 +98,10 @@ class BoundedPool:
 
     def status(self) -> parts.Status:
         """Return the numbers of threads; see ``process.parts``."""
-        busy = max(0, self._started - self._idle._value)
-        return parts.Status(
-            self._name,
-            details={'threads': self._started, 'busy': busy, 'limit': self._size},
-        )
+        with self._lock:
+            started = self._started
+        busy = max(0, started - self._idle._value)
+        return parts.Status(self._name, details={'threads': started, 'busy': busy, 'limit': self._size})
 
     def close(self) -> None:
         """Accept no more jobs; end the threads after their current jobs."""

@@ -83,11 +83,12 @@ class KeyedPool:
 
     def status(self) -> parts.Status:
         """Return the numbers of threads and tasks; see ``process.parts``."""
-        details = {
-            'threads': self._threads,
-            'busy': self._threads - len(self._idle),
-            'tasks_waiting': self._queued,
-        }
+        with self._lock:
+            details = {
+                'threads': self._threads,
+                'busy': self._threads - len(self._idle),
+                'tasks_waiting': self._queued,
+            }
         return parts.Status(self._name, details=details)
 
     def submit(self, key: Hashable, task: Task) -> bool:

@@ -19,7 +19,7 @@ import time
 
 from external_events_router import throttled_log
 from external_events_router.process import essential
-from external_events_router.process import readiness
+from external_events_router.process import parts
 
 LOG = logging.getLogger(__name__)
 
@@ -167,9 +167,14 @@ class Notifier:
 
 
 def is_responding(unhealthy: Callable[[], str | None]) -> bool:
-    """Return whether this process works; does not return if one of its parts holds its lock forever."""
-    readiness.Readiness(unhealthy).read()
-    return unhealthy() is None
+    """Return whether no thread of this process has failed, and the thread of its connections does not hang.
+
+    Does not return if the lock of a part (see ``process.parts``) is held forever. This does not prove
+    that the process handles batches: the metrics show this.
+    """
+    statuses = [status for kind in parts.Kind for status in parts.ALL.read(kind)]
+    hangs = any(status.details.get('hangs') for status in statuses)
+    return unhealthy() is None and not hangs
 
 
 def start(

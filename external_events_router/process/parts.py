@@ -66,7 +66,8 @@ class Registry:
     def add(self, kind: Kind, part: Any, status: Callable[[Any], Status]) -> None:
         """Add a part, which must be hashable by its identity.
 
-        :param status: returns the status of the part, without waiting for anything
+        :param status: returns the status of the part. It waits for nothing except the lock of the part, so
+            that the heartbeat of the process shows that no thread holds this lock forever.
         """
         with self._lock:
             self._parts[part] = (kind, status)

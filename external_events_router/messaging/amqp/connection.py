@@ -176,6 +176,9 @@ class Connection:
             'last_loss': self._last_loss,
         }
         details['flapping'] = flapping = self.is_flapping()
+        details['hangs'] = hangs = self.loop.hangs()
+        if hangs:
+            return parts.Status(self._name, parts.State.FAILED, details)
         works = since is not None and self.blocked is None and not flapping
         return parts.Status(self._name, parts.State.OK if works else parts.State.DEGRADED, details)
 

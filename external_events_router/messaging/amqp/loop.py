@@ -23,6 +23,9 @@ LOG = logging.getLogger(__name__)
 #: Seconds after which the loop looks at all connections although nothing happened.
 TURN = 0.5
 
+#: Seconds after which a turn that has not ended means that the thread hangs. No turn waits.
+LONGEST_TURN = 30.0
+
 
 class Member(Protocol):
     """A connection, as the loop sees it. Called on the thread of the loop only; no call raises."""
@@ -56,9 +59,10 @@ class Loop:
         self._name = name
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Not guarded: one step of the interpreter each. _asleep: the thread waits, or is about to;
-        # _woken: there may be work that the thread has not seen.
+        # _woken: there may be work that the thread has not seen; _turned_at: the last turn.
         self._asleep = False
         self._woken = False
+        self._turned_at = time.monotonic()
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         # Guards _new: members that the thread has not seen yet; and _running.
         self._lock = threading.Lock()
@@ -74,6 +78,8 @@ class Loop:
         with self._lock:
             self._new.append(member)
             start, self._running = not self._running, True
+            if start:
+                self._turned_at = time.monotonic()
         if start:
             essential.EssentialThread(
                 self._run, name=self._name, is_stopped=lambda: not self._running
@@ -86,6 +92,10 @@ class Loop:
         if self._asleep:
             self._asleep = False
             os.eventfd_write(self._wakes, 1)
+
+    def hangs(self) -> bool:
+        """Return whether the thread runs, but has not finished a turn for :data:`LONGEST_TURN` seconds."""
+        return self._running and time.monotonic() - self._turned_at > LONGEST_TURN
 
     def run_soon(self, callback: Callable[[], None]) -> None:
         """Call a function on the thread, in its next turn, before the members write. It must not block.
@@ -113,6 +123,7 @@ class Loop:
                     member.on_events(events)
             self._call_soon()
             self._turn()
+            self._turned_at = time.monotonic()
         self._call_soon()
 
     def _is_needed(self) -> bool:

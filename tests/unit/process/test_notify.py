@@ -143,3 +143,38 @@ class HeartbeatsTest(base.TestCase):
         self.patch(parts, 'ALL', parts.Registry())
         self.assertTrue(notify.is_responding(lambda: None))
         self.assertFalse(notify.is_responding(lambda: 'thread x ended'))
+
+
+class RespondingTest(base.TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.registry = parts.Registry()
+        self.patch(parts, 'ALL', self.registry)
+        self.part = threading.Event()
+
+    def test_nothing_is_wrong(self) -> None:
+        self.registry.add(parts.Kind.POOL, self.part, lambda _part: parts.Status('pool'))
+        self.assertTrue(notify.is_responding(lambda: None))
+        self.assertFalse(notify.is_responding(lambda: 'thread x ended'))
+
+    def test_the_thread_of_the_connections_hangs(self) -> None:
+        status = parts.Status('casts', parts.State.FAILED, {'hangs': True})
+        self.registry.add(parts.Kind.CONNECTION, self.part, lambda _part: status)
+        self.assertFalse(notify.is_responding(lambda: None))
+
+    def test_the_lock_of_any_part_is_held(self) -> None:
+        for kind in parts.Kind:
+            lock = threading.Lock()
+
+            def read(_part: object, lock: threading.Lock = lock) -> parts.Status:
+                with lock:
+                    return parts.Status('part')
+
+            self.registry.add(kind, self.part, read)
+            with lock:
+                probe = threading.Thread(target=notify.is_responding, args=(lambda: None,), daemon=True)
+                probe.start()
+                probe.join(0.2)
+                self.assertTrue(probe.is_alive(), kind)
+            probe.join(20)
+            self.assertFalse(probe.is_alive(), kind)

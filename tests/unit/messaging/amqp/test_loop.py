@@ -76,6 +76,27 @@ class LoopTest(base.TestCase):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.001)
 
+    def test_a_turn_that_does_not_end(self):
+        self.patch(loop, 'LONGEST_TURN', 0.2)
+        release, entered = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+        self.assertFalse(self.loop.hangs())
+
+        def block():
+            entered.set()
+            release.wait(LONG)
+
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        self.members.append(Member(ours))
+        self.loop.add(self.members[-1])
+        self.loop.run_soon(block)
+        entered.wait(LONG)
+        self.until(self.loop.hangs)
+        release.set()
+        self.until(lambda: not self.loop.hangs())
+
     def test_all_members_are_served_by_one_thread(self):
         pairs = [self.member(data=b'hello') for _ in range(3)]
         for number, (member, remote) in enumerate(pairs):
