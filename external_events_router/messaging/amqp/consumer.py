@@ -49,7 +49,7 @@ LONGEST_PAUSE = 30.0
 
 Listener = Callable[[envelope.Call], None]
 
-#: Seconds after which each queue must have a consumer on a new connection.
+#: Seconds after which a queue without a consumer is a fault, if the connection works.
 CONSUME_TIME = 15.0
 
 
@@ -74,6 +74,7 @@ class _Queue:
     :ivar alone: on a separate channel, because the broker has refused its consumer before
     :ivar failures: number of failures since it was last consumed for some time
     :ivar since: instant at which the broker started to send
+    :ivar missing_since: instant since which it has had no consumer; None: it has one
     """
 
     listener: Listener
@@ -84,6 +85,7 @@ class _Queue:
     alone: bool = False
     failures: int = 0
     since: float = 0.0
+    missing_since: float | None = dataclasses.field(default_factory=lambda: time.monotonic())
 
 
 class Consumer:
@@ -123,11 +125,22 @@ class Consumer:
 
     def status(self) -> parts.Status:
         """Return whether the queues of this process have a consumer; see ``process.parts``."""
+        now = time.monotonic()
         with self._lock:
-            missing = [name for name, entry in self._queues.items() if entry.channel is None]
-            details = {'queues': len(self._queues), 'without_consumer': len(missing), 'missing': missing[:20]}
+            missing = {
+                name: entry.missing_since
+                for name, entry in self._queues.items()
+                if entry.missing_since is not None
+            }
+            details = {
+                'queues': len(self._queues),
+                'without_consumer': len(missing),
+                'missing': [*missing][:20],
+            }
         # NOTE: without a connection no queue has a consumer; this is a fault of the connection.
-        failed = missing and self._link.is_connected_for(CONSUME_TIME)
+        failed = self._link.is_connected_for(CONSUME_TIME) and any(
+            now - since > CONSUME_TIME for since in missing.values()
+        )
         return parts.Status('queues', parts.State.FAILED if failed else parts.State.OK, details)
 
     def listen(self, queue: str, listener: Listener, *, watcher: Watcher | None = None) -> threading.Event:
@@ -196,6 +209,7 @@ class Consumer:
             self._news = True
             for entry in self._queues.values():
                 entry.channel = None
+                entry.missing_since = time.monotonic()
                 # NOTE: the pause of a refused queue continues.
                 entry.due = entry.due or 0.0
 
@@ -241,6 +255,8 @@ class Consumer:
         """
         self._taken.clear()
         with self._lock:
+            for entry in self._queues.values():
+                _miss(entry)
             cancelled, self._cancelled = self._cancelled, []
             watchers = [entry.watcher for entry in self._queues.values() if entry.watcher is not None]
         for _name, _channel, ended in cancelled:
@@ -321,6 +337,8 @@ class Consumer:
             unconfirmed.popleft()
         with self._lock:
             entry = self._queues.get(arrival.consumer)
+            if entry is not None:
+                entry.missing_since = None
         if entry is not None:
             entry.since = time.monotonic()
             if entry.watcher is not None:
@@ -348,6 +366,8 @@ class Consumer:
         self._link.write(frames.method(channel, frames.CHANNEL_CLOSE_OK))
         with self._lock:
             ended = [(name, entry) for name, entry in self._queues.items() if entry.channel == channel]
+            for _name, entry in ended:
+                _miss(entry)
         if channel == self._link.channel.channel_id:
             self._open(channel)
         else:
@@ -376,6 +396,7 @@ class Consumer:
         if entry.watcher is not None:
             entry.watcher.disconnected(reason)
         with self._lock:
+            _miss(entry)
             entry.channel = None
             entry.due = time.monotonic() + pause
             self._next_due = min(self._next_due, entry.due)
@@ -412,6 +433,12 @@ class Consumer:
         # NOTE: the broker also informs the consumer of a queue that does not exist.
         if entry is not None and refused.code != declaring.NOT_FOUND:
             self._notices.refuse(name, refused, REBIND_INTERVAL)
+
+
+def _miss(entry: _Queue) -> None:
+    """Record that a queue has no consumer from now on, unless it had none already."""
+    if entry.missing_since is None:
+        entry.missing_since = time.monotonic()
 
 
 def _hand_over(listener: Listener, body: bytes) -> None:

@@ -171,13 +171,32 @@ class BackOffTest(base.TestCase):
         connected = False
         self.consumer._link.is_connected_for = lambda seconds: connected
         self.refuse()
+        self.now += consumer.CONSUME_TIME + 1
         self.assertIs(parts.State.OK, self.consumer.status().state)
         connected = True
         status = self.consumer.status()
         self.assertIs(parts.State.FAILED, status.state)
         self.assertEqual({'queues': 1, 'without_consumer': 1, 'missing': ['q']}, status.details)
-        self.entry.channel = 1
+        # A consumer that the broker has not confirmed receives nothing.
+        self.consumer._consume('q', self.entry)
+        self.assertIs(parts.State.FAILED, self.consumer.status().state)
+        self.consumer._confirmed(frames.Consuming('q', 1))
         self.assertIs(parts.State.OK, self.consumer.status().state)
+
+    def test_each_queue_has_the_time_for_its_consumer(self):
+        self.consumer._link.is_connected_for = lambda seconds: True
+        self.consumer._confirmed(frames.Consuming('q', 1))
+        self.now += 1000
+        # A queue that is added later, and one whose consumer is refused later, on the old connection.
+        self.consumer.listen('new', lambda call: None)
+        self.refuse()
+        status = self.consumer.status()
+        self.assertEqual((parts.State.OK, 2), (status.state, status.details['without_consumer']))
+        self.now += consumer.CONSUME_TIME + 1
+        self.consumer._confirmed(frames.Consuming('new', 1))
+        self.refuse()
+        status = self.consumer.status()
+        self.assertEqual((parts.State.FAILED, ['q']), (status.state, status.details['missing']))
 
     def test_a_new_connection_does_not_end_the_pause(self):
         self.refuse()
