@@ -2,7 +2,8 @@
 
 "No event arrived between T1 and T2" is true only if every worker that could receive an event
 in this period has written all its records. Each worker records until when this is so, its
-gaps, its start and its stop; the end of a killed worker is recorded by the next one.
+gaps, its start and its stop; the end of a killed worker is recorded by its successor. A worker
+that is only silent may run and receive events, so its record stays open until then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.journal import reasons
 from external_events_router.journal import records
+
+#: Microseconds after which a worker that has not written is silent. A worker that runs and reaches the
+#: database writes every few seconds.
+SILENCE = 30 * records.SECOND
 
 _workers = cast(sa.Table, models.JournalWorker.__table__)
 _gaps = cast(sa.Table, models.JournalGap.__table__)
@@ -37,11 +42,12 @@ def gaps(database: session.Database, since: int, until: int) -> list[records.Gap
     )
     recorded = sa.select(_gaps, _workers.c.name).outerjoin(_workers, _workers.c.id == _gaps.c.worker)
     with database.reading() as connection:
+        silent_before = int(database.now(connection) * records.SECOND) - SILENCE
         deleted_until = connection.scalar(sa.select(_retention.c.deleted_until)) or 0
         workers = connection.execute(sa.select(_workers).where(overlapping)).all()
         lost = connection.execute(recorded.where(_gaps.c.to_at >= since, _gaps.c.from_at <= until)).all()
     found = [_recorded(row) for row in lost]
-    found += [gap for row in workers if (gap := _of_worker(row, since, until)) is not None]
+    found += [gap for row in workers if (gap := _of_worker(row, since, until, silent_before))]
     found += _without_worker(workers, since, until)
     if deleted_until > since:
         found.append(_gap(reasons.GapReason.DELETED, since, min(until, deleted_until)))
@@ -65,14 +71,18 @@ def workers(database: session.Database, since: int, until: int) -> list[records.
     return [records.WorkerRow(**{**row, 'killed': bool(row['killed'])}) for row in rows]
 
 
-def _of_worker(row: Any, since: int, until: int) -> records.Gap | None:
-    """Return the period that one worker may not have written, in addition to the recorded gaps."""
+def _of_worker(row: Any, since: int, until: int, silent_before: int) -> records.Gap | None:
+    """Return the period that one worker may not have written, in addition to the recorded gaps.
+
+    :param silent_before: a worker that wrote last before this time is silent
+    """
     if row.record != 'all':
         end = until if row.stopped_at is None else min(until, row.stopped_at)
         return _gap(reasons.GapReason.NOT_RECORDED, max(since, row.started_at), end, row)
     if row.stopped_at is None and row.written_until < until:
-        # NOTE: a worker that was killed and has no successor yet looks the same.
-        return _gap(reasons.GapReason.NOT_WRITTEN_YET, max(since, row.written_until), until, row)
+        silent = row.last_seen_at < silent_before
+        reason = reasons.GapReason.SILENT if silent else reasons.GapReason.NOT_WRITTEN_YET
+        return _gap(reason, max(since, row.written_until), until, row)
     return None
 
 

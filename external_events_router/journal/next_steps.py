@@ -90,6 +90,15 @@ def look_at_sender(history: timeline.History, site: Site) -> NextStep:
     )
 
 
+def look_at_worker(gap: records.Gap) -> NextStep:
+    """A worker is silent: it was killed, or it cannot reach the journal."""
+    return NextStep(
+        f'Check that {gap.worker_name} runs and reaches the database of the journal; if its machine was '
+        f'removed, run "{MANAGE} journal end-worker {gap.worker}".',
+        command=f'{MANAGE} journal workers',
+    )
+
+
 def after_refusal(refusal: records.RefusalRow) -> NextStep:
     """Return the step if a request was refused; it depends on the reason."""
     user = refusal.user_name or refusal.user_id

@@ -147,6 +147,8 @@ class GapReason(enum.StrEnum):
     KILLED = 'killed'
     #: The worker runs and has not written the end of the period yet.
     NOT_WRITTEN_YET = 'not_written_yet'
+    #: The worker has not written for some time: it was killed, or it runs and cannot reach the database.
+    SILENT = 'silent'
     #: No worker was running: requests were not accepted.
     NO_WORKER = 'no_worker'
     #: ``[journal] record`` is ``problems`` or ``none`` for a worker.

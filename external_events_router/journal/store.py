@@ -96,17 +96,19 @@ class Store:
             middle = (before + time.monotonic()) / 2
         self._offset = (now - middle) * records.SECOND
 
-    def register(self, identity: Identity, started: float) -> int:
+    def register(self, identity: Identity, started: float, *, again: bool = False) -> int:
         """Record the start of a worker. A predecessor of the same name was killed: record that, too.
 
         :param started: an instant of ``time.monotonic()``
+        :param again: the worker runs, and another one recorded its end; a worker of the same name is no
+            predecessor then
         :returns: the number of the incarnation
         :raises DatabaseUnavailable: nothing is recorded
         """
         at, now = self.clock(started), self.clock(time.monotonic())
         with session.translated(), self._database.writing() as connection:
-            same_name = _workers.c.name == identity.name
-            self._end_killed(connection, same_name, now=now)
+            if not again:
+                self._end_killed(connection, _workers.c.name == identity.name, now=now)
             new = {
                 **dataclasses.asdict(identity),
                 'started_at': at,
@@ -177,8 +179,11 @@ class Store:
 
         :raises DatabaseUnavailable: the database cannot be asked
         """
-        with session.translated(), self._database.reading() as connection:
-            found = connection.scalar(sa.select(_workers.c.written_seq).where(_workers.c.id == worker))
+        # NOTE: with a lock, so that it waits for a transaction of this worker whose connection was lost
+        # and which the database is still committing.
+        query = sa.select(_workers.c.written_seq).where(_workers.c.id == worker).with_for_update()
+        with session.translated(), self._database.writing() as connection:
+            found = connection.scalar(query)
         return int(found or 0)
 
     def stop(self, worker: int, *, until: int) -> None:
@@ -193,18 +198,19 @@ class Store:
                 .values(last_seen_at=until, written_until=until, stopped_at=until)
             )
 
-    def end_silent(self, silence: float) -> int:
+    def end_silent(self, silence: float, *, worker: int | None = None) -> int:
         """Record the end of workers that have not written for so many seconds.
 
+        :param worker: only this one
         :returns: their number
         :raises DatabaseUnavailable: nothing is recorded
         """
         now = self.clock(time.monotonic())
         silent = _workers.c.last_seen_at < now - int(silence * records.SECOND)
-        # NOTE: a worker that records nothing writes only when it starts and when it stops.
-        recording = _workers.c.record != 'none'
+        if worker is not None:
+            silent = sa.and_(silent, _workers.c.id == worker)
         with session.translated(), self._database.writing() as connection:
-            return self._end_killed(connection, sa.and_(silent, recording), now=now)
+            return self._end_killed(connection, silent, now=now)
 
     def _end_killed(self, connection: sa.Connection, which: sa.ColumnElement[bool], *, now: int) -> int:
         """Record the end, and the gap, of workers that were killed."""

@@ -103,6 +103,7 @@ GAPS: Mapping[reasons.GapReason, str] = types.MappingProxyType(
         reasons.GapReason.DATABASE: 'the database did not accept the records',
         reasons.GapReason.KILLED: 'a worker was killed before it had written its records',
         reasons.GapReason.NOT_WRITTEN_YET: 'a worker has not written its latest records yet',
+        reasons.GapReason.SILENT: 'a worker was killed, or it cannot reach the database of the journal',
         reasons.GapReason.NO_WORKER: 'no worker was running, so no request was accepted',
         reasons.GapReason.NOT_RECORDED: '[journal] record is not all',
         reasons.GapReason.DELETED: 'the records have been deleted, see [journal] keep and max_rows',

@@ -126,12 +126,14 @@ def _without_events(history: timeline.History, site: next_steps.Site) -> Finding
         )
     if history.gaps:
         gap = max(history.gaps, key=lambda each: each.to_at - each.from_at)
+        silent = gap.reason is reasons.GapReason.SILENT
+        step = next_steps.look_at_worker(gap) if silent else next_steps.look_at_sender(history, site)
         sentence = (
             f'No record of {what} for server {history.server_uuid}, but the journal is incomplete for '
             f'{(gap.to_at - gap.from_at) / records.SECOND:.1f} s of this period: {timeline.GAPS[gap.reason]}'
             f'{f" (worker {gap.worker_name})" if gap.worker_name else ""}.'
         )
-        return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.look_at_sender(history, site))
+        return Finding(Verdict.INCOMPLETE_RECORD, sentence, step)
     if not history.all_refusals:
         sentence = (
             f'No record of {what} for server {history.server_uuid}, but so many requests were refused in '
@@ -159,6 +161,8 @@ def _possible_refusal(history: timeline.History) -> Finding:
         f'{refusal.suppressed} more refused requests of this sender are not recorded'
         if refusal.suppressed
         else f'the journal names only {len(refusal.servers)} servers of this request'
+        if len(refusal.servers) >= records.MAX_NAMED
+        else 'not every server in this request is a uuid'
     )
     sentence = (
         f'No record of {_what(history)} for server {history.server_uuid}, but a request of '

@@ -41,8 +41,10 @@ MOST_MISSED = 100
 HEARTBEAT = 3.0
 CHECK_INTERVAL = 30.0
 
-#: Seconds after which a worker that does not write is taken for dead.
-SILENCE = 45.0
+#: Seconds after which a worker that does not write is taken for dead if it has no successor. It is long,
+#: because a worker that cannot reach the database still receives events, and until it is taken for dead
+#: no period after its last record is complete.
+SILENCE = 86400.0
 
 #: Seconds between attempts while the database is unavailable; also during a stop.
 PAUSE = 1.0
@@ -286,8 +288,12 @@ class Writer:
             group.entries = [(seq, entry) for seq, entry in group.entries if seq > done]
         if not self._insert(group):
             # Another worker took this one for dead, and recorded a gap.
-            self._worker = self._store.register(self._identity, group.complete_until)
-            self._insert(group)
+            self._worker = self._store.register(self._identity, group.complete_until, again=True)
+            if not self._insert(group):
+                raise exceptions.DatabaseUnavailable(
+                    reason=f'another worker has the name {self._identity.name}; [DEFAULT] host must be '
+                    'different on each machine'
+                )
         self._written_at = time.monotonic()
 
     def _insert(self, group: _Group) -> bool:

@@ -24,6 +24,7 @@ from external_events_router.cmd.manage import host_map
 from external_events_router.cmd.manage import hosts
 from external_events_router.cmd.manage import replay
 from external_events_router.cmd.manage import simulate
+from external_events_router.cmd.manage import workers
 from external_events_router.process import printable
 from external_events_router.process import startup
 
@@ -39,6 +40,7 @@ COMMANDS = {
     **replay.COMMANDS,
     **hosts.COMMANDS,
     **simulate.COMMANDS,
+    **workers.COMMANDS,
 }
 
 

@@ -154,6 +154,17 @@ class Lister(lister.Lister):
         return False
 
 
+def natural(text: str) -> int:
+    """Return the value of an option that limits a number.
+
+    :raises ArgumentTypeError: it is less than 0
+    """
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'{text} is less than 0; use 0 for no limit')
+    return number
+
+
 def configuration(cmd: command.Command) -> cfg.ConfigOpts:
     """Return the configuration for a command."""
     return cast(ManageApp, cmd.app).conf

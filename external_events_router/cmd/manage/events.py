@@ -78,7 +78,7 @@ class List(app.Lister):
         parser.add_argument(
             '--limit',
             metavar='NUMBER',
-            type=_natural,
+            type=app.natural,
             default=LIMIT,
             help=f'Maximum number of events to list; 0: no limit. Default: {LIMIT}.',
         )
@@ -96,8 +96,8 @@ class List(app.Lister):
         rows = journal.opened(self)
         now = rows.now()
         period = reads.Period(
-            since=_microseconds(parsed_args.since.seconds(now)),
-            until=_microseconds(parsed_args.until.seconds(now) if parsed_args.until else now),
+            since=times.microseconds(parsed_args.since.seconds(now)),
+            until=times.microseconds(parsed_args.until.seconds(now) if parsed_args.until else now),
             after=parsed_args.marker,
             newest_first=not parsed_args.oldest_first,
         )
@@ -126,7 +126,7 @@ class Show(app.Lister):
         rows, event_id = journal.opened(self), parsed_args.event
         conf = app.configuration(self)
         now = rows.reader.now()
-        period = reads.Period(now - _microseconds(conf.journal.keep), now)
+        period = reads.Period(now - times.microseconds(conf.journal.keep), now)
         chosen = reads.Selection(event_id=event_id)
         events = rows.reader.events(chosen, period)
         if not events:
@@ -172,7 +172,7 @@ class Tail(command.Command):
         since = parsed_args.since.seconds(rows.now()) if parsed_args.since else rows.now()
         end = None if parsed_args.seconds is None else time.monotonic() + parsed_args.seconds
         try:
-            for event, state in _follow(_matches(rows.reader, parsed_args), _microseconds(since), end):
+            for event, state in _follow(_matches(rows.reader, parsed_args), times.microseconds(since), end):
                 self.app.stdout.write(f'{line(_cells(event, state))}\n')
                 self.app.stdout.flush()
         except KeyboardInterrupt:
@@ -259,7 +259,7 @@ def _follow(
                 seen[_key(event)] = None
                 yield event, state
         # NOTE: workers write their rows at different times, so the last seconds are read again.
-        since = max(since, now - _microseconds(OVERLAP))
+        since = max(since, now - times.microseconds(OVERLAP))
         seen = {key: None for key in seen if key[0] >= since}
         left = POLL if end is None else min(POLL, end - time.monotonic())
         if left <= 0:
@@ -382,14 +382,3 @@ _LINES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     'json': json.dumps,
     'csv': _csv_line,
 }
-
-
-def _microseconds(seconds: float) -> int:
-    return round(seconds * records.SECOND)
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'{text} is less than 0')
-    return number

@@ -18,7 +18,6 @@ from external_events_router.cmd.manage import times
 from external_events_router.journal import explain
 from external_events_router.journal import next_steps
 from external_events_router.journal import queries
-from external_events_router.journal import records
 from external_events_router.journal import timeline
 from external_events_router.process import printable
 from external_events_router.resolver.host_map import base
@@ -77,8 +76,8 @@ class Explain(command.Command):
         since, until = _period(parsed_args, rows.now())
         question = queries.Question(
             server_uuid=base.server_uuid(parsed_args.server),
-            since=round(since * records.SECOND),
-            until=round(until * records.SECOND),
+            since=times.microseconds(since),
+            until=times.microseconds(until),
             port=parsed_args.port,
             name=parsed_args.name,
         )
@@ -99,7 +98,7 @@ def _period(parsed_args: argparse.Namespace, now: float) -> tuple[float, float]:
         middle = parsed_args.at.seconds(now)
         since, until = middle - AROUND, min(now, middle + AROUND)
     if since >= until:
-        begin, end = (timeline.utc(round(at * records.SECOND)) for at in (since, now))
+        begin, end = (timeline.utc(times.microseconds(at)) for at in (since, now))
         raise exceptions.RouterError(
             f'the period begins at {begin}, but the database has {end} now: use an earlier --since or --at'
         )

@@ -10,7 +10,6 @@ import argparse
 import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
-import datetime
 import itertools
 
 from cliff import command
@@ -19,6 +18,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
+from external_events_router.cmd.manage import times
 from external_events_router.journal import operators
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import hold
@@ -48,7 +48,7 @@ class List(app.Lister):
         parser.add_argument(
             '--limit',
             metavar='NUMBER',
-            type=_natural,
+            type=app.natural,
             default=LIMIT,
             help=f'Maximum number of events to list; 0: no limit. Default: {LIMIT}.',
         )
@@ -178,7 +178,7 @@ class Drop(app.ShowOne):
         return ('dropped', 'may_be_handled_by', 'may_be_handled_until'), (
             dropped.events,
             host_map.HostsColumn(sorted(dropped.hosts)),
-            _utc(dropped.until) if ends and dropped.until is not None else None,
+            times.utc(dropped.until) if ends and dropped.until is not None else None,
         )
 
 
@@ -239,27 +239,16 @@ def _row(record: base.Record, columns: tuple[str, ...]) -> tuple[object, ...]:
         'server': event.server_uuid,
         'hosts': host_map.HostsColumn(list(record.hosts)),
         'acknowledged': host_map.HostsColumn(list(record.acknowledged)),
-        'expires_at': _utc(record.expires_at) if record.expires_at is not None else None,
-        'ended_at': _utc(record.ended_at) if record.ended_at is not None else None,
+        'expires_at': times.utc(record.expires_at) if record.expires_at is not None else None,
+        'ended_at': times.utc(record.ended_at) if record.ended_at is not None else None,
         'tag': event.tag,
         'status': event.status,
         'request': record.request_id,
         'attempts': record.attempts,
-        'held_at': _utc(record.held_at),
+        'held_at': times.utc(record.held_at),
         'reason': record.reason,
     }
     return tuple(cells[column] for column in columns)
-
-
-def _utc(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime('%Y-%m-%dT%H:%M:%SZ')
-
-
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'{text} is less than 0; use 0 for no limit')
-    return number
 
 
 def _seconds(text: str) -> float:

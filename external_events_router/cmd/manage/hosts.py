@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import datetime
 
 from cliff import command
 from oslo_config import cfg
 
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
+from external_events_router.cmd.manage import times
 from external_events_router.db import migration
 from external_events_router.messaging import rpc
 from external_events_router.messaging.amqp import queues as amqp_queues
@@ -81,7 +81,7 @@ class List(app.Lister):
                 yield (
                     host.name,
                     host.servers,
-                    _utc(host.reported_at),
+                    'never' if host.reported_at is None else times.utc(host.reported_at),
                     host.breakers,
                     host.held,
                     queue,
@@ -131,12 +131,6 @@ def _queue(host: str, queues: Mapping[str, int | None]) -> str:
     if number is None:
         return 'no queue'
     return f'{number} consumers' if number > 1 else 'no consumer' if not number else '1 consumer'
-
-
-def _utc(seconds: float | None) -> str:
-    if seconds is None:
-        return 'never'
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime('%Y-%m-%dT%H:%M:%SZ')
 
 
 COMMANDS: dict[str, type[command.Command]] = {'host list': List}

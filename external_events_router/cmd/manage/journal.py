@@ -27,10 +27,12 @@ from external_events_router.resolver.drivers.nova import action_history
 class Journal:
     """The journal of the configuration, for reading.
 
+    :ivar database: which has the tables
     :ivar reader: of its rows
     """
 
     def __init__(self, database: session.Database) -> None:
+        self.database = database
         self.reader = reads.Reader(database)
         self.gaps: queries.Gaps = functools.partial(completeness.gaps, database)
 
@@ -78,21 +80,12 @@ def _action(action: action_history.Action) -> timeline.ServerAction:
     return timeline.ServerAction(
         name=action.name,
         request_id=action.request_id,
-        started_at=_microseconds(action.started),
-        wait_started_at=None if on_host is None else _microseconds(on_host.started),
-        finished_at=None if action.finished is None else _microseconds(action.finished),
+        started_at=times.microseconds(action.started),
+        wait_started_at=None if on_host is None else times.microseconds(on_host.started),
+        finished_at=None if action.finished is None else times.microseconds(action.finished),
         error=action.error,
         host=on_host.host if on_host is not None and on_host.host else None,
     )
-
-
-def _microseconds(seconds: float) -> int:
-    return round(seconds * records.SECOND)
-
-
-def moment(text: str) -> times.Moment:
-    """Return the type of an option whose value is a time; see ``times.Moment``."""
-    return times.Moment(text)
 
 
 def event_name(text: str) -> str:

@@ -50,6 +50,16 @@ class Moment:
         return self._at if self._before is None else now - self._before
 
 
+def utc(seconds: float) -> str:
+    """Return a time in UTC with seconds, from seconds since the epoch."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime('%Y-%m-%dT%H:%M:%SZ')
+
+
+def microseconds(seconds: float) -> int:
+    """Return a time of the journal."""
+    return round(seconds * 1_000_000)
+
+
 def _parsed(text: str) -> float:
     try:
         at = datetime.datetime.fromisoformat(text)

@@ -112,6 +112,28 @@ class TestExplain(JournalTestCase):
         self.assertNotIn('\u202e', answer[1])
 
 
+class TestWorkers(JournalTestCase):
+    def test_silent_worker_is_ended_by_an_operator(self):
+        stored.add_worker(self.database)
+        stored.add_worker(self.database, name='removed:0', age=900.0, last_seen_at=self.now - 900_000_000)
+        listed, incomplete, running, ended, again, complete = self.manage(
+            'journal workers -f json',
+            f'explain {UNKNOWN} --since 5m',
+            'journal end-worker 1',
+            'journal end-worker 2',
+            'journal end-worker 2',
+            f'explain {UNKNOWN} --since 0.01s',
+        )
+        workers = {worker['id']: (worker['name'], worker['state']) for worker in json.loads(listed[1])}
+        self.assertEqual({1: ('controller:1', 'running'), 2: ('removed:0', 'silent')}, workers)
+        self.assertEqual(5, incomplete[0], incomplete)
+        self.assertIn('run "external-events-manage journal end-worker 2"', incomplete[1])
+        self.assertIn('no silent worker has the id 1', self.refused(running))
+        self.assertEqual([0, ''], list(ended[:2]))
+        self.refused(again)
+        self.assertNotIn('removed:0', complete[1])
+
+
 class TestEvents(JournalTestCase):
     def setUp(self):
         super().setUp()

@@ -100,6 +100,17 @@ class ReadScenarios(JournalScenarios):
         self.assertEqual([(1, 1)], self.keys(server_uuid=rows.SERVER, request_id='req-1-1'))
         self.assertEqual([], self.keys(server_uuid=rows.OTHER, tag=rows.PORT))
 
+    def test_an_event_is_found_by_the_tag_and_the_ids_of_its_sender(self):
+        tag, request_id, user_id = 'a\tb\ud800\u202e' + 'c' * 300, 'req\n' + 'x' * 100, 'user\x07'
+        ctxt = context.RequestContext(global_request_id=request_id, user_id=user_id, overwrite=False)
+        sent = events.Event('network-changed', rows.OTHER, tag, id='event')
+        batch = entries.Batch(ctxt, 0.0, 0.0, [events.Outcome(sent, events.Code.DELIVERED)], {}, acknowledged)
+        for table, values in batch.rows(lambda _instant: rows.T0, 7, 1):
+            made = dict(zip(entries.COLUMNS[table], values, strict=True))
+            self.insert({each.__tablename__: each for each in rows.TABLES.values()}[table], made)
+        for chosen in ({'tag': tag}, {'request_id': request_id}, {'user_id': user_id}):
+            self.assertEqual([(7, 1)], self.keys(**chosen))
+
     def test_an_event_is_found_by_each_of_its_hosts(self):
         self.assertEqual([(1, 1), (1, 3)], self.keys(host='node-1'))
         self.assertEqual([(1, 1), (2, 1)], self.keys(host='node-2'))
@@ -408,6 +419,61 @@ class WriterScenarios(JournalScenarios):
             [True, False],
             [row.killed for row in completeness.workers(self.database, before, self.reader.now())],
         )
+
+    def test_a_worker_that_reaches_only_events_is_a_gap_until_it_writes_again(self):
+        self.useFixture(fixtures.MonkeyPatch(f'{WRITER}.CHECK_INTERVAL', 0.02))
+        database = Breakable(databases.database(self.url))
+        before = self.reader.now()
+        worker = self.started('controller:0', database=database)
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        database.problem = 'before'
+        self.wait_for(lambda: database.failures > 1)
+        long_ago = {'last_seen_at': self.reader.now() - HOUR}
+        with self.database.writing() as connection:
+            connection.execute(sa.update(models.JournalWorker).values(long_ago))
+        other = self.started('controller:1')
+        other.add(self.batch('two'))
+        self.wait_for_rows('two')
+        worker.add(self.batch('three'))
+        after = self.reader.now()
+        checks = []
+        end_silent = other._store.end_silent
+        self.useFixture(
+            fixtures.MockPatchObject(
+                other._store, 'end_silent', lambda silence: checks.append(end_silent(silence)) or 0
+            )
+        )
+        self.wait_for(lambda: len(checks) > 3)
+        self.wait_for(lambda: self.reasons(after, after + 1) == ['silent'])
+        database.problem = None
+        self.wait_for_rows('three')
+        self.assertEqual([], [gap for gap in self.complete_since(before) if gap.worker])
+
+    def test_two_workers_with_the_same_name(self):
+        workers = [self.started('controller:0') for _ in range(2)]
+        names = [f'{number}' for number in range(20)]
+        for name in names:
+            workers[int(name) % 2].add(self.batch(name))
+            self.wait_for_rows(name)
+        found = completeness.workers(self.database, 0, self.reader.now())
+        self.assertEqual([False, False], [row.killed for row in found if row.stopped_at is None])
+        self.assertLess(len(found), 4)
+
+    def test_the_progress_of_a_transaction_that_is_being_committed(self):
+        worker = self.started()
+        worker.add(self.batch('one'))
+        self.wait_for_rows('one')
+        worker.stop(5.0)
+        journal, found = store.Store(self.database), []
+        thread = threading.Thread(target=lambda: found.append(journal.written_seq(1)))
+        with databases.database(self.url).writing() as connection:
+            connection.execute(sa.update(models.JournalWorker).values(written_seq=7))
+            thread.start()
+            thread.join(0.2)
+            self.assertEqual([], found)
+        thread.join(20)
+        self.assertEqual([7], found)
 
     def test_a_worker_that_does_not_record_everything_is_a_gap(self):
         worker = self.started(record='problems')

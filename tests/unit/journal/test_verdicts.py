@@ -40,6 +40,13 @@ TABLE = {
         '(worker controller:1)',
         next_steps.NOT_POSTED,
     ),
+    'worker that cannot reach the journal': (
+        h.history(gaps=(h.gap('silent', 0, 60),)),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        'a worker was killed, or it cannot reach the database of the journal (worker controller:1)',
+        'external-events-manage journal workers',
+    ),
     'queue of the writer full': (
         h.history(gaps=(h.gap('queue_full', 0, 1), h.gap('database', 0, 10))),
         AGENT,
@@ -73,6 +80,13 @@ TABLE = {
         AGENT,
         V.INCOMPLETE_RECORD,
         'the journal names only 20 servers of this request',
+        'req-own',
+    ),
+    'refused batch with a server that is not a uuid': (
+        h.history(refusals=(h.refusal('bad_request', 400, servers=(f'{h.SERVER} ',)),)),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        'not every server in this request is a uuid',
         'req-own',
     ),
     'more refused requests than are recorded': (
