@@ -72,7 +72,7 @@ class Question:
 
     def meant(self, event: records.EventRow) -> bool:
         """Return whether an event of the server is one of those asked for."""
-        return self.port in (None, event.tag) and self.name in (None, event.name)
+        return reads.stored_tag(self.port) in (None, event.tag) and self.name in (None, event.name)
 
 
 def history(
@@ -92,6 +92,12 @@ def history(
     server = question.server_uuid
     until, missing = _without_the_last_moments(gaps(question.since, question.until), question)
     events = _events(reader, question)
+    if not events:
+        # NOTE: retention may have deleted events after the first question for gaps.
+        until, missing = _without_the_last_moments(gaps(question.since, question.until), question, until)
+        if until < question.until:
+            seconds = (question.until - until) / records.SECOND
+            warnings = (*warnings, f'Workers have not written the last {seconds:.0f} s of this period yet.')
     steps = _steps(reader, question) if events else []
     refusals = _refusals(reader, question)
     return timeline.History(
@@ -162,16 +168,19 @@ def _limits(
 
 
 def _without_the_last_moments(
-    gaps: Sequence[records.Gap], question: Question
+    gaps: Sequence[records.Gap], question: Question, most: int | None = None
 ) -> tuple[int, list[records.Gap]]:
-    """End the period where all running workers have written their records, if that is just before its end."""
+    """End the period where all running workers have written their records, if that is just before its end.
+
+    :param most: end it not later
+    """
     earliest = max(question.until - NOT_YET, (question.since + question.until) // 2)
     last = [
         gap.from_at
         for gap in gaps
         if gap.reason is reasons.GapReason.NOT_WRITTEN_YET and gap.from_at >= earliest
     ]
-    end = min(last, default=question.until)
+    end = min([*last, question.until if most is None else most])
     return end, [gap for gap in gaps if gap.from_at < end]
 
 

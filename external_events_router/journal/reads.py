@@ -18,6 +18,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
+from external_events_router import checks
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.journal import reasons
@@ -48,7 +49,8 @@ _Row = TypeVar('_Row', records.EventRow, records.StepRow, records.RefusalRow)
 class Selection:
     """Which events or steps to read: those for which everything that is set holds.
 
-    :ivar tag: for network events, the port; this and the following members do not apply to steps
+    :ivar tag: for network events, the port, as its sender wrote it; this and the following members do not
+        apply to steps
     :ivar request_id: the id of the router or of the sender
     :ivar codes: codes in the answer
     :ivar names: has no index of its own
@@ -136,9 +138,9 @@ class Reader:
         """
         queries = [_Query(sa.select(_refusals), _key(_refusals, 'at'))]
         if request_id is not None:
-            columns = (_refusals.c.request_id, _refusals.c.global_request_id)
+            columns, stored = (_refusals.c.request_id, _refusals.c.global_request_id), _stored_id(request_id)
             queries = [
-                _Query(sa.select(_refusals).where(column == request_id), _key(_refusals, 'at'), by_hour=True)
+                _Query(sa.select(_refusals).where(column == stored), _key(_refusals, 'at'), by_hour=True)
                 for column in columns
             ]
         return self._read(queries, period, limit, _refusal_row)
@@ -212,6 +214,15 @@ def _beyond(columns: Sequence[sa.Column[int]], key: Key, *, newest_first: bool) 
     return sa.and_(at >= key[0], later)
 
 
+def stored_tag(tag: str | None) -> str | None:
+    """Return a tag as the journal stores it."""
+    return None if tag is None else checks.clean_text(tag, models.TAG_LENGTH)
+
+
+def _stored_id(text: str | None) -> str | None:
+    return None if text is None else checks.clean_text(text, models.ID_LENGTH)
+
+
 def _event_queries(selection: Selection) -> list[_Query]:
     """Return queries whose rows together are the selected rows; each query uses one index."""
     every = sa.select(_events, *_request_columns()).select_from(_with_request())
@@ -244,15 +255,16 @@ def _event_queries(selection: Selection) -> list[_Query]:
 
 
 def _of_request(request_id: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    return _requests.c.request_id == request_id, _requests.c.global_request_id == request_id
+    stored = _stored_id(request_id)
+    return _requests.c.request_id == stored, _requests.c.global_request_id == stored
 
 
 def _narrowed(statement: sa.Select[Any], selection: Selection) -> sa.Select[Any]:
     for column, value in (
         (_events.c.server_uuid, selection.server_uuid),
         (_events.c.event_id, selection.event_id),
-        (_events.c.tag, selection.tag),
-        (_requests.c.user_id, selection.user_id),
+        (_events.c.tag, stored_tag(selection.tag)),
+        (_requests.c.user_id, _stored_id(selection.user_id)),
     ):
         if value is not None:
             statement = statement.where(column == value)

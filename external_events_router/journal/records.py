@@ -139,7 +139,9 @@ class RefusalRow:
     @property
     def states_all_servers(self) -> bool:
         """Whether a server that is not in ``servers`` was certainly not in the request."""
-        return 0 < len(self.servers) < MAX_NAMED and not self.suppressed
+        # NOTE: the body may contain a text that was meant as the uuid of the server.
+        are_uuids = all(events.canonical_uuid(server) == server for server in self.servers)
+        return 0 < len(self.servers) < MAX_NAMED and are_uuids and not self.suppressed
 
     def is_about(self, server_uuid: str, name: str | None) -> bool:
         """Return whether the request had events of a server.
