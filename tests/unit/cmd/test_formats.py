@@ -5,7 +5,6 @@ import csv
 import functools
 import io
 import json
-import subprocess
 
 from cliff import columns
 import hypothesis
@@ -14,12 +13,7 @@ import stevedore
 import yaml
 
 from external_events_router.process import printable
-from external_events_router.resolver.hold import store
 from tests import base
-from tests import generated
-from tests.unit.cmd import test_manage
-from tests.unit.db import databases
-from tests.unit.resolver.hold import scenarios
 
 #: Any text, especially characters that terminals, shells and spreadsheets interpret.
 TEXTS = strategies.one_of(
@@ -96,22 +90,6 @@ class FormatsTest(base.TestCase):
             self.assertEqual(printable.escape(text), value.removeprefix("'") if text[:1] in '=+-@' else value)
         self.assertEqual('-1', number)
 
-    @generated.examples(30)
-    @hypothesis.given(strategies.lists(TEXTS, min_size=1, max_size=30))
-    def test_shell_format_executes_nothing(self, texts):
-        # One shell for many texts, because a shell takes longer to start than to run.
-        script = ''.join(f'unset a\n{shown("show", "shell", text)}printf "%s\\0" "$a"\n' for text in texts)
-        done = subprocess.run(
-            ['/bin/sh', '-u'],
-            input=script,
-            capture_output=True,
-            encoding='utf-8',
-            env={'PATH': '/nonexistent'},
-            timeout=30,
-        )
-        self.assertEqual((0, ''), (done.returncode, done.stderr))
-        self.assertEqual([*map(printable.escape, texts), ''], done.stdout.split('\0'))
-
 
 class StreamTest(base.TestCase):
     @hypothesis.given(TEXTS)
@@ -127,48 +105,3 @@ class StreamTest(base.TestCase):
         stream.write('h\xf6st-\u4e00\n')
         stream.flush()
         self.assertEqual(b'h\\xf6st-\\u4e00\n', raw.getvalue())
-
-
-class CommandTest(test_manage.ManageTestCase):
-    def setUp(self):
-        super().setUp()
-        self.database = databases.database(f'sqlite:///{self.folder}/router.db')
-        self.addCleanup(self.database.close)
-        databases.create_schema(self.database)
-
-    def test_tag_in_every_format(self):
-        item = scenarios.item(scenarios.A, tag=NASTY, hosts=['host-a'], reason=NASTY)
-        store.HoldStore(self.database).hold([item], scenarios.CONTEXT, retry_after=60.0)
-        answers = self.manage(
-            *(f'held list --long -f {name}' for name in LIST),
-            *(f'held show {item.event.id} -f {name}' for name in SHOW),
-        )
-        for status, out, err in answers:
-            self.assertEqual((0, ''), (status, err))
-            self.assertEqual([], unprintable(out), out)
-        self.assertEqual(NASTY, json.loads(answers[1][1])[0]['tag'])
-        done = subprocess.run(
-            ['/bin/sh', '-c', 'eval "$1"; printf %s "$tag"', 'sh', answers[-1][1]],
-            capture_output=True,
-            cwd=self.folder,
-            encoding='utf-8',
-            timeout=30,
-        )
-        self.assertEqual((printable.escape(NASTY), ''), (done.stdout, done.stderr))
-        self.assertFalse((self.folder / 'run').exists())
-
-    def test_errors_that_quote_an_argument(self):
-        bad = '\x1b[2J\u202e'
-        answers = self.manage(
-            f'held show {bad}',
-            f'held list --state {bad}',
-            f'held {bad}',
-            f'{bad}',
-            f'host-map import {self.folder}/{bad}',
-            f'host-map show x --{bad}',
-            'held lst' + bad,
-        )
-        for status, out, err in answers:
-            self.assertNotEqual(0, status)
-            self.assertEqual([], unprintable(out + err), out + err)
-            self.assertIn('u202e', out + err)

@@ -13,7 +13,7 @@ import yaml
 
 from external_events_router.journal import records
 from tests import base
-from tests.unit.cmd import test_manage
+from tests.programs import test_manage
 from tests.unit.db import databases
 from tests.unit.journal import histories as h
 from tests.unit.journal import stored

@@ -11,7 +11,7 @@ from external_events_router.journal import reads
 from external_events_router.journal import reasons
 from external_events_router.resolver.hold import base
 from external_events_router.resolver.hold import store
-from tests.unit.cmd import test_manage
+from tests.programs import test_manage
 from tests.unit.db import databases
 from tests.unit.resolver.hold import scenarios
 

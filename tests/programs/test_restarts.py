@@ -11,7 +11,7 @@ import fixtures
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
 
-ROOT = pathlib.Path(__file__).parents[3]
+ROOT = pathlib.Path(__file__).parents[2]
 
 #: Workers that run at a time, restarts of them all together, and events that each counts.
 WORKERS = 4
