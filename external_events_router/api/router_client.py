@@ -73,6 +73,7 @@ class RouterClient:
     :param ack_timeout: seconds that a batch waits for its hosts
     :param threads: maximum number of calls at the same time
     :param refused: records batches that reached no resolver
+    :param clock: for the deadlines, in seconds
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class RouterClient:
         ack_timeout: float,
         threads: int,
         refused: refusals.Sink | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._refused = refused
         self._router = router
         self._ack_timeout = ack_timeout
@@ -99,7 +102,7 @@ class RouterClient:
         """
         began = time.monotonic()
         try:
-            outcomes = self._route(ctxt, batch, began + self._ack_timeout + GRACE)
+            outcomes = self._route(ctxt, batch, self._clock() + self._ack_timeout + GRACE)
         except exceptions.RouterError as exc:
             self._not_routed.occurred(
                 _level(exc, began),
@@ -128,7 +131,7 @@ class RouterClient:
             return self._attempt(ctxt, batch, ack_timeout=self._ack_timeout, deadline=deadline)
         except exceptions.ResolverUnavailable as exc:
             failure = exc
-        left = deadline - time.monotonic()
+        left = deadline - self._clock()
         if left < MIN_RETRY_TIME:
             raise failure
         # NOTE: a failed resolver is detected after 2 s, so often no time is left for waiting for hosts.
@@ -150,7 +153,7 @@ class RouterClient:
         def call() -> Outcomes:
             # NOTE: the log reads the request ids from thread-local data.
             ctxt.update_store()
-            left = deadline - time.monotonic() - ANSWER_MARGIN
+            left = deadline - self._clock() - ANSWER_MARGIN
             return self._router.route(
                 ctxt,
                 batch,
@@ -167,7 +170,7 @@ class RouterClient:
         """Make a call on a thread of the pool. If the call hangs, its thread is abandoned."""
         future = self._pool.submit(call)
         try:
-            return future.result(timeout=max(deadline - time.monotonic(), 0.0))
+            return future.result(timeout=max(deadline - self._clock(), 0.0))
         except futures.TimeoutError as exc:
             if future.done():
                 raise
