@@ -27,10 +27,19 @@ TOKEN_TIMEOUT = 5.0
 
 @dataclasses.dataclass(slots=True)
 class Cast:
-    """The content of one message to a host: deliveries in their order, each with its context."""
+    """The content of one message to a host: deliveries in their order, each with its context.
+
+    :ivar messages: set by :meth:`AgentAPI.cast`; None: not known
+    """
 
     host: str
     deliveries: Sequence[tuple[context.RequestContext, events.Delivery]]
+    messages: Sequence[transports.Message] | None = None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether one of its messages was given to a connection, as far as is known."""
+        return self.messages is None or any(message.is_sent for message in self.messages)
 
 
 class AgentAPI:
@@ -105,10 +114,11 @@ class AgentAPI:
     def _messages(self, cast: Cast, contexts: _Contexts) -> list[transports.Message]:
         """:raises InvalidHost: the host can have no queue"""
         self._check(cast.host)
-        return [
+        cast.messages = messages = [
             transports.Message(self._topic, cast.host, call)
             for call in self._calls(cast.deliveries, contexts)
         ]
+        return messages
 
     def _calls(
         self, deliveries: Sequence[tuple[context.RequestContext, events.Delivery]], contexts: _Contexts

@@ -50,11 +50,22 @@ Unroutable = publisher.Unroutable
 
 @dataclasses.dataclass(slots=True)
 class Message:
-    """A cast to one server of a topic."""
+    """A cast to one server of a topic.
+
+    :ivar encoded: its form on a direct AMQP connection, after :meth:`Transport.cast`
+    :ivar is_published: whether oslo.messaging has got it
+    """
 
     topic: str
     server: str
     call: envelope.Call
+    encoded: publisher.Message | None = None
+    is_published: bool = False
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it was given to a connection; False: the server does not get it before then."""
+        return self.is_published or (self.encoded is not None and self.encoded.is_sent)
 
 
 class Watcher(Protocol):
@@ -164,9 +175,10 @@ class DirectTransport:
         numbers, encoded = list[int](), list[publisher.Message]()
         for number, message in enumerate(messages):
             try:
-                encoded.append(
-                    publisher.Message(f'{message.topic}.{message.server}', envelope.encode(message.call))
+                message.encoded = publisher.Message(
+                    f'{message.topic}.{message.server}', envelope.encode(message.call)
                 )
+                encoded.append(message.encoded)
             except Exception as exc:  # this message alone
                 LOG.exception('A message to %s cannot be encoded', message.server)
                 once.settle(number, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
@@ -318,7 +330,7 @@ class OsloTransport:
         return None
 
     def _publish(self, message: Message) -> None:
-        call = message.call
+        message.is_published, call = True, message.call
         client = self._client(message.topic).prepare(server=message.server, version=call.version)
         with rpc.translated(host=message.server):
             try:

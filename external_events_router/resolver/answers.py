@@ -18,6 +18,9 @@ Key = tuple[str, str]
 #: Reason of a missing answer, if nothing else is known.
 NO_ACK = 'no acknowledgement in time'
 
+#: Reason of a missing answer of a host to which the message was not sent.
+NOT_SENT = 'not sent in time'
+
 #: Why a host was not asked about an event.
 BEHIND = 'behind an earlier event of the server'
 NOT_WAITED_FOR = 'the host is not waited for'
@@ -30,8 +33,8 @@ class Answer:
 
     :ivar verdict: result on the host; None: no answer
     :ivar reason: explanation of the host, or why it was not asked
-    :ivar asked: False if the broker did not accept the message: then the missing verdict does not show
-        whether the host responds
+    :ivar asked: False if the message was not sent, or the broker did not accept it: then the missing
+        verdict does not show whether the host responds
     :ivar at: instant of ``time.monotonic()`` at which the host answered; None: no answer, or unknown
     :ivar handling: details from the agent; None: the agent does not report them
     """

@@ -94,12 +94,14 @@ def _held(by_host: Mapping[str, host_answers.Answer]) -> reasons.Reason:
 def _missing(answer: host_answers.Answer) -> reasons.Reason:
     """Return why a host has not handled an event."""
     reason = answer.reason or ''
-    if not answer.asked:
-        return reasons.Reason.HELD_BROKER_UNAVAILABLE
     if reason == host_answers.BEHIND:
         return reasons.Reason.HELD_BEHIND
     if reason.startswith(_NO_QUEUE):
         return reasons.Reason.HELD_NO_QUEUE
+    if reason == host_answers.NOT_SENT:
+        return reasons.Reason.HELD_OTHER
+    if not answer.asked:
+        return reasons.Reason.HELD_BROKER_UNAVAILABLE
     if reason in (host_answers.NO_ACK, host_answers.NOT_WAITED_FOR, liveness.SUSPECTED):
         return reasons.Reason.HELD_SILENT_HOST
     return reasons.Reason.HELD_OTHER

@@ -48,10 +48,14 @@ class Unroutable(exceptions.RouterError):
 
 @dataclasses.dataclass(slots=True)
 class Message:
-    """A message to the exchange of the broker's description."""
+    """A message to the exchange of the broker's description.
+
+    :ivar is_sent: whether it was given to a connection; then the broker may have it
+    """
 
     routing_key: str
     body: bytes
+    is_sent: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -220,6 +224,7 @@ class Publisher:
                     self._refuse(batch.done, index, message, exc)
                     continue
                 parts.append(encoded)
+                message.is_sent = True
                 self._sent[self._tag] = _Sent(message.routing_key, batch.done, index, now)
                 self._tag += 1
                 batch.next += 1

@@ -69,6 +69,7 @@ class OsloTransportTest(base.TestCase):
             for server, method in targets
         ]
         transport.cast(messages, self.done, until=time.monotonic() + seconds)
+        return messages
 
     def wait(self, results):
         for _ in range(results):
@@ -105,13 +106,14 @@ class OsloTransportTest(base.TestCase):
     def test_message_behind_a_blocked_cast_is_not_sent_after_its_deadline(self):
         client = Client(hanging=('a',))
         transport = self.transport(client, threads=1)
-        self.cast(transport, ('a', 'hangs'))
+        (hangs,) = self.cast(transport, ('a', 'hangs'))
         self.assertTrue(client.hangs.wait(LONG))
-        self.cast(transport, ('b', 'late'), seconds=0.0)
+        (late,) = self.cast(transport, ('b', 'late'), seconds=0.0)
         client.release.set()
         self.wait(2)
         self.assertIn('not sent in time', self.results[0][1])
         self.assertEqual([('a', 'hangs')], client.sent)
+        self.assertEqual((True, False), (hangs.is_sent, late.is_sent))
 
     def test_stop_does_not_wait_for_a_blocked_cast(self):
         client = Client(hanging=('a',))

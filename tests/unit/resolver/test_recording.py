@@ -39,6 +39,8 @@ class TestReason(base.TestCase):
             (host_answers.Answer(None, liveness.NO_CONSUMER), reasons.Reason.HELD_NO_QUEUE),
             (host_answers.Answer(None, unreachable), reasons.Reason.HELD_NO_QUEUE),
             (host_answers.Answer(None, 'x', asked=False), reasons.Reason.HELD_BROKER_UNAVAILABLE),
+            (host_answers.Answer(None, host_answers.NOT_SENT, asked=False), reasons.Reason.HELD_OTHER),
+            (host_answers.Answer(None, liveness.NO_CONSUMER, asked=False), reasons.Reason.HELD_NO_QUEUE),
             (host_answers.Answer(None, host_answers.BEHIND), reasons.Reason.HELD_BEHIND),
             (host_answers.Answer(None, 'the instance could not be read'), reasons.Reason.HELD_OTHER),
             (NOT_HERE, reasons.Reason.HELD_MAP_UNAVAILABLE),

@@ -41,12 +41,28 @@ class Sender(Protocol):
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Entry:
-    """A delivery that waits or is in flight. ``until``: an instant of ``time.monotonic()``."""
+    """A delivery that waits or is in flight.
+
+    :ivar until: an instant of ``time.monotonic()``
+    :ivar cast: the message that contains it; None: it waits
+    """
 
     ctxt: context.RequestContext
     delivery: events.Delivery
     on_failure: Callable[[str, exceptions.RouterError], None]
     until: float
+    cast: rpcapi.Cast | None = None
+
+
+class Casts:
+    """The casts of one call of :meth:`CoalescingSender.cast`."""
+
+    def __init__(self, entries: Mapping[str, _Entry]) -> None:
+        self._entries = entries
+
+    def unsent(self) -> list[str]:
+        """Return the hosts to which nothing was sent."""
+        return [host for host, entry in self._entries.items() if entry.cast is None or not entry.cast.is_sent]
 
 
 class CoalescingSender:
@@ -82,7 +98,7 @@ class CoalescingSender:
         *,
         on_failure: Callable[[str, exceptions.RouterError], None],
         until: float,
-    ) -> Iterator[None]:
+    ) -> Iterator[Casts]:
         """Start a cast to each host. At the end of the block, withdraw casts that have not started.
 
         Does not wait. A failure for one host is reported immediately and does not affect others.
@@ -98,7 +114,7 @@ class CoalescingSender:
         if first and entries:
             self._run_soon(self._send_new)
         try:
-            yield
+            yield Casts(entries)
         finally:
             self._withdraw(entries)
 
@@ -159,6 +175,9 @@ class CoalescingSender:
                 rpcapi.Cast(host, [(entry.ctxt, entry.delivery) for entry in entries])
                 for host, entries in sent
             ]
+            for cast, (_host, entries) in zip(casts, sent, strict=True):
+                for entry in entries:
+                    entry.cast = cast
             until = max(entry.until for entries in by_host.values() for entry in entries)
             self._sender.cast(casts, once.settle, until=until)
         except Exception as exc:  # the waiting batches must be informed

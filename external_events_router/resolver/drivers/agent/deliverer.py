@@ -10,6 +10,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import functools
 import time
 
@@ -114,30 +115,56 @@ class AgentDeliverer:
         }
         waiting = self._collector.begin(deliveries, settled=settled)
         ended = contextlib.ExitStack()
+        unsent: Callable[[], Sequence[str]] = list
         try:
             ended.callback(self._collector.end, deliveries, waiting)
             # NOTE: of an abandoned round nothing is sent. The events are held, and delivered once the
             # acknowledgements of that can arrive.
             if not waiting.abandoned:
-                ended.enter_context(
+                casts = ended.enter_context(
                     self._casts.cast(ctxt, deliveries, on_failure=waiting.cast_failed, until=deadline)
                 )
+                unsent = casts.unsent
                 ended.enter_context(self._observer.wait(deliveries))
         except BaseException:
             ended.close()
             raise
-        return _AgentDelivery(waiting, deadline, ended.close, functools.partial(self._report, by_host))
+        return _AgentDelivery(
+            waiting, deadline, ended.close, functools.partial(self._report, by_host, unsent)
+        )
 
-    def _report(self, by_host: Mapping[str, Sequence[events.Event]], answers: host_answers.Answers) -> None:
-        silent = {}
+    def _report(
+        self,
+        by_host: Mapping[str, Sequence[events.Event]],
+        unsent: Callable[[], Sequence[str]],
+        answers: host_answers.Answers,
+    ) -> None:
+        quiet = []
         for host, sent in by_host.items():
-            received = [answers[host, event.id] for event in sent]
-            if any(answer.verdict is not None for answer in received):
+            if any(answers[host, event.id].verdict is not None for event in sent):
                 self._observer.answered(host)
-            elif received[0].asked:
-                silent[host] = received[0].reason or host_answers.NO_ACK
+            else:
+                quiet.append(host)
+        if not quiet:
+            return
+        # NOTE: a host to which nothing was sent may respond.
+        for host in set(unsent()).intersection(quiet):
+            _not_asked(answers, host, by_host[host])
+        first = {host: answers[host, by_host[host][0].id] for host in quiet}
+        silent = {
+            host: answer.reason or host_answers.NO_ACK for host, answer in first.items() if answer.asked
+        }
         if silent:
             self._observer.silent(silent)
+
+
+def _not_asked(answers: host_answers.Answers, host: str, sent: Sequence[events.Event]) -> None:
+    """Correct missing answers of a host to which nothing was sent: they are no evidence about it."""
+    for event in sent:
+        answer = answers[host, event.id]
+        if answer.verdict is None and answer.asked:
+            reason = host_answers.NOT_SENT if answer.reason == host_answers.NO_ACK else answer.reason
+            answers[host, event.id] = dataclasses.replace(answer, reason=reason, asked=False)
 
 
 class _AgentDelivery:

@@ -1,8 +1,10 @@
 """Unconfirmed messages; the integration tests publish to a real broker."""
 
 import time
+from unittest import mock
 
 from external_events_router import exceptions
+from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
 from external_events_router.messaging.amqp import publisher
 from tests import base
@@ -38,6 +40,19 @@ class UnconfirmedTest(base.TestCase):
         self.publisher.arrived(frames.Confirmed(3, True, True))
         self.assertEqual([1, 2, 3], [index for index, _error in self.told])
         self.assertIsNone(self.told[-1][1])
+
+
+class SentTest(base.TestCase):
+    def test_message_that_was_given_to_the_connection_is_sent(self):
+        publishing, written = publisher.Publisher(brokers.Broker((), '/', 'e'), name='test'), []
+        publishing._link = mock.Mock(blocked=None, frame_max=131072, write=written.append)
+        publishing._link.channel.channel_id = 1
+        late, sent = publisher.Message('a', b''), publisher.Message('b', b'')
+        publishing.publish([late], lambda index, error: None, until=time.monotonic() - 1)
+        publishing.publish([sent], lambda index, error: None, until=float('inf'))
+        self.assertFalse(sent.is_sent)
+        publishing.on_ready()
+        self.assertEqual((False, True, 1), (late.is_sent, sent.is_sent, len(written)))
 
 
 class LostTest(base.TestCase):

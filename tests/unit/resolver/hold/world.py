@@ -167,7 +167,10 @@ class Casts:
                 self.world.hosts[host].deliver(ctxt, sent)
             except exceptions.RouterError as exc:
                 on_failure(host, exc)
-        yield
+        yield self
+
+    def unsent(self):
+        return []
 
 
 class Store(store.HoldStore):

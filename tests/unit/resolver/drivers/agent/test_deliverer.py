@@ -5,8 +5,12 @@ import fixtures
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.agent import rpcapi
+from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers.agent import acks
+from external_events_router.resolver.drivers.agent import coalescing_sender
+from external_events_router.resolver.drivers.agent import deliverer
 from tests import base
 from tests.unit.resolver import agents
 
@@ -32,6 +36,33 @@ class Hosts:
         known = self.verdicts.get(host, {})
         results = [events.Result(event.id, known[event.tag]) for event in sent.events if event.tag in known]
         self.collector.acknowledge(sent.id, results)
+
+
+class Broker:
+    """A transport whose thread takes casts before the deadline, after it, or never, and may send them."""
+
+    def __init__(self, loop, *, sends=False, confirms=True):
+        self._loop, self._sends, self._confirms = loop, sends, confirms
+        self._soon = []
+        self.sent = []
+
+    def run_soon(self, callback):
+        self._soon.append(callback)
+        if self._loop == 'before':
+            self.run()
+
+    def run(self):
+        if self._loop != 'never':
+            while self._soon:
+                self._soon.pop()()
+
+    def cast(self, messages, done, *, until):
+        for number, message in enumerate(messages):
+            message.encoded = publisher.Message(message.server, b'', is_sent=self._sends)
+            if self._sends:
+                self.sent.append(message)
+                if self._confirms:
+                    done(number, None)
 
 
 class DelivererTest(base.TestCase):
@@ -108,6 +139,56 @@ class DelivererTest(base.TestCase):
         self.assertEqual({}, hosts.delivered)
         # This is no evidence about the host.
         self.assertEqual({}, observer.silence)
+
+    def test_host_to_which_nothing_was_sent_is_not_reported_as_silent(self):
+        for loop in ('before', 'after', 'never'):
+            with self.subTest(loop=loop):
+                answers, observer = self.deliver_over(Broker(loop), seconds=0.05)
+                self.assertEqual([(None, host_answers.NOT_SENT, False)], answers)
+                self.assertEqual({}, observer.silence)
+        answers, observer = self.deliver_over(Broker('before', sends=True), seconds=0.05)
+        self.assertEqual([(None, host_answers.NO_ACK, True)], answers)
+        self.assertEqual({'a': host_answers.NO_ACK}, observer.silence)
+
+    def test_nothing_is_sent_after_the_deadline(self):
+        broker = Broker('before', sends=True)
+        answers, observer = self.deliver_over(broker, seconds=-1.0)
+        self.assertEqual([False], [asked for _verdict, _reason, asked in answers])
+        self.assertEqual(({}, []), (observer.silence, broker.sent))
+
+    def test_delivery_behind_an_unconfirmed_message_is_no_evidence_about_its_host(self):
+        broker = Broker('before', sends=True, confirms=False)
+        collector, observer = acks.Collector(), agents.Observer()
+        casts = coalescing_sender.CoalescingSender(rpcapi.AgentAPI(broker, topic='compute'))
+        deliverer = self.deliverer(casts, collector, observer)
+        for expected in ({'a': host_answers.NO_ACK}, {}):
+            observer.silence.clear()
+            self.deliver_one(deliverer, seconds=0.05)
+            self.assertEqual(expected, observer.silence)
+        self.assertEqual(1, len(broker.sent))
+
+    def deliver_over(self, broker, *, seconds):
+        """Deliver one event over a transport; return its answer and the observer."""
+        collector, observer = acks.Collector(), agents.Observer()
+        casts = coalescing_sender.CoalescingSender(
+            rpcapi.AgentAPI(broker, topic='compute'), run_soon=broker.run_soon
+        )
+        answers = self.deliver_one(self.deliverer(casts, collector, observer), seconds=seconds)
+        broker.run()
+        return [(answer.verdict, answer.reason, answer.asked) for answer in answers.values()], observer
+
+    def deliverer(self, casts, collector, observer):
+        return deliverer.AgentDeliverer(
+            casts, collector, observer, reply_to='worker', transport=None, listener=None
+        )
+
+    def deliver_one(self, made, *, seconds):
+        return made.deliver(
+            context.for_service(),
+            {'a': [events.Event('network-changed', SERVER, id='1')]},
+            deadline=time.monotonic() + seconds,
+            lifetime=lambda event: 300.0,
+        )
 
     def test_deadline_is_the_earliest_of_its_events(self):
         now, handled = time.time(), events.Verdict.HANDLED
