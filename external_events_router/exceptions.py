@@ -45,6 +45,18 @@ class MalformedMessage(RouterError):
         super().__init__(message, **kwargs)
 
 
+class InvalidArgument(RouterError):
+    """An argument of an operator is not valid; nothing was changed."""
+
+    template = '{reason}'
+
+
+class Conflict(RouterError):
+    """An object was changed by another request since the caller read it; nothing was changed."""
+
+    template = '{what} was changed meanwhile: read it again'
+
+
 class BrokerUnavailable(RouterError):
     """The broker did not accept the message in time."""
 

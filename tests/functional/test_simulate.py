@@ -6,8 +6,8 @@ import sqlalchemy
 
 from external_events_router import events
 from external_events_router import exceptions
-from external_events_router.cmd.manage import simulate as command
 from external_events_router.journal import simulate
+from external_events_router.operations import simulate as command
 from external_events_router.resolver import rpcapi
 from tests import base
 from tests.functional import fixtures

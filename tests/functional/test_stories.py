@@ -11,7 +11,7 @@ from oslo_policy import opts as policy_opts
 from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.agent import rpcapi as agent_rpcapi
-from external_events_router.cmd.manage import replay
+from external_events_router.operations import replay
 from external_events_router.resolver import rpcapi
 from tests.functional import fixtures
 from tests.functional import stories
@@ -221,7 +221,7 @@ class StoriesTest(stories.StoryTestCase):
 class ReplayTest(stories.StoryTestCase):
     def replay(self, *rows):
         api = rpcapi.OperatorAPI.from_conf(self.router.conf, self.router.transport)
-        return replay.send(api, rows, ack_timeout=self.router.conf.delivery.ack_timeout)
+        return replay.send(api, rows, ack_timeout=self.router.conf.delivery.ack_timeout, actor='operator')
 
     def test_agent_that_lost_its_memory_handles_an_event_again(self):
         router = self.useFixture(fixtures.Router(stories.HOSTS_OF))

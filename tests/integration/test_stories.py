@@ -7,8 +7,8 @@ from oslo_config import cfg
 
 from external_events_router import context
 from external_events_router import events
-from external_events_router.cmd.manage import simulate as simulate_command
 from external_events_router.messaging import rpc
+from external_events_router.operations import simulate as simulate_command
 from external_events_router.resolver import rpcapi
 from tests.faults import broker
 from tests.functional import fixtures

@@ -80,10 +80,23 @@ class TestHeld(test_manage.ManageTestCase):
             [['event', 'hosts'], [self.a0, 'host-a, host-b'], [self.a1, 'host-a, host-b']],
             list(csv.reader(io.StringIO(some[1]))),
         )
-        self.assertEqual('There are more than 2 events; use --limit to list more.\n', some[2])
+        self.assertRegex(
+            some[2], r'^There are more than 2 events; use --limit to list more, or --marker held-\d+\.\n$'
+        )
         self.assertEqual(([self.a0, self.a1, self.a2], ''), (of_a[1].split(), of_a[2]))
         self.assertIn(f'| {self.b} | expired |', table[1])
         self.assertEqual([0, '[]', ''], [none[0], none[1].strip(), none[2]])
+
+    def test_list_continues_after_a_marker(self):
+        self.expire()
+        (first,) = self.manage('held list -f value -c event --limit 2')
+        marker = first[2].split()[-1].rstrip('.')
+        rest, wrong = self.manage(
+            f'held list -f value -c event --marker {marker}', 'held list --marker ended-x'
+        )
+        self.assertEqual([self.a0, self.a1, self.a2, self.b], [*first[1].split(), *rest[1].split()])
+        self.assertEqual((2, ''), tuple(wrong[:2]))
+        self.assertIn('is not a marker', wrong[2])
 
     def test_count(self):
         self.expire()

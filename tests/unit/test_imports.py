@@ -181,6 +181,17 @@ ALLOWED = {
         'resolver.rpcapi',
     ),
     'agent.rpcapi': ('checks', 'context', 'events', 'exceptions', 'messaging'),
+    # The operations of operators, for the commands and the admin API.
+    'operations': (
+        'checks',
+        'conf',
+        'db',
+        'events',
+        'exceptions',
+        'journal',
+        'messaging',
+        'resolver',
+    ),
     'cmd': ('',),
     'wsgi': ('',),
 }

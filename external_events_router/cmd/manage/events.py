@@ -7,9 +7,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import csv
-import dataclasses
 import io
-import itertools
 import json
 import time
 from typing import Any
@@ -21,32 +19,18 @@ from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
-from external_events_router.journal import explain
 from external_events_router.journal import reads
 from external_events_router.journal import records
 from external_events_router.journal import states
-from external_events_router.journal import timeline
+from external_events_router.operations import events
 from external_events_router.process import printable
-from external_events_router.resolver.host_map import base
 
 Columns = tuple[str, ...]
 
-#: Default maximum number of listed events, and default period.
+#: Default maximum number of listed events.
 LIMIT = 1000
-SINCE = '1h'
 
-#: Events that are read at a time, and steps of one event at most.
-PAGE = 500
-STEPS = 200
-
-#: Seconds between two reads of ``tail``, and how far back it reads: workers write their rows
-#: within this time.
-POLL = 1.0
-OVERLAP = 15.0
-
-#: Rows that one read of ``tail`` takes at most.
-BURST = 20_000
-
+_HISTORY = ('seconds', 'time', 'kind', 'host', 'what_happened')
 _SHORT = ('time', 'event', 'name', 'tag', 'server', 'code', 'state', 'hosts')
 _LONG = (
     *_SHORT,
@@ -102,15 +86,19 @@ class List(app.Lister):
             newest_first=not parsed_args.oldest_first,
         )
         columns = _LONG if parsed_args.long else _SHORT
-        return columns, self._rows(_matches(rows.reader, parsed_args), period, columns, parsed_args.limit)
+        return columns, self._rows(
+            _filter(parsed_args).matches(rows.reader), period, columns, parsed_args.limit
+        )
 
     def _rows(
-        self, matches: Matches, period: reads.Period, columns: Columns, limit: int
+        self, matches: events.Matches, period: reads.Period, columns: Columns, limit: int
     ) -> Iterator[tuple[object, ...]]:
         for listed, (event, state) in enumerate(matches.of(period), start=1):
             yield _row(event, state, columns)
             if listed == limit:
-                self.app.stderr.write(f'Listed {limit} events; for more add --marker {marker(event)}\n')
+                self.app.stderr.write(
+                    f'Listed {limit} events; for more add --marker {events.marker(event)}\n'
+                )
                 return
 
 
@@ -123,19 +111,10 @@ class Show(app.Lister):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Columns, Iterator[tuple[object, ...]]]:
-        rows, event_id = journal.opened(self), parsed_args.event
-        conf = app.configuration(self)
-        now = rows.reader.now()
-        period = reads.Period(now - times.microseconds(conf.journal.keep), now)
-        chosen = reads.Selection(event_id=event_id)
-        events = rows.reader.events(chosen, period)
-        if not events:
-            raise exceptions.NoSuchEvent(event_id=event_id)
-        steps = rows.reader.steps(chosen, period, limit=STEPS)
-        history = timeline.History(
-            events[0].server_uuid, period.since, now, events=tuple(events), steps=tuple(steps)
-        )
-        return ('seconds', 'time', 'kind', 'host', 'what_happened'), _entries(timeline.build(history))
+        rows, conf = journal.opened(self), app.configuration(self)
+        _, found = events.history(rows, parsed_args.event, keep=conf.journal.keep)
+        listed = events.entries(found)
+        return _HISTORY, (tuple(entry[column] for column in _HISTORY) for entry in listed)
 
 
 class Tail(command.Command):
@@ -172,8 +151,9 @@ class Tail(command.Command):
         since = parsed_args.since.seconds(rows.now()) if parsed_args.since else rows.now()
         end = None if parsed_args.seconds is None else time.monotonic() + parsed_args.seconds
         try:
-            for event, state in _follow(_matches(rows.reader, parsed_args), times.microseconds(since), end):
-                self.app.stdout.write(f'{line(_cells(event, state))}\n')
+            matches = _filter(parsed_args).matches(rows.reader)
+            for event, state in events.follow(matches, times.microseconds(since), end):
+                self.app.stdout.write(f'{line(events.document(event, state))}\n')
                 self.app.stdout.flush()
         except KeyboardInterrupt:
             # NOTE: the ordinary end of this command.
@@ -187,84 +167,17 @@ COMMANDS: dict[str, type[command.Command]] = {
 }
 
 
-class Matches:
-    """The events that some filters select, with their states."""
-
-    def __init__(
-        self, reader: reads.Reader, selection: reads.Selection, state: states.State | None = None
-    ) -> None:
-        """:param state: only events in this state"""
-        self.reader = reader
-        self._state = state
-        chosen = None if state is None else states.REASONS[state]
-        self._selection = dataclasses.replace(selection, reasons=chosen)
-
-    def of(
-        self, period: reads.Period, *, page: int = PAGE, most: int | None = None
-    ) -> Iterator[tuple[records.EventRow, states.State]]:
-        """Return the events of a period, in its order.
-
-        :param page: events that are read at a time
-        :param most: events at most; None: all
-        """
-        return itertools.islice(self._of(period, page), most)
-
-    def _of(self, period: reads.Period, page: int) -> Iterator[tuple[records.EventRow, states.State]]:
-        while True:
-            found = self.reader.events(self._selection, period, limit=page)
-            for event in found:
-                state = self._state_of(event)
-                if self._state in (None, state):
-                    yield event, state
-            if len(found) < page:
-                return
-            period = reads.Period(period.since, period.until, _key(found[-1]), period.newest_first)
-
-    def _state_of(self, event: records.EventRow) -> states.State:
-        state = states.state(event, ())
-        if state is not states.State.HELD:
-            return state
-        later = reads.Period(event.received_at, self.reader.now())
-        return states.state(
-            event, self.reader.steps(reads.Selection(event_id=event.event_id), later, limit=STEPS)
-        )
-
-
-def _matches(reader: reads.Reader, parsed_args: argparse.Namespace) -> Matches:
-    selection = reads.Selection(
-        server_uuid=None if parsed_args.server is None else base.server_uuid(parsed_args.server),
+def _filter(parsed_args: argparse.Namespace) -> events.Filter:
+    return events.Filter(
+        server=parsed_args.server,
+        port=parsed_args.port,
+        request=parsed_args.request,
+        sender=parsed_args.sender,
         host=parsed_args.host,
-        tag=parsed_args.port,
-        request_id=parsed_args.request,
-        user_id=parsed_args.sender,
-        codes=frozenset(parsed_args.code) or None,
-        names=frozenset(parsed_args.name) or None,
+        code=frozenset(parsed_args.code),
+        name=frozenset(parsed_args.name),
+        state=states.State(parsed_args.state) if parsed_args.state else None,
     )
-    return Matches(reader, selection, states.State(parsed_args.state) if parsed_args.state else None)
-
-
-def _follow(
-    matches: Matches, since: int, end: float | None
-) -> Iterator[tuple[records.EventRow, states.State]]:
-    """New events as they are written, each once.
-
-    :param since: microseconds since the epoch
-    :param end: an instant of ``time.monotonic()``; None: never
-    """
-    seen: dict[reads.Key, None] = {}
-    while True:
-        now = matches.reader.now()
-        for event, state in matches.of(reads.Period(since, now), page=BURST):
-            if _key(event) not in seen:
-                seen[_key(event)] = None
-                yield event, state
-        # NOTE: workers write their rows at different times, so the last seconds are read again.
-        since = max(since, now - times.microseconds(OVERLAP))
-        seen = {key: None for key in seen if key[0] >= since}
-        left = POLL if end is None else min(POLL, end - time.monotonic())
-        if left <= 0:
-            return
-        time.sleep(left)
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
@@ -301,64 +214,24 @@ def _add_period(parser: argparse.ArgumentParser) -> None:
         '--since',
         metavar='TIME',
         type=times.Moment,
-        default=times.Moment(SINCE),
-        help=f'Only events since this time: {times.FORMS}. Default: {SINCE}.',
+        default=times.Moment(events.SINCE),
+        help=f'Only events since this time: {times.FORMS}. Default: {events.SINCE}.',
     )
     parser.add_argument(
         '--until', metavar='TIME', type=times.Moment, help='Only events until this time. Default: now.'
     )
 
 
-def marker(event: records.EventRow) -> str:
-    """Return the text that continues a list after an event."""
-    return '-'.join(map(str, _key(event)))
-
-
 def _marker(text: str) -> reads.Key:
     try:
-        at, worker, seq = map(int, text.split('-'))
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a marker of "events list --long"') from exc
-    return at, worker, seq
-
-
-def _key(event: records.EventRow) -> reads.Key:
-    return event.received_at, event.worker, event.seq
-
-
-def _cells(event: records.EventRow, state: states.State) -> dict[str, object]:
-    request = event.request
-    return {
-        'time': timeline.utc(event.received_at),
-        'event': event.event_id,
-        'name': event.name,
-        'tag': event.tag,
-        'server': event.server_uuid,
-        'code': event.code,
-        'state': str(state),
-        'hosts': list(event.hosts),
-        'status': event.status,
-        'reason': str(event.reason),
-        'detail': event.detail,
-        'ack_ms': event.ack_ms,
-        'sender': request.user_id if request else None,
-        'project': request.project_id if request else None,
-        'request': request.request_id if request else None,
-        'sender_request': request.global_request_id if request else None,
-        'replayed': event.replayed,
-        'marker': marker(event),
-    }
+        return events.parse_marker(text)
+    except exceptions.InvalidArgument as exc:
+        raise argparse.ArgumentTypeError(f'{exc}, see "events list --long"') from exc
 
 
 def _row(event: records.EventRow, state: states.State, columns: Columns) -> tuple[object, ...]:
-    cells = {**_cells(event, state), 'hosts': host_map.HostsColumn(list(event.hosts))}
+    cells = {**events.document(event, state), 'hosts': host_map.HostsColumn(list(event.hosts))}
     return tuple(cells[column] for column in columns)
-
-
-def _entries(entries: list[timeline.Entry]) -> Iterator[tuple[object, ...]]:
-    for entry in entries:
-        seconds = explain.relative(entry.at, entries[0].at)
-        yield seconds, timeline.utc(entry.at), str(entry.kind), entry.host, entry.text
 
 
 def _text_line(cells: Mapping[str, object]) -> str:

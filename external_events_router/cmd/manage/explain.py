@@ -11,20 +11,14 @@ from cliff import command
 import prettytable
 import yaml
 
-from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
 from external_events_router.journal import explain
 from external_events_router.journal import next_steps
-from external_events_router.journal import queries
 from external_events_router.journal import timeline
+from external_events_router.operations import explain as operation
 from external_events_router.process import printable
-from external_events_router.resolver.host_map import base
-
-#: Seconds before now, and around ``--at``, in which events are searched by default.
-SINCE = '1h'
-AROUND = 600.0
 
 #: Characters of a line of text in a table.
 WIDTH = 90
@@ -53,14 +47,14 @@ class Explain(command.Command):
             '--since',
             metavar='TIME',
             type=times.Moment,
-            default=times.Moment(SINCE),
-            help=f'Only events since this time: {times.FORMS}. Default: {SINCE}.',
+            default=times.Moment(operation.SINCE),
+            help=f'Only events since this time: {times.FORMS}. Default: {operation.SINCE}.',
         )
         period.add_argument(
             '--at',
             metavar='TIME',
             type=times.Moment,
-            help=f'Only events within {AROUND / 60:.0f} minutes before and after this time.',
+            help=f'Only events within {operation.AROUND / 60:.0f} minutes before and after this time.',
         )
         parser.add_argument(
             '-f',
@@ -73,36 +67,16 @@ class Explain(command.Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         conf, rows = app.configuration(self), journal.opened(self)
-        since, until = _period(parsed_args, rows.now())
-        question = queries.Question(
-            server_uuid=base.server_uuid(parsed_args.server),
-            since=times.microseconds(since),
-            until=times.microseconds(until),
+        explained = operation.explain(
+            conf,
+            rows,
+            parsed_args.server,
+            period=operation.period(rows.now(), since=parsed_args.since, at=parsed_args.at),
             port=parsed_args.port,
             name=parsed_args.name,
         )
-        actions, warnings = journal.actions(conf, question.server_uuid, since=since, until=until)
-        history = queries.history(rows.reader, rows.gaps, question, actions=actions, warnings=warnings)
-        explained = explain.explain(history, journal.site(conf))
         self.app.stdout.write(rendered(explained, parsed_args.format))
         return explained.finding.exit_status
-
-
-def _period(parsed_args: argparse.Namespace, now: float) -> tuple[float, float]:
-    """Return the period in which events are searched, in seconds since the epoch.
-
-    :raises RouterError: it begins in the future, so that its record cannot prove anything
-    """
-    since, until = parsed_args.since.seconds(now), now
-    if parsed_args.at is not None:
-        middle = parsed_args.at.seconds(now)
-        since, until = middle - AROUND, min(now, middle + AROUND)
-    if since >= until:
-        begin, end = (timeline.utc(times.microseconds(at)) for at in (since, now))
-        raise exceptions.RouterError(
-            f'the period begins at {begin}, but the database has {end} now: use an earlier --since or --at'
-        )
-    return since, until
 
 
 def rendered(explained: explain.Explanation, form: str = 'table') -> str:

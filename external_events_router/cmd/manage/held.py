@@ -7,23 +7,19 @@ without an acknowledgement.
 from __future__ import annotations
 
 import argparse
-import collections
-from collections.abc import Iterable
 from collections.abc import Iterator
 import itertools
 
 from cliff import command
 
-from external_events_router import events
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
-from external_events_router.cmd.manage import times
 from external_events_router.journal import operators
+from external_events_router.operations import held as operation
+from external_events_router.operations import times
 from external_events_router.resolver.hold import base
-from external_events_router.resolver.hold import hold
 from external_events_router.resolver.hold import inspection
-from external_events_router.resolver.host_map import base as host_map_base
 
 Shown = tuple[tuple[str, ...], tuple[object, ...]]
 
@@ -52,6 +48,12 @@ class List(app.Lister):
             default=LIMIT,
             help=f'Maximum number of events to list; 0: no limit. Default: {LIMIT}.',
         )
+        parser.add_argument(
+            '--marker',
+            metavar='MARKER',
+            type=_marker,
+            help='Continue after the event with this marker, which the previous list printed.',
+        )
         parser.add_argument('--long', action='store_true', help='Show all columns.')
         return parser
 
@@ -59,16 +61,21 @@ class List(app.Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[object, ...]]]:
         columns = _LONG if parsed_args.long else _SHORT
-        found = _hold(self).records(_selection(parsed_args))
+        found = _hold(self).records(_filter(parsed_args).selection(), after=parsed_args.marker)
         return columns, self._rows(found, columns, parsed_args.limit)
 
     def _rows(
         self, found: Iterator[base.Record], columns: tuple[str, ...], limit: int
     ) -> Iterator[tuple[object, ...]]:
+        last = None
         for record in itertools.islice(found, limit or None):
+            last = record
             yield _row(record, columns)
-        if limit and next(found, None) is not None:
-            self.app.stderr.write(f'There are more than {limit} events; use --limit to list more.\n')
+        if last is not None and limit and next(found, None) is not None:
+            marker = operation.marker(last)
+            self.app.stderr.write(
+                f'There are more than {limit} events; use --limit to list more, or --marker {marker}.\n'
+            )
 
 
 class Count(app.Lister):
@@ -85,9 +92,7 @@ class Count(app.Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[object, ...]]]:
-        found = _hold(self).records(_selection(parsed_args))
-        counts = collections.Counter((str(record.state), record.event.name) for record in found)
-        return ('state', 'name', 'events'), ((*key, number) for key, number in sorted(counts.items()))
+        return ('state', 'name', 'events'), iter(operation.count(_hold(self), _filter(parsed_args)))
 
 
 class Show(app.ShowOne):
@@ -99,12 +104,7 @@ class Show(app.ShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
-        event_id = parsed_args.event
-        found = list(_hold(self).records(inspection.Selection(event_ids=frozenset({event_id}))))
-        inspection.require_found(found, {event_id})
-        # An event that was sent again can have several records: one held, and others ended.
-        record = found[0] if found[0].state is base.State.HELD else found[-1]
-        return _LONG, _row(record, _LONG)
+        return _LONG, _row(operation.show(_hold(self), parsed_args.event), _LONG)
 
 
 class Retry(app.ShowOne):
@@ -129,24 +129,18 @@ class Retry(app.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         if parsed_args.ttl is not None and not parsed_args.events:
             raise exceptions.RouterError('--ttl requires event ids')
-        hold = _hold(self)
-        selection = _selection(parsed_args)
-        requeued = 0
-        if parsed_args.events:
-            found = list(hold.records(selection))
-            inspection.require_found(found, parsed_args.events)
-            ended = [record for record in found if record.state is not base.State.HELD]
-            requeued = hold.requeue(ended, ttl=self._ttl(parsed_args.ttl))
-            if requeued < len(ended):
-                self.app.stderr.write(
-                    f'{len(ended) - requeued} events were not held again, because their rows cannot be read '
-                    'or another command changed them; see "held list --state damaged".\n'
-                )
-        return ('servers_rescheduled', 'events_requeued'), (hold.make_due(selection), requeued)
-
-    def _ttl(self, seconds: float | None) -> _Ttl:
-        lifetimes = hold.Lifetimes.from_conf(app.configuration(self))
-        return _Ttl(lifetimes, seconds)
+        retried = operation.retry(
+            _hold(self),
+            _filter(parsed_args),
+            event_ids=parsed_args.events,
+            ttl=operation.lifetimes(app.configuration(self), parsed_args.ttl),
+        )
+        if retried.not_requeued:
+            self.app.stderr.write(
+                f'{retried.not_requeued} events were not held again, because their rows cannot be read '
+                'or another command changed them; see "held list --state damaged".\n'
+            )
+        return ('servers_rescheduled', 'events_requeued'), (retried.servers, retried.requeued)
 
 
 class Drop(app.ShowOne):
@@ -166,19 +160,15 @@ class Drop(app.ShowOne):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
-        hold = _hold(self)
-        selection = _selection(parsed_args)
-        if parsed_args.events:
-            inspection.require_found(hold.records(selection), parsed_args.events)
-        elif not parsed_args.yes:
+        if not parsed_args.events and not parsed_args.yes:
             raise exceptions.RouterError('to drop events that are not named takes --yes')
-        conf = app.configuration(self)
-        dropped = hold.drop(selection, grace=conf.delivery.ack_timeout)
-        ends = dropped.until is not None and conf.compute.driver != 'nova'
+        dropped = operation.drop(
+            app.configuration(self), _hold(self), _filter(parsed_args), event_ids=parsed_args.events
+        )
         return ('dropped', 'may_be_handled_by', 'may_be_handled_until'), (
             dropped.events,
             host_map.HostsColumn(sorted(dropped.hosts)),
-            times.utc(dropped.until) if ends and dropped.until is not None else None,
+            None if dropped.until is None else times.utc(dropped.until),
         )
 
 
@@ -191,20 +181,9 @@ COMMANDS: dict[str, type[command.Command]] = {
 }
 
 
-class _Ttl:
-    """Returns the seconds for which an ended event is held again."""
-
-    def __init__(self, lifetimes: hold.Lifetimes, seconds: float | None) -> None:
-        self._lifetimes = lifetimes
-        self._seconds = seconds
-
-    def __call__(self, event: events.Event) -> float:
-        return self._lifetimes.of(event) if self._seconds is None else self._seconds
-
-
 def _hold(cmd: command.Command) -> inspection.Inspection:
-    journal = operators.recording(app.configuration(cmd))
-    hold = inspection.Inspection(app.open_database(cmd), journal=journal)
+    conf = app.configuration(cmd)
+    hold = inspection.Inspection(app.open_database(cmd), journal=operators.recording(conf))
     hold.check()
     return hold
 
@@ -219,36 +198,27 @@ def _add_filters(parser: argparse.ArgumentParser, *, state: bool = False) -> Non
         parser.add_argument('--state', choices=states, help='Only events in this state.')
 
 
-def _selection(parsed_args: argparse.Namespace) -> inspection.Selection:
-    named: Iterable[str] = getattr(parsed_args, 'events', ())
-    state, server = getattr(parsed_args, 'state', None), parsed_args.server
-    return inspection.Selection(
-        event_ids=frozenset(named) or None,
-        state=None if state is None else base.State(state),
+def _filter(parsed_args: argparse.Namespace) -> operation.Filter:
+    state = getattr(parsed_args, 'state', None)
+    return operation.Filter(
         host=parsed_args.host,
-        server_uuid=None if server is None else host_map_base.server_uuid(server),
+        server=parsed_args.server,
+        state=None if state is None else base.State(state),
     )
 
 
 def _row(record: base.Record, columns: tuple[str, ...]) -> tuple[object, ...]:
-    event = record.event
-    cells: dict[str, object] = {
-        'event': event.id,
-        'state': str(record.state),
-        'name': event.name,
-        'server': event.server_uuid,
-        'hosts': host_map.HostsColumn(list(record.hosts)),
-        'acknowledged': host_map.HostsColumn(list(record.acknowledged)),
-        'expires_at': times.utc(record.expires_at) if record.expires_at is not None else None,
-        'ended_at': times.utc(record.ended_at) if record.ended_at is not None else None,
-        'tag': event.tag,
-        'status': event.status,
-        'request': record.request_id,
-        'attempts': record.attempts,
-        'held_at': times.utc(record.held_at),
-        'reason': record.reason,
-    }
+    cells = operation.document(record)
+    for column in ('hosts', 'acknowledged'):
+        cells[column] = host_map.HostsColumn(cells[column])
     return tuple(cells[column] for column in columns)
+
+
+def _marker(text: str) -> inspection.Position:
+    try:
+        return operation.parse_marker(text)
+    except exceptions.InvalidArgument as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def _seconds(text: str) -> float:

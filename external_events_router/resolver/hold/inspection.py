@@ -52,6 +52,18 @@ class Selection:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Position:
+    """A position in the list of all events of the hold.
+
+    :ivar ended: whether it is among the ended events, which follow the held events
+    :ivar seq: the number of the event before it
+    """
+
+    ended: bool
+    seq: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Dropped:
     """The result of a deletion.
 
@@ -92,17 +104,21 @@ class Inspection:
         """
         migration.check(self._database)
 
-    def records(self, selection: Selection = Selection()) -> Iterator[base.Record]:
+    def records(
+        self, selection: Selection = Selection(), *, after: Position | None = None
+    ) -> Iterator[base.Record]:
         """Yield events of the hold: held events in their order, then ended events in their order.
 
         This is not a snapshot: events that change meanwhile may be missing.
 
+        :param after: begin after this position; None: with the first event
         :raises DatabaseUnavailable: the database is unavailable
         """
-        if selection.state in (None, base.State.HELD):
-            yield from self._pages(self._held_page, selection)
+        after = after or Position(ended=False, seq=0)
+        if selection.state in (None, base.State.HELD) and not after.ended:
+            yield from self._pages(self._held_page, selection, after.seq)
         if selection.state is not base.State.HELD:
-            yield from self._pages(self._ended_page, selection)
+            yield from self._pages(self._ended_page, selection, after.seq if after.ended else 0)
 
     def make_due(self, selection: Selection = Selection()) -> int:
         """Schedule an immediate retry for the servers of held events.
@@ -161,9 +177,8 @@ class Inspection:
         return Dropped(len(dropped), hosts, until)
 
     def _pages(
-        self, read: Callable[[Selection, int], list[base.Record]], selection: Selection
+        self, read: Callable[[Selection, int], list[base.Record]], selection: Selection, after: int
     ) -> Iterator[base.Record]:
-        after = 0
         while page := read(selection, after):
             # NOTE: the hosts of ended events are JSON in a text column, which SQL can only match with a
             # pattern.

@@ -1,6 +1,6 @@
 """The problems of a host in ``external-events-manage host``."""
 
-from external_events_router.cmd.manage import hosts
+from external_events_router.operations import hosts
 from external_events_router.resolver import host_overview
 from tests import base
 
