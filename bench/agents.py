@@ -2,13 +2,15 @@
 
 Run as a process of its own::
 
-    python -m bench.agents CONFIG_FILE COUNT_FILE HOST...
+    python -m bench.agents [--no-handler] CONFIG_FILE COUNT_FILE HOST...
 
-The file contains the number of handled events as text, updated at an interval.
+The file contains the number of handled events as text, updated at an interval. Without a handler it
+remains 0.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import pathlib
@@ -25,20 +27,25 @@ from external_events_router.process import startup
 INTERVAL = 0.2
 
 
-def main(config_file, count_file, *hosts):
-    conf = startup.load('bench-agents', ['--config-file', config_file])
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog='python -m bench.agents')
+    parser.add_argument('--no-handler', action='store_true', help='do not register the handler that counts')
+    parser.add_argument('config_file')
+    parser.add_argument('count_file', type=pathlib.Path)
+    parser.add_argument('hosts', nargs='+')
+    options = parser.parse_args(argv)
+    conf = startup.load('bench-agents', ['--config-file', options.config_file])
     came = signals.catch()
     handlers, numbers = Handlers(), itertools.count(1)
 
-    @handlers.on('*')
     def count(ctxt, event):
         # NOTE: one step of the interpreter, which needs no lock; a sum would be several steps.
         next(numbers)
 
-    threading.Thread(
-        target=_write, args=(pathlib.Path(count_file), numbers), name='count', daemon=True
-    ).start()
-    fleet = Fleet.from_conf(conf, rpc.get_transport(conf), hosts, handlers=handlers)
+    if not options.no_handler:
+        handlers.on('*', count)
+    threading.Thread(target=_write, args=(options.count_file, numbers), name='count', daemon=True).start()
+    fleet = Fleet.from_conf(conf, rpc.get_transport(conf), options.hosts, handlers=handlers)
     fleet.start()
     # NOTE: in one write even if the output is unbuffered, because the log has the same output.
     print('ready\n', end='', flush=True)
@@ -60,4 +67,4 @@ def _write(path, numbers):
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:])
+    sys.exit(main())

@@ -217,6 +217,33 @@ def _in_turns(options, targets, *, batch, concurrency, title):
     return {'ratio': ratio, 'runs': [_record(name, run) for name, many in runs.items() for run in many]}
 
 
+def agents(options):
+    """CPU of the agents per event, with one handler and without handlers, at concurrency 16."""
+    with _site(options) as handling, _site(options, handler=False) as plain:
+        targets = {'one handler': ours(handling), 'no handler': ours(plain)}
+        warm(*targets.values())
+        runs = {}
+        for _ in range(options.rounds):
+            for batch in (1, 10, 100):
+                for name, target in targets.items():
+                    made = measure.run(target, batch=batch, concurrency=16, seconds=options.seconds)
+                    runs.setdefault((name, batch), []).append(made)
+    rows = [
+        [
+            *(name, batch, tables.median(many, lambda run: run.rate)),
+            tables.median(many, lambda run: run.cpu_per_event('agents')),
+            min(run.cpu_per_event('agents') for run in many),
+            tables.median(many, lambda run: run.cpu_per_event('broker')),
+            tables.median(many, lambda run: run.other_cores),
+            sum(sum(run.problems.values()) for run in many),
+        ]
+        for (name, batch), many in runs.items()
+    ]
+    heads = ['', 'batch', 'events/s', 'agents', 'best', 'broker', 'others', 'wrong']
+    tables.show(heads, rows, title='agents, broker: CPU in ms per event; others: cores of other processes.')
+    return {'runs': [_record(name, run) for (name, _batch), many in runs.items() for run in many]}
+
+
 def wide(options):
     """A batch of 1,000 events for 500 hosts: publishing by the service compared with kombu."""
     rounds = fanout.compare(hosts=500, events=1000, rounds=max(5, options.rounds * 3))
@@ -391,5 +418,5 @@ def _worker(resident):
 
 ALL = {
     scenario.__name__.replace('_', '-'): scenario
-    for scenario in (grid, wide, idle, big_map, dead_host, hold, storm, memory)
+    for scenario in (grid, agents, wide, idle, big_map, dead_host, hold, storm, memory)
 }

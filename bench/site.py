@@ -45,6 +45,7 @@ class Kind:
     :ivar servers: number in the map, spread evenly over the hosts
     :ivar hosts: number in the map; the first :data:`HOSTS` of them have an agent
     :ivar own_broker: use a separate RabbitMQ node, which may be killed
+    :ivar handler: the agents have a handler, which counts the events
     :ivar options: as for ``deployment.Deployment``
     """
 
@@ -54,6 +55,7 @@ class Kind:
     servers: int = SERVERS
     hosts: int = HOSTS
     own_broker: bool = False
+    handler: bool = True
     options: Sequence[tuple[str, object]] = ()
 
 
@@ -132,7 +134,8 @@ class Site(deployment.Deployment):
         """Start a process of counting agents and wait until all of them listen."""
         count = self.folder / f'{name}.count'
         count.write_text('0')
-        command = [sys.executable, '-m', 'bench.agents', config or self.config, count, *hosts]
+        handler = [] if self.kind.handler else ['--no-handler']
+        command = [sys.executable, '-m', 'bench.agents', *handler, config or self.config, count, *hosts]
         process = self._start(deployment.Process(name, command, self.folder, environment=environment))
         process.wait_for('ready\n')
         return process

@@ -17,6 +17,7 @@ from external_events_router import ids
 #: Members of a context that are sent to other processes.
 CARRIED = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
 _CARRIED = frozenset(CARRIED)
+_NO_TEXTS = frozenset({'is_admin', 'roles'})
 
 #: Maximum characters of a member, and maximum number of roles, in a context from another process.
 MAX_MEMBER = 255
@@ -51,6 +52,27 @@ class RequestContext(context.RequestContext):
         return super().from_dict(dict(values), **kwargs)
 
 
+class Deferred:
+    """The context of a message, made from its members only if it is needed, because this takes a while."""
+
+    __slots__ = ('_made', '_members')
+
+    def __init__(self, members: object, made: RequestContext | None = None) -> None:
+        """:param members: see :func:`from_wire`
+        :param made: the context, if it exists already
+        """
+        self._members = members
+        self._made = made
+
+    def get(self) -> RequestContext:
+        """Return the context, and store it for the log messages of this thread."""
+        made = self._made
+        if made is None:
+            made = self._made = from_wire(self._members)
+        made.update_store()
+        return made
+
+
 def from_wire(values: object) -> RequestContext:
     """Return the context of a message from another process.
 
@@ -62,17 +84,17 @@ def from_wire(values: object) -> RequestContext:
     if type(values) is not dict:
         return RequestContext()
     kept = {name: value for name, value in values.items() if name in _CARRIED and _is_valid(name, value)}
-    if 'user_id' not in kept and _is_valid('user_id', values.get('user')):
+    if 'user_id' not in kept and _is_text(values.get('user')):
         kept['user_id'] = values['user']
     return RequestContext(**kept)
 
 
 def _is_valid(name: str, value: object) -> bool:
-    if name == 'is_admin':
-        return type(value) is bool
+    if type(value) is str:
+        return name not in _NO_TEXTS and len(value) <= MAX_MEMBER and value.isascii() and value.isprintable()
     if name == 'roles':
         return type(value) is list and len(value) <= MAX_ROLES and all(map(_is_text, value))
-    return _is_text(value)
+    return name == 'is_admin' and type(value) is bool
 
 
 def _is_text(value: object) -> bool:

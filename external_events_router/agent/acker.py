@@ -2,8 +2,10 @@
 
 At most one message per resolver worker is in flight. Results that arrive meanwhile for the same worker
 go together in the next message, which is sent by the thread that reports the end of the previous one.
-So the acker needs no thread, and a result is sent immediately if no message is in flight. While the
-broker is unavailable, a timer runs until the next attempt. This module does not decide the results.
+If no message is in flight, a result is sent in the next turn of the thread of the transport, together
+with the results that are added until then: those of one read from the socket, or of a burst of short
+handlers. So the acker needs no thread. While the broker is unavailable, a timer runs until the next
+attempt. This module does not decide the results.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Receipt:
     :ivar deadline: deadline of the delivery: seconds since the epoch, by the clock of the resolver
     """
 
-    ctxt: context.RequestContext
+    ctxt: context.Deferred
     host: str
     delivery_id: str
     reply_to: str
@@ -131,20 +133,31 @@ class Acker:
     """Collects results and sends them. Thread-safe. Only :meth:`flush` waits."""
 
     def __init__(
-        self, client: AckClient, resolver_clock: clock.ResolverClock, *, max_results: int = 100_000
+        self,
+        client: AckClient,
+        resolver_clock: clock.ResolverClock,
+        *,
+        run_soon: Callable[[Callable[[], None]], None] = lambda send: send(),
+        max_results: int = 100_000,
     ) -> None:
         """Create an acker.
 
+        :param run_soon: calls a function once, at once or soon on another thread, see
+            ``transport.Transport``; it sends all results that are added until then
         :param max_results: maximum number of waiting results; beyond it the oldest are dropped, and
             the resolver treats them as not acknowledged
         """
         self._client = client
         self._clock = resolver_clock
+        self._run_soon = run_soon
         self._max_results = max_results
         self._dropped = throttled_log.Bounded(
             LOG, lines=MESSAGES, rest='The results of %d more deliveries are not acknowledged'
         )
         self._numbers = itertools.count()
+        # Not guarded. A call of send() is requested, and has not begun. send() first resets it, so
+        # it finds the results that were added before.
+        self._requested = False
         # Guards everything below. It is not held while a cast starts, because the client may report
         # the end of the cast immediately. A worker is removed when there is nothing to send to it,
         # so that flush() can see when everything is sent.
@@ -156,23 +169,31 @@ class Acker:
         self._timer: threading.Timer | None = None
         self._stopping = False
 
-    def add(self, receipt: Receipt, result: events.Result) -> None:
-        """Add a result. It is sent by the next :meth:`send`, which must follow soon."""
+    def add(self, receipt: Receipt, results: Sequence[events.Result]) -> None:
+        """Add results of a delivery. They are sent soon."""
+        if not results:
+            return
         with self._lock:
             worker = self._workers.get(receipt.reply_to)
             if worker is None:
                 worker = self._workers[receipt.reply_to] = _Worker(receipt.reply_to)
             pending = worker.pending.get(receipt.delivery_id)
             if pending is None:
-                worker.pending[receipt.delivery_id] = _Pending(next(self._numbers), receipt, [result])
+                worker.pending[receipt.delivery_id] = _Pending(next(self._numbers), receipt, list(results))
             else:
-                pending.results.append(result)
-            self._waiting += 1
+                pending.results += results
+            self._waiting += len(results)
             if self._waiting > self._max_results:
                 self._make_room()
+            # NOTE: otherwise they are sent after the message in flight, or after the pause.
+            is_free = not worker.on_its_way and self._timer is None
+        if is_free and not self._requested:
+            self._requested = True
+            self._run_soon(self.send)
 
     def send(self) -> None:
         """Send the added results. If a message to a worker is in flight, its results follow after that."""
+        self._requested = False
         if not self._waiting:
             return
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from collections.abc import Sequence
 import threading
 import time
 
@@ -58,6 +59,29 @@ class Deduplicator:
                 return False
             self._in_progress[event_id] = (receipt,)
             return True
+
+    def finish_all(self, event_ids: Sequence[str]) -> tuple[list[events.Result], int] | None:
+        """Record that events were received and handled, without handler and waiter.
+
+        :returns: their results in their order, and the number of events that were handled before. None:
+            one of them is in progress; nothing was recorded
+        """
+        results, repeated = list[events.Result](), 0
+        with self._lock:
+            self._expire()
+            if self._in_progress and not self._in_progress.keys().isdisjoint(event_ids):
+                return None
+            now = self._clock()
+            for event_id in event_ids:
+                done = self._done.get(event_id)
+                if done is None:
+                    result = events.Result(event_id, events.Verdict.HANDLED, None, events.NOT_HANDLED)
+                    self._done[event_id] = (now, result)
+                else:
+                    result = done[1]
+                    repeated += 1
+                results.append(result)
+        return results, repeated
 
     def finish(self, event_id: str, result: events.Result) -> tuple[acker.Receipt, ...]:
         """Record the result of an event.

@@ -2,14 +2,16 @@
 
 For each event, in this order: skip it if it was received before; pass it to threads that wait for
 it; call its handlers. Waiting threads get it immediately, so that a handler can wait for a later
-event of the same server. Handlers run on the pool, in order per server. Other modules receive
-deliveries and send results.
+event of the same server. Handlers run on the pool, in order per server. If there is no handler to
+call, no source to ask, and no unfinished event of the host, the events end on the thread that
+receives them. Other modules receive deliveries and send results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import logging
@@ -37,6 +39,9 @@ _REPEATED = 'repeated'
 _LATE = 'late'
 _NO_ROOM = 'without room'
 _FAILED = 'failed'
+
+#: The results of a delivery that is not worth a log message.
+_ORDINARY = {events.Verdict.HANDLED}
 
 #: Maximum number of log messages per minute about single events.
 MESSAGES = 20
@@ -66,6 +71,7 @@ class Dispatcher:
         self._waiting = waiting
         self._handling = handling
         self._source = source
+        self._has_source = type(source) is not sources.NoSource
         self._memory = memory
         self._messages = messages or bounded_messages()
         # Guards the set of unfinished deliveries.
@@ -73,23 +79,52 @@ class Dispatcher:
         self._drained = threading.Condition(self._lock)
         self._in_hand: set[_Tally] = set()
 
-    def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
-        """Process a delivery. This must be fast, because the next delivery of the host waits for it."""
+    def receive(self, ctxt: context.Deferred, delivery: events.Delivery) -> None:
+        """Process a delivery. This must be fast, because the next delivery of the host waits for it.
+
+        Called on one thread at a time.
+        """
         LOG.debug('Delivery %s: %d events from %s', delivery.id, len(delivery.events), delivery.reply_to)
+        receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
+        is_late = self._clock.left(delivery.deadline) <= 0
+        at_once = not is_late and self._needs_no_thread(delivery.events)
+        if at_once and self._waiting.is_idle and self._acknowledge(delivery, receipt):
+            return
         tally = _Tally(delivery, self._ended, self._messages)
-        if self._clock.left(delivery.deadline) <= 0:
-            self._warn_late(delivery.events)
+        if is_late:
+            self._warn_late(delivery.events, ctxt)
             tally.count(_LATE, len(delivery.events))
             return
         if delivery.events:
             with self._lock:
                 self._in_hand.add(tally)
-        receipt = acker.Receipt(ctxt, self._host, delivery.id, delivery.reply_to, delivery.deadline)
-        answered = [self._try_to_admit(event, receipt, tally) for event in delivery.events]
-        # NOTE: the pool calls send() for the other results when it becomes idle. Do not also call it
-        # here for them: the results would then be sent one by one instead of together.
-        if any(answered):
-            self._results.send()
+        for event in delivery.events:
+            self._try_to_admit(event, receipt, tally, at_once=at_once)
+
+    def _needs_no_thread(self, received: Sequence[events.Event]) -> bool:
+        """Return whether events end at once: nothing is called for them, and nothing is before them."""
+        if self._has_source or self._in_hand:
+            return False
+        return not any(map(self._handling.of, {event.name for event in received}))
+
+    def _acknowledge(self, delivery: events.Delivery, receipt: acker.Receipt) -> bool:
+        """End the events of a delivery for which no handler is called and no thread waits.
+
+        :returns: False: one of the events is in progress; nothing was done
+        """
+        finished = self._memory.finish_all([event.id for event in delivery.events])
+        if finished is None:
+            return False
+        results, repeated = finished
+        self._results.add(receipt, results)
+        counts: dict[str, int] = {events.Verdict.HANDLED: len(results)}
+        if repeated:
+            counts = {events.Verdict.HANDLED: len(results) - repeated, _REPEATED: repeated}
+        if LOG.isEnabledFor(logging.DEBUG):
+            for event in delivery.events:
+                self._log_unhandled(event)
+        _ended(delivery, counts, 0.0, self._messages)
+        return True
 
     def drain(self, timeout: float) -> int:
         """Wait for the handlers of received events.
@@ -100,11 +135,14 @@ class Dispatcher:
             self._drained.wait_for(lambda: not self._in_hand, timeout)
             return sum(tally.left for tally in self._in_hand)
 
-    def _try_to_admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
+    def _try_to_admit(
+        self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, at_once: bool
+    ) -> None:
         """Call :meth:`_admit`. If it raises, the event is treated as not received."""
         try:
-            return self._admit(event, receipt, tally)
+            self._admit(event, receipt, tally, at_once=at_once)
         except Exception:  # continue with the other events of the delivery
+            receipt.ctxt.get()
             LOG.exception(
                 'Could not process %s of server %s; it is not acknowledged and is sent again',
                 event.name,
@@ -113,28 +151,28 @@ class Dispatcher:
             self._memory.forget(event.id)
             tally.stop(event.server_uuid, _FAILED)
             tally.count(_FAILED)
-            return False
 
-    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally) -> bool:
+    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, at_once: bool) -> None:
         """Start to process an event.
 
-        :returns: whether its result is already known and added to the acker
+        :param at_once: see :meth:`_needs_no_thread`
         """
         begun = self._memory.begin(event.id, receipt)
         if begun is not True:
             LOG.debug('Event %s (%s) was received again', event.id, event.name)
             if begun:
-                self._results.add(receipt, begun)
+                self._results.add(receipt, [begun])
             tally.count(_REPEATED)
-            return bool(begun)
+            return
         waited = self._waiting.deliver(event)
-        if waited.waiter and not self._handling.of(event.name):
-            result = events.Result(event.id, events.Verdict.HANDLED, handling=waited)
-            self._told(result)
-            tally.count(result.verdict)
-            return True
-        self._enqueue(event, receipt, tally, waited=waited)
-        return False
+        if at_once and tally.stopped(event.server_uuid) is None:
+            self._told(self._call((), receipt.ctxt, event, waited=waited))
+            tally.count(events.Verdict.HANDLED)
+        elif waited.waiter and not self._handling.of(event.name):
+            self._told(events.Result(event.id, events.Verdict.HANDLED, handling=waited))
+            tally.count(events.Verdict.HANDLED)
+        else:
+            self._enqueue(event, receipt, tally, waited=waited)
 
     def _enqueue(
         self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: events.Handling
@@ -145,6 +183,7 @@ class Dispatcher:
         full = tally.stopped(event.server_uuid) == _NO_ROOM
         if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
+            receipt.ctxt.get()
             self._messages.write(
                 logging.WARNING,
                 'Too many events wait; dropping %s of server %s, which is sent again',
@@ -155,7 +194,7 @@ class Dispatcher:
             tally.count(_NO_ROOM)
 
     def _run(
-        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: events.Handling
+        self, event: events.Event, ctxt: context.Deferred, tally: _Tally, *, waited: events.Handling
     ) -> None:
         fate: str = _FAILED
         try:
@@ -163,10 +202,8 @@ class Dispatcher:
                 # An earlier event of the server has to be sent again first.
                 self._memory.forget(event.id)
                 return
-            # Log messages of a handler contain the request id.
-            ctxt.update_store()
             if self._memory.forget_late(event.id, self._clock.now()):
-                self._warn_late((event,))
+                self._warn_late((event,), ctxt)
                 fate = _LATE
             else:
                 result = self._handle(event, ctxt, tally, waited=waited)
@@ -181,7 +218,7 @@ class Dispatcher:
             tally.count(fate)
 
     def _handle(
-        self, event: events.Event, ctxt: context.RequestContext, tally: _Tally, *, waited: events.Handling
+        self, event: events.Event, ctxt: context.Deferred, tally: _Tally, *, waited: events.Handling
     ) -> events.Result:
         gone = tally.stopped(event.server_uuid) == events.Verdict.NOT_HERE
         if gone or not self._is_here(event.server_uuid):
@@ -200,19 +237,25 @@ class Dispatcher:
     def _call(
         self,
         handling: Sequence[handlers.Handler],
-        ctxt: context.RequestContext,
+        ctxt: context.Deferred,
         event: events.Event,
         *,
         waited: events.Handling,
     ) -> events.Result:
-        if not handling and not waited.waiter:
-            self._messages.write(
-                logging.INFO,
-                'No handler and no waiting thread for %s of server %s; acknowledging it as handled',
-                event.name,
-                event.server_uuid,
-            )
-        return handlers.handle(handling, ctxt, event, waited=waited)
+        if handling:
+            # Log messages of a handler contain the request id.
+            return handlers.handle(handling, ctxt.get(), event, waited=waited)
+        if not waited.waiter and LOG.isEnabledFor(logging.DEBUG):
+            self._log_unhandled(event)
+        return events.Result(event.id, events.Verdict.HANDLED, handling=waited)
+
+    def _log_unhandled(self, event: events.Event) -> None:
+        # NOTE: at a level that is usually off, because this took as long as all other processing.
+        LOG.debug(
+            'No handler and no waiting thread for %s of server %s; acknowledging it as handled',
+            event.name,
+            event.server_uuid,
+        )
 
     def _is_here(self, server_uuid: str) -> bool:
         try:
@@ -225,9 +268,10 @@ class Dispatcher:
 
     def _told(self, result: events.Result) -> None:
         for receipt in self._memory.finish(result.event_id, result):
-            self._results.add(receipt, result)
+            self._results.add(receipt, [result])
 
-    def _warn_late(self, late: Sequence[events.Event]) -> None:
+    def _warn_late(self, late: Sequence[events.Event], ctxt: context.Deferred) -> None:
+        ctxt.get()
         named = ', '.join(f'{event.name} of server {event.server_uuid}' for event in late[:MAX_NAMED])
         more = f' and {len(late) - MAX_NAMED} more' if len(late) > MAX_NAMED else ''
         self._messages.write(
@@ -282,30 +326,31 @@ class _Tally:
             self.left -= number
             if self.left:
                 return
-        seconds = time.monotonic() - self._since
-        recorder.current().agent_delivery_ended(self._counts, seconds=seconds)
-        self._log()
+        _ended(self._delivery, self._counts, time.monotonic() - self._since, self._messages)
         self._ended(self)
 
-    def _log(self) -> None:
-        ordinary = self._counts.keys() == {events.Verdict.HANDLED}
-        # NOTE: logging a normal delivery would take as long as all other processing of it.
-        if ordinary and not LOG.isEnabledFor(logging.DEBUG):
-            return
-        counts = ', '.join(f'{number} {fate}' for fate, number in sorted(self._counts.items()))
-        write = LOG.log if ordinary else self._messages.write
-        write(
-            logging.DEBUG if ordinary else logging.INFO,
-            'Delivery %s: %d events in %.3f s: %s',
-            self._delivery.id,
-            len(self._delivery.events),
-            time.monotonic() - self._since,
-            counts,
-        )
+
+def _ended(
+    delivery: events.Delivery, counts: Mapping[str, int], seconds: float, messages: throttled_log.Bounded
+) -> None:
+    """Count the results of a delivery whose events have ended, and log them."""
+    recorder.current().agent_delivery_ended(counts, seconds=seconds)
+    ordinary = counts.keys() == _ORDINARY
+    # NOTE: logging a normal delivery would take as long as all other processing of it.
+    if ordinary and not LOG.isEnabledFor(logging.DEBUG):
+        return
+    listed = ', '.join(f'{number} {fate}' for fate, number in sorted(counts.items()) if number)
+    write = LOG.log if ordinary else messages.write
+    write(
+        logging.DEBUG if ordinary else logging.INFO,
+        'Delivery %s: %d events in %.3f s: %s',
+        delivery.id,
+        len(delivery.events),
+        seconds,
+        listed,
+    )
 
 
 def bounded_messages() -> throttled_log.Bounded:
     """Return a limit for log messages about single events, for all hosts of a process."""
-    return throttled_log.Bounded(
-        LOG, lines=MESSAGES, rest='%d more events had no handler or were not handled'
-    )
+    return throttled_log.Bounded(LOG, lines=MESSAGES, rest='%d more messages about events were not written')

@@ -33,7 +33,7 @@ _MEMBERS = frozenset({'context', 'delivery_id', 'reply_to', 'deadline', 'events'
 class Receiver(Protocol):
     """Receives valid deliveries."""
 
-    def receive(self, ctxt: context.RequestContext, delivery: router_events.Delivery) -> None:
+    def receive(self, ctxt: context.Deferred, delivery: router_events.Delivery) -> None:
         """Process a delivery. Does not wait for the results."""
         ...
 
@@ -46,6 +46,8 @@ class AgentEndpoint:
     """Server for ``AgentAPI``, which contains the version history."""
 
     target = oslo_messaging.Target(version=rpcapi.AgentAPI.VERSION)
+    #: See ``rpc.listener``: only handlers and log messages need the context of a delivery.
+    defers_contexts = True
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -53,17 +55,18 @@ class AgentEndpoint:
     @rpc.exposed()
     def deliver(
         self,
-        ctxt: context.RequestContext,
+        ctxt: context.RequestContext | context.Deferred,
         delivery_id: str,
         reply_to: str,
         deadline: float,
         events: Sequence[Any],
     ) -> None:
         """See ``AgentAPI.cast``."""
-        self._receive(ctxt, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
+        own = ctxt if isinstance(ctxt, context.Deferred) else context.Deferred(None, ctxt)
+        self._receive(own, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
 
     @rpc.exposed()
-    def deliver_all(self, ctxt: context.RequestContext, deliveries: Sequence[Any]) -> None:
+    def deliver_all(self, ctxt: context.RequestContext | context.Deferred, deliveries: Sequence[Any]) -> None:
         """See ``AgentAPI.cast``."""
         if type(deliveries) is not list:
             raise exceptions.MalformedMessage(what='deliveries', value=deliveries)
@@ -71,15 +74,19 @@ class AgentEndpoint:
             if type(each) is not dict or each.keys() != _MEMBERS:
                 rejected.ALL.note('delivery', 'it is dropped and not acknowledged', each)
                 continue
-            arguments = dict(each)
-            own = context.from_wire(arguments.pop('context'))
             try:
-                self._receive(own, **arguments)
+                self._receive(
+                    context.Deferred(each['context']),
+                    delivery_id=each['delivery_id'],
+                    reply_to=each['reply_to'],
+                    deadline=each['deadline'],
+                    events=each['events'],
+                )
             except exceptions.MalformedMessage as exc:
                 rejected.ALL.note('delivery', 'it is dropped and not acknowledged', str(exc))
 
     @rpc.exposed()
-    def take_token(self, ctxt: context.RequestContext, token: str) -> None:
+    def take_token(self, ctxt: context.RequestContext | context.Deferred, token: str) -> None:
         """See ``AgentAPI.take_token``."""
         if not checks.is_id(token):
             raise exceptions.MalformedMessage(what='token', value=token)
@@ -87,7 +94,7 @@ class AgentEndpoint:
 
     def _receive(
         self,
-        ctxt: context.RequestContext,
+        ctxt: context.Deferred,
         *,
         delivery_id: str,
         reply_to: str,

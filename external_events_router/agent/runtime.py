@@ -46,8 +46,10 @@ class AgentRuntime:
         self.transport = transport
         self.clock = clock.ResolverClock()
         self.messages = dispatcher.bounded_messages()
-        self.acker = acker.Acker(rpcapi.AckAPI(transport, version_cap=ack_version), self.clock)
-        self.pool = keyed_pool.KeyedPool(workers, afterwards=self.acker.send)
+        self.acker = acker.Acker(
+            rpcapi.AckAPI(transport, version_cap=ack_version), self.clock, run_soon=transport.run_soon
+        )
+        self.pool = keyed_pool.KeyedPool(workers)
         self.reporter = reporter.Reporter(host_map, self.clock, interval=report_interval)
 
     @classmethod

@@ -139,7 +139,7 @@ class Agent:
         """Wait for events during an action; see :meth:`Waiters.expect`."""
         return self._waiters.expect(server_uuid, keys, timeout=timeout)
 
-    def receive(self, ctxt: context.RequestContext, delivery: events.Delivery) -> None:
+    def receive(self, ctxt: context.Deferred, delivery: events.Delivery) -> None:
         """Process a delivery; called by the endpoint."""
         self._dispatcher.receive(ctxt, delivery)
 

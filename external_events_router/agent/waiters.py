@@ -141,14 +141,21 @@ class Waiters:
                 raise ValueError(f'unknown event name {name!r}')
         return Expected(self, str(uuid.UUID(server_uuid)), wanted, timeout=timeout)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread waits, and none has waited recently.
+
+        It is read without the lock: a thread that starts to wait at this moment cannot know whether an
+        event arrived before.
+        """
+        return not self._by_event and not self._ended
+
     def deliver(self, event: events.Event) -> events.Handling:
         """Pass an event to all waiting threads.
 
         :returns: whether a thread waits for it, and since when; or when the last wait for it ended
         """
-        if not self._by_event and not self._ended:
-            # The usual case, checked without the lock: a thread that starts to wait at this moment
-            # cannot know whether the event arrived before.
+        if self.is_idle:
             return events.NOT_HANDLED
         key = (event.server_uuid, event.name, event.tag)
         now = time.monotonic()

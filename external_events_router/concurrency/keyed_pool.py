@@ -18,12 +18,13 @@ LOG = logging.getLogger(__name__)
 
 Task = Callable[[], None]
 
-#: Used instead of a key for the call of ``afterwards``.
-_LOOSE_END = object()
-
 
 class KeyedPool:
     """Runs tasks on a limited number of threads, in order per key.
+
+    Each key with tasks has a queue. A key is *ready* while it has a waiting task and no running task.
+    A thread takes the first ready key, runs the first task of its queue, and puts the key back at the
+    end of the ready keys if the queue has more tasks. So keys with many tasks take turns.
 
     A thread starts when there is work, and ends after some time without work, so an idle
     pool uses no threads. Waking a thread takes longer than a short task. So only one thread is being
@@ -38,7 +39,6 @@ class KeyedPool:
         max_queued: int = 100_000,
         max_queued_per_key: int = 1_000,
         idle_seconds: float = 10.0,
-        afterwards: Callable[[], None] | None = None,
         name: str = 'events',
     ) -> None:
         """Create a pool. It starts with the first task.
@@ -48,21 +48,18 @@ class KeyedPool:
         :param max_queued_per_key: maximum number of waiting tasks of one key, so that a task that
             hangs does not prevent tasks of other keys
         :param idle_seconds: seconds that a thread waits for work before it ends
-        :param afterwards: called soon after tasks have ended, once for all tasks that have ended by
-            then. Tasks do not delay this call. It must be fast
         :param name: name of the threads
         """
         self._max_threads = threads
         self._max_queued = max_queued
         self._max_queued_per_key = max_queued_per_key
         self._idle_seconds = idle_seconds
-        self._afterwards = afterwards
         self._name = name
-        # Guards everything below. A key is in _queues while one of its tasks waits or runs, and in
-        # _ready while it waits for a thread. A thread waits for its bell, a lock that is released to
-        # wake it. _idle contains the bells of sleeping threads, the most recent on top. _coming is
-        # the bell of the thread that is being woken and does not run yet. While a key is ready, a
-        # thread is being woken or about to take a key, or all permitted threads are working.
+        # Guards everything below. A key is in _queues while one of its tasks waits or runs. While a
+        # key is ready, a thread is being woken or about to take a key, or all permitted threads are
+        # working. _idle contains the sleeping threads, the most recent on top; each is represented by
+        # a lock that is released to wake it. _waking is the thread that is being woken or started and
+        # does not run yet.
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
         self._queues: dict[Hashable, collections.deque[Task]] = {}
@@ -70,9 +67,7 @@ class KeyedPool:
         self._queued = 0
         self._threads = 0
         self._idle: list[threading.Lock] = []
-        self._coming: threading.Lock | None = None
-        # Whether a task has ended since the last call of afterwards().
-        self._loose_end = False
+        self._waking: threading.Lock | None = None
         self._stopping = False
 
     @property
@@ -108,7 +103,7 @@ class KeyedPool:
             else:
                 self._queues[key] = collections.deque([task])
                 self._ready.append(key)
-                self._summon()
+                self._wake_thread()
             return True
 
     def stop(self, timeout: float) -> int:
@@ -129,26 +124,23 @@ class KeyedPool:
             self._queued = 0
             return left
 
-    # The following methods, except _serve and _tie_up, are called with the lock held.
+    # The following methods, except _run, are called with the lock held.
 
-    def _summon(self) -> bool:
-        """Wake or start a thread, unless one is being woken or the maximum is reached.
+    def _wake_thread(self) -> None:
+        """Wake or start a thread, unless one is being woken or the maximum is reached."""
+        if self._waking is not None:
+            return
+        if self._idle:
+            self._waking = self._idle.pop()
+            self._waking.release()
+        elif self._threads < self._max_threads:
+            self._start_thread()
 
-        :returns: whether a thread is being woken
-        """
-        if self._coming is None:
-            if self._idle:
-                self._coming = self._idle.pop()
-                self._coming.release()
-            elif self._threads < self._max_threads:
-                self._start()
-        return self._coming is not None
-
-    def _start(self) -> None:
-        bell = threading.Lock()
-        bell.acquire()
+    def _start_thread(self) -> None:
+        wakes = threading.Lock()
+        wakes.acquire()
         try:
-            threading.Thread(target=self._serve, args=(bell,), name=self._name, daemon=True).start()
+            threading.Thread(target=self._run, args=(wakes,), name=self._name, daemon=True).start()
         except RuntimeError as exc:
             # The running threads take the ready keys. The next task tries again to start a thread.
             LOG.error('Could not start another thread with %d running: %s', self._threads, exc)
@@ -156,12 +148,13 @@ class KeyedPool:
         self._threads += 1
         if self._threads == 1:
             parts.ALL.add(parts.Kind.POOL, self, KeyedPool.status)
-        self._coming = bell
+        self._waking = wakes
 
-    def _serve(self, bell: threading.Lock) -> None:
+    def _run(self, wakes: threading.Lock) -> None:
+        """Run tasks until there are none for some time; the function of each thread."""
         with self._lock:
-            self._come(bell)
-            taken = self._take(bell, came=True)
+            self._is_awake(wakes)
+            taken = self._take(wakes)
         while taken is not None:
             key, task = taken
             try:
@@ -172,65 +165,48 @@ class KeyedPool:
             # Otherwise the last task would stay in memory until the next task.
             del task, taken
             with self._lock:
-                self._end(key)
-                taken = self._take(bell, came=False)
+                self._finish(key)
+                taken = self._take(wakes)
 
-    def _take(self, bell: threading.Lock, *, came: bool) -> tuple[Hashable, Task] | None:
-        """Return the next task, or the call of ``afterwards``; None: the thread has to end.
-
-        :param came: the thread was just woken
-        """
-        while True:
-            # NOTE: a thread that continues with a task leaves this call to the thread that is being
-            # woken, because more tasks may end by then. It does so only if a thread is being woken:
-            # the next task may block.
-            if self._loose_end and (came or not self._ready or not self._summon()):
-                self._loose_end = False
-                return _LOOSE_END, self._tie_up
-            if self._ready:
-                key = self._ready.popleft()
-                self._queued -= 1
-                if self._ready:
-                    self._summon()
-                return key, self._queues[key].popleft()
-            if self._stopping or not self._sleep(bell):
+    def _take(self, wakes: threading.Lock) -> tuple[Hashable, Task] | None:
+        """Return the next task; None: the thread has to end."""
+        while not self._ready:
+            if self._stopping or not self._sleep(wakes):
                 self._threads -= 1
                 return None
-            came = True
+        key = self._ready.popleft()
+        self._queued -= 1
+        if self._ready:
+            self._wake_thread()
+        return key, self._queues[key].popleft()
 
-    def _tie_up(self) -> None:
-        if self._afterwards is not None:
-            self._afterwards()
-
-    def _sleep(self, bell: threading.Lock) -> bool:
+    def _sleep(self, wakes: threading.Lock) -> bool:
         """Release the lock until the thread is woken.
 
         :returns: whether the thread was woken before it was idle for too long
         """
-        self._idle.append(bell)
+        self._idle.append(wakes)
         self._lock.release()
         try:
-            rang = bell.acquire(timeout=self._idle_seconds)
+            woken = wakes.acquire(timeout=self._idle_seconds)
         finally:
             self._lock.acquire()
-        if not rang:
-            if bell in self._idle:
-                self._idle.remove(bell)
+        if not woken:
+            if wakes in self._idle:
+                self._idle.remove(wakes)
                 return False
             # NOTE: the thread was woken just after its timeout. No other thread was woken instead,
             # so this thread must not end.
-            bell.acquire()
-        self._come(bell)
+            wakes.acquire()
+        self._is_awake(wakes)
         return True
 
-    def _come(self, bell: threading.Lock) -> None:
-        if self._coming is bell:
-            self._coming = None
+    def _is_awake(self, wakes: threading.Lock) -> None:
+        """Record that a thread runs; then the next thread can be woken."""
+        if self._waking is wakes:
+            self._waking = None
 
-    def _end(self, key: Hashable) -> None:
-        if key is _LOOSE_END:
-            return
-        self._loose_end = self._afterwards is not None
+    def _finish(self, key: Hashable) -> None:
         if self._queues[key]:
             # Append the key at the end, so that other keys get their turn.
             self._ready.append(key)

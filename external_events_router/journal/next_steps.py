@@ -33,7 +33,6 @@ UNEXPECTED = 'Received unexpected event'
 TIMEOUT = 'Timeout waiting for'
 
 #: Messages of our agents and resolvers.
-AGENT_NO_WAITER = 'No handler and no waiting thread for'
 AGENT_HANDLER = 'The handler for'
 RESOLVER_NOT_HELD = 'could not be held'
 
@@ -228,8 +227,9 @@ def compare_times(event: records.EventRow, hosts: Sequence[str], site: Site) -> 
             host=_named(hosts),
         )
     return NextStep(
-        f'Search the log of the agent for this message, and compare its time with that of {sender[1]}.',
-        search=f'{AGENT_NO_WAITER} {event.name} of server {event.server_uuid}',
+        'Search the log of the service that waits on the host for this server, and compare the time at '
+        f'which it began to wait with the time at which {sender[1]} posted the event.',
+        search=event.server_uuid,
         log=site.service,
         host=_named(hosts),
     )

@@ -240,11 +240,13 @@ def version_includes(newest: str, wanted: str) -> bool:
 def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
     """Return a function that passes messages of a direct AMQP consumer to the exposed methods of an endpoint.
 
-    :param endpoint: with ``target``, as for :func:`get_server`; its methods are only cast
+    :param endpoint: with ``target``, as for :func:`get_server`; its methods are only cast. If it has
+        ``defers_contexts``, which is true, they accept a :class:`context.Deferred`, too, and get one
     """
 
     # NOTE: used for messages without a context. Created once, because creating its id is slow.
     nobody = context.for_service()
+    defers = getattr(endpoint, 'defers_contexts', False)
 
     def take(call: envelope.Call) -> None:
         method = getattr(endpoint, call.method, None)
@@ -258,11 +260,14 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
             known = 'it is dropped, because its method or version is unknown'
             rejected.ALL.note('message', known, (call.method, call.version))
             return
-        if call.context:
+        ctxt: context.RequestContext | context.Deferred = nobody
+        if call.context and not defers:
             ctxt = context.from_wire(call.context)
         else:
-            ctxt = nobody
-            ctxt.update_store()
+            # NOTE: log messages of this thread must not name an earlier request.
+            nobody.update_store()
+            if call.context:
+                ctxt = context.Deferred(call.context)
         # NOTE: raised for invalid messages, and for errors that would be the answer of a call.
         with contextlib.suppress(messaging.ExpectedException):
             method(ctxt, **call.arguments)

@@ -76,12 +76,12 @@ class SlowAcker:
         self._late = queue.SimpleQueue()
         threading.Thread(target=self._send_late, daemon=True).start()
 
-    def add(self, receipt, result):
+    def add(self, receipt, results):
         """See ``agent.acker.Acker``."""
         if self._is_late(receipt.delivery_id):
-            self._late.put((time.monotonic() + self._seconds, receipt, result))
+            self._late.put((time.monotonic() + self._seconds, receipt, results))
         else:
-            self._acker.add(receipt, result)
+            self._acker.add(receipt, results)
 
     def flush(self, timeout):
         """See ``agent.acker.Acker``."""
@@ -96,10 +96,9 @@ class SlowAcker:
 
     def _send_late(self):
         while True:
-            due, receipt, result = self._late.get()
+            due, receipt, results = self._late.get()
             time.sleep(max(0.0, due - time.monotonic()))
-            self._acker.add(receipt, result)
-            self._acker.send()
+            self._acker.add(receipt, results)
 
 
 def _recorder(host, book):

@@ -87,7 +87,7 @@ class Loop:
         self.wake()
 
     def wake(self) -> None:
-        """Run another turn, which processes all work that handlers received before this call."""
+        """Run a turn, which processes all work that handlers received before this call."""
         self._woken = True
         if self._asleep:
             self._asleep = False
@@ -115,13 +115,17 @@ class Loop:
             self._asleep = True
             ready = self._poll.poll(0 if self._woken else TURN * 1000)
             self._asleep = False
-            self._woken = False
             for descriptor, events in ready:
                 if descriptor == self._wakes:
                     os.eventfd_read(self._wakes)
                 elif (member := self._by_descriptor.get(descriptor)) is not None:
                     member.on_events(events)
             self._call_soon()
+            # NOTE: only now, because this turn processes all work that handlers have received so far.
+            # What another thread adds to these two lists meanwhile needs one more turn.
+            self._woken = False
+            if self._soon or self._new:
+                self._woken = True
             self._turn()
             self._turned_at = time.monotonic()
         self._call_soon()

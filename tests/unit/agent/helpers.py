@@ -58,7 +58,8 @@ def delivery(*batch: events.Event, seconds: float = 60.0, reply_to: str = 'worke
 
 def receipt(delivery_id: str = 'd', *, seconds: float = 60.0) -> acker.Receipt:
     """Make a receipt for results that :class:`Acks` collects."""
-    return acker.Receipt(context.for_service(), 'host-a', delivery_id, 'worker', time.time() + seconds)
+    ctxt = context.Deferred(None, context.for_service())
+    return acker.Receipt(ctxt, 'host-a', delivery_id, 'worker', time.time() + seconds)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -68,8 +68,7 @@ class TestAcker(base.TestCase):
         return made
 
     def _send(self, acker, receipt, sent):
-        acker.add(receipt, sent)
-        acker.send()
+        acker.add(receipt, [sent])
 
     def test_result_is_sent_immediately(self):
         acker = self._acker()
@@ -185,35 +184,66 @@ class TestWithoutThread(base.TestCase):
         self.client = Casts()
         self.timers = self.useFixture(Timers())
         self.time = helpers.Time()
+        #: Functions that the thread of the transport calls in its next turn.
+        self.soon = collections.deque()
         self.acker = self._acker()
 
     def _acker(self, **kwargs):
-        return ackers.Acker(self.client, clock.ResolverClock(wall=self.time), **kwargs)
+        return ackers.Acker(
+            self.client, clock.ResolverClock(wall=self.time), run_soon=self.soon.append, **kwargs
+        )
 
     def _add(self, *added, reply_to='worker', seconds=60):
         """Add results. Each is written as the letter of its delivery and the letter of its event."""
         for delivery_id, event_id in added:
             receipt = ackers.Receipt(None, 'host-a', delivery_id, reply_to, self.time.now + seconds)
-            self.acker.add(receipt, result(event_id))
+            self.acker.add(receipt, [result(event_id)])
+
+    def _turn(self):
+        while self.soon:
+            self.soon.popleft()()
 
     def _send(self, *added, **kwargs):
         self._add(*added, **kwargs)
-        self.acker.send()
+        self._turn()
 
     def _tell(self, error=None):
         self.client.done.pop(0)(error)
 
-    def test_results_are_sent_by_the_calling_thread(self):
+    def test_results_of_a_turn_are_sent_together_by_its_thread(self):
         threads = threading.active_count()
         self._add('d1', 'e2', 'd3')
         self.assertEqual([], self.client.casts)
-        self.acker.send()
+        self.assertEqual(1, len(self.soon))
+        self._turn()
         self.assertEqual([('worker', ('d', '13'), ('e', '2'))], self.client.casts)
         self.assertEqual([threading.current_thread()], self.client.threads)
         self.assertEqual(threads, threading.active_count())
         self.assertFalse(self.acker.flush(0))
         self._tell()
         self.assertTrue(self.acker.flush(0))
+
+    def test_no_turn_is_requested_while_the_results_have_to_wait(self):
+        self._send('d1')
+        self._add('d2')
+        self._tell(AWAY)
+        self._add('d3')
+        self.assertEqual(0, len(self.soon))
+        self.timers.end()
+        self.assertEqual(('worker', ('d', '123')), self.client.casts[-1])
+        self._tell()
+        self._send('d4')
+        self.assertEqual(('worker', ('d', '4')), self.client.casts[-1])
+
+    def test_result_that_is_added_when_the_turn_begins_is_sent(self):
+        """The turn has begun, and has not looked at the results yet, or it has."""
+        self._add('d1')
+        with mock.patch.object(self.acker, '_load', autospec=True, return_value=False):
+            self._turn()
+        self._add('e2')
+        self.assertEqual(1, len(self.soon))
+        self._turn()
+        self.assertEqual([('worker', ('d', '1'), ('e', '2'))], self.client.casts)
 
     def test_flush_sends_the_results(self):
         self._add('d1')

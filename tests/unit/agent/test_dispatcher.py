@@ -16,6 +16,7 @@ from external_events_router.agent import handlers
 from external_events_router.agent import sources
 from external_events_router.agent import waiters
 from external_events_router.concurrency import keyed_pool
+from external_events_router.metrics import recorder
 from tests import base
 from tests import generated
 from tests.unit.agent import helpers
@@ -42,7 +43,7 @@ class Host:
         self.acks = helpers.Acks()
         self.clock = clock.ResolverClock()
         self.acker = helpers.make_acker(self.acks, resolver_clock=self.clock)
-        self.pool = keyed_pool.KeyedPool(threads, afterwards=self.acker.send, **pool)
+        self.pool = keyed_pool.KeyedPool(threads, **pool)
         self.waiters = waiters.Waiters()
         self.handlers = handlers.Handlers()
         self.ctxt = context.for_service()
@@ -59,7 +60,7 @@ class Host:
 
     def receive(self, *batch, **kwargs):
         delivery = helpers.delivery(*batch, **kwargs)
-        self.dispatcher.receive(self.ctxt, delivery)
+        self.dispatcher.receive(context.Deferred(None, self.ctxt), delivery)
         return delivery
 
     def finish(self):
@@ -460,10 +461,79 @@ class MessagesTest(base.TestCase):
             )
             late = events.Event('network-changed', helpers.SERVER)
             made.receive(
-                context.RequestContext(), events.Delivery(f'{number}', 'worker', time.time() - 60, (late,))
+                context.Deferred(None), events.Delivery(f'{number}', 'worker', time.time() - 60, (late,))
             )
         messages.flush(now=True)
         self.assertEqual(
             dispatcher.MESSAGES + 1, self.logs.output.count(' WARNING ') + self.logs.output.count(' INFO ')
         )
-        self.assertIn('more events had no handler or were not handled', self.logs.output)
+        self.assertIn('more messages about events were not written', self.logs.output)
+
+
+class WithoutThreadTest(base.TestCase):
+    """Events for which nothing is called end on the thread that receives them."""
+
+    def setUp(self):
+        super().setUp()
+        self.host = Host(threads=1)
+        self.addCleanup(self.host.close)
+
+    def test_event_without_handler_uses_no_thread(self):
+        self.host.receive(helpers.event(), helpers.event(server=helpers.OTHER_SERVER))
+        with self.host.waiters.expect(helpers.SERVER, [('network-changed', 't')]) as expected:
+            self.host.receive(helpers.event(), helpers.event(tag='t'))
+            self.assertEqual(1, len(expected.arrived))
+        # The end of a wait is remembered.
+        self.host.receive(late := helpers.event(tag='t'))
+        self.assertEqual(0, self.host.pool.threads)
+        self.host.finish()
+        self.assertEqual([HANDLED] * 5, list(self.host.acks.verdicts().values()))
+        self.assertLess(self.host.handling_of(late).wait_ms, 1)
+
+    def test_results_of_a_delivery_are_sent_together(self):
+        batch = [helpers.event() for _ in range(5)]
+        delivery = self.host.receive(*batch)
+        self.host.finish()
+        ((delivery_id, results),) = self.host.acks.casts
+        self.assertEqual(delivery.id, delivery_id)
+        self.assertEqual([event.id for event in batch], [result.event_id for result in results])
+
+    def test_repeated_event_gets_its_first_result(self):
+        event, again = helpers.event(), helpers.event()
+        self.host.handlers.on('network-changed', mock.Mock(side_effect=exceptions.Refused(reason='no')))
+        self.host.verdict(event)
+        self.host.handlers = self.host.dispatcher._handling = handlers.Handlers()
+        self.host.receive(event, again, again)
+        self.host.finish()
+        verdicts = [result.verdict for result in self.host.acks.results()]
+        self.assertEqual([REFUSED, REFUSED, HANDLED, HANDLED], verdicts)
+        self.assertRegex(self.logs.output, '3 events in .*: 1 handled, 2 repeated')
+
+    def test_event_does_not_overtake_an_event_with_a_handler(self):
+        release, entered = threading.Event(), threading.Event()
+        self.addCleanup(release.set)
+
+        @self.host.handlers.on('network-changed')
+        def block(ctxt, event):
+            entered.set()
+            release.wait(helpers.PATIENCE)
+
+        first, second = helpers.event(), helpers.event('network-vif-plugged')
+        self.host.receive(first)
+        self.assertTrue(entered.wait(helpers.PATIENCE))
+        self.host.receive(second)
+        self.assertEqual([], self.host.acks.casts)
+        release.set()
+        self.host.finish()
+        self.assertEqual([first.id, second.id], [result.event_id for result in self.host.acks.results()])
+
+    def test_event_of_a_host_with_a_source_uses_a_thread(self):
+        """A source is a plug-in, which may take some time."""
+        host = Host(source=Source())
+        self.addCleanup(host.close)
+        self.assertEqual(NOT_HERE, host.verdict(helpers.event()))
+
+    def test_delivery_is_counted(self):
+        with mock.patch.object(recorder, 'current', autospec=True) as current:
+            self.host.receive(helpers.event(), helpers.event())
+        current().agent_delivery_ended.assert_called_once_with({HANDLED: 2}, seconds=0.0)

@@ -25,7 +25,7 @@ class Receiver:
 
     def receive(self, ctxt, delivery):
         self.received.append(delivery)
-        self.contexts.append(ctxt)
+        self.contexts.append(ctxt.get())
 
     def take_token(self, token):
         self.received.append(token)

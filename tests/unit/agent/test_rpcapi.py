@@ -24,7 +24,7 @@ class Receiver:
         self.received = []
 
     def receive(self, ctxt, delivery):
-        self.received.append((ctxt.request_id, delivery))
+        self.received.append((ctxt.get().request_id, delivery))
 
     def take_token(self, token):
         self.received.append(token)

@@ -111,9 +111,9 @@ class TestKeyedPool(base.TestCase):
         self.addCleanup(arrive.set)
 
         class Late(keyed_pool.KeyedPool):
-            def _serve(self, bell):
+            def _run(self, wakes):
                 arrive.wait(helpers.PATIENCE)
-                super()._serve(bell)
+                super()._run(wakes)
 
         pool = Late(4)
         self.addCleanup(pool.stop, helpers.PATIENCE)
@@ -156,7 +156,7 @@ class TestKeyedPool(base.TestCase):
             giver.join(helpers.PATIENCE)
         self.assertEqual([], missed)
         helpers.wait_until(lambda: pool.threads == 0)
-        self.assertIsNone(pool._coming)
+        self.assertIsNone(pool._waking)
 
     def test_thread_that_cannot_be_started(self):
         pool = self._pool(2)
@@ -199,92 +199,6 @@ class TestKeyedPool(base.TestCase):
         helpers.wait_until(lambda: pool._idle)
         pool.stop(helpers.PATIENCE)
         helpers.wait_until(lambda: pool.threads == 0)
-
-    def test_afterwards_is_called_by_a_thread_without_a_next_task(self):
-        """It is called once for all ended tasks, while no other thread starts."""
-        calls, ended = [], []
-        all_called = threading.Event()
-
-        def afterwards():
-            calls.append(list(ended))
-            if len(ended) == 50:
-                all_called.set()
-
-        arrive, running = threading.Event(), threading.Event()
-        self.addCleanup(arrive.set)
-
-        class Late(keyed_pool.KeyedPool):
-            def _serve(self, bell):
-                if running.is_set():
-                    arrive.wait(helpers.PATIENCE)
-                running.set()
-                super()._serve(bell)
-
-        pool = Late(2, afterwards=afterwards)
-        self.addCleanup(pool.stop, helpers.PATIENCE)
-        given = threading.Event()
-        pool.submit('first', lambda: given.wait(helpers.PATIENCE))
-        self.assertTrue(running.wait(helpers.PATIENCE))
-        for key in range(50):
-            pool.submit(key, functools.partial(ended.append, key))
-        given.set()
-        self.assertTrue(all_called.wait(helpers.PATIENCE))
-        self.assertEqual([list(range(50))], calls)
-
-    def test_afterwards_is_not_delayed_by_a_task(self):
-        for threads in (1, 2):
-            pool = self._pool(threads, afterwards=(called := threading.Event()).set)
-            release, entered = threading.Event(), threading.Event()
-            self.addCleanup(release.set)
-            go = threading.Event()
-
-            def block(entered=entered, release=release):
-                entered.set()
-                release.wait(10 * helpers.PATIENCE)
-
-            pool.submit('key', functools.partial(go.wait, helpers.PATIENCE))
-            pool.submit('key', block)
-            go.set()
-            self.assertTrue(entered.wait(helpers.PATIENCE))
-            self.assertTrue(called.wait(helpers.PATIENCE))
-            release.set()
-
-    def test_starting_thread_calls_afterwards_before_its_first_task(self):
-        called, block, blocked = threading.Event(), threading.Event(), threading.Event()
-        may_come = threading.Semaphore(1)
-
-        class Late(keyed_pool.KeyedPool):
-            def _serve(self, bell):
-                may_come.acquire(timeout=10 * helpers.PATIENCE)
-                super()._serve(bell)
-
-        def wait():
-            blocked.set()
-            block.wait(10 * helpers.PATIENCE)
-
-        pool = Late(3, afterwards=called.set)
-        self.addCleanup(pool.stop, helpers.PATIENCE)
-        self.addCleanup(may_come.release, 2)
-        self.addCleanup(block.set)
-        go = threading.Event()
-        pool.submit('first', functools.partial(go.wait, helpers.PATIENCE))
-        for key in range(3):
-            pool.submit(key, wait)
-        go.set()
-        # The first thread continues with a task, because the second thread is starting.
-        self.assertTrue(blocked.wait(helpers.PATIENCE))
-        self.assertFalse(called.is_set())
-        # The second thread calls it, although a third thread was requested, which never starts.
-        may_come.release()
-        self.assertTrue(called.wait(helpers.PATIENCE))
-
-    def test_afterwards_may_raise_an_exception(self):
-        pool = self._pool(1, afterwards=mock.Mock(side_effect=ZeroDivisionError))
-        for key in range(3):
-            done = threading.Event()
-            pool.submit(key, done.set)
-            self.assertTrue(done.wait(helpers.PATIENCE))
-        self.assertEqual(0, pool.stop(helpers.PATIENCE))
 
     def test_failing_task_does_not_block_its_key(self):
         pool = self._pool(1)

@@ -338,7 +338,7 @@ TABLE = {
         AGENT,
         V.DELIVERED_WITHOUT_WAITER,
         'reached host-a in time, but nothing waited for it and no handler ran',
-        f'No handler and no waiting thread for network-vif-plugged of server {h.SERVER}',
+        'compare the time at which it began to wait with the time at which Neutron posted the event',
     ),
     'after the wait': (
         h.history(h.event(handling=h.AFTER_WAIT)),
@@ -496,9 +496,5 @@ class VerdictsTest(base.TestCase):
     def test_messages_to_search_for_are_those_of_the_service(self):
         root = pathlib.Path(external_events_router.__file__).parent
         sources = {path: path.read_text() for path in root.rglob('*.py') if path.name != 'next_steps.py'}
-        for message in (
-            next_steps.AGENT_NO_WAITER,
-            next_steps.AGENT_HANDLER,
-            next_steps.RESOLVER_NOT_HELD,
-        ):
+        for message in (next_steps.AGENT_HANDLER, next_steps.RESOLVER_NOT_HELD):
             self.assertTrue([path for path, text in sources.items() if message in text], message)
