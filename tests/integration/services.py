@@ -7,6 +7,7 @@ fails where ``EER_TEST_REQUIRE_SERVICES`` is set to ``1``.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import pathlib
@@ -50,7 +51,7 @@ class RabbitMQ(fixtures.Fixture):
 
     def __init__(self, *, password=None, configure='.*'):
         """:param password: of a separate user for the test; None: the user of the address
-        :param configure: the queues and exchanges that the user may declare, a regular expression
+        :param configure: the queues and exchanges that this user may declare, a regular expression
         """
         self._password = password
         self._configure = configure
@@ -61,44 +62,98 @@ class RabbitMQ(fixtures.Fixture):
             socket.create_connection((url.host, url.port or 5672), timeout=5).close()
         except OSError as exc:
             missing('RabbitMQ (EER_TEST_RABBITMQ)', f'{url.host}:{url.port}: {exc}')
-        name = f'eer-test-{uuid.uuid4().hex[:12]}'
-        if self._password:
+        if not self._password:
+            name = _virtual_hosts.take(url.username or 'guest')
+        else:
+            name = _name()
             url = url.set(username=name, password=self._password)
-        # NOTE: all in one command, because each run of rabbitmqctl takes seconds.
-        self._control('import_definitions', text=json.dumps(self._definitions(name, url.username or 'guest')))
-        self.addCleanup(self._control, 'eval', self._deletion(name))
+            _rabbitmqctl('import_definitions', text=json.dumps(self._definitions(name, url.username)))
+            self.addCleanup(_rabbitmqctl, 'eval', self._deletion(name))
         self.url = url.set(database=name).render_as_string(hide_password=False)
 
     def _definitions(self, name, user):
-        """What rabbitmqctl creates: the virtual host, its user and the permissions of the user."""
-        permission = {'vhost': name, 'user': user, 'configure': self._configure, 'write': '.*', 'read': '.*'}
-        users = [{'name': name, 'password': self._password, 'tags': ''}] if self._password else []
-        return {'vhosts': [{'name': name}], 'users': users, 'permissions': [permission]}
+        """The virtual host, its user and the permissions of the user."""
+        return {
+            'vhosts': [{'name': name}],
+            'users': [{'name': name, 'password': self._password, 'tags': ''}],
+            'permissions': [_permission(name, user, configure=self._configure)],
+        }
 
     def _deletion(self, name):
         """The Erlang expression with which the node deletes it."""
-        virtual_host = f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)'
         user = f'rabbit_auth_backend_internal:delete_user(<<"{name}">>, <<"tests">>)'
-        return f'{virtual_host}, {user}.' if self._password else f'{virtual_host}.'
+        return f'{_deletion(name)}, {user}.'
 
-    def _control(self, *arguments, text=''):
-        """Run rabbitmqctl.
 
-        :param text: its standard input
+class _VirtualHosts:
+    """Virtual hosts for the tests of this process, made several at a time and deleted at its end.
+
+    Each run of rabbitmqctl takes about a second of processor time, more than many tests.
+    """
+
+    NUMBER = 5
+
+    def __init__(self):
+        self._free = []
+        self._made = []
+
+    def take(self, user):
+        """Return the name of an unused virtual host.
+
+        :param user: the user that has all permissions
         """
-        try:
-            subprocess.run(
-                ['rabbitmqctl', '-q', *arguments],
-                check=True,
-                capture_output=True,
-                text=True,
-                input=text,
-                timeout=ADMIN_TIMEOUT,
-            )
-        except FileNotFoundError:
-            missing('RabbitMQ', 'a virtual host for the test is made with rabbitmqctl, which is not here')
-        except subprocess.CalledProcessError as exc:
-            missing('RabbitMQ', f'rabbitmqctl {arguments[0]}: {exc.stderr or exc.stdout}')
+        if not self._free:
+            names = [_name() for _ in range(self.NUMBER)]
+            definitions = {
+                'vhosts': [{'name': name} for name in names],
+                'permissions': [_permission(name, user) for name in names],
+            }
+            if not self._made:
+                atexit.register(self._delete, os.getpid())
+            _rabbitmqctl('import_definitions', text=json.dumps(definitions))
+            self._made += names
+            self._free += names
+        return self._free.pop()
+
+    def _delete(self, pid):
+        # NOTE: a fork of this process still uses them.
+        if os.getpid() == pid:
+            _rabbitmqctl('eval', f'{", ".join(map(_deletion, self._made))}.')
+
+
+_virtual_hosts = _VirtualHosts()
+
+
+def _name():
+    return f'eer-test-{uuid.uuid4().hex[:12]}'
+
+
+def _permission(virtual_host, user, *, configure='.*'):
+    return {'vhost': virtual_host, 'user': user, 'configure': configure, 'write': '.*', 'read': '.*'}
+
+
+def _deletion(virtual_host):
+    return f'rabbit_vhost:delete(<<"{virtual_host}">>, <<"tests">>)'
+
+
+def _rabbitmqctl(*arguments, text=''):
+    """Run rabbitmqctl.
+
+    :param text: its standard input
+    """
+    try:
+        subprocess.run(
+            ['rabbitmqctl', '-q', *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            input=text,
+            timeout=ADMIN_TIMEOUT,
+        )
+    except FileNotFoundError:
+        missing('RabbitMQ', 'a virtual host for the test is made with rabbitmqctl, which is not here')
+    except subprocess.CalledProcessError as exc:
+        missing('RabbitMQ', f'rabbitmqctl {arguments[0]}: {exc.stderr or exc.stdout}')
 
 
 def list_queues(virtual_host):
