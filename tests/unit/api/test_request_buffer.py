@@ -192,12 +192,16 @@ class PlacesTest(base.TestCase):
 
     def test_number_of_requests_in_progress_is_bounded(self) -> None:
         now, most = [0], [0]
-        lock = threading.Lock()
+        lock, full = threading.Lock(), threading.Event()
 
         def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
             with lock:
                 now[0] += 1
                 most[0] = max(most[0], now[0])
+                if now[0] == 3:
+                    full.set()
+            full.wait(30)
+            # Another request could begin now, if the number had no limit.
             threading.Event().wait(0.02)
             with lock:
                 now[0] -= 1
