@@ -21,7 +21,7 @@ from external_events_router import events
 _SHOWN = 60
 
 _IDENTIFIER = re.compile('[A-Za-z_][A-Za-z0-9_-]{0,40}')
-_ARTICLED = {
+_EXPECTED_TYPES = {
     'object': 'an object',
     'array': 'an array',
     'string': 'a string',
@@ -141,7 +141,7 @@ def _message(error: jsonschema.ValidationError) -> str:
             unknown = next(name for name in value if name not in allowed)
             return f'{_member(where, unknown)} is not a known member; known are: {", ".join(allowed)}'
         case 'type':
-            return f'{where or "the body"} is {shown}, but must be {_ARTICLED[rule]}'
+            return f'{where or "the body"} is {shown}, but must be {_EXPECTED_TYPES[rule]}'
         case 'enum':
             return f'{where} is {shown}, but must be one of: {", ".join(rule)}{_since(error)}'
         case 'maxLength':

@@ -34,14 +34,14 @@ class Once(Generic[E]):
             self._open.remove(item)
         except KeyError:
             return
-        self._tell(item, error)
+        self._report(item, error)
 
     def settle_rest(self, error: E | None) -> None:
         """Report the same result for all items without a reported result, in their order."""
         for item in sorted(self._open):
             self.settle(item, error)
 
-    def _tell(self, item: int, error: E | None) -> None:
+    def _report(self, item: int, error: E | None) -> None:
         try:
             self._done(item, error)
         except Exception:  # continue with the other items

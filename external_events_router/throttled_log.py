@@ -35,7 +35,7 @@ class ThrottledLog:
         # Guards everything below.
         self._lock = threading.Lock()
         self._next = float('-inf')
-        self._unsaid = 0
+        self._suppressed = 0
         self._present = False
         self._logged = False
 
@@ -53,13 +53,13 @@ class ThrottledLog:
             self._present = True
             now = self._clock()
             if now < self._next:
-                self._unsaid += 1
+                self._suppressed += 1
                 return
             self._next = now + self._every
-            unsaid, self._unsaid = self._unsaid, 0
+            suppressed, self._suppressed = self._suppressed, 0
             self._logged = True
-        if unsaid:
-            message, args = f'{message} (and %d times since the last message)', (*args, unsaid)
+        if suppressed:
+            message, args = f'{message} (and %d times since the last message)', (*args, suppressed)
         self._log.log(level, message, *args)
 
     def over(self, message: str, *args: object) -> None:
@@ -73,9 +73,9 @@ class ThrottledLog:
             logged, self._logged = self._logged, False
             if not logged:
                 return
-            unsaid, self._unsaid = self._unsaid, 0
+            suppressed, self._suppressed = self._suppressed, 0
         if logged:
-            self._log.info(f'{message} (%d failures were not logged)', *args, unsaid)
+            self._log.info(f'{message} (%d failures were not logged)', *args, suppressed)
 
 
 #: Seconds that the first message of a :class:`Summary` waits for more objects with the same problem.

@@ -116,7 +116,7 @@ class Deduplicator:
     def _expire(self) -> None:
         oldest = self._clock() - self._max_seconds
         while self._done:
-            noted, _result = next(iter(self._done.values()))
-            if noted > oldest and len(self._done) <= self._max_events:
+            finished_at, _result = next(iter(self._done.values()))
+            if finished_at > oldest and len(self._done) <= self._max_events:
                 return
             self._done.popitem(last=False)

@@ -77,7 +77,7 @@ class Dispatcher:
         # Guards the set of unfinished deliveries.
         self._lock = threading.Lock()
         self._drained = threading.Condition(self._lock)
-        self._in_hand: set[_Tally] = set()
+        self._unfinished: set[_Progress] = set()
 
     def receive(self, ctxt: context.Deferred, delivery: events.Delivery) -> None:
         """Process a delivery. This must be fast, because the next delivery of the host waits for it.
@@ -90,20 +90,20 @@ class Dispatcher:
         at_once = not is_late and self._needs_no_thread(delivery.events)
         if at_once and self._waiting.is_idle and self._acknowledge(delivery, receipt):
             return
-        tally = _Tally(delivery, self._ended, self._messages)
+        progress = _Progress(delivery, self._ended, self._messages)
         if is_late:
             self._warn_late(delivery.events, ctxt)
-            tally.count(_LATE, len(delivery.events))
+            progress.count(_LATE, len(delivery.events))
             return
         if delivery.events:
             with self._lock:
-                self._in_hand.add(tally)
+                self._unfinished.add(progress)
         for event in delivery.events:
-            self._try_to_admit(event, receipt, tally, at_once=at_once)
+            self._try_to_admit(event, receipt, progress, at_once=at_once)
 
     def _needs_no_thread(self, received: Sequence[events.Event]) -> bool:
         """Return whether events end at once: nothing is called for them, and nothing is before them."""
-        if self._has_source or self._in_hand:
+        if self._has_source or self._unfinished:
             return False
         return not any(map(self._handling.of, {event.name for event in received}))
 
@@ -132,15 +132,15 @@ class Dispatcher:
         :returns: number of events that were unfinished at the end of the timeout
         """
         with self._lock:
-            self._drained.wait_for(lambda: not self._in_hand, timeout)
-            return sum(tally.left for tally in self._in_hand)
+            self._drained.wait_for(lambda: not self._unfinished, timeout)
+            return sum(progress.left for progress in self._unfinished)
 
     def _try_to_admit(
-        self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, at_once: bool
+        self, event: events.Event, receipt: acker.Receipt, progress: _Progress, *, at_once: bool
     ) -> None:
         """Call :meth:`_admit`. If it raises, the event is treated as not received."""
         try:
-            self._admit(event, receipt, tally, at_once=at_once)
+            self._admit(event, receipt, progress, at_once=at_once)
         except Exception:  # continue with the other events of the delivery
             receipt.ctxt.get()
             LOG.exception(
@@ -149,10 +149,12 @@ class Dispatcher:
                 event.server_uuid,
             )
             self._memory.forget(event.id)
-            tally.stop(event.server_uuid, _FAILED)
-            tally.count(_FAILED)
+            progress.stop(event.server_uuid, _FAILED)
+            progress.count(_FAILED)
 
-    def _admit(self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, at_once: bool) -> None:
+    def _admit(
+        self, event: events.Event, receipt: acker.Receipt, progress: _Progress, *, at_once: bool
+    ) -> None:
         """Start to process an event.
 
         :param at_once: see :meth:`_needs_no_thread`
@@ -162,25 +164,25 @@ class Dispatcher:
             LOG.debug('Event %s (%s) was received again', event.id, event.name)
             if begun:
                 self._results.add(receipt, [begun])
-            tally.count(_REPEATED)
+            progress.count(_REPEATED)
             return
         waited = self._waiting.deliver(event)
-        if at_once and tally.stopped(event.server_uuid) is None:
-            self._told(self._call((), receipt.ctxt, event, waited=waited))
-            tally.count(events.Verdict.HANDLED)
+        if at_once and progress.stopped(event.server_uuid) is None:
+            self._report(self._call((), receipt.ctxt, event, waited=waited))
+            progress.count(events.Verdict.HANDLED)
         elif waited.waiter and not self._handling.of(event.name):
-            self._told(events.Result(event.id, events.Verdict.HANDLED, handling=waited))
-            tally.count(events.Verdict.HANDLED)
+            self._report(events.Result(event.id, events.Verdict.HANDLED, handling=waited))
+            progress.count(events.Verdict.HANDLED)
         else:
-            self._enqueue(event, receipt, tally, waited=waited)
+            self._enqueue(event, receipt, progress, waited=waited)
 
     def _enqueue(
-        self, event: events.Event, receipt: acker.Receipt, tally: _Tally, *, waited: events.Handling
+        self, event: events.Event, receipt: acker.Receipt, progress: _Progress, *, waited: events.Handling
     ) -> None:
-        task = functools.partial(self._run, event, receipt.ctxt, tally, waited=waited)
+        task = functools.partial(self._run, event, receipt.ctxt, progress, waited=waited)
         # NOTE: a place may become free while a delivery is processed. An event must not overtake an
         # earlier event of its server that was dropped.
-        full = tally.stopped(event.server_uuid) == _NO_ROOM
+        full = progress.stopped(event.server_uuid) == _NO_ROOM
         if full or not self._pool.submit((self._host, event.server_uuid), task):
             self._memory.forget(event.id)
             receipt.ctxt.get()
@@ -190,15 +192,15 @@ class Dispatcher:
                 event.name,
                 event.server_uuid,
             )
-            tally.stop(event.server_uuid, _NO_ROOM)
-            tally.count(_NO_ROOM)
+            progress.stop(event.server_uuid, _NO_ROOM)
+            progress.count(_NO_ROOM)
 
     def _run(
-        self, event: events.Event, ctxt: context.Deferred, tally: _Tally, *, waited: events.Handling
+        self, event: events.Event, ctxt: context.Deferred, progress: _Progress, *, waited: events.Handling
     ) -> None:
         fate: str = _FAILED
         try:
-            if tally.stopped(event.server_uuid) == _FAILED:
+            if progress.stopped(event.server_uuid) == _FAILED:
                 # An earlier event of the server has to be sent again first.
                 self._memory.forget(event.id)
                 return
@@ -206,21 +208,21 @@ class Dispatcher:
                 self._warn_late((event,), ctxt)
                 fate = _LATE
             else:
-                result = self._handle(event, ctxt, tally, waited=waited)
-                self._told(result)
+                result = self._handle(event, ctxt, progress, waited=waited)
+                self._report(result)
                 fate = result.verdict
         except BaseException:
             # NOTE: otherwise the event would stay in progress and not be handled when it is sent again.
             self._memory.forget(event.id)
-            tally.stop(event.server_uuid, _FAILED)
+            progress.stop(event.server_uuid, _FAILED)
             raise
         finally:
-            tally.count(fate)
+            progress.count(fate)
 
     def _handle(
-        self, event: events.Event, ctxt: context.Deferred, tally: _Tally, *, waited: events.Handling
+        self, event: events.Event, ctxt: context.Deferred, progress: _Progress, *, waited: events.Handling
     ) -> events.Result:
-        gone = tally.stopped(event.server_uuid) == events.Verdict.NOT_HERE
+        gone = progress.stopped(event.server_uuid) == events.Verdict.NOT_HERE
         if gone or not self._is_here(event.server_uuid):
             result = events.Result(event.id, events.Verdict.NOT_HERE)
         else:
@@ -231,7 +233,7 @@ class Dispatcher:
         if result.verdict is events.Verdict.NOT_HERE:
             # NOTE: the server may arrive at any moment. Its later events then wait for this event,
             # which is sent again.
-            tally.stop(event.server_uuid, events.Verdict.NOT_HERE)
+            progress.stop(event.server_uuid, events.Verdict.NOT_HERE)
         return result
 
     def _call(
@@ -266,7 +268,7 @@ class Dispatcher:
             return True
         return servers is None or server_uuid in servers
 
-    def _told(self, result: events.Result) -> None:
+    def _report(self, result: events.Result) -> None:
         for receipt in self._memory.finish(result.event_id, result):
             self._results.add(receipt, [result])
 
@@ -278,14 +280,14 @@ class Dispatcher:
             logging.WARNING, 'Events arrived after their deadline and were not handled: %s%s', named, more
         )
 
-    def _ended(self, tally: _Tally) -> None:
+    def _ended(self, progress: _Progress) -> None:
         with self._lock:
-            self._in_hand.discard(tally)
-            if not self._in_hand:
+            self._unfinished.discard(progress)
+            if not self._unfinished:
                 self._drained.notify_all()
 
 
-class _Tally:
+class _Progress:
     """Counts the results of the events of a delivery, and logs them once at the end.
 
     It also records the servers whose later events in the delivery must not be handled, because an
@@ -295,7 +297,7 @@ class _Tally:
     """
 
     def __init__(
-        self, delivery: events.Delivery, ended: Callable[[_Tally], None], messages: throttled_log.Bounded
+        self, delivery: events.Delivery, ended: Callable[[_Progress], None], messages: throttled_log.Bounded
     ) -> None:
         """:param ended: called when all events are finished
         :param messages: limits log messages about deliveries with events that were not handled

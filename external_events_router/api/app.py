@@ -131,7 +131,7 @@ def make_routes(
         routes.add_route(f'/{endpoint}/{{project_id:project}}/', handlers.ProjectRoot(document))
     routes.add_error_handler(faults.Fault, _render_fault)
     routes.add_error_handler(falcon.HTTPError, _render_unrouted)
-    routes.add_error_handler(Exception, _render_surprise)
+    routes.add_error_handler(Exception, _render_unexpected)
     app: auth.WSGIApp = routes
     return app
 
@@ -195,7 +195,7 @@ def _render_unrouted(
     _render_fault(req, resp, faults.not_found(), params)
 
 
-def _render_surprise(
+def _render_unexpected(
     req: falcon.Request, resp: falcon.Response, _error: Exception, params: dict[str, Any]
 ) -> None:
     LOG.exception('Unexpected error while handling a request; answering 500')

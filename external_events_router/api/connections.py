@@ -117,20 +117,20 @@ class ConnectionReaper:
     def __init__(
         self,
         port: int,
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         places: int,
         is_short: Callable[[], bool] = lambda: False,
     ) -> None:
         self._port = port
-        self._patience = patience
+        self._timeouts = timeouts
         self._places = places
         self._is_short = is_short
         self._seen: dict[str, _Seen] = {}
         self._others: set[str] = set()
         self._stopped = threading.Event()
         self._closed = 0
-        self._told = 0.0
+        self._logged_at = 0.0
 
     @classmethod
     def from_conf(
@@ -138,7 +138,7 @@ class ConnectionReaper:
     ) -> ConnectionReaper:
         """Build the watch for the options in ``[api]``."""
         handling = conf.delivery.ack_timeout + router_client.GRACE
-        patience = Timeouts(
+        timeouts = Timeouts(
             # NOTE: the limit of the server itself applies first, if it has one.
             idle=conf.api.idle_timeout + INTERVAL,
             idle_when_short=WHEN_SHORT,
@@ -147,7 +147,7 @@ class ConnectionReaper:
             sending_when_short=WHEN_SHORT,
             stuck=conf.api.request_timeout,
         )
-        return cls(conf.api.bind_port, patience, places=conf.api.max_connections, is_short=is_short)
+        return cls(conf.api.bind_port, timeouts, places=conf.api.max_connections, is_short=is_short)
 
     def start(self) -> None:
         """Check the connections from now on, on a daemon thread."""
@@ -171,22 +171,22 @@ class ConnectionReaper:
         :param now: an instant of ``time.monotonic``
         :returns: number of closed connections
         """
-        ours: dict[str, tuple[int, _State]] = {}
+        checked: dict[str, tuple[int, _State]] = {}
         names = dict(_sockets())
         for name, fd in names.items():
             if name not in self._others:
                 with _opened(name, fd) as sock:
                     if sock is None:
                         continue
-                    if not self._is_ours(sock):
+                    if not self._is_of_port(sock):
                         self._others.add(name)
                         continue
-                    ours[name] = (fd, self._state(name, sock, now))
+                    checked[name] = (fd, self._state(name, sock, now))
         self._others &= names.keys()
-        self._seen = {name: seen for name, seen in self._seen.items() if name in ours}
-        return self._close_those_too_long(ours, now)
+        self._seen = {name: seen for name, seen in self._seen.items() if name in checked}
+        return self._close_expired(checked, now)
 
-    def _is_ours(self, sock: socket.socket) -> bool:
+    def _is_of_port(self, sock: socket.socket) -> bool:
         try:
             sock.getpeername()
             return bool(sock.getsockname()[1] == self._port)
@@ -218,28 +218,28 @@ class ConnectionReaper:
             sending=came > 0,
         )
 
-    def _close_those_too_long(self, ours: dict[str, tuple[int, _State]], now: float) -> int:
-        short = len(ours) >= SHORT * self._places or self._is_short()
+    def _close_expired(self, checked: dict[str, tuple[int, _State]], now: float) -> int:
+        short = len(checked) >= SHORT * self._places or self._is_short()
         closed = 0
-        for name, (fd, state) in ours.items():
-            stuck = state.stuck > self._patience.stuck
-            if stuck or self._is_too_long(state, short=short):
+        for name, (fd, state) in checked.items():
+            stuck = state.stuck > self._timeouts.stuck
+            if stuck or self._is_expired(state, short=short):
                 closed += _close(name, fd, at_once=stuck)
-        self._tell(closed, len(ours), now)
+        self._log_closed(closed, len(checked), now)
         return closed
 
-    def _is_too_long(self, state: _State, *, short: bool) -> bool:
-        patience = self._patience
+    def _is_expired(self, state: _State, *, short: bool) -> bool:
+        timeouts = self._timeouts
         if not short:
-            return state.idle > patience.idle or state.asking > patience.asking
+            return state.idle > timeouts.idle or state.asking > timeouts.asking
         # NOTE: a request that is still arriving does not wait for its hosts yet, so it has the
         # shorter limit.
-        asking = patience.sending_when_short if state.sending else patience.asking_when_short
-        return state.idle > patience.idle_when_short or state.asking > asking
+        asking = timeouts.sending_when_short if state.sending else timeouts.asking_when_short
+        return state.idle > timeouts.idle_when_short or state.asking > asking
 
-    def _tell(self, closed: int, open_before: int, now: float) -> None:
+    def _log_closed(self, closed: int, open_before: int, now: float) -> None:
         self._closed += closed
-        if self._closed and now - self._told >= LOG_INTERVAL:
+        if self._closed and now - self._logged_at >= LOG_INTERVAL:
             LOG.warning(
                 'Closed %d connections that were idle or slow for too long; %d of at most %d are open. If '
                 'senders were affected, increase [api] max_connections',
@@ -247,7 +247,7 @@ class ConnectionReaper:
                 open_before - closed,
                 self._places,
             )
-            self._closed, self._told = 0, now
+            self._closed, self._logged_at = 0, now
 
 
 class LastAnswers:

@@ -43,10 +43,10 @@ class RequestIds:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         own = context.new_request_id()
-        theirs = environ.get('HTTP_X_OPENSTACK_REQUEST_ID', '')
+        sent_id = environ.get('HTTP_X_OPENSTACK_REQUEST_ID', '')
         environ[request_id.ENV_REQUEST_ID] = own
-        if _GLOBAL_ID.fullmatch(theirs):
-            environ[request_id.GLOBAL_REQ_ID] = theirs
+        if _GLOBAL_ID.fullmatch(sent_id):
+            environ[request_id.GLOBAL_REQ_ID] = sent_id
         # NOTE: creating a context stores it for this thread and replaces the context of the previous
         # request. Log messages use it until the caller is known.
         context.RequestContext(request_id=own, global_request_id=environ.get(request_id.GLOBAL_REQ_ID))

@@ -214,12 +214,12 @@ def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
 def get_enforcer() -> Enforcer:
     """Build an enforcer for the tools of oslo.policy, which pass no configuration."""
     # NOTE: keep only the options of this service; the others belong to the tool.
-    argv = [arg for i, arg in enumerate(sys.argv[1:], 1) if _ours(arg, sys.argv[i - 1])]
+    argv = [arg for i, arg in enumerate(sys.argv[1:], 1) if _is_configuration(arg, sys.argv[i - 1])]
     cfg.CONF(argv, project='external-events-router')
     return make_enforcer(cfg.CONF)
 
 
-def _ours(arg: str, before: str) -> bool:
+def _is_configuration(arg: str, before: str) -> bool:
     names = ('--config-file', '--config-dir')
     return arg.startswith(names) or before in names
 

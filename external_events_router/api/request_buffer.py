@@ -34,7 +34,7 @@ DRAINED = 8 * 1024 * 1024
 FREE = 16 * 1024
 
 #: Seconds that a body waits for memory, and that a chunked body waits for its turn.
-PATIENCE = 5.0
+WAIT_LIMIT = 5.0
 
 #: Chunked bodies that are read at the same time. No known sender uses them. With chunks of one
 #: byte, they take a hundred times the processor time of other bodies.
@@ -69,12 +69,12 @@ class Memory:
     """A number of bytes that requests share. Thread-safe.
 
     :param size: number of bytes
-    :param patience: maximum seconds to wait for free bytes
+    :param wait_limit: maximum seconds to wait for free bytes
     """
 
-    def __init__(self, size: int, *, patience: float = PATIENCE) -> None:
+    def __init__(self, size: int, *, wait_limit: float = WAIT_LIMIT) -> None:
         self._left = size
-        self._patience = patience
+        self._wait_limit = wait_limit
         self._waiting = 0
         # Guards the two above.
         self._changed = threading.Condition()
@@ -84,7 +84,7 @@ class Memory:
         with self._changed:
             self._waiting += 1
             try:
-                if not self._changed.wait_for(lambda: self._left >= size, self._patience):
+                if not self._changed.wait_for(lambda: self._left >= size, self._wait_limit):
                     return False
             finally:
                 self._waiting -= 1
@@ -149,7 +149,7 @@ class RequestBuffer:
             body.forget()
 
     def _read_chunked(self, body: _Body, environ: dict[str, Any]) -> None:
-        if not self._chunked.acquire(timeout=PATIENCE):
+        if not self._chunked.acquire(timeout=WAIT_LIMIT):
             raise faults.Fault(503, 'Too many requests without Content-Length at the same time. Try again.')
         try:
             if not chunked.is_silent(environ):
@@ -225,7 +225,7 @@ class _Body:
             LOG.warning(
                 'No memory for a request body for %.0f s; answering 503, its events are lost. Increase [api] '
                 'max_body_memory if this occurs often',
-                PATIENCE,
+                WAIT_LIMIT,
             )
             raise faults.Fault(503, 'Too many large requests at the same time. Try again.')
         self._taken += counted

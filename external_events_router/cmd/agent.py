@@ -56,15 +56,15 @@ def run() -> int:
     fleet = agent_fleet.Fleet.from_conf(conf, transport, hosts_of(conf))
     rpc.check_broker(conf)
     certificates.warn(conf)
-    beats = notify.Heartbeats([0.0], [0])
+    heartbeats = notify.Heartbeats([0.0], [0])
     health = health_server.from_conf(conf, lambda: guard.reason)
     if metrics is not None:
         metrics.start()
     if health is not None:
         health.start()
     fleet.start()
-    beats.begin(0, lambda: notify.is_responding(lambda: guard.reason))
-    stopping = notify.start(beats.are_recent)
+    heartbeats.begin(0, lambda: notify.is_responding(lambda: guard.reason))
+    stopping = notify.start(heartbeats.are_recent)
     LOG.info('Serving %d hosts through the broker %s', len(fleet.agents), rpc.broker_address(conf))
     _serve(conf, fleet, came)
     stopping()

@@ -95,7 +95,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
     """granian with two changes: SIGHUP keeps the workers if the configuration is not valid; one socket."""
 
     usable: Callable[[], bool]
-    beats: notify.Heartbeats
+    heartbeats: notify.Heartbeats
 
     def signal_handler_interrupt(self, number: int = signal.SIGTERM, *args: Any, **kwargs: Any) -> None:
         """Log the signal, and stop."""
@@ -117,7 +117,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
         self._sso.set_inheritable(True)
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Any:
-        loader = functools.partial(callback_loader, worker=idx, beats=self.beats)
+        loader = functools.partial(callback_loader, worker=idx, heartbeats=self.heartbeats)
         return super()._spawn_worker(idx=idx, target=target, callback_loader=loader)
 
     def _respawn_workers(
@@ -135,7 +135,7 @@ class Server(granian.Granian):  # type: ignore[misc,valid-type,unused-ignore]
             super()._respawn_workers([index], spawn_target, target_loader, delay)
 
 
-def load_worker(argv: Sequence[str], *, worker: int, beats: notify.Heartbeats) -> auth.WSGIApp:
+def load_worker(argv: Sequence[str], *, worker: int, heartbeats: notify.Heartbeats) -> auth.WSGIApp:
     """Build the application of a worker process, which knows only the command-line arguments."""
     parent.end_with_parent(grace=END_GRACE)
     try:
@@ -153,7 +153,7 @@ def load_worker(argv: Sequence[str], *, worker: int, beats: notify.Heartbeats) -
         answers = connections.LastAnswers(made)
         signal.signal(LAST_ANSWERS, lambda _number, _frame: answers.begin())
         memory.freeze()
-        beats.begin(worker, lambda: notify.is_responding(lambda: guard.reason))
+        heartbeats.begin(worker, lambda: notify.is_responding(lambda: guard.reason))
         return answers
     LOG.error('%s', problem)
     raise SystemExit(1)
@@ -249,7 +249,7 @@ def make_server(conf: cfg.ConfigOpts, address: str) -> Server:
         **tls.server_options(conf),
     )
     server.usable = functools.partial(usable, conf)
-    server.beats = notify.Heartbeats.shared(conf.api.workers, multiprocessing.get_context('spawn'))
+    server.heartbeats = notify.Heartbeats.shared(conf.api.workers, multiprocessing.get_context('spawn'))
     return server
 
 
@@ -277,7 +277,7 @@ def run(argv: Sequence[str]) -> int:
         setup.check(conf, monitoring.api(conf))
         metrics.start()
     server = make_server(conf, address)
-    server.on_shutdown(notify.start(server.beats.are_recent))
+    server.on_shutdown(notify.start(server.heartbeats.are_recent))
     server.serve(target_loader=functools.partial(load_worker, argv), wrap_loader=False)
     return 0
 

@@ -46,10 +46,12 @@ class ResolverWorker(cotyledon.Service):
 
     name = 'resolver'
 
-    def __init__(self, worker_id: types.WorkerId, conf: cfg.ConfigOpts, beats: notify.Heartbeats) -> None:
+    def __init__(
+        self, worker_id: types.WorkerId, conf: cfg.ConfigOpts, heartbeats: notify.Heartbeats
+    ) -> None:
         super().__init__(worker_id)
         guard = _prepare_child(conf)
-        self._beats, self._guard = beats, guard
+        self._heartbeats, self._guard = heartbeats, guard
         self._health = health_server.from_conf(conf, lambda: guard.reason, worker=int(worker_id))
         setup.count(conf, monitoring.resolver(conf))
         transport = rpc.get_transport(conf)
@@ -60,11 +62,11 @@ class ResolverWorker(cotyledon.Service):
         # NOTE: the start waits while the broker is unavailable. The watchdog must not end the service
         # then: this would not help. Before this line an error ends the worker, without a heartbeat.
         responds = functools.partial(notify.is_responding, lambda: self._guard.reason)
-        self._beats.begin(int(self.worker_id), responds, is_started=False)
+        self._heartbeats.begin(int(self.worker_id), responds, is_started=False)
         if self._health is not None:
             self._health.start()
         self._resolver.start()
-        self._beats.finish_start(int(self.worker_id))
+        self._heartbeats.finish_start(int(self.worker_id))
         memory.freeze()
 
     def terminate(self) -> None:
@@ -168,15 +170,15 @@ def _main() -> None:
     _log_options(conf)
     _check(conf)
     certificates.warn(conf)
-    beats = notify.Heartbeats.shared(conf.resolver.workers, multiprocessing.get_context())
+    heartbeats = notify.Heartbeats.shared(conf.resolver.workers, multiprocessing.get_context())
     # NOTE: before the supervisor, which would notify systemd before a worker runs.
-    stopping = notify.start(beats.are_recent, is_started=beats.are_started)
+    stopping = notify.start(heartbeats.are_recent, is_started=heartbeats.are_started)
     manager = Supervisor(conf)
     # NOTE: again, because the supervisor has replaced the wake-up descriptor, as each of its workers
     # does, and drops other signals. This handler needs no descriptor. The workers inherit it.
     report.install(conf, PROG, startup.version())
     manager.register_hooks(on_terminate=stopping, on_new_worker=functools.partial(_log_options, conf))
-    manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf, beats))
+    manager.add(ResolverWorker, workers=conf.resolver.workers, args=(conf, heartbeats))
     if setup.is_enabled(conf):
         manager.add(MetricsWorker, workers=1, args=(conf,))
     manager.run()

@@ -1,7 +1,7 @@
 """Combines the queries of several callers: callers that wait during a query share the next query.
 
 No timer delays a query: if no query is running, a new query starts immediately. If the running query takes
-longer than :data:`PATIENCE`, the next query starts in parallel, so a query that hangs does not block
+longer than :data:`PARALLEL_AFTER`, the next query starts in parallel, so a query that hangs does not block
 other callers. If the database refuses a query because of its data, the query is repeated for each
 caller separately, so that only the caller with the invalid data fails.
 """
@@ -26,7 +26,7 @@ A = TypeVar('A')
 
 #: Seconds before a waiting query starts in parallel with the running query. Much longer than a
 #: normal look-up, and much shorter than the timeout of a look-up.
-PATIENCE = 0.05
+PARALLEL_AFTER = 0.05
 
 #: Maximum number of keys in one query, unless a single caller has more: as many servers as in the
 #: largest batches.
@@ -142,7 +142,7 @@ class BatchLoader(Generic[A]):
         :param deadline: instant of ``time.monotonic()``
         :returns: whether there is one
         """
-        if question.wait_until(min(deadline, question.began + PATIENCE)):
+        if question.wait_until(min(deadline, question.began + PARALLEL_AFTER)):
             return True
         self._ask_beside(question)
         return question.wait_until(deadline)

@@ -70,7 +70,7 @@ class Database:
         self._reader = reader or engine
         # NOTE: an SQLite database in memory has one connection for all threads, and a transaction
         # belongs to a connection.
-        self._turn: contextlib.AbstractContextManager[Any] = (
+        self._one_thread: contextlib.AbstractContextManager[Any] = (
             threading.RLock() if connecting.in_memory(engine.url) else contextlib.nullcontext()
         )
 
@@ -114,13 +114,13 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Yield a connection for reading. Each statement sees the data that is committed at its start."""
-        with self._turn, self._reader.connect() as connection:
+        with self._one_thread, self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Yield a connection with a transaction. It is committed at the end, or rolled back on an error."""
-        with self._turn, self._engine.connect() as connection:
+        with self._one_thread, self._engine.connect() as connection:
             connection.execution_options(**{connecting.WRITES: True})
             with connection.begin():
                 yield connection
@@ -339,7 +339,7 @@ def translated() -> Iterator[None]:
         OSError,
     ) as exc:
         kind = exceptions.DatabaseRefused if _is_refusal(exc) else exceptions.DatabaseUnavailable
-        raise kind(reason=_what_it_said(exc)) from exc
+        raise kind(reason=_error_text(exc)) from exc
     except UnicodeError as exc:
         # NOTE: the driver cannot encode a value.
         raise exceptions.DatabaseRefused(reason=type(exc).__name__) from exc
@@ -391,7 +391,7 @@ def retried(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return run
 
 
-def _what_it_said(exc: BaseException) -> str:
+def _error_text(exc: BaseException) -> str:
     # NOTE: the text of SQLAlchemy would contain the statement and its values, and so would further
     # lines of psycopg.
     inner = getattr(exc, 'inner_exception', None) or exc

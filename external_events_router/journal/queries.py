@@ -70,7 +70,7 @@ class Question:
     port: str | None = None
     name: str | None = None
 
-    def meant(self, event: records.EventRow) -> bool:
+    def matches(self, event: records.EventRow) -> bool:
         """Return whether an event of the server is one of those asked for."""
         return reads.stored_tag(self.port) in (None, event.tag) and self.name in (None, event.name)
 
@@ -134,7 +134,7 @@ def _others(reader: Reader, question: Question) -> list[records.EventRow]:
         return []
     period = reads.Period(question.since, question.until, newest_first=True)
     found = reader.events(reads.Selection(server_uuid=question.server_uuid), period, limit=MAX_EVENTS)
-    return [event for event in found[::-1] if not question.meant(event)]
+    return [event for event in found[::-1] if not question.matches(event)]
 
 
 def _steps(reader: Reader, question: Question) -> list[records.StepRow]:

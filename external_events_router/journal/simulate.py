@@ -114,12 +114,12 @@ def predict(event: events.Event, facts: Facts) -> Prediction:
 def _on_no_host(facts: Facts) -> Prediction:
     if not facts.holds_unassigned:
         return _made(reasons.Reason.NO_HOST, 'The server is on no host.')
-    return _or_lost(reasons.Reason.HELD_UNASSIGNED, 'The server is on no host', facts)
+    return _held_or_lost(reasons.Reason.HELD_UNASSIGNED, 'The server is on no host', facts)
 
 
 def _held(waiting: list[tuple[Host, reasons.Reason]], facts: Facts) -> Prediction:
     host, reason = waiting[0]
-    return _or_lost(reason, f'{host.name}: {_WORDS[reason]}', facts)
+    return _held_or_lost(reason, f'{host.name}: {_WORDS[reason]}', facts)
 
 
 def _why_held(host: Host, facts: Facts) -> reasons.Reason | None:
@@ -143,7 +143,7 @@ _WORDS = {
 }
 
 
-def _or_lost(reason: reasons.Reason, why: str, facts: Facts) -> Prediction:
+def _held_or_lost(reason: reasons.Reason, why: str, facts: Facts) -> Prediction:
     """The event is held, if events can be held."""
     if facts.hold_problem is None:
         return _made(reason, f'{why}. The router holds the event until it can be delivered or expires.')

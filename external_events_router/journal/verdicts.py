@@ -52,7 +52,7 @@ class Verdict(enum.StrEnum):
     DELIVERED = 'delivered'
 
 
-_SERIOUSNESS = {verdict: number for number, verdict in enumerate(Verdict)}
+_SEVERITY = {verdict: number for number, verdict in enumerate(Verdict)}
 
 #: The exit status of ``explain`` for verdicts other than those of a failed delivery.
 EXIT_STATUS: Mapping[Verdict, int] = types.MappingProxyType(
@@ -98,7 +98,7 @@ def judge(history: timeline.History, site: next_steps.Site) -> Finding:
     for event in history.events:
         groups.setdefault((event.name, event.tag), []).append(_of_event(event, history, site))
     decisive = [_decisive(findings, history) for findings in groups.values()]
-    return min(decisive, key=lambda finding: _SERIOUSNESS[finding.verdict])
+    return min(decisive, key=lambda finding: _SEVERITY[finding.verdict])
 
 
 def _decisive(findings: list[Finding], history: timeline.History) -> Finding:
@@ -213,7 +213,9 @@ def _of_event(event: records.EventRow, history: timeline.History, site: next_ste
         case reasons.Reason.ACKNOWLEDGED:
             return _of_arrival(event, history, site, _Arrival(event.received_at, hosts, event.handling))
         case reasons.Reason.HANDED_TO_BROKER:
-            return _of_arrival(event, history, site, _Arrival(event.received_at, hosts, None, unseen=True))
+            return _of_arrival(
+                event, history, site, _Arrival(event.received_at, hosts, None, is_unconfirmed=True)
+            )
         case reasons.Reason.BAD_TAG:
             sentence = f'{what} was answered 400{detail}.'
             return Finding(Verdict.REFUSED, sentence, next_steps.correct_sender(event), event.event_id)
@@ -245,7 +247,9 @@ def _of_held(event: records.EventRow, history: timeline.History, site: next_step
     match last.kind:
         case reasons.Step.DELIVERED:
             where = last.host or _hosts(event)
-            arrival = _Arrival(last.at, where, last.handling, held=why, unseen=site.broker_acknowledges)
+            arrival = _Arrival(
+                last.at, where, last.handling, held=why, is_unconfirmed=site.broker_acknowledges
+            )
             return _of_arrival(event, history, site, arrival)
         case reasons.Step.EXPIRED:
             sentence = f'{what} was held ({why}) and expired after {delay}; no host handled it.'
@@ -315,14 +319,14 @@ class _Arrival:
     """The arrival of an event at its host.
 
     :ivar held: why it was held before; empty: it was not
-    :ivar unseen: only the broker has confirmed the message
+    :ivar is_unconfirmed: only the broker has confirmed the message
     """
 
     at: int
     where: str
     handling: records.Handling | None
     held: str = ''
-    unseen: bool = False
+    is_unconfirmed: bool = False
 
 
 def _of_arrival(
@@ -341,7 +345,7 @@ def _of_arrival(
             else next_steps.compare_times(event, event.hosts, site)
         )
         return Finding(verdict, f'{what} reached {arrival.where} {sentence}.{after}', step, event.event_id)
-    if arrival.unseen:
+    if arrival.is_unconfirmed:
         sentence = (
             f'The broker has {what} in the queue of {arrival.where}; nova-compute does not confirm it.{after}'
         )

@@ -50,8 +50,8 @@ SILENCE = 86400.0
 PAUSE = 1.0
 STOP_INTERVAL = 0.1
 
-#: Seconds that a request may take beyond the time that it is allowed to take.
-SLACK = 1.0
+#: Seconds by which a request may exceed its maximum duration.
+OVERRUN = 1.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -107,7 +107,7 @@ class Writer:
         self._store = journal
         self._identity = identity
         self._queue_size = queue_size
-        self._settle = longest + SLACK
+        self._settle = longest + OVERRUN
         self._away = throttled_log.ThrottledLog(LOG)
         self._full = throttled_log.ThrottledLog(LOG)
         self._broken = throttled_log.ThrottledLog(LOG)

@@ -33,7 +33,7 @@ class BrokerGate:
         """:param name: name of the broker, for the log"""
         self._name = name
         self._clock = clock
-        self._trouble = throttled_log.ThrottledLog(LOG)
+        self._log = throttled_log.ThrottledLog(LOG)
         # Guards both attributes below. _error: error of the last cast, or None.
         self._lock = threading.Lock()
         self._error: exceptions.BrokerUnavailable | None = None
@@ -53,7 +53,7 @@ class BrokerGate:
                 self._error, self._next = exc, self._clock() + PAUSE
             recorder.current().broker_lost(self, True)
             # NOTE: connections to RabbitMQ log this themselves, once for all.
-            self._trouble.occurred(
+            self._log.occurred(
                 availability.level(),
                 '%s is unavailable; holding events until it is back: %s',
                 self._name,
@@ -81,4 +81,4 @@ class BrokerGate:
         with self._lock:
             self._error = None
         recorder.current().broker_lost(self, False)
-        self._trouble.over('%s is available again', self._name)
+        self._log.over('%s is available again', self._name)

@@ -245,7 +245,7 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
     """
 
     # NOTE: used for messages without a context. Created once, because creating its id is slow.
-    nobody = context.for_service()
+    service_context = context.for_service()
     defers = getattr(endpoint, 'defers_contexts', False)
 
     def take(call: envelope.Call) -> None:
@@ -260,12 +260,12 @@ def listener(endpoint: Any) -> Callable[[envelope.Call], None]:
             known = 'it is dropped, because its method or version is unknown'
             rejected.ALL.note('message', known, (call.method, call.version))
             return
-        ctxt: context.RequestContext | context.Deferred = nobody
+        ctxt: context.RequestContext | context.Deferred = service_context
         if call.context and not defers:
             ctxt = context.from_wire(call.context)
         else:
             # NOTE: log messages of this thread must not name an earlier request.
-            nobody.update_store()
+            service_context.update_store()
             if call.context:
                 ctxt = context.Deferred(call.context)
         # NOTE: raised for invalid messages, and for errors that would be the answer of a call.

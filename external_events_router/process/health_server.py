@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 
 #: Maximum seconds of one request, and seconds between two checks whether to stop.
 TIMEOUT = 2.0
-TURN = 0.5
+CHECK_INTERVAL = 0.5
 
 #: Seconds to wait for a port that the predecessor of this process still uses.
 BIND_WAIT = 10.0
@@ -49,7 +49,7 @@ class HealthServer:
         """Answer no more requests."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(TIMEOUT + TURN)
+            self._thread.join(TIMEOUT + CHECK_INTERVAL)
         self._server.server_close()
 
     def _run(self) -> None:
@@ -104,12 +104,12 @@ def _listen(address: tuple[str, int], answers: readiness.Readiness, deadline: fl
                     reason=f'cannot listen on {address[0]} port {address[1]}: {exc}; services on one '
                     'machine need different ports',
                 ) from exc
-        time.sleep(TURN)
+        time.sleep(CHECK_INTERVAL)
 
 
 class _Server(http.server.HTTPServer):
     allow_reuse_address = True
-    timeout = TURN
+    timeout = CHECK_INTERVAL
 
     def __init__(self, address: tuple[str, int], answers: readiness.Readiness) -> None:
         self.answers = answers

@@ -36,11 +36,11 @@ _RATE = 4
 class Heartbeats:
     """The time of the last heartbeat of each worker, in memory that processes share."""
 
-    def __init__(self, beats: MutableSequence[float], started: MutableSequence[int]) -> None:
-        """:param beats: for each worker, an instant of ``time.monotonic()``, or 0 before the first
+    def __init__(self, heartbeats: MutableSequence[float], started: MutableSequence[int]) -> None:
+        """:param heartbeats: for each worker, an instant of ``time.monotonic()``, or 0 before the first
         :param started: for each worker, 1 if it has finished its start, otherwise 0
         """
-        self._beats, self._started = beats, started
+        self._heartbeats, self._started = heartbeats, started
 
     @classmethod
     def shared(cls, workers: int, processes: context.BaseContext) -> Heartbeats:
@@ -50,7 +50,7 @@ class Heartbeats:
     def are_recent(self, age: float) -> bool:
         """Return whether each worker has had a heartbeat in the last seconds."""
         now = time.monotonic()
-        return all(beat and now - beat < age for beat in self._beats)
+        return all(beat and now - beat < age for beat in self._heartbeats)
 
     def are_started(self) -> bool:
         """Return whether each worker has finished its start."""
@@ -64,7 +64,7 @@ class Heartbeats:
             then. The first heartbeat is later, so that a worker whose start fails soon has none.
         """
         # NOTE: a reload may have increased the number of workers.
-        if worker < len(self._beats):
+        if worker < len(self._heartbeats):
             self._started[worker] = int(is_started)
             arguments = (worker, responds, 0.0 if is_started else INTERVAL)
             threading.Thread(target=self._run, args=arguments, name='heartbeat', daemon=True).start()
@@ -78,7 +78,7 @@ class Heartbeats:
         time.sleep(delay)
         while True:
             if responds():
-                self._beats[worker] = time.monotonic()
+                self._heartbeats[worker] = time.monotonic()
             time.sleep(INTERVAL)
 
 

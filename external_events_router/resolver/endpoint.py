@@ -166,11 +166,11 @@ class PeerEndpoint:
 
     @rpc.exposed()
     def host_is_back(self, ctxt: context.RequestContext, host: str) -> None:
-        self._recovery.heard_of(_hosts([host]))
+        self._recovery.responses_announced(_hosts([host]))
 
     @rpc.exposed()
     def hosts_are_back(self, ctxt: context.RequestContext, hosts: Sequence[str]) -> None:
-        self._recovery.heard_of(_hosts(hosts))
+        self._recovery.responses_announced(_hosts(hosts))
 
     @rpc.exposed()
     def hosts_are_silent(
@@ -178,7 +178,7 @@ class PeerEndpoint:
     ) -> None:
         if type(unconsumed) is not bool:
             raise exceptions.MalformedMessage(what='unconsumed', value=unconsumed)
-        self._liveness.told_silent(_hosts(hosts), unconsumed=unconsumed)
+        self._liveness.silence_announced(_hosts(hosts), unconsumed=unconsumed)
 
 
 class OperatorEndpoint:

@@ -124,9 +124,10 @@ class HostStates:
         # Guards the set of hosts that have reported since the last transaction.
         self._lock = threading.Lock()
         self._reported: set[str] = set()
-        # Of the thread: the breakers of the last transaction, and transactions until they are written again.
+        # Used only by the thread: the breakers of the last transaction, and the number of intervals until
+        # they are written again.
         self._written: frozenset[str] | None = None
-        self._turns = 0
+        self._intervals_left = 0
         self._failing = throttled_log.ThrottledLog(LOG)
         self._stopping = threading.Event()
         self._thread = essential.EssentialThread(
@@ -159,8 +160,8 @@ class HostStates:
         with self._lock:
             reported, self._reported = self._reported, set()
         breakers = frozenset(self._open_hosts())
-        self._turns -= 1
-        due = breakers != self._written or (bool(breakers) and self._turns <= 0)
+        self._intervals_left -= 1
+        due = breakers != self._written or (bool(breakers) and self._intervals_left <= 0)
         if not reported and not due:
             return
         try:
@@ -170,7 +171,7 @@ class HostStates:
                 self._reported |= reported
             raise
         if due:
-            self._written, self._turns = breakers, int(REFRESH / INTERVAL)
+            self._written, self._intervals_left = breakers, int(REFRESH / INTERVAL)
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL):

@@ -205,8 +205,8 @@ class Router:
             then=functools.partial(self._begin_early, routing),
         )
         if pending.may_call:
-            patience = time.monotonic() + batch_loader.PATIENCE
-            routing.settled.wait_until(min(routing.deadlines.lookups, patience))
+            parallel_at = time.monotonic() + batch_loader.PARALLEL_AFTER
+            routing.settled.wait_until(min(routing.deadlines.lookups, parallel_at))
         if not routing.is_claimed():
             found = pending.result()
             if routing.claim():

@@ -50,9 +50,9 @@ def make_app(conf):
     return app.make_app(conf, client.Resolver(), authenticate=auth.from_conf(conf))
 
 
-def load(port, *, worker, beats):
+def load(port, *, worker, heartbeats):
     """The application in a worker process of granian."""
-    beats.begin(worker, lambda: True)
+    heartbeats.begin(worker, lambda: True)
     return make_app(client.make_conf(**OPTIONS, api__bind_port=port))
 
 

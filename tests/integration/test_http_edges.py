@@ -191,21 +191,21 @@ class EdgesOf:
         # NOTE: granian does not answer a client that has ended its side, which cannot be distinguished from a
         # slow answer. Requests without an answer are therefore repeated with a longer time limit.
         status, body = None, b''
-        for patience in (0.5, 3.0, 10.0):
-            status, body = self.answer_within(raw, patience)
+        for wait_limit in (0.5, 3.0, 10.0):
+            status, body = self.answer_within(raw, wait_limit)
             if status is not None:
                 break
         return status, body
 
-    def answer_within(self, raw, patience):
+    def answer_within(self, raw, wait_limit):
         """As :meth:`answer`.
 
-        :param patience: seconds until the client ends its side
+        :param wait_limit: seconds until the client ends its side
         """
         with socket.create_connection(('127.0.0.1', self.port), timeout=30) as connection:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-                if not select.select([connection], [], [], patience)[0]:
+                if not select.select([connection], [], [], wait_limit)[0]:
                     connection.shutdown(socket.SHUT_WR)
             response = http.client.HTTPResponse(connection)
             try:

@@ -76,11 +76,11 @@ class Recorder:
     def appeared(self, host: str) -> None:
         self.calls.append(('appeared', (host,)))
 
-    def heard_of(self, hosts: Any) -> None:
-        self.calls.append(('heard_of', (list(hosts),)))
+    def responses_announced(self, hosts: Any) -> None:
+        self.calls.append(('responses_announced', (list(hosts),)))
 
-    def told_silent(self, hosts: Any, *, unconsumed: Any) -> None:
-        self.calls.append(('told_silent', (list(hosts),)))
+    def silence_announced(self, hosts: Any, *, unconsumed: Any) -> None:
+        self.calls.append(('silence_announced', (list(hosts),)))
 
     def placed(self, server_uuids: Any) -> None:
         self.calls.append(('placed', (list(server_uuids),)))
@@ -284,7 +284,7 @@ CHECKS: dict[str, Callable[..., str | None]] = {
     'accepts': _of_token,
     'take_token': _of_new_token,
     'appeared': _of_names,
-    'heard_of': _of_names,
+    'responses_announced': _of_names,
     'placed': _of_names,
-    'told_silent': _of_names,
+    'silence_announced': _of_names,
 }

@@ -108,7 +108,7 @@ class _Opening(threading.Thread):
         try:
             self.connection = self._link.open(self._broker, self._role)
         except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
-            self.reason = _said(exc)
+            self.reason = _error_text(exc)
         except Exception as exc:  # the outermost frame of this thread
             LOG.exception('%s: unexpected error', self.name)
             self.reason = f'unexpected {type(exc).__name__}'
@@ -268,7 +268,7 @@ class Connection:
             if events & ~select.POLLOUT:
                 self._read()
 
-    def on_turn(self, now: float) -> bool:
+    def on_interval(self, now: float) -> bool:
         """See ``loop.Member``."""
         if self._opening is not None:
             if self._opening.is_ended:
@@ -318,7 +318,7 @@ class Connection:
         try:
             yield
         except (exceptions.BrokerUnavailable, amqp.AMQPError, OSError) as exc:
-            self._end(_said(exc))
+            self._end(_error_text(exc))
         except Exception as exc:  # one connection must not end the thread
             LOG.exception('%s: unexpected error', self._name)
             self._end(f'unexpected {type(exc).__name__}')
@@ -396,7 +396,7 @@ class Connection:
         else:
             self._broker.availability.lost(self, f'{self._name}: {reason}')
             LOG.debug('%s: no connection to the broker: %s', self._name, reason)
-        self._tell_lost(reason)
+        self._report_lost(reason)
         if stopped:
             self._ended.set()
 
@@ -407,13 +407,13 @@ class Connection:
             return
         # NOTE: not its close(), which waits for the answer of the broker.
         if sock is not None:
-            self._say_goodbye(connection, sock)
+            self._close_both(connection, sock)
         self._unsent.clear()
         # NOTE: ValueError is TLS that was ended before.
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             connection.collect()
 
-    def _say_goodbye(self, connection: Any, sock: Any) -> None:
+    def _close_both(self, connection: Any, sock: Any) -> None:
         """Close; at the end of the process, tell the broker, which takes a moment."""
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             if not self._stopping.is_set():
@@ -429,14 +429,14 @@ class Connection:
             if not isinstance(sock, ssl.SSLSocket):
                 sock.shutdown(socket.SHUT_WR)
 
-    def _tell_lost(self, reason: str) -> None:
+    def _report_lost(self, reason: str) -> None:
         try:
             self._role.lost(reason)
         except Exception:  # one handler must not end the thread
             LOG.exception('%s: unexpected error', self._name)
 
 
-def _said(exc: BaseException) -> str:
+def _error_text(exc: BaseException) -> str:
     if isinstance(exc, exceptions.BrokerUnavailable):
         return str(exc.kwargs['reason'])
     return str(exc) or type(exc).__name__

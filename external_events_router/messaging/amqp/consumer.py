@@ -223,7 +223,7 @@ class Consumer:
                 problem = f'it is dropped, because it has {arrival.too_large} bytes'
                 rejected.ALL.note('message', problem, arrival.consumer)
             elif entry is not None:
-                _hand_over(entry.listener, arrival.body)
+                _pass_on(entry.listener, arrival.body)
         elif isinstance(arrival, frames.Consuming):
             self._confirmed(arrival)
         elif isinstance(arrival, frames.Cancelled):
@@ -362,7 +362,7 @@ class Consumer:
         channel = arrival.channel
         self._taken.pop(channel, None)
         unconfirmed = self._unconfirmed.pop(channel, None)
-        culprit = unconfirmed[0] if unconfirmed and arrival.method == frames.CONSUME else None
+        refused = unconfirmed[0] if unconfirmed and arrival.method == frames.CONSUME else None
         self._link.write(frames.method(channel, frames.CHANNEL_CLOSE_OK))
         with self._lock:
             ended = [(name, entry) for name, entry in self._queues.items() if entry.channel == channel]
@@ -373,7 +373,7 @@ class Consumer:
         else:
             self._free.append(channel)
         for name, entry in ended:
-            if name == culprit or entry.alone:
+            if name == refused or entry.alone:
                 entry.alone = True
                 self._refused(name, entry, declaring.Refused(arrival.code, arrival.text))
             else:
@@ -403,7 +403,7 @@ class Consumer:
 
     def _rebind(self, now: float) -> None:
         """Declare some bindings again, so that all are declared in each interval."""
-        self._rebind_at = now + loops.TURN
+        self._rebind_at = now + loops.INTERVAL
         self._notices.log()
         declarer = self._declarer
         if declarer is None:
@@ -415,7 +415,7 @@ class Consumer:
             with self._lock:
                 consumed = [name for name, entry in self._queues.items() if entry.channel is not None]
                 self._round = [*self._bound, *consumed]
-            self._share = math.ceil(len(self._round) * loops.TURN / REBIND_INTERVAL)
+            self._share = math.ceil(len(self._round) * loops.INTERVAL / REBIND_INTERVAL)
             declarer.run(declaring.declare_exchange(self._broker), self._exchange_checked)
         for _ in range(min(self._share, len(self._round))):
             name = self._round.pop()
@@ -441,7 +441,7 @@ def _miss(entry: _Queue) -> None:
         entry.missing_since = time.monotonic()
 
 
-def _hand_over(listener: Listener, body: bytes) -> None:
+def _pass_on(listener: Listener, body: bytes) -> None:
     try:
         listener(envelope.decode(body))
     except exceptions.MalformedMessage as exc:

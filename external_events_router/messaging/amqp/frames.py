@@ -323,8 +323,8 @@ class Reader:
         payload, parts = content.payload, content.parts
         if content.method == RETURN:
             # NOTE: the broker returns it with the same properties; the id is the last one.
-            ours = _CONTENT.size + len(_PROPERTIES)
-            return Returned(_read_short(memoryview(content.header), ours))
+            start = _CONTENT.size + len(_PROPERTIES)
+            return Returned(_read_short(memoryview(content.header), start))
         consumer = _read_short(payload, 4)
         (tag,) = _LENGTH.unpack_from(payload, 5 + len(consumer))
         body = parts[0] if len(parts) == 1 else b''.join(parts)

@@ -21,7 +21,7 @@ from external_events_router.process import essential
 LOG = logging.getLogger(__name__)
 
 #: Seconds after which the loop looks at all connections although nothing happened.
-TURN = 0.5
+INTERVAL = 0.5
 
 #: Seconds after which a turn that has not ended means that the thread hangs. No turn waits.
 LONGEST_TURN = 30.0
@@ -42,7 +42,7 @@ class Member(Protocol):
         """Read and write; ``events`` as of ``select.poll``."""
         ...
 
-    def on_turn(self, now: float) -> bool:
+    def on_interval(self, now: float) -> bool:
         """Do what is due, once in each turn.
 
         :param now: instant of ``time.monotonic()``
@@ -113,7 +113,7 @@ class Loop:
         self._poll.register(self._wakes, select.POLLIN)
         while self._is_needed():
             self._asleep = True
-            ready = self._poll.poll(0 if self._woken else TURN * 1000)
+            ready = self._poll.poll(0 if self._woken else INTERVAL * 1000)
             self._asleep = False
             for descriptor, events in ready:
                 if descriptor == self._wakes:
@@ -126,7 +126,7 @@ class Loop:
             self._woken = False
             if self._soon or self._new:
                 self._woken = True
-            self._turn()
+            self._run_intervals()
             self._turned_at = time.monotonic()
         self._call_soon()
 
@@ -138,10 +138,10 @@ class Loop:
             self._running = bool(self._members)
             return self._running
 
-    def _turn(self) -> None:
+    def _run_intervals(self) -> None:
         now = time.monotonic()
         for member in list(self._members):
-            stays = member.on_turn(now)
+            stays = member.on_interval(now)
             self._register(member)
             if not stays:
                 del self._members[member]

@@ -235,7 +235,7 @@ class Publisher:
     def _refuse(self, done: Done, index: int, message: Message, exc: Exception) -> None:
         reason = f'{type(exc).__name__}: {exc}'
         rejected.ALL.note('message to send', f'it is not sent, because of {reason}', message.routing_key)
-        self._tell(done, index, exceptions.Unsendable(reason=reason))
+        self._report(done, index, exceptions.Unsendable(reason=reason))
 
     def _fail_taken(self, reason: str) -> None:
         while self._taken:
@@ -246,15 +246,15 @@ class Publisher:
         if not ok:
             self._fail([sent.index], sent.done, 'the broker refused it')
         elif sent.returned:
-            self._tell(sent.done, sent.index, Unroutable(routing_key=sent.routing_key))
+            self._report(sent.done, sent.index, Unroutable(routing_key=sent.routing_key))
         else:
-            self._tell(sent.done, sent.index, None)
+            self._report(sent.done, sent.index, None)
 
     def _fail(self, indexes: Sequence[int], done: Done, reason: str) -> None:
         for index in indexes:
-            self._tell(done, index, exceptions.BrokerUnavailable(reason=reason))
+            self._report(done, index, exceptions.BrokerUnavailable(reason=reason))
 
-    def _tell(self, done: Done, index: int, error: exceptions.RouterError | None) -> None:
+    def _report(self, done: Done, index: int, error: exceptions.RouterError | None) -> None:
         try:
             done(index, error)
         except Exception:  # continue with the other messages

@@ -43,7 +43,7 @@ class HostObserver(Protocol):
         """
         ...
 
-    def heard(self, host: str, began: float) -> None:
+    def responded(self, host: str, began: float) -> None:
         """A host has answered a delivery.
 
         :param began: instant of ``time.monotonic()`` at which the wait for it began

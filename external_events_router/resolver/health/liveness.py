@@ -73,7 +73,7 @@ SUSPECT_WAIT = 0.25
 SUSPICION = 60.0
 
 #: Seconds: a message of another worker about a host is ignored if the host responded later than this.
-HEARSAY = 3.0
+PEER_MESSAGE_AGE = 3.0
 
 #: Seconds for which the last response of a host is remembered.
 FORGET = 3600.0
@@ -91,7 +91,7 @@ class Signs(Protocol):
 
     def appeared(self, host: str) -> None: ...
 
-    def tell_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None: ...
+    def announce_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None: ...
 
     def flush_log(self, *, now: bool = False) -> None: ...
 
@@ -121,7 +121,7 @@ class HostLiveness:
         self._ack_timeout = ack_timeout
         self._clock = clock
         # Host to the time of its last response. Not guarded: each use is one step of the interpreter.
-        self._heard: dict[str, float] = {}
+        self._responded_at: dict[str, float] = {}
         # Guards both attributes below. _silent: host to the time when it was silent last. _since: hosts
         # without a response since this instant are suspects; None: there are no suspects.
         self._lock = threading.Lock()
@@ -168,13 +168,13 @@ class HostLiveness:
             self._queues.close()
         self._flush_log(now=True)
 
-    def heard(self, host: str) -> None:
+    def responded(self, host: str) -> None:
         """Record a response of a host; called for each acknowledgement."""
-        self._heard[host] = self._clock()
+        self._responded_at[host] = self._clock()
 
     def appeared(self, host: str) -> None:
         """Handle a host that has started, has reported, or has acknowledged late."""
-        self.heard(host)
+        self.responded(host)
         self._observer.appeared(host)
 
     def silent(self, reasons: Mapping[str, str]) -> None:
@@ -193,16 +193,16 @@ class HostLiveness:
                     if (reasons[host] if reasons[host] in self._messages else '') == reason
                 ]
             )
-        self._observer.tell_silent(opened, unconsumed=False)
+        self._observer.announce_silent(opened, unconsumed=False)
         self._note_silence([host for host in opened if reasons[host] in (answers.NO_ACK, SUSPECTED)])
 
-    def told_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
+    def silence_announced(self, hosts: Collection[str], *, unconsumed: bool) -> None:
         """Handle a message of another worker that hosts do not respond.
 
         :param unconsumed: their queues have no consumer
         """
-        after = self._clock() - HEARSAY
-        hosts = {host for host in hosts if self._heard.get(host, 0.0) < after}
+        after = self._clock() - PEER_MESSAGE_AGE
+        hosts = {host for host in hosts if self._responded_at.get(host, 0.0) < after}
         # NOTE: a worker that cannot check queues would never try such a host again.
         self._breakers.open(hosts, unconsumed=unconsumed and self._queues is not None)
         if self._rounds is not None and unconsumed:
@@ -232,7 +232,7 @@ class HostLiveness:
         if counting.is_counting and now >= self._count_at:
             self._count_at = now + COUNT_PAUSE
             is_open = self._breakers.hosts()
-            known = self._heard.keys() | set(is_open)
+            known = self._responded_at.keys() | set(is_open)
             counting.hosts_counted(open_breakers=len(is_open), known=len(known))
 
     def _note_silence(self, hosts: Collection[str]) -> None:
@@ -245,14 +245,15 @@ class HostLiveness:
                 return
             began = now - TOGETHER - self._ack_timeout
             responding = sum(
-                at > began and self._silent.get(host, 0.0) < at for host, at in list(self._heard.items())
+                at > began and self._silent.get(host, 0.0) < at
+                for host, at in list(self._responded_at.items())
             )
             if self._since is not None or recent < MANY_PART * (recent + responding):
                 return
             self._since = since = now - self._ack_timeout
         if self._rounds is None:
             # NOTE: in this case the wait for a suspect cannot be shortened.
-            suspects = [host for host, at in list(self._heard.items()) if at < since]
+            suspects = [host for host, at in list(self._responded_at.items()) if at < since]
             self._messages[SUSPECTED].add(self._breakers.open(suspects))
 
     def _fail_suspects(self) -> None:
@@ -267,7 +268,9 @@ class HostLiveness:
             since = self._since
         if self._rounds is None:
             return
-        suspects = {host for host in self._rounds.overdue(SUSPECT_WAIT) if self._heard.get(host, 0.0) < since}
+        suspects = {
+            host for host in self._rounds.overdue(SUSPECT_WAIT) if self._responded_at.get(host, 0.0) < since
+        }
         if suspects:
             self._rounds.fail(suspects, SUSPECTED, age=SUSPECT_WAIT)
 
@@ -290,7 +293,7 @@ class HostLiveness:
         if again:
             self._look_again_at = self._clock() + AGAIN + len(again) / AGAIN_RATE
         # NOTE: a host that responded during the check is alive, whatever the check has returned.
-        dead = {host for host in hosts if counts.get(host) == 0 and self._heard.get(host, 0.0) < now}
+        dead = {host for host in hosts if counts.get(host) == 0 and self._responded_at.get(host, 0.0) < now}
         self._fail_unconsumed(rounds, dead, looked_at=len(hosts))
         for host in again:
             if counts.get(host):
@@ -301,7 +304,7 @@ class HostLiveness:
         """Return the hosts whose queues have to be checked now."""
         if self._sweep:
             self._sweep = False
-            wanted: Collection[str] = list(self._heard)
+            wanted: Collection[str] = list(self._responded_at)
         elif any(self._looked.get(host, 0.0) < now - LOOK_PAUSE for host in rounds.overdue(LOOK_AFTER)):
             wanted = rounds.in_flight()
         else:
@@ -321,7 +324,7 @@ class HostLiveness:
         rounds.fail(dead, NO_CONSUMER)
         self._look_again_at = max(self._look_again_at, self._clock() + AGAIN)
         self._messages[NO_CONSUMER].add(opened)
-        self._observer.tell_silent(dead, unconsumed=True)
+        self._observer.announce_silent(dead, unconsumed=True)
         if len(dead) >= MANY and len(dead) >= MANY_PART * looked_at:
             self._sweep = True
 
@@ -335,7 +338,7 @@ class HostLiveness:
     def _forget(self) -> None:
         now = self._clock()
         self._next_forget = now + SUSPICION
-        for table, seconds in ((self._heard, FORGET), (self._looked, SUSPICION)):
+        for table, seconds in ((self._responded_at, FORGET), (self._looked, SUSPICION)):
             for host, at in list(table.items()):
                 if at < now - seconds:
                     table.pop(host, None)

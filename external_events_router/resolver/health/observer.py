@@ -56,9 +56,9 @@ class HealthObserver:
             for server_uuid, result in results
         )
 
-    def heard(self, host: str, began: float) -> None:
+    def responded(self, host: str, began: float) -> None:
         """See ``drivers.base.HostObserver``."""
-        self._liveness.heard(host)
+        self._liveness.responded(host)
         self._slow_hosts.answered(host, began)
 
     def wait(self, hosts: Collection[str]) -> contextlib.AbstractContextManager[None]:

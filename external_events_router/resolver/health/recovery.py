@@ -73,11 +73,11 @@ class HostRecovery:
         # another worker; host to whether its queue has no consumer; hosts that respond again.
         self._hosts: _Gathered[bool] = _Gathered(self._pool, self._flush_hosts)
         self._servers: _Gathered[None] = _Gathered(self._pool, self._flush_servers)
-        self._heard: _Gathered[None] = _Gathered(self._pool, self._flush_heard)
-        self._silent: _Gathered[bool] = _Gathered(self._pool, self._tell_silent)
-        self._back: _Gathered[None] = _Gathered(self._pool, self._tell_back)
+        self._from_peers: _Gathered[None] = _Gathered(self._pool, self._flush_from_peers)
+        self._silent: _Gathered[bool] = _Gathered(self._pool, self._inform_of_silent)
+        self._back: _Gathered[None] = _Gathered(self._pool, self._inform_of_responding)
         self._not_due = throttled_log.ThrottledLog(LOG)
-        self._not_told = throttled_log.ThrottledLog(LOG)
+        self._inform_log = throttled_log.ThrottledLog(LOG)
         self._responding = throttled_log.Summary(
             LOG,
             logging.INFO,
@@ -98,19 +98,19 @@ class HostRecovery:
             self._responding.add([host])
         self._hosts.add({host: news})
 
-    def heard_of(self, hosts: Collection[str]) -> None:
+    def responses_announced(self, hosts: Collection[str]) -> None:
         """Handle a message of another worker that hosts respond again.
 
         NOTE: the other worker has scheduled their servers for a retry. But this worker may have claimed
         some of them since, and postponed them because of a missing consumer, before this message arrived.
         """
-        self._heard.add(dict.fromkeys(host for host in hosts if self._breakers.close(host)))
+        self._from_peers.add(dict.fromkeys(host for host in hosts if self._breakers.close(host)))
 
     def placed(self, server_uuids: Collection[str]) -> None:
         """Handle servers that were assigned to a host: their events that were held without a host are due."""
         self._servers.add(dict.fromkeys(server_uuids))
 
-    def tell_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
+    def announce_silent(self, hosts: Collection[str], *, unconsumed: bool) -> None:
         """Inform the other workers that hosts do not respond.
 
         :param unconsumed: their queues have no consumer
@@ -130,30 +130,30 @@ class HostRecovery:
         # NOTE: first, because scheduling the servers of many hosts takes seconds, and a worker that is not
         # informed yet would postpone these servers.
         self._back.add({host: None for host, news in hosts.items() if news})
-        if self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts)):
+        if self._make_due(f'{len(hosts)} hosts', hosts=list(hosts)):
             self._back.add({host: None for host, news in hosts.items() if not news})
 
-    def _flush_heard(self, hosts: Mapping[str, None]) -> None:
-        self._bring_forward(f'{len(hosts)} hosts', hosts=list(hosts))
+    def _flush_from_peers(self, hosts: Mapping[str, None]) -> None:
+        self._make_due(f'{len(hosts)} hosts', hosts=list(hosts))
 
     def _flush_servers(self, servers: Mapping[str, None]) -> None:
-        self._bring_forward(f'{len(servers)} servers', servers=list(servers))
+        self._make_due(f'{len(servers)} servers', servers=list(servers))
 
-    def _tell_back(self, hosts: Mapping[str, None]) -> None:
-        self._tell(functools.partial(self._peers.hosts_are_back, list(hosts)))
+    def _inform_of_responding(self, hosts: Mapping[str, None]) -> None:
+        self._inform_peers(functools.partial(self._peers.hosts_are_back, list(hosts)))
 
-    def _tell_silent(self, hosts: Mapping[str, bool]) -> None:
+    def _inform_of_silent(self, hosts: Mapping[str, bool]) -> None:
         for kind in (True, False):
             chosen = [host for host, unconsumed in hosts.items() if unconsumed is kind]
             if chosen:
-                self._tell(functools.partial(self._peers.hosts_are_silent, chosen, unconsumed=kind))
+                self._inform_peers(functools.partial(self._peers.hosts_are_silent, chosen, unconsumed=kind))
 
-    def _tell(self, cast: Callable[[], None]) -> None:
+    def _inform_peers(self, cast: Callable[[], None]) -> None:
         try:
             cast()
         except exceptions.RouterError as exc:
             # The other workers detect it themselves.
-            self._not_told.occurred(
+            self._inform_log.occurred(
                 availability.level(),
                 'Could not inform other resolver workers which hosts respond: %s',
                 exc,
@@ -161,11 +161,9 @@ class HostRecovery:
         except Exception:  # the outermost frame of this thread's work
             LOG.exception('Could not inform other resolver workers which hosts respond')
         else:
-            self._not_told.over('Other resolver workers are informed again which hosts respond')
+            self._inform_log.over('Other resolver workers are informed again which hosts respond')
 
-    def _bring_forward(
-        self, what: str, *, hosts: Collection[str] = (), servers: Collection[str] = ()
-    ) -> bool:
+    def _make_due(self, what: str, *, hosts: Collection[str] = (), servers: Collection[str] = ()) -> bool:
         try:
             due = self._held.make_due(hosts=hosts, servers=servers)
         except exceptions.RouterError as exc:

@@ -33,7 +33,7 @@ THREADS = 4
 
 #: Seconds before the next transaction starts in parallel for a waiting request: the running transaction
 #: may wait for a row that another worker has locked.
-PATIENCE = 0.1
+PARALLEL_AFTER = 0.1
 
 #: Maximum number of events in one transaction, unless a single request has more.
 MOST = 1000
@@ -96,9 +96,9 @@ class GroupCommit:
             self._running += alone
         if alone:
             self._start()
-        patient = time.monotonic() + PATIENCE
-        ended = self._wait(entry, min(deadline, patient))
-        if not ended and patient < deadline:
+        parallel_at = time.monotonic() + PARALLEL_AFTER
+        ended = self._wait(entry, min(deadline, parallel_at))
+        if not ended and parallel_at < deadline:
             self._begin_beside(entry)
             ended = self._wait(entry, deadline)
         if not ended and not self._give_up(entry):

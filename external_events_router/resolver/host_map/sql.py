@@ -193,10 +193,10 @@ class SqlHostMap:
         :raises BadLine: a line cannot be used, or names a server that another names
         :raises DatabaseUnavailable: the database cannot be written
         """
-        tell = progress or (lambda step, done, total: None)
+        report = progress or (lambda step, done, total: None)
         with lines.Spool(longest_host=self._longest_host) as spool:
-            spool.fill(source, progress=lambda done: tell('reading', done, None))
-            return self._merge(spool, tell)
+            spool.fill(source, progress=lambda done: report('reading', done, None))
+            return self._merge(spool, report)
 
     def export(self) -> Iterator[lines.Entry]:
         """Read every server, ordered by uuid, in pages.
@@ -229,14 +229,14 @@ class SqlHostMap:
             return _gather(connection.execute(query))
 
     @session.retried
-    def _merge(self, spool: lines.Spool, tell: Callable[[str, int, int | None], None]) -> Imported:
+    def _merge(self, spool: lines.Spool, report: Callable[[str, int, int | None], None]) -> Imported:
         done, total = Imported(0, 0, 0), len(spool)
         with self._database.writing() as connection:
             written = 0
             for wanted in spool.chunks():
                 done += self._replace(connection, wanted)
                 written += len(wanted)
-                tell('writing', written, total)
+                report('writing', written, total)
             self._database.analyze(connection, _servers, _server_hosts)
         return done
 

@@ -22,7 +22,7 @@ def make(
         app,
         max_bytes=max_bytes,
         max_header_bytes=1000,
-        memory=request_buffer.Memory(memory, patience=0.05),
+        memory=request_buffer.Memory(memory, wait_limit=0.05),
         places=threading.Semaphore(threads),
     )
 
@@ -110,7 +110,7 @@ class MemoryTest(base.TestCase):
         self.assertEqual(200, self.answer(app, request_buffer.FREE + 50_000))
 
     def test_waiting_request_gets_released_memory_and_memory_is_short_meanwhile(self) -> None:
-        memory = request_buffer.Memory(100, patience=30.0)
+        memory = request_buffer.Memory(100, wait_limit=30.0)
         self.assertTrue(memory.take(100))
         got: list[bool] = []
         waiter = threading.Thread(target=lambda: got.append(memory.take(60)))

@@ -72,7 +72,7 @@ class SilentServerTest(base.TestCase):
             ok,
             max_bytes=100,
             max_header_bytes=1000,
-            memory=request_buffer.Memory(10**6, patience=0.05),
+            memory=request_buffer.Memory(10**6, wait_limit=0.05),
             places=threading.Semaphore(2),
         )
         environ = {

@@ -114,6 +114,6 @@ class ReloadTest(base.TestCase):
 class WorkerTest(base.TestCase):
     def test_arguments_of_a_worker_can_be_sent_to_a_process(self) -> None:
         # NOTE: the heartbeats are in shared memory, which is passed only while a process starts.
-        beats = notify.Heartbeats([0.0], [0])
-        loader = functools.partial(api.load_worker, ['--config-file', 'x'], worker=0, beats=beats)
+        heartbeats = notify.Heartbeats([0.0], [0])
+        loader = functools.partial(api.load_worker, ['--config-file', 'x'], worker=0, heartbeats=heartbeats)
         self.assertEqual(loader.args, pickle.loads(pickle.dumps(loader)).args)  # noqa: S301

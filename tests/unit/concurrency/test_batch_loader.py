@@ -55,7 +55,7 @@ class BatchLoaderTest(base.TestCase):
         self.assertEqual({'first'}, self.answer(first))
 
     def test_waiting_queries_are_combined(self):
-        self.patch(batch_loader, 'PATIENCE', LONG)
+        self.patch(batch_loader, 'PARALLEL_AFTER', LONG)
         first, others = self.run_first(), [self.begin('a', 'b'), self.begin('b', 'c')]
         self.source.may_answer.release(2)
         self.assertEqual({'first'}, self.answer(first))
@@ -121,7 +121,7 @@ class BatchLoaderTest(base.TestCase):
                 raise AssertionError
             return keys
 
-        self.patch(batch_loader, 'PATIENCE', LONG)
+        self.patch(batch_loader, 'PARALLEL_AFTER', LONG)
         self.may_go = threading.Event()
         questions = batch_loader.BatchLoader(ask, threads=1, name='questions')
         self.addCleanup(questions.close)

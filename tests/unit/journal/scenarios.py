@@ -176,7 +176,7 @@ class WriterScenarios(JournalScenarios):
 
     def setUp(self):
         super().setUp()
-        for name, value in (('INTERVAL', 0.01), ('PAUSE', 0.02), ('SLACK', 0.0)):
+        for name, value in (('INTERVAL', 0.01), ('PAUSE', 0.02), ('OVERRUN', 0.0)):
             self.useFixture(fixtures.MonkeyPatch(f'{WRITER}.{name}', value))
 
     def worker(self, name='controller:0', *, queue_size=1000, database=None, record='all'):

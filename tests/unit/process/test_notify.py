@@ -116,7 +116,7 @@ class NotifierTest(NotifyCase):
 class HeartbeatsTest(NotifyCase):
     def test_all_workers_count(self) -> None:
         self.patch(notify, 'INTERVAL', 0.05)
-        beats = notify.Heartbeats.shared(2, multiprocessing.get_context())
+        heartbeats = notify.Heartbeats.shared(2, multiprocessing.get_context())
         answered, hang = threading.Event(), threading.Event()
         self.addCleanup(hang.set)
 
@@ -125,27 +125,27 @@ class HeartbeatsTest(NotifyCase):
                 hang.wait(30)
             return True
 
-        beats.begin(0, lambda: True)
-        self.assertFalse(beats.are_recent(30))
-        beats.begin(1, second)
-        self.wait_until(lambda: beats.are_recent(1.0))
+        heartbeats.begin(0, lambda: True)
+        self.assertFalse(heartbeats.are_recent(30))
+        heartbeats.begin(1, second)
+        self.wait_until(lambda: heartbeats.are_recent(1.0))
         answered.set()
-        self.wait_until(lambda: not beats.are_recent(0.5))
+        self.wait_until(lambda: not heartbeats.are_recent(0.5))
         hang.set()
-        self.wait_until(lambda: beats.are_recent(1.0))
+        self.wait_until(lambda: heartbeats.are_recent(1.0))
 
     def test_a_start_has_heartbeats_but_is_not_finished(self) -> None:
         self.patch(notify, 'INTERVAL', 0.05)
-        beats = notify.Heartbeats.shared(1, multiprocessing.get_context())
-        beats.begin(0, lambda: True, is_started=False)
-        self.wait_until(lambda: beats.are_recent(1.0))
-        self.assertFalse(beats.are_started())
-        beats.finish_start(0)
-        self.assertTrue(beats.are_started())
-        beats.begin(0, lambda: True, is_started=False)
-        self.assertFalse(beats.are_started())
-        beats.begin(0, lambda: True)
-        self.assertTrue(beats.are_started())
+        heartbeats = notify.Heartbeats.shared(1, multiprocessing.get_context())
+        heartbeats.begin(0, lambda: True, is_started=False)
+        self.wait_until(lambda: heartbeats.are_recent(1.0))
+        self.assertFalse(heartbeats.are_started())
+        heartbeats.finish_start(0)
+        self.assertTrue(heartbeats.are_started())
+        heartbeats.begin(0, lambda: True, is_started=False)
+        self.assertFalse(heartbeats.are_started())
+        heartbeats.begin(0, lambda: True)
+        self.assertTrue(heartbeats.are_started())
 
     def test_a_part_with_a_failed_thread_does_not_respond(self) -> None:
         self.patch(parts, 'ALL', parts.Registry())

@@ -35,7 +35,7 @@ class Observer:
         self.late_hosts.append(host)
         self.late_results += results
 
-    def heard(self, host, began):
+    def responded(self, host, began):
         self.began[host] = began
         if self._slow_hosts is not None:
             self._slow_hosts.answered(host, began)

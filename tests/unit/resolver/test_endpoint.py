@@ -82,26 +82,26 @@ class HostMap:
         return host_map_base.Change()
 
 
-class Presence:
+class Recovery:
     def __init__(self):
-        self.told = []
+        self.hosts = []
 
     def placed(self, servers):
         pass
 
-    def heard_of(self, hosts):
-        self.told += hosts
+    def responses_announced(self, hosts):
+        self.hosts += hosts
 
 
 class Liveness:
     def __init__(self):
-        self.told = []
+        self.hosts = []
 
     def appeared(self, host):
-        self.told.append(host)
+        self.hosts.append(host)
 
-    def told_silent(self, hosts, *, unconsumed):
-        self.told += hosts
+    def silence_announced(self, hosts, *, unconsumed):
+        self.hosts += hosts
 
 
 class Proofs:
@@ -312,7 +312,7 @@ class AckTest(EndpointTest):
 class HostMapTest(EndpointTest):
     def setUp(self):
         super().setUp()
-        self.map, self.host_recovery, self.liveness = HostMap(), Presence(), Liveness()
+        self.map, self.host_recovery, self.liveness = HostMap(), Recovery(), Liveness()
         self.proofs = Proofs()
         self.endpoint = endpoint.HostMapEndpoint(self.map, self.host_recovery, self.liveness, self.proofs)
 
@@ -320,7 +320,7 @@ class HostMapTest(EndpointTest):
         for bad in ('#', '*', '', 'a b', 'x' * 256, 'h\xf6st', None, 3, []):
             self.refused(self.endpoint.assign, CONTEXT, SERVER, bad)
             self.refused(self.endpoint.report, CONTEXT, bad, [SERVER])
-        self.assertEqual(([], [], []), (self.map.calls, self.host_recovery.told, self.liveness.told))
+        self.assertEqual(([], [], []), (self.map.calls, self.host_recovery.hosts, self.liveness.hosts))
 
     def test_report_that_is_refused_has_no_effect(self):
         self.proofs.answer = False
@@ -328,16 +328,16 @@ class HostMapTest(EndpointTest):
             answer = self.endpoint.report(CONTEXT, 'a', [SERVER], **token)
             self.assertIs(True, answer['proof_needed'])
             self.assertIsInstance(answer['now'], float)
-        self.assertEqual(([], []), (self.map.calls, self.liveness.told))
+        self.assertEqual(([], []), (self.map.calls, self.liveness.hosts))
         self.assertEqual([('a', None), ('a', ''), ('a', 'x' * 64)], self.proofs.asked)
         self.proofs.answer = True
         self.assertNotIn('proof_needed', self.endpoint.report(CONTEXT, 'a', [SERVER], 'token'))
-        self.assertEqual(([('a', SERVER)], ['a']), (self.map.calls, self.liveness.told))
+        self.assertEqual(([('a', SERVER)], ['a']), (self.map.calls, self.liveness.hosts))
 
     def test_invalid_token_is_refused(self):
         for bad in (3, True, [], {}, 'x' * 65, 'a b', '\u0661', '\ud800'):
             self.refused(self.endpoint.report, CONTEXT, 'a', [SERVER], bad)
-        self.assertEqual(([], [], []), (self.map.calls, self.liveness.told, self.proofs.asked))
+        self.assertEqual(([], [], []), (self.map.calls, self.liveness.hosts, self.proofs.asked))
 
     def test_messages_of_other_workers(self):
         peers = endpoint.PeerEndpoint(self.host_recovery, self.liveness)
@@ -345,7 +345,7 @@ class HostMapTest(EndpointTest):
             peers.hosts_are_back(CONTEXT, hosts)
             peers.hosts_are_silent(CONTEXT, hosts, True)
             peers.host_is_back(CONTEXT, hosts[0])
-        self.assertEqual((['a'], ['a']), (self.host_recovery.told, self.liveness.told))
+        self.assertEqual((['a'], ['a']), (self.host_recovery.hosts, self.liveness.hosts))
         for bad in ('a', {}, None, 3):
             self.refused(peers.hosts_are_back, CONTEXT, bad)
             self.refused(peers.hosts_are_silent, CONTEXT, bad)

@@ -193,7 +193,7 @@ class Collector:
         else:
             if waiting is not None:
                 if observer is not None:
-                    observer.heard(host, waiting.began)
+                    observer.responded(host, waiting.began)
                 waiting.acknowledge(host, results)
             if observer is not None and (waiting is None or waiting.abandoned):
                 observer.late(host, () if ended is None else ended.of_servers(results))

@@ -175,15 +175,15 @@ class _AgentDelivery:
         waiting: rounds.AckRound,
         deadline: float,
         end: Callable[[], None],
-        tell: Callable[[host_answers.Answers], None],
+        report: Callable[[host_answers.Answers], None],
     ) -> None:
         """:param end: called after the wait
-        :param tell: called with the answers then
+        :param report: called with the answers then
         """
         self._waiting = waiting
         self._deadline = deadline
         self._end = end
-        self._report = tell
+        self._report = report
 
     def finish(self) -> host_answers.Answers:
         """See ``drivers.base.Delivery``."""

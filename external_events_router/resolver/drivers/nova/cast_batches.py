@@ -80,6 +80,6 @@ def _coalesced(
 
 
 def _only(
-    covers: dict[str, tuple[str, ...]], shipped: Collection[events.Event]
+    covers: dict[str, tuple[str, ...]], carried: Collection[events.Event]
 ) -> dict[str, tuple[str, ...]]:
-    return {event.id: covers[event.id] for event in shipped if event.id in covers}
+    return {event.id: covers[event.id] for event in carried if event.id in covers}

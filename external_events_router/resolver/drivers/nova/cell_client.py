@@ -32,13 +32,13 @@ class CellClient:
     :ivar cell: the cell
     :ivar pool: its threads
     :ivar gate: circuit breaker for its broker, which each cast has to use
-    :ivar trouble: log messages about casts that fail for a reason of the cell
+    :ivar failure_log: log messages about casts that fail for a reason of the cell
     """
 
     def __init__(self, conf: cfg.ConfigOpts, cell: cells.Cell) -> None:
         """Create the client. It connects at the first use."""
         self.cell = cell
-        self.trouble = throttled_log.ThrottledLog(LOG)
+        self.failure_log = throttled_log.ThrottledLog(LOG)
         self.pool = bounded_pool.BoundedPool(conf.nova.threads_per_cell, 'compute-caster')
         self.gate = gate.BrokerGate(f'The message broker of {cell}')
         self._conf = conf
@@ -65,7 +65,7 @@ class CellClient:
                 self._computes = rpcapi.ComputeAPI(self._conf, self.cell)
             return self._computes
 
-    def speech(self) -> versions.RpcVersion:
+    def rpc_version(self) -> versions.RpcVersion:
         """Return the RPC version of the cell.
 
         :raises DatabaseUnavailable: the version cannot be read
@@ -105,22 +105,22 @@ class CellClients:
         self._make = functools.partial(CellClient, conf)
         # Guards the table: cell uuid to its client.
         self._lock = threading.Lock()
-        self._lines: dict[str, CellClient] = {}
+        self._clients: dict[str, CellClient] = {}
 
     def to(self, cell: cells.Cell) -> CellClient:
         """Return the client for a cell; a new one if its mapping has changed."""
         with self._lock:
-            line = self._lines.get(cell.uuid)
-            if line is not None and line.cell == cell:
-                return line
-            self._lines[cell.uuid] = fresh = self._make(cell)
-        if line is not None:
-            line.close()
+            client = self._clients.get(cell.uuid)
+            if client is not None and client.cell == cell:
+                return client
+            self._clients[cell.uuid] = fresh = self._make(cell)
+        if client is not None:
+            client.close()
         return fresh
 
     def close(self) -> None:
         """Close all clients."""
         with self._lock:
-            lines, self._lines = list(self._lines.values()), {}
-        for line in lines:
-            line.close()
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()

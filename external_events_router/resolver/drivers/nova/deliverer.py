@@ -28,7 +28,7 @@ from external_events_router.resolver import answers
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import rounds
 from external_events_router.resolver.drivers.nova import cast_batches
-from external_events_router.resolver.drivers.nova import cell_client as lines
+from external_events_router.resolver.drivers.nova import cell_client as cell_clients
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import contexts as nova_contexts
 from external_events_router.resolver.drivers.nova import host_map as host_map
@@ -52,10 +52,10 @@ _OF_ONE = (events.Verdict.NOT_HERE, events.Verdict.REFUSED)
 _NOT_BEGUN = answers.Answer(None, 'no thread of its cell was free in time')
 
 
-class Lines(Protocol):
+class Clients(Protocol):
     """The used part of ``cell_client.CellClients``."""
 
-    def to(self, cell: cells.Cell) -> lines.CellClient: ...
+    def to(self, cell: cells.Cell) -> cell_clients.CellClient: ...
 
     def close(self) -> None: ...
 
@@ -64,14 +64,15 @@ class Lines(Protocol):
 class _Load:
     """The events for one host in a round.
 
-    :ivar host: its name in the map
-    :ivar sent: in the order of the batch
+    :ivar host: the name of the host in the host map
+    :ivar cell_client: the client for the cell of the host
+    :ivar sent: the events, in the order of the batch
     :ivar records: records of the servers
     :ivar began: an instant of ``time.monotonic()``
     """
 
     host: str
-    line: lines.CellClient
+    cell_client: cell_clients.CellClient
     sent: Sequence[events.Event]
     records: Mapping[str, host_map.Record]
     began: float
@@ -85,13 +86,13 @@ class NovaDeliverer:
 
     def __init__(
         self,
-        all_lines: Lines,
+        clients: Clients,
         observer: base.HostObserver,
         *,
         reply_timeout: float | None = None,
     ) -> None:
         """:param reply_timeout: maximum seconds until the reply of nova-compute; None: do not ask for one"""
-        self._lines = all_lines
+        self._clients = clients
         self._observer = observer
         self._reply_timeout = reply_timeout
         self._pending = in_flight.InFlight()
@@ -101,7 +102,7 @@ class NovaDeliverer:
 
     def stop(self) -> None:
         """See :class:`base.Deliverer`."""
-        self._lines.close()
+        self._clients.close()
 
     def is_ready(self) -> bool:
         """Return True: each cell has its own broker."""
@@ -175,13 +176,13 @@ class NovaDeliverer:
             if not readable:
                 continue
             try:
-                line = self._lines.to(next(iter(known.values())).cells[host])
+                cell_client = self._clients.to(next(iter(known.values())).cells[host])
             except Exception as exc:
                 LOG.exception('Could not use the cell of host %s; its events are held', host)
                 for event in readable:
                     asks.answer((host, event.id), _unexpected(exc))
             else:
-                loads.append(_Load(host, line, readable, known, time.monotonic()))
+                loads.append(_Load(host, cell_client, readable, known, time.monotonic()))
         return loads
 
     def _begin(
@@ -205,44 +206,46 @@ class NovaDeliverer:
                     self._pending.settle(key, _unexpected(exc))
                 continue
             if packed:
-                future = load.line.pool.submit(functools.partial(self._send, load, packed))
+                future = load.cell_client.pool.submit(functools.partial(self._send, load, packed))
                 begun.append((load, fresh, future))
         return begun
 
     def _send(self, load: _Load, packed: Iterable[cast_batches.CastBatch]) -> None:
         """Send the casts of a host one after the other; on a thread of its cell."""
-        for shipment in packed:
+        for cast_batch in packed:
             try:
-                shipment.context.update_store()
-                received = self._sent(load, shipment)
+                cast_batch.context.update_store()
+                received = self._sent(load, cast_batch)
             except Exception as exc:
                 # NOTE: settle each event once; otherwise a later attempt would wait for it.
                 LOG.exception('Cast to %s failed', load.host)
-                received = {event.id: _unexpected(exc) for event in shipment.carried}
+                received = {event.id: _unexpected(exc) for event in cast_batch.carried}
             if any(answer.verdict is not None for answer in received.values()):
-                self._observer.heard(load.host, load.began)
+                self._observer.responded(load.host, load.began)
             was_late = False
-            for event in shipment.carried:
-                for key in load.keys(shipment.ids(event)):
+            for event in cast_batch.carried:
+                for key in load.keys(cast_batch.ids(event)):
                     waited_for = self._pending.settle(key, received[event.id])
                     was_late |= not waited_for and received[event.id].verdict is not None
             if was_late:
                 self._observer.late(load.host)
 
-    def _sent(self, load: _Load, shipment: cast_batches.CastBatch) -> dict[str, answers.Answer]:
+    def _sent(self, load: _Load, cast_batch: cast_batches.CastBatch) -> dict[str, answers.Answer]:
         """Return the result of each event of a cast; never raises."""
         received = {}
-        for event in shipment.carried:
+        for event in cast_batch.carried:
             if event.name in cast_batches.WITH_ACTION:
-                home = self._lines.to(load.records[event.server_uuid].cell)
+                server_cell = self._clients.to(load.records[event.server_uuid].cell)
                 problem = _problem(
-                    home, load.host, functools.partial(home.record_action, event, shipment.context)
+                    server_cell,
+                    load.host,
+                    functools.partial(server_cell.record_action, event, cast_batch.context),
                 )
                 if problem is not None:
                     # The handler of nova-compute would fail without the action.
                     received[event.id] = problem
         return received | self._put(
-            load, shipment.context, [event for event in shipment.carried if event.id not in received]
+            load, cast_batch.context, [event for event in cast_batch.carried if event.id not in received]
         )
 
     def _put(
@@ -251,7 +254,7 @@ class NovaDeliverer:
         if not carried:
             return {}
         answer = (
-            _problem(load.line, load.host, functools.partial(self._cast, load, ctxt, carried))
+            _problem(load.cell_client, load.host, functools.partial(self._cast, load, ctxt, carried))
             or self._handled()
         )
         if answer.verdict in _OF_ONE and len(carried) > 1:
@@ -268,11 +271,11 @@ class NovaDeliverer:
 
     def _cast(self, load: _Load, ctxt: context.RequestContext, carried: Sequence[events.Event]) -> None:
         servers = dict.fromkeys(event.server_uuid for event in carried)
-        with load.line.gate.cast():
-            load.line.computes().external_instance_event(
+        with load.cell_client.gate.cast():
+            load.cell_client.computes().external_instance_event(
                 nova_contexts.on_the_wire(ctxt),
                 cells.host_name(load.host),
-                load.line.speech(),
+                load.cell_client.rpc_version(),
                 instances=[load.records[server].primitive for server in servers],
                 events=[objects.external_event(event) for event in carried],
                 reply_timeout=self._reply_timeout,
@@ -294,7 +297,9 @@ def _unexpected(exc: Exception) -> answers.Answer:
     return answers.Answer(None, f'unexpected {type(exc).__name__}')
 
 
-def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> answers.Answer | None:
+def _problem(
+    cell_client: cell_clients.CellClient, host: str, step: Callable[[], None]
+) -> answers.Answer | None:
     """Run a step on a thread of a cell, and return why it failed, or None."""
     try:
         step()
@@ -305,7 +310,7 @@ def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> ans
         gone = error == _NOT_THERE
         return answers.Answer(events.Verdict.NOT_HERE if gone else events.Verdict.REFUSED, str(exc))
     except (exceptions.ConfigurationError, exceptions.DatabaseUnavailable) as exc:
-        _warn(line, str(exc))
+        _warn(cell_client, str(exc))
         return answers.Answer(None, str(exc))
     except exceptions.RouterError as exc:
         LOG.debug('Cast to %s failed: %s', host, exc)
@@ -314,16 +319,16 @@ def _problem(line: lines.CellClient, host: str, step: Callable[[], None]) -> ans
         # NOTE: without the text of the error, which may contain part of the URL of the cell.
         LOG.debug('Cast to %s failed', host, exc_info=True)
         answer = _unexpected(exc)
-        _warn(line, answer.reason or '')
+        _warn(cell_client, answer.reason or '')
         return answer
     return None
 
 
-def _warn(line: lines.CellClient, reason: str) -> None:
-    line.trouble.occurred(
+def _warn(cell_client: cell_clients.CellClient, reason: str) -> None:
+    cell_client.failure_log.occurred(
         logging.WARNING,
         'Casts to the computes of %s fail: %s; their events are held until this is repaired '
         '(check transport_url and database_connection in its cell mapping), other cells are not affected',
-        line.cell,
+        cell_client.cell,
         reason,
     )

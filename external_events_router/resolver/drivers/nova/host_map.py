@@ -41,7 +41,7 @@ OPTION = '[nova] api_connection'
 READERS = 4
 
 #: Maximum seconds for a look-up outside a batch, and for the cells at start.
-PATIENT = 10.0
+LOCATE_TIMEOUT = 10.0
 
 #: The found instances of a cell.
 Found = Mapping[str, instances.Instance | exceptions.MalformedMessage]
@@ -82,7 +82,7 @@ class NovaHostMap:
         # Guards both tables: cell uuid to its reader, and to its log messages.
         self._lock = threading.Lock()
         self._readers: dict[str, _Reader] = {}
-        self._troubles: dict[str, throttled_log.ThrottledLog] = {}
+        self._failure_logs: dict[str, throttled_log.ThrottledLog] = {}
 
     @classmethod
     def from_conf(cls, conf: cfg.ConfigOpts) -> NovaHostMap:
@@ -97,7 +97,7 @@ class NovaHostMap:
 
         :raises DatabaseUnavailable: one of the databases is unavailable
         """
-        found = self.look_up(server_uuids, timeout=PATIENT)
+        found = self.look_up(server_uuids, timeout=LOCATE_TIMEOUT)
         for server_uuid in found.unavailable:
             raise exceptions.DatabaseUnavailable(reason=found.why(server_uuid))
         return found.hosts
@@ -165,7 +165,7 @@ class NovaHostMap:
         rows = self._cell_mappings()
         usable = [cell for cell in map(self._cell, rows) if not isinstance(cell, str)]
         asked = {cell: self._reader(cell).begin([]) for cell in usable}
-        deadline = time.monotonic() + PATIENT
+        deadline = time.monotonic() + LOCATE_TIMEOUT
         for cell, future in asked.items():
             try:
                 _result(future, deadline)
@@ -185,7 +185,7 @@ class NovaHostMap:
             return reason
 
     def _failed(self, cell_uuid: str, reason: str) -> None:
-        self._trouble(cell_uuid).occurred(
+        self._failure_log(cell_uuid).occurred(
             logging.WARNING,
             'Cannot read from %s; servers of this cell whose hosts are not known are unavailable until '
             'that is repaired (check database_connection in its cell mapping), other cells are not affected',
@@ -193,11 +193,11 @@ class NovaHostMap:
         )
 
     def _succeeded(self, cell: cells.Cell) -> None:
-        self._trouble(cell.uuid).over('The database of %s answers again', cell)
+        self._failure_log(cell.uuid).over('The database of %s answers again', cell)
 
-    def _trouble(self, cell_uuid: str) -> throttled_log.ThrottledLog:
+    def _failure_log(self, cell_uuid: str) -> throttled_log.ThrottledLog:
         with self._lock:
-            return self._troubles.setdefault(cell_uuid, throttled_log.ThrottledLog(LOG))
+            return self._failure_logs.setdefault(cell_uuid, throttled_log.ThrottledLog(LOG))
 
     @session.retried
     def _mappings(self, server_uuids: Collection[str]) -> list[Mapping[str, Any]]:
@@ -344,11 +344,11 @@ class _Placing:
     def _place(self, uuid: str, instance: instances.Instance, cell: cells.Cell, foreign: Foreign) -> None:
         where: dict[str, cells.Cell] = {}
         for host in instance.hosts:
-            home = foreign.get(host, cell) if instance.across_cells else cell
-            if isinstance(home, str):
-                self.reasons[uuid] = home
+            host_cell = foreign.get(host, cell) if instance.across_cells else cell
+            if isinstance(host_cell, str):
+                self.reasons[uuid] = host_cell
                 return
-            where[home.host(host)] = home
+            where[host_cell.host(host)] = host_cell
         try:
             hosts = tuple(base.host_name(host, longest=checks.MAX_HOST) for host in where)
         except exceptions.MalformedMessage as exc:

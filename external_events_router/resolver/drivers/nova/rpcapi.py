@@ -50,7 +50,7 @@ class ComputeAPI:
         self,
         ctxt: Mapping[str, Any],
         host: str,
-        speech: versions.RpcVersion,
+        rpc_version: versions.RpcVersion,
         *,
         instances: Sequence[Mapping[str, Any]],
         events: Sequence[Mapping[str, Any]],
@@ -74,7 +74,7 @@ class ComputeAPI:
             failed event
         """
         client = self._client.prepare(
-            topic=speech.topic, server=host, version=speech.version, timeout=reply_timeout
+            topic=rpc_version.topic, server=host, version=rpc_version.version, timeout=reply_timeout
         )
         send = client.cast if reply_timeout is None else client.call
         with rpc.translated(host=host):

@@ -40,7 +40,7 @@ class Member:
             if events & select.POLLIN:
                 self.got += self.sock.recv(100)
 
-    def on_turn(self, now):
+    def on_interval(self, now):
         if not self.stays:
             self.left.set()
         return self.stays

@@ -65,7 +65,7 @@ class Signs:
     def appeared(self, host):
         self.back.append(host)
 
-    def tell_silent(self, hosts, *, unconsumed):
+    def announce_silent(self, hosts, *, unconsumed):
         self.informed.append((sorted(hosts), unconsumed))
 
     def flush_log(self, *, now=False):
@@ -127,7 +127,7 @@ class QueuesTest(LivenessCase):
 
     def test_many_hosts_without_a_consumer_make_the_worker_check_all_hosts(self):
         for host in HOSTS:
-            self.liveness.heard(host)
+            self.liveness.responded(host)
         self.clock.now += 1
         self.queues.counts = dict.fromkeys(HOSTS[:30], 0)
         self.rounds.wait_for(HOSTS[:12])
@@ -174,7 +174,7 @@ class QueuesTest(LivenessCase):
 
         def consumers(hosts, *, timeout):
             self.clock.now += 0.1
-            self.liveness.heard(HOSTS[0])
+            self.liveness.responded(HOSTS[0])
             return {HOSTS[0]: 0}
 
         self.queues.consumers = consumers
@@ -192,7 +192,7 @@ class SilenceTest(LivenessCase):
 
     def test_single_silent_hosts_raise_no_suspicion(self):
         for host in HOSTS:
-            self.liveness.heard(host)
+            self.liveness.responded(host)
         self.silence(HOSTS[: liveness.MANY - 1])
         self.rounds.wait_for(HOSTS[20:])
         self.look(liveness.SUSPECT_WAIT)
@@ -202,7 +202,7 @@ class SilenceTest(LivenessCase):
         hosts = [f'host-{number}' for number in range(200)]
         for _ in range(2):
             for host in hosts[20:]:
-                self.liveness.heard(host)
+                self.liveness.responded(host)
             self.silence(hosts[:20])
         self.rounds.wait_for(['another'])
         self.look(liveness.SUSPECT_WAIT)
@@ -210,11 +210,11 @@ class SilenceTest(LivenessCase):
 
     def test_many_hosts_silent_at_the_same_time_are_suspected_unless_they_answered_since(self):
         for host in HOSTS:
-            self.liveness.heard(host)
+            self.liveness.responded(host)
         self.clock.now += 10
         self.rounds.wait_for(HOSTS[:20])
         self.clock.now += 1
-        self.liveness.heard(HOSTS[39])
+        self.liveness.responded(HOSTS[39])
         self.clock.now -= 1
         self.silence(HOSTS[:20])
         self.rounds.waits.clear()
@@ -255,9 +255,9 @@ class WithoutRoundsTest(LivenessCase):
 
     def test_suspected_hosts_are_not_waited_for_if_waits_cannot_be_ended(self):
         for host in HOSTS:
-            self.liveness.heard(host)
+            self.liveness.responded(host)
         self.clock.now += 10
-        self.liveness.heard(HOSTS[39])
+        self.liveness.responded(HOSTS[39])
         self.clock.now += 1
         self.liveness.silent(dict.fromkeys(HOSTS[:20], answers.NO_ACK))
         self.assertEqual(HOSTS[:39], self.open())
@@ -267,9 +267,9 @@ class WithoutRoundsTest(LivenessCase):
 class ReportOfAnotherWorkerTest(LivenessCase):
     def test_report_of_another_worker_applies_to_hosts_that_did_not_just_respond(self):
         self.clock.now += 100
-        self.liveness.heard(HOSTS[0])
+        self.liveness.responded(HOSTS[0])
         self.rounds.wait_for(HOSTS[:3])
-        self.liveness.told_silent(HOSTS[:2], unconsumed=True)
+        self.liveness.silence_announced(HOSTS[:2], unconsumed=True)
         self.assertEqual([HOSTS[1]], self.open())
         self.assertEqual({HOSTS[1]: liveness.NO_CONSUMER}, self.rounds.failed)
         self.assertEqual([HOSTS[1]], self.breakers.unconsumed())
@@ -282,6 +282,6 @@ class ReportOfAnotherWorkerWithoutQueuesTest(LivenessCase):
     with_queues = False
 
     def test_host_is_tried_if_queues_cannot_be_checked(self):
-        self.liveness.told_silent(HOSTS[:1], unconsumed=True)
+        self.liveness.silence_announced(HOSTS[:1], unconsumed=True)
         self.clock.now += circuit_breaker.RESET
         self.assertEqual(frozenset(HOSTS[:1]), self.breakers.admit(HOSTS[:1]))

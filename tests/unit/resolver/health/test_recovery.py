@@ -89,7 +89,7 @@ class HostRecoveryTest(base.TestCase):
 
     def test_information_of_another_worker_is_not_forwarded(self):
         self.breakers.open(['a'])
-        self.host_recovery.heard_of(['a', 'b'])
+        self.host_recovery.responses_announced(['a', 'b'])
         self.assertTrue(self.breakers.closed('a'))
         self.wait_for(lambda: self.held.asked)
         self.host_recovery.close()
@@ -98,7 +98,7 @@ class HostRecoveryTest(base.TestCase):
     def test_information_of_another_worker_makes_this_worker_retry(self):
         self.held.due = 1
         self.breakers.open(['a'])
-        self.host_recovery.heard_of(['a'])
+        self.host_recovery.responses_announced(['a'])
         self.assertTrue(self.woken.acquire(timeout=helpers.PATIENCE))
 
     def test_other_workers_are_informed_before_servers_become_due(self):
@@ -141,8 +141,8 @@ class HostRecoveryTest(base.TestCase):
         self.assertIn('5000 hosts respond again, for example host-0, host-1, host-2; their', self.logs.output)
 
     def test_other_workers_are_informed_of_silent_hosts(self):
-        self.host_recovery.tell_silent(['a'], unconsumed=True)
-        self.host_recovery.tell_silent(['b', 'c'], unconsumed=False)
+        self.host_recovery.announce_silent(['a'], unconsumed=True)
+        self.host_recovery.announce_silent(['b', 'c'], unconsumed=False)
         self.wait_for(lambda: len(self.peers.silent) == 2)
         self.assertCountEqual([(['a'], True), (['b', 'c'], False)], self.peers.silent)
 

@@ -60,7 +60,7 @@ class GroupCommitTest(base.TestCase):
         super().setUp()
         self.table = Table()
         self.addCleanup(self.table.open.set)
-        self.patch(group_commit, 'PATIENCE', helpers.PATIENCE)
+        self.patch(group_commit, 'PARALLEL_AFTER', helpers.PATIENCE)
         self.ends = {}
         self.threads = []
         self.commits = self.group()
@@ -197,7 +197,7 @@ class GroupCommitTest(base.TestCase):
         self.assertIsNone(self.ends['1'])
 
     def test_blocked_transaction_does_not_delay_the_other_transactions(self):
-        self.patch(group_commit, 'PATIENCE', 0.01)
+        self.patch(group_commit, 'PARALLEL_AFTER', 0.01)
         stands, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
 
@@ -213,7 +213,7 @@ class GroupCommitTest(base.TestCase):
         self.assertEqual([['1']], self.table.written)
 
     def test_number_of_parallel_transactions_is_bounded(self):
-        self.patch(group_commit, 'PATIENCE', 0.01)
+        self.patch(group_commit, 'PARALLEL_AFTER', 0.01)
         self.commits = self.group(threads=2)
         self.hold_up()
         self.write('second')

@@ -111,7 +111,7 @@ class AttemptTest(base.TestCase):
         self.worker.store.make_due(hosts=['a'])
         self.run_all(other)
         self.assertEqual([], self.a.sent)
-        other.host_recovery.heard_of(['a'])
+        other.host_recovery.responses_announced(['a'])
         self.run_all(other)
         self.assertEqual((1, []), (len(self.a.handled), self.held()))
 

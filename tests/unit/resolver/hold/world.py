@@ -209,10 +209,10 @@ class Peers:
         self.number = number
 
     def hosts_are_back(self, hosts):
-        self.world.workers[1 - self.number].host_recovery.heard_of(hosts)
+        self.world.workers[1 - self.number].host_recovery.responses_announced(hosts)
 
     def hosts_are_silent(self, hosts, *, unconsumed):
-        self.world.workers[1 - self.number].liveness.told_silent(hosts, unconsumed=unconsumed)
+        self.world.workers[1 - self.number].liveness.silence_announced(hosts, unconsumed=unconsumed)
 
 
 class Worker:
@@ -230,7 +230,7 @@ class Worker:
             wake=lambda: None,
             peers=Peers(world, number),
         )
-        for gathered in ('_hosts', '_servers', '_heard', '_silent', '_back'):
+        for gathered in ('_hosts', '_servers', '_from_peers', '_silent', '_back'):
             getattr(self.host_recovery, gathered)._pool = InlinePool()
         self.collector = acks.Collector()
         slow_hosts = slow_host_limiter.SlowHostLimiter(16)
@@ -325,17 +325,17 @@ class World(maps.BeginsAtOnce):
             held_servers=self.workers[0].store.servers_among(server_uuids),
         )
 
-    def send(self, worker, batch, *, heard=True):
+    def send(self, worker, batch, *, responded=True):
         """Route a batch.
 
-        :param heard: whether the sender gets the answer; otherwise it may post the batch again
+        :param responded: whether the sender gets the answer; otherwise it may post the batch again
         """
         self.instant += 1
         for event in batch:
             self.posted.setdefault(event.id, self.instant)
         outcomes = self.workers[worker].route(batch)
         self.instant += 1
-        if not heard:
+        if not responded:
             self.unheard.append(batch)
             return
         for outcome in outcomes:
@@ -363,12 +363,12 @@ class World(maps.BeginsAtOnce):
         return self.workers[self.random.choice(WORKERS)]
 
     def post(self):
-        self.send(self.random.choice(WORKERS), self.new_batch(4), heard=self.random.random() < 0.8)
+        self.send(self.random.choice(WORKERS), self.new_batch(4), responded=self.random.random() < 0.8)
 
     def post_again(self):
         if self.unheard:
             batch = self.unheard.pop(self.random.randrange(len(self.unheard)))
-            self.send(self.random.choice(WORKERS), batch, heard=self.random.random() < 0.8)
+            self.send(self.random.choice(WORKERS), batch, responded=self.random.random() < 0.8)
 
     def a_host_fails(self):
         self.random.choice(list(self.hosts.values())).become(self.random.choice(STATES[1:]))

@@ -35,9 +35,9 @@ class PackTest(base.TestCase):
             'volume-extended',
             'network-vif-plugged',
         )
-        (shipment,) = self.pack(*map(event, names))
+        (cast_batch,) = self.pack(*map(event, names))
         self.assertEqual(
-            [names[place] for place in (1, 3, 5, 7, 0, 2, 4, 6)], [e.name for e in shipment.carried]
+            [names[place] for place in (1, 3, 5, 7, 0, 2, 4, 6)], [e.name for e in cast_batch.carried]
         )
         self.assertEqual(set(names), set(events.EVENT_TYPES))
 
@@ -46,15 +46,15 @@ class PackTest(base.TestCase):
         third = event('network-changed', tag='p', number=2, status='failed')
         other_tag, other_server = event('network-changed'), event('network-changed', B, 'p')
         deleted = event('network-vif-deleted', tag='p')
-        (shipment,) = self.pack(first, other_tag, again, deleted, other_server, third)
-        self.assertEqual((other_tag, deleted, other_server, third), shipment.carried)
-        self.assertEqual((third.id, first.id, again.id), shipment.ids(third))
-        self.assertEqual((deleted.id,), shipment.ids(deleted))
+        (cast_batch,) = self.pack(first, other_tag, again, deleted, other_server, third)
+        self.assertEqual((other_tag, deleted, other_server, third), cast_batch.carried)
+        self.assertEqual((third.id, first.id, again.id), cast_batch.ids(third))
+        self.assertEqual((deleted.id,), cast_batch.ids(deleted))
 
     def test_other_repeated_events_are_sent_each_time(self):
         sent = [event('network-vif-plugged', tag='p', number=number) for number in range(2)]
-        (shipment,) = self.pack(*sent)
-        self.assertEqual(tuple(sent), shipment.carried)
+        (cast_batch,) = self.pack(*sent)
+        self.assertEqual(tuple(sent), cast_batch.carried)
 
     def test_event_with_an_action_has_the_id_of_its_own_request(self):
         changed, extended = event('network-changed'), event('volume-extended', tag='v')

@@ -34,7 +34,7 @@ class Line:
 
     def __init__(self, threads, cell):
         self.cell = cell
-        self.trouble = throttled_log.ThrottledLog(logging.getLogger(__name__))
+        self.failure_log = throttled_log.ThrottledLog(logging.getLogger(__name__))
         self.pool = bounded_pool.BoundedPool(threads, 'test-line')
         self.gate = gate.BrokerGate('a broker')
         self.sent = []
@@ -49,7 +49,7 @@ class Line:
     def computes(self):
         return self
 
-    def speech(self):
+    def rpc_version(self):
         return versions.SIX
 
     def record_action(self, event, ctxt):
@@ -57,7 +57,7 @@ class Line:
             raise self.errors['record']
         self.actions.append((event.id, ctxt.request_id))
 
-    def external_instance_event(self, ctxt, host, speech, *, instances, events, reply_timeout):
+    def external_instance_event(self, ctxt, host, rpc_version, *, instances, events, reply_timeout):
         self.hangs.release()
         if not self.may_take.wait(LONG):
             raise AssertionError
@@ -294,10 +294,10 @@ class IsolationTest(NovaDelivererTest):
             self.assert_isolated(self.deliver_to_both(), 'unexpected RuntimeError')
 
     def test_exception_between_two_casts(self):
-        def fail(load, shipment):
+        def fail(load, cast_batch):
             if load.host == 'g@uuid-two':
                 raise RuntimeError
-            return sent(load, shipment)
+            return sent(load, cast_batch)
 
         sent = self.deliverer._sent
         self.patch(self.deliverer, '_sent', fail)
