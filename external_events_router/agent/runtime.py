@@ -29,7 +29,7 @@ class AgentRuntime:
     def __init__(
         self,
         transport: transports.Transport,
-        host_map: rpcapi.HostMapAPI,
+        host_map: reporter.ReportClient,
         *,
         workers: int = 64,
         report_interval: float = 60.0,

@@ -140,7 +140,7 @@ def keystone(conf: cfg.ConfigOpts) -> Filter:
     set_middleware_defaults()
     # NOTE: without an auth plug-in the middleware starts, but then every request fails, also
     # requests without a token.
-    _check_plugin(conf)
+    check_plugin(conf)
 
     for group, options in auth_token.list_opts():
         conf.register_opts(options, group=group)
@@ -228,7 +228,11 @@ def _remember(app: WSGIApp, cache: token_cache.TokenCache) -> WSGIApp:
     return hand_over
 
 
-def _check_plugin(conf: cfg.ConfigOpts) -> None:
+def check_plugin(conf: cfg.ConfigOpts) -> None:
+    """Check that ``[keystone_authtoken]`` names a user or another way to log in.
+
+    :raises ConfigurationError: it does not
+    """
     loading.register_auth_conf_options(conf, GROUP)
     try:
         plugin = loading.load_auth_from_conf_options(conf, GROUP)

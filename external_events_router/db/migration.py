@@ -54,7 +54,7 @@ def upgrade(database: session.Database) -> None:
     """
     with session.translated(), _alone(database), database.writing() as connection:
         revision = _revision(connection)
-        if revision is None or _is_known(revision):
+        if revision is None or is_known(revision):
             settings = _config()
             settings.attributes['connection'] = connection
             command.upgrade(settings, 'head')
@@ -74,7 +74,7 @@ def check(database: session.Database, *, option: str = connecting.OPTION) -> Non
         raise exceptions.ConfigurationError(option=option, reason=str(exc)) from exc
     if revision == head():
         return
-    if revision is not None and not _is_known(revision):
+    if revision is not None and not is_known(revision):
         LOG.warning(
             'The schema is at revision %s, newer than this release supports (%s); upgrade this service, too',
             revision,
@@ -100,7 +100,8 @@ def _revision(connection: sa.Connection) -> str | None:
     return revision
 
 
-def _is_known(revision: str) -> bool:
+def is_known(revision: str) -> bool:
+    """Return whether this release has a migration to a revision."""
     return any(step.revision == revision for step in _scripts().walk_revisions())
 
 

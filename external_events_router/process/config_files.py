@@ -122,19 +122,28 @@ def explain(conf: cfg.ConfigOpts, group: str, opt: cfg.Opt, reason: str) -> str:
 
 def warn_about_unknown(conf: cfg.ConfigOpts) -> None:
     """Log a WARNING for each option in a file that neither this service nor a library knows."""
+    for setting, hint in unknown(conf):
+        LOG.warning(
+            '%s, line %d: option [%s] %s is unknown and has no effect%s',
+            setting.path,
+            setting.line,
+            setting.group,
+            setting.name,
+            hint,
+        )
+
+
+def unknown(conf: cfg.ConfigOpts) -> Iterator[tuple[Setting, str]]:
+    """Yield each option in a file that neither this service nor a library knows.
+
+    :returns: the option, and a hint, possibly empty
+    """
     known = _known(conf)
     for path in paths(conf):
         for setting in settings(path):
             hint = _problem(setting, known)
             if hint is not None:
-                LOG.warning(
-                    '%s, line %d: option [%s] %s is unknown and has no effect%s',
-                    path,
-                    setting.line,
-                    setting.group,
-                    setting.name,
-                    hint,
-                )
+                yield setting, hint
 
 
 def _problem(setting: Setting, known: Mapping[str, frozenset[str]]) -> str | None:

@@ -192,6 +192,8 @@ ALLOWED = {
         'messaging',
         'resolver',
     ),
+    # The checks of an installation use parts of all services.
+    'doctor': ('',),
     'cmd': ('',),
     'wsgi': ('',),
 }

@@ -16,6 +16,7 @@ from typing import cast
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
+from external_events_router.cmd.manage import doctor
 from external_events_router.cmd.manage import events
 from external_events_router.cmd.manage import explain
 from external_events_router.cmd.manage import health
@@ -32,6 +33,7 @@ from external_events_router.process import startup
 COMMANDS = {
     **broker.COMMANDS,
     **db.COMMANDS,
+    **doctor.COMMANDS,
     **events.COMMANDS,
     **explain.COMMANDS,
     **health.COMMANDS,

@@ -29,6 +29,9 @@ from external_events_router.resolver.host_map import sql
 
 NAME = 'external-events-manage'
 
+#: Exit status of ``doctor`` after a failed check.
+FAILED_CHECK = 2
+
 #: Seconds. A statement of an operator may read a million servers, or change their table.
 READ_TIMEOUT = 3600.0
 
@@ -103,6 +106,14 @@ class ManageApp(app.App):
             # traceback, but the message of the command already describes the error.
             logging.getLogger().setLevel(logging.WARNING)
             logging.getLogger('oslo_db').setLevel(logging.CRITICAL)
+
+    def run(self, argv: list[str]) -> int:
+        """Run a command.
+
+        :returns: exit status; of ``doctor``, a configuration that is not valid is a failure like the others
+        """
+        status = super().run(argv)
+        return FAILED_CHECK if status and self._conf is None and 'doctor' in argv else status
 
     def interact(self) -> None:
         """Print the help if no command is given."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import dataclasses
 import re
 
+from external_events_router.doctor import probe
 from external_events_router.resolver import rpcapi
 
 #: RabbitMQ checks this name for a publish to the default exchange, which reaches any queue.
@@ -105,11 +106,12 @@ def of_resolver(names: Names) -> Permissions:
     """Return the permissions of a resolver, and of an API with a resolver in each process."""
     exchange, acks, reports = map(literal, (names.exchange, names.acks, names.reports))
     own = f'({"|".join((rpcapi.TOPIC, rpcapi.REPORT_TOPIC, rpcapi.ACK_TOPIC))})'
-    queues = [rf'{own}(\..+)?', f'{own}_fanout(_.+)?']
+    topic, canary = literal(names.compute_topic), rf'{literal(probe.HOST)}:.+'
+    queues = [rf'{own}(\..+)?', f'{own}_fanout(_.+)?', rf'{topic}\.{canary}']
     topics = {
         names.exchange: (
-            _any_of([rf'{literal(names.compute_topic)}\..+']),
-            _any_of([rf'{own}(\..+)?']),
+            _any_of([rf'{topic}\..+', rf'{rpcapi.ACK_TOPIC}\.{canary}']),
+            _any_of([rf'{own}(\..+)?', rf'{topic}\.{canary}']),
         ),
         names.acks: (_NOTHING, _any_of([rf'{rpcapi.ACK_TOPIC}\.#'])),
         names.reports: (_NOTHING, _any_of([rf'{rpcapi.REPORT_TOPIC}\.#'])),
@@ -121,7 +123,8 @@ def of_resolver(names: Names) -> Permissions:
         topics=topics,
         notes=[
             'A resolver may publish to each queue of the virtual host, because replies use the default '
-            'exchange.'
+            'exchange.',
+            f'doctor uses queues of hosts whose names begin with {probe.HOST}:, as no real name does.',
         ],
     )
 
