@@ -54,16 +54,16 @@ def main(argv=None):
 
 
 def _write(path, numbers):
-    told = None
+    reported = None
     pause = threading.Event()
     while not pause.wait(INTERVAL):
         # The repr of the counter contains the number that it returns next.
         count = int(repr(numbers).rpartition('(')[2][:-1]) - 1
-        if count != told:
+        if count != reported:
             beside = path.with_suffix('.new')
             beside.write_text(str(count))
             os.replace(beside, path)
-            told = count
+            reported = count
 
 
 if __name__ == '__main__':

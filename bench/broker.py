@@ -25,10 +25,10 @@ def taken_in():
     if command is None:
         return None
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             [command, 'eval', _QUESTION], capture_output=True, text=True, check=True, timeout=TIMEOUT
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    found = re.fullmatch(r'\d+', said.stdout.strip())
+    found = re.fullmatch(r'\d+', done.stdout.strip())
     return int(found[0]) if found else None

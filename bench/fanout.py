@@ -41,11 +41,11 @@ def compare(*, hosts, events, rounds):
             exchange = kombu.Exchange(broker.exchange, 'topic', durable=broker.durable)
             queues = _declare(connection, exchange, deliveries)
             with (
-                contextlib.closing(_Ours(broker, deliveries)) as ours,
-                contextlib.closing(_Kombu(connection, exchange, _messages(deliveries))) as theirs,
+                contextlib.closing(_Ours(broker, deliveries)) as of_router,
+                contextlib.closing(_Kombu(connection, exchange, _messages(deliveries))) as of_other,
             ):
                 for number in range(rounds + 1):
-                    for name, publishing in (('service', ours), ('kombu', theirs)):
+                    for name, publishing in (('service', of_router), ('kombu', of_other)):
                         began = time.perf_counter()
                         publishing.publish()
                         # The first round connects, and is not counted.

@@ -43,7 +43,7 @@ class Stream:
 
 
 @dataclasses.dataclass
-class Tally:
+class Progress:
     """The results of a stream.
 
     :ivar latencies: seconds from the first byte sent to the last one received
@@ -71,12 +71,12 @@ def run(url, streams, *, seconds, headers=()):
     # NOTE: without a seed, because a repeated request id means a repeated request.
     rnd = random.Random()
     poller = select.epoll()
-    tallies = [Tally() for _ in streams]
+    tallies = [Progress() for _ in streams]
     connections = {}
-    for stream, tally in zip(streams, tallies, strict=True):
+    for stream, progress in zip(streams, tallies, strict=True):
         turns = _Turns(stream, rnd)
         for _ in range(stream.concurrency):
-            connection = _Connection(url, turns, tally, poller, headers, rnd)
+            connection = _Connection(url, turns, progress, poller, headers, rnd)
             connections[connection.fileno] = connection
     # NOTE: a garbage collection of the caller's objects would be measured as a latency.
     gc.collect()
@@ -137,12 +137,12 @@ class _Turns:
 class _Connection:
     """One connection, with at most one request in progress."""
 
-    def __init__(self, url, turns, tally, poller, headers, rnd):
+    def __init__(self, url, turns, progress, poller, headers, rnd):
         where = urllib.parse.urlsplit(url)
         self._address = (where.hostname, where.port or 80)
         lines = [f'POST {where.path} HTTP/1.1', f'Host: {where.netloc}', 'Content-Type: application/json']
         self._head = '\r\n'.join([*lines, MICROVERSION, *headers, answers.REQUEST_ID]).encode() + b': req-'
-        self._turns, self._tally, self._poller = turns, tally, poller
+        self._turns, self._tally, self._poller = turns, progress, poller
         # Distinguishes the requests of this run from the requests of other runs.
         self._prefix, self._number = f'{rnd.getrandbits(64):016x}', rnd.getrandbits(48)
         self.began = 0.0
@@ -214,15 +214,15 @@ class _Connection:
     def _note(self, status, text, since):
         now = time.perf_counter()
         checked = answers.check(status, text, self._batch)
-        tally = self._tally
-        tally.latencies.append(now - self.began)
-        tally.seconds = now - since
-        tally.batches += 1
-        tally.codes.update(checked.codes)
+        progress = self._tally
+        progress.latencies.append(now - self.began)
+        progress.seconds = now - since
+        progress.batches += 1
+        progress.codes.update(checked.codes)
         if checked.problem is None:
-            tally.events += len(self._batch)
+            progress.events += len(self._batch)
         else:
-            tally.problems[checked.problem] += 1
+            progress.problems[checked.problem] += 1
 
     def _send(self, data):
         try:

@@ -74,18 +74,18 @@ def run(target, *, batch, concurrency, seconds, limit=None):
     groups = target.groups()
     before, own = machine.snapshot(groups), time.process_time()
     stream = load.Stream(concurrency, batch, target.events, limit)
-    (tally,) = load.run(target.url, [stream], seconds=seconds, headers=target.headers)
+    (progress,) = load.run(target.url, [stream], seconds=seconds, headers=target.headers)
     own = time.process_time() - own
     usage = machine.between(before, machine.snapshot(groups), own=own)
     return Run(
         batch,
         concurrency,
-        tally.events,
-        tally.seconds,
-        sorted(tally.latencies),
+        progress.events,
+        progress.seconds,
+        sorted(progress.latencies),
         usage.groups,
         own,
         usage.other_cores,
-        dict(tally.problems),
-        dict(tally.codes),
+        dict(progress.problems),
+        dict(progress.codes),
     )

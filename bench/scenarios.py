@@ -40,7 +40,7 @@ WITHOUT_JOURNAL = 'without journal'
 WARM_UP = 4.0
 
 
-def ours(running, *, name='service', events=None):
+def of_router(running, *, name='service', events=None):
     """A running deployment, as a target."""
     made = events or answers.make(running.posted, random.Random(1))
     return measure.Target(name, running.resource, made, lambda: running.groups)
@@ -61,11 +61,11 @@ def warm(*targets):
 def grid(options):
     """Batches of each size at concurrency 1 and 16, alternating with another implementation."""
     with contextlib.ExitStack() as stack:
-        targets = [ours(stack.enter_context(_site(options))), *options.against]
+        targets = [of_router(stack.enter_context(_site(options))), *options.against]
         if options.journal:
             # NOTE: a second deployment with this difference, so that both are measured alternately.
             plain = stack.enter_context(_site(options, options=(('journal__record', 'none'),)))
-            targets.append(ours(plain, name=WITHOUT_JOURNAL))
+            targets.append(of_router(plain, name=WITHOUT_JOURNAL))
         warm(*targets)
         runs = {}
         for _ in range(options.rounds):
@@ -132,13 +132,13 @@ def _show_ratios(runs, other):
     for (name, batch, concurrency), many in runs.items():
         if name != 'service':
             continue
-        theirs = runs[other, batch, concurrency]
+        of_other = runs[other, batch, concurrency]
         rows.append(
             [
                 *(batch, concurrency),
-                *_ratios(many, theirs, lambda run: run.rate),
-                *_ratios(theirs, many, lambda run: run.percentile(0.5)),
-                *_ratios(theirs, many, lambda run: run.cpu_per_event(*ROUTER)),
+                *_ratios(many, of_other, lambda run: run.rate),
+                *_ratios(of_other, many, lambda run: run.percentile(0.5)),
+                *_ratios(of_other, many, lambda run: run.cpu_per_event(*ROUTER)),
             ]
         )
     heads = ['batch', 'conc', 'events/s', 'best', 'p50', 'best', 'CPU', 'best']
@@ -173,7 +173,7 @@ def idle(options):
     ):
         return _in_turns(
             options,
-            {'together': ours(together), 'apart': ours(apart)},
+            {'together': of_router(together), 'apart': of_router(apart)},
             batch=1,
             concurrency=1,
             title='Batch 1, one at a time: with coalescing and without.',
@@ -183,7 +183,7 @@ def idle(options):
 def big_map(options):
     """A map of a million servers on ten thousand hosts, compared with two thousand on a hundred."""
     with _site(options) as small, _site(options, servers=1_000_000, hosts=10_000) as large:
-        targets = {'2,000 servers': ours(small), '1,000,000 servers': ours(large)}
+        targets = {'2,000 servers': of_router(small), '1,000,000 servers': of_router(large)}
         return [
             _in_turns(options, targets, batch=batch, concurrency=1, title=f'Batch {batch}, one at a time.')
             for batch in (1, 100)
@@ -265,8 +265,8 @@ def dead_host(options):
     with _site(options) as running:
         last = list(running.on_host)[-1]
         others = [server for host, servers in running.on_host.items() if host != last for server in servers]
-        target = ours(running, events=answers.make(others, random.Random(1)))
-        dead = ours(running, events=answers.make(running.on_host[last], random.Random(1)))
+        target = of_router(running, events=answers.make(others, random.Random(1)))
+        dead = of_router(running, events=answers.make(running.on_host[last], random.Random(1)))
         warm(target)
         runs = {'before': [], 'while one is dead': []}
         for _ in range(options.rounds):
@@ -302,7 +302,7 @@ def dead_host(options):
 def hold(options):
     """Events that are held, because the broker was killed, compared with events that are delivered."""
     with _site(options, own_broker=True) as running:
-        target = ours(running)
+        target = of_router(running)
         warm(target)
         runs = {('delivered', batch): [] for batch in HOLD_BATCHES}
         for _ in range(options.rounds):
@@ -353,7 +353,7 @@ def storm(options):
     """10,000 network-changed events at once, as after a restart of the network service."""
     with _site(options) as running:
         events = answers.make(running.posted, random.Random(1), name='network-changed')
-        target = ours(running, events=events)
+        target = of_router(running, events=events)
         warm(target)
         rows, records = [], []
         for batch in (1, 10, 100):
@@ -396,7 +396,7 @@ def memory(options):
         for _ in range(minutes):
             streams = [load.Stream(8, 1, events), load.Stream(4, 10, events), load.Stream(1, 100, events)]
             tallies = load.run(running.resource, streams, seconds=60)
-            wrong += sum(tally.problems.total() for tally in tallies)
+            wrong += sum(progress.problems.total() for progress in tallies)
             curve.append({name: _worker(found) for name, found in _resident(pids).items()})
     rows = [[minute, *(row[name] for name in pids)] for minute, row in enumerate(curve)]
     tables.show(

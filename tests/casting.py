@@ -56,14 +56,14 @@ def acknowledge(
 
 def _wait(begin: Callable[[Callable[[exceptions.RouterError | None], None]], None]) -> None:
     results: list[exceptions.RouterError | None] = []
-    told = threading.Event()
+    ended = threading.Event()
 
     def done(error: exceptions.RouterError | None) -> None:
         results.append(error)
-        told.set()
+        ended.set()
 
     begin(done)
-    if not told.wait(LONG):
+    if not ended.wait(LONG):
         raise AssertionError('no result of a cast')
     if results[0] is not None:
         raise results[0]

@@ -246,7 +246,7 @@ def _event_of(server: str, **members: Any) -> dict[str, Any]:
     return {**event, **members}
 
 
-def harmful() -> list[bytes]:
+def unusual() -> list[bytes]:
     """Bodies that have done harm once, and the largest ones."""
     results = [{'event_id': 'e', 'verdict': 'handled', 'reason': 'half \ud800'}]
     padded = _call('acknowledge', delivery_id='d', results=[], host='x' * HUGE)

@@ -1,4 +1,4 @@
-"""Requests and the answers they must get, from data files, against any front.
+"""Requests and the answers they must get, from data files, against any implementation of the API.
 
 A file of ``cases/`` is a YAML list. Each case::
 
@@ -106,7 +106,7 @@ class Case:
 def load(name, base):
     """The cases of one file.
 
-    :param base: the URL of the front that they are for
+    :param base: the URL of the API that gets them
     :raises ValueError: two have the same id
     """
     cases = [case for entry in read(f'cases/{name}.yaml') for case in expand(entry, base)]
@@ -149,34 +149,34 @@ def fill(value, words):
     return _HOLE.sub(lambda hole: _FORMS[hole[2]](str(words[hole[1]])), value)
 
 
-def _request(said):
-    headers = [tuple(header) for header in said.get('headers', ())]
-    if 'version' in said:
-        headers.append(('OpenStack-API-Version', f'compute {said["version"]}'))
+def _request(described):
+    headers = [tuple(header) for header in described.get('headers', ())]
+    if 'version' in described:
+        headers.append(('OpenStack-API-Version', f'compute {described["version"]}'))
     if 'content-type' not in {name.lower() for name, _ in headers}:
         headers.append(('Content-Type', 'application/json'))
     return Request(
-        said.get('method', 'POST'),
-        said.get('path', PATH),
+        described.get('method', 'POST'),
+        described.get('path', PATH),
         headers,
-        _body(said),
-        said.get('chunked', False),
-        said.get('roles'),
+        _body(described),
+        described.get('chunked', False),
+        described.get('roles'),
     )
 
 
-def _body(said):
-    if 'base64' in said:
-        return base64.b64decode(said['base64'])
-    if 'body' in said:
-        body = said['body'].encode()
-    elif 'json' in said:
-        body = json.dumps(said['json']).encode()
-    elif 'events' in said:
-        body = json.dumps({'events': said['events'] * said.get('repeat', 1)}).encode()
+def _body(described):
+    if 'base64' in described:
+        return base64.b64decode(described['base64'])
+    if 'body' in described:
+        body = described['body'].encode()
+    elif 'json' in described:
+        body = json.dumps(described['json']).encode()
+    elif 'events' in described:
+        body = json.dumps({'events': described['events'] * described.get('repeat', 1)}).encode()
     else:
         return None
-    return body.ljust(said.get('pad', 0))
+    return body.ljust(described.get('pad', 0))
 
 
 def problems(case, answer):

@@ -49,7 +49,7 @@ SMALL = 'sqlite'
 RANDOM_MINUTES = 5.0
 
 #: Seconds until the service must work normally again: an event is held for this time by default.
-PATIENCE = {'short': 60.0, 'long': 300.0}
+RECOVERY_LIMIT = {'short': 60.0, 'long': 300.0}
 
 
 #: Seconds until a run is stopped.
@@ -81,10 +81,10 @@ def main():
     if args.list:
         print('\n'.join(f'{each.name:<28}{each.text}' for each in catalogue.FAULTS.values()))
         return 0
-    began, rows, strangers = time.monotonic(), [], []
+    began, rows, unsent = time.monotonic(), [], []
     for stage in _stages(args):
         try:
-            _break(stage, args, rows, strangers)
+            _break(stage, args, rows, unsent)
         except fixtures.MultipleExceptions as failed:
             reason = _why_skipped(failed)
             if reason is None:
@@ -93,20 +93,22 @@ def main():
     print(f'\n{table.as_text(rows)}')
     print('\n'.join(line for row in rows for line in table.details(row)))
     failed = sum(row.failed for row in rows)
-    print(f'{time.monotonic() - began:.0f} s, {failed} of {len(rows)} failed, {len(strangers)} never sent')
+    print(f'{time.monotonic() - began:.0f} s, {failed} of {len(rows)} failed, {len(unsent)} never sent')
     if args.rst:
         args.rst.write_text(table.as_rst(rows) + '\n')
-    return 1 if failed or strangers or not rows else 0
+    return 1 if failed or unsent or not rows else 0
 
 
-def _break(stage, args, rows, strangers):
+def _break(stage, args, rows, unsent):
     """Add the results of a stage to the rows."""
-    pace = catalogue.Pace(short=args.short)
-    patience = PATIENCE['short' if args.short else 'long']
+    timing = catalogue.Timing(short=args.short)
+    recovery_limit = RECOVERY_LIMIT['short' if args.short else 'long']
     made = BROKERS[stage.broker](), DATABASES[stage.database]()
     size = sites.Size(args.hosts, args.senders, args.batches, args.pause)
-    with sites.Site(*made, patience=patience, size=size, options=args.set, seed=args.seed) as site:
-        runner = run.Runner(site, pace, _report)
+    with sites.Site(
+        *made, recovery_limit=recovery_limit, size=size, options=args.set, seed=args.seed
+    ) as site:
+        runner = run.Runner(site, timing, _report)
         try:
             # NOTE: the time limit begins after the start of the site, which takes minutes.
             with busy.Busy(args.busy, seconds=LONGEST), site.loaded():
@@ -115,7 +117,7 @@ def _break(stage, args, rows, strangers):
                 if stage.minutes:
                     order = runner.run_random(stage.pool, seed=args.seed, seconds=stage.minutes * 60)
                     print(f'in random order: {", ".join(order)}')
-            strangers += runner.judge()
+            unsent += runner.judge()
         finally:
             rows += runner.rows
             if args.keep:

@@ -44,7 +44,7 @@ class Broker(fixtures.Fixture):
     def _setUp(self):
         self.folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         self.port = deployment.free_port()
-        self.home, self.mapper_port = self.port_mapper()
+        self.cookie_folder, self.mapper_port = self.port_mapper()
         self.environment = self._environment()
         (self.folder / 'rabbitmq.conf').write_text(self.configuration())
         (self.folder / 'plugins').write_text('[].\n')
@@ -127,7 +127,7 @@ class Broker(fixtures.Fixture):
         at = self.folder.joinpath
         return {
             **inherited,
-            'HOME': str(self.home),
+            'HOME': str(self.cookie_folder),
             'ERL_EPMD_ADDRESS': '127.0.0.1',
             'ERL_EPMD_PORT': str(self.mapper_port),
             'RABBITMQ_NODENAME': self.NAME,
@@ -154,7 +154,11 @@ class _ClusterNode(Broker):
         self._first = first
 
     def port_mapper(self):
-        return super().port_mapper() if self._first is None else (self._first.home, self._first.mapper_port)
+        return (
+            super().port_mapper()
+            if self._first is None
+            else (self._first.cookie_folder, self._first.mapper_port)
+        )
 
 
 class Cluster(fixtures.Fixture):

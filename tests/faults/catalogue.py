@@ -19,7 +19,7 @@ DATABASES = ('mariadb', 'postgresql', 'sqlite')
 SINGLE, CLUSTER = 'single', 'cluster'
 
 
-class Pace:
+class Timing:
     """Durations of faults: as in production, or as short as possible."""
 
     def __init__(self, *, short):
@@ -44,7 +44,7 @@ class Fault:
     """A fault.
 
     :ivar text: description for the table
-    :ivar touches: parts of the service that no other simultaneous fault may affect
+    :ivar affects: parts of the service that no other simultaneous fault may affect
     :ivar in_short: whether it is part of the short form
     :ivar databases: kinds of database with which it is possible
     :ivar broker: kind of broker to which it applies, a single node or a cluster
@@ -54,7 +54,7 @@ class Fault:
 
     name: str
     text: str
-    touches: frozenset[str]
+    affects: frozenset[str]
     act: Callable
     in_short: bool
     databases: Collection[str] = DATABASES
@@ -66,7 +66,7 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name, *, touches, in_short=False, **properties):
+def fault(name, *, affects, in_short=False, **properties):
     """Register a function as a fault; the first line of its docstring describes it.
 
     :param properties: other attributes of :class:`Fault`
@@ -74,7 +74,7 @@ def fault(name, *, touches, in_short=False, **properties):
 
     def register(act):
         text = act.__doc__.splitlines()[0].rstrip('.')
-        FAULTS[name] = Fault(name, text, frozenset(touches.split()), act, in_short, **properties)
+        FAULTS[name] = Fault(name, text, frozenset(affects.split()), act, in_short, **properties)
         return act
 
     return register

@@ -37,7 +37,7 @@ class Server(fixtures.Fixture):
     SCHEME: str
     USER: str
     #: The database that always exists.
-    HOME: str
+    MAIN_DATABASE: str
     #: The signals that end it in order, and immediately.
     STOP: signal.Signals
 
@@ -102,7 +102,7 @@ class Server(fixtures.Fixture):
     def connection(self, name=NAME):
         """A connection of the tests, in which each statement is a transaction."""
         engine = sa.create_engine(
-            f'{self._address}/{self.HOME if name is None else name}{self.query()}',
+            f'{self._address}/{self.MAIN_DATABASE if name is None else name}{self.query()}',
             poolclass=sa.pool.NullPool,
             isolation_level='AUTOCOMMIT',
             connect_args={'connect_timeout': CONNECT_TIMEOUT},
@@ -135,7 +135,7 @@ class Server(fixtures.Fixture):
 class MariaDB(Server):
     """``mariadbd``."""
 
-    SCHEME, USER, HOME = 'mysql+pymysql', 'root', ''
+    SCHEME, USER, MAIN_DATABASE = 'mysql+pymysql', 'root', ''
     STOP = signal.SIGTERM
 
     def __init__(self, *, buffer_pool=32):
@@ -183,7 +183,7 @@ class MariaDB(Server):
 class PostgreSQL(Server):
     """``postgres``, which refuses to run as root."""
 
-    SCHEME, USER, HOME = 'postgresql+psycopg', 'postgres', 'postgres'
+    SCHEME, USER, MAIN_DATABASE = 'postgresql+psycopg', 'postgres', 'postgres'
     STOP = signal.SIGINT
 
     def user(self):

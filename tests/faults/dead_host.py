@@ -69,7 +69,7 @@ class Deployed(deployment.Deployment):
 class Sender(threading.Thread):
     """Posts the batches of one kind, one after the other.
 
-    :ivar told: the answer for each event
+    :ivar answered: the answer for each event
     """
 
     def __init__(self, name, poster, choose, stop):
@@ -78,11 +78,11 @@ class Sender(threading.Thread):
         self._poster = poster
         self._choose = choose
         self._stopped = stop
-        self.told = []
+        self.answered = []
 
     def run(self):
         while not self._stopped.wait(PAUSE):
-            self.told += self._poster.post(self._choose(), load.NAMES)
+            self.answered += self._poster.post(self._choose(), load.NAMES)
 
 
 def main():
@@ -112,23 +112,23 @@ def _measure(router, hosts_of, args):
     book = load.Book(router.ledger)
     for server, hosts in hosts_of.items():
         book.place(server, hosts)
-    metronome = stall.Metronome()
-    metronome.start()
+    stall_monitor = stall.StallMonitor()
+    stall_monitor.start()
     times = {}
     for name, number in (('before', None), ('dead', signal.SIGSTOP), ('after', signal.SIGCONT)):
         if number:
             os.kill(router.dead.pid, number)
-        times[name] = _load(router.url, book, metronome, hosts_of, args)
+        times[name] = _load(router.url, book, stall_monitor, hosts_of, args)
     deployment.wait_until(lambda: not _missing(book), 'what is held')
-    told = book.told()
-    audit = ledger.audit(told, book.handled(), book.places, bound=ACK_TIMEOUT + 1.0)
+    answered = book.answered()
+    audit = ledger.audit(answered, book.handled(), book.places, bound=ACK_TIMEOUT + 1.0)
     problems = [*_problems(times), *([f'{audit}'] if audit.broken else [])]
     print(_table(times))
-    print('\n'.join(problems) or f'{len(told)} events, none lost, doubled or out of order')
+    print('\n'.join(problems) or f'{len(answered)} events, none lost, doubled or out of order')
     return 1 if problems else 0
 
 
-def _load(url, book, metronome, hosts_of, args):
+def _load(url, book, stall_monitor, hosts_of, args):
     """Post for a period.
 
     :returns: kind of batch to the answers for its events
@@ -146,7 +146,7 @@ def _load(url, book, metronome, hosts_of, args):
         'dead alone': lambda: [of[2][DEAD]],
     }
     senders = [
-        Sender(kind, load.Poster(url, book, metronome=metronome), choose, stop)
+        Sender(kind, load.Poster(url, book, stall_monitor=stall_monitor), choose, stop)
         for kind, choose in kinds.items()
     ]
     for sender in senders:
@@ -154,18 +154,18 @@ def _load(url, book, metronome, hosts_of, args):
     time.sleep(args.seconds)
     stop.set()
     for sender in senders:
-        sender.join(deployment.PATIENCE)
-    return {sender.name: sender.told for sender in senders}
+        sender.join(deployment.RECOVERY_LIMIT)
+    return {sender.name: sender.answered for sender in senders}
 
 
 def _missing(book):
-    promised = [each for each in book.told() if each.code == 200]
+    promised = [each for each in book.answered() if each.code == 200]
     return ledger.unfinished(promised, book.handled(), book.places)
 
 
-def _seconds(told):
+def _seconds(answered):
     """Seconds of each batch, sorted; all events of a batch are answered at the same instant."""
-    return sorted({(each.told, each.took): each.took for each in told}.values())
+    return sorted({(each.answered, each.took): each.took for each in answered}.values())
 
 
 def _problems(times):
@@ -174,12 +174,16 @@ def _problems(times):
         yield 'batches for the other hosts were slower while the host was dead'
     if dead[-1] > WAITED:
         yield 'a batch for the other hosts waited for the dead host'
-    for kind, told in times['dead'].items():
-        waited = sum(seconds > WAITED for seconds in _seconds(told))
+    for kind, answered in times['dead'].items():
+        waited = sum(seconds > WAITED for seconds in _seconds(answered))
         if waited > WORKERS:
             yield f'{kind}: {waited} batches waited for the dead host'
     refused = [
-        each.tag for told in times.values() for kind in told.values() for each in kind if each.code != 200
+        each.tag
+        for answered in times.values()
+        for kind in answered.values()
+        for each in kind
+        if each.code != 200
     ]
     if refused:
         yield f'not answered 200: {len(refused)} events, {", ".join(refused[:5])}'
@@ -189,8 +193,8 @@ def _table(times):
     heads = ('number', 'median ms', '99 % ms', 'longest ms', 'waited')
     lines = [f'{"":<8}{"batches for":<14}' + ''.join(f'{head:>12}' for head in heads)]
     for name, kinds in times.items():
-        for kind, told in kinds.items():
-            seconds = _seconds(told)
+        for kind, answered in kinds.items():
+            seconds = _seconds(answered)
             most = seconds[math.ceil(0.99 * len(seconds)) - 1]
             lines.append(
                 f'{name:<8}{kind:<14}{len(seconds):>12}{statistics.median(seconds) * 1000:>12.1f}'

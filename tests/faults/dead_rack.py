@@ -56,7 +56,7 @@ SENDERS = 8
 
 SERVERS_PER_HOST = 10
 
-#: Workers of the front, each with a resolver.
+#: Workers of the API, each with a resolver.
 WORKERS = 2
 
 #: Messages of the resolver per worker and minute.
@@ -142,7 +142,7 @@ class Deployed(deployment.Deployment):
 class Sender(threading.Thread):
     """Posts batches for chosen hosts, one after the other, for its own servers.
 
-    :ivar told: the answer for each event
+    :ivar answered: the answer for each event
     """
 
     def __init__(self, poster, servers, *, seed, stop, size=BATCH):
@@ -152,12 +152,12 @@ class Sender(threading.Thread):
         self._rnd = random.Random(seed)
         self._stopped = stop
         self._size = size
-        self.told = []
+        self.answered = []
 
     def run(self):
         while not self._stopped.is_set():
             servers = self._rnd.sample(self._servers, min(self._size, len(self._servers)))
-            self.told += self._poster.post(servers)
+            self.answered += self._poster.post(servers)
 
 
 @dataclasses.dataclass
@@ -190,8 +190,8 @@ class Run:
         self.servers_of = servers_of
         self.form = form
         self.seed = seed
-        self.metronome = stall.Metronome()
-        self.metronome.start()
+        self.stall_monitor = stall.StallMonitor()
+        self.stall_monitor.start()
         self.rows = []
         self.problems = []
         self.notes = []
@@ -202,7 +202,7 @@ class Run:
         servers = [server for part in parts for server in self.servers_of[part]]
         senders = [
             Sender(
-                load.Poster(self.router.url, self.book, metronome=self.metronome),
+                load.Poster(self.router.url, self.book, stall_monitor=self.stall_monitor),
                 servers[number::SENDERS],
                 seed=self.seed * SENDERS + number,
                 stop=stop,
@@ -214,12 +214,12 @@ class Run:
         stop.wait(self.form.seconds if seconds is None else seconds)
         stop.set()
         for sender in senders:
-            sender.join(deployment.PATIENCE)
-        told = [each for sender in senders for each in sender.told]
+            sender.join(deployment.RECOVERY_LIMIT)
+        answered = [each for sender in senders for each in sender.answered]
         lasted = time.monotonic() - began
-        batches = {(each.sent, each.told): each.took for each in told}
+        batches = {(each.sent, each.answered): each.took for each in answered}
         row = Row(
-            name, sorted(batches.values()), collections.Counter(str(each.code) for each in told), lasted
+            name, sorted(batches.values()), collections.Counter(str(each.code) for each in answered), lasted
         )
         self.rows.append(row)
         print(as_line(row), flush=True)
@@ -230,7 +230,7 @@ class Run:
         for part in parts:
             os.kill(self.router.agents[part].pid, signal.SIGKILL)
         for part in parts:
-            self.router.agents[part].process.wait(deployment.PATIENCE)
+            self.router.agents[part].process.wait(deployment.RECOVERY_LIMIT)
 
     def bring_back(self, parts):
         """Start agent processes again, and wait until nothing is held.
@@ -293,7 +293,7 @@ class Run:
         self.count_messages(start, minutes)
 
     def logs(self):
-        """The log files of the front."""
+        """The log files of the API."""
         return [self.router.api.log]
 
     def count_messages(self, start, minutes):
@@ -321,18 +321,18 @@ class Run:
         until = time.monotonic() + self.form.recovery
         if site.waited(lambda: not self.router.held(1), until=until) is None:
             self.problems.append(f'events are still held {self.form.recovery:g} s after the end')
-        told = self.book.told()
+        answered = self.book.answered()
         bound = ACK_TIMEOUT + 1.0
-        found = ledger.audit(told, self.book.handled(), self.book.places, bound=bound)
-        for what in ('lost', 'doubled', 'disordered', 'strangers'):
+        found = ledger.audit(answered, self.book.handled(), self.book.places, bound=bound)
+        for what in ('lost', 'doubled', 'disordered', 'unsent'):
             if tags := getattr(found, what):
                 self.problems.append(f'{what}: {len(tags)} events, {", ".join(list(tags)[:5])}')
-        refused = [each for each in told if each.code != 200]
+        refused = [each for each in answered if each.code != 200]
         if refused:
             self.problems.append(f'not answered 200: {len(refused)} events')
         overdue = len(found.overdue)
         self.notes.append(
-            f'{len(told)} events, {len(found.lost)} lost, {len(found.doubled)} doubled, '
+            f'{len(answered)} events, {len(found.lost)} lost, {len(found.doubled)} doubled, '
             f'{len(found.disordered)} out of order, {overdue} answered after {bound:g} s, '
             f'{len(found.late)} delivered after their answer'
         )
@@ -404,7 +404,7 @@ def _run(rabbit, server, form, args):
 
 def wait_ready(process):
     """Wait until an agent process listens for all of its hosts."""
-    until = time.monotonic() + 5 * deployment.PATIENCE
+    until = time.monotonic() + 5 * deployment.RECOVERY_LIMIT
     while 'ready\n' not in process.text():
         if process.process.poll() is not None or time.monotonic() > until:
             raise AssertionError(f'{process.name} is not ready:\n{process.text()[-4000:]}')

@@ -24,14 +24,14 @@ BROKEN = 'broken'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Told:
+class Answered:
     """An event and the answer that its sender received.
 
     :ivar tag: unique over all events of a run
     :ivar sequence: its position among the events of its server, in the order of sending
     :ivar code: the code answered, or :data:`BROKEN`
     :ivar sent: instant at which it was first posted
-    :ivar told: instant at which the last answer was received
+    :ivar answered: instant at which the last answer was received
     :ivar took: seconds of its longest request
     :ivar stalled: seconds of these in which the machine had no time for the sender
     """
@@ -41,7 +41,7 @@ class Told:
     sequence: int
     code: int | str
     sent: float
-    told: float
+    answered: float
     took: float
     stalled: float = 0.0
 
@@ -86,25 +86,25 @@ class Audit:
     :ivar doubled: handled more than once by one process of an agent
     :ivar disordered: answered 200, and handled after a later event of its server
     :ivar overdue: not answered within the limit
-    :ivar strangers: handled, but never sent
+    :ivar unsent: handled, but never sent
     :ivar late: answered 200, and handled only some time later
     :ivar expired: answered 200, and later reported as expired by the service
-    :ivar unpromised: handled, although the sender did not get 200
+    :ivar handled_without_200: handled, although the sender did not get 200
     """
 
     lost: Sequence[str] = ()
     doubled: Sequence[str] = ()
     disordered: Sequence[str] = ()
     overdue: Sequence[str] = ()
-    strangers: Sequence[str] = ()
+    unsent: Sequence[str] = ()
     late: Sequence[str] = ()
     expired: Sequence[str] = ()
-    unpromised: Sequence[str] = ()
+    handled_without_200: Sequence[str] = ()
 
     @property
     def broken(self) -> bool:
         """Whether the service broke a promise."""
-        return any((self.lost, self.doubled, self.disordered, self.overdue, self.strangers))
+        return any((self.lost, self.doubled, self.disordered, self.overdue, self.unsent))
 
     def of(self, tags: Collection[str]) -> Audit:
         """The part of this audit that concerns some events."""
@@ -117,7 +117,7 @@ class Audit:
 
 
 def audit(
-    told: Collection[Told],
+    answered: Collection[Answered],
     handled: Sequence[Handled],
     places: Places,
     *,
@@ -135,22 +135,22 @@ def audit(
     by_tag = collections.defaultdict(list)
     for each in handled:
         by_tag[each.tag].append(each)
-    promised = {event.tag: event for event in told if event.code == 200}
+    promised = {event.tag: event for event in answered if event.code == 200}
     missing = unfinished(promised.values(), handled, places)
-    known = {event.tag for event in told} | set(others)
+    known = {event.tag for event in answered} | set(others)
     return Audit(
         lost=[tag for tag in missing if tag not in expired],
         expired=[tag for tag in missing if tag in expired],
-        doubled=[event.tag for event in told if _is_doubled(by_tag[event.tag])],
+        doubled=[event.tag for event in answered if _is_doubled(by_tag[event.tag])],
         disordered=_disordered(promised, handled),
-        overdue=[event.tag for event in told if event.took - event.stalled > bound],
-        strangers=sorted(tag for tag in by_tag if by_tag[tag] and tag not in known),
-        late=[tag for tag, event in promised.items() if _last_first(by_tag[tag]) > event.told + LATE],
-        unpromised=[event.tag for event in told if event.code != 200 and by_tag[event.tag]],
+        overdue=[event.tag for event in answered if event.took - event.stalled > bound],
+        unsent=sorted(tag for tag in by_tag if by_tag[tag] and tag not in known),
+        late=[tag for tag, event in promised.items() if _last_first(by_tag[tag]) > event.answered + LATE],
+        handled_without_200=[event.tag for event in answered if event.code != 200 and by_tag[event.tag]],
     )
 
 
-def unfinished(promised: Iterable[Told], handled: Iterable[Handled], places: Places) -> list[str]:
+def unfinished(promised: Iterable[Answered], handled: Iterable[Handled], places: Places) -> list[str]:
     """The events answered 200 that were not handled on all required hosts.
 
     An event is required on every host that its server had at one instant
@@ -177,7 +177,7 @@ def _is_doubled(handled: Iterable[Handled]) -> bool:
     return any(count > 1 for count in counts.values())
 
 
-def _disordered(promised: Mapping[str, Told], handled: Iterable[Handled]) -> list[str]:
+def _disordered(promised: Mapping[str, Answered], handled: Iterable[Handled]) -> list[str]:
     seen: set[tuple[str, str]] = set()
     newest: dict[tuple[str, str], int] = {}
     found = []

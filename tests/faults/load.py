@@ -47,7 +47,7 @@ class Book:
         # Guards the following attributes.
         self._lock = threading.Lock()
         self._offset = 0
-        self._told: list[ledger.Told] = []
+        self._answered: list[ledger.Answered] = []
         self._handled: list[ledger.Handled] = []
         self._sequences: collections.Counter[str] = collections.Counter()
         self._begun: set[str] = set()
@@ -67,15 +67,15 @@ class Book:
             self._begun.add(tag)
         return {'name': name, 'server_uuid': server, 'tag': tag}, sequence
 
-    def add(self, told):
+    def add(self, answered):
         """Record the answers that senders received."""
         with self._lock:
-            self._told += told
+            self._answered += answered
 
-    def told(self, since=0.0, until=float('inf')):
+    def answered(self, since=0.0, until=float('inf')):
         """The answers for the events that were sent in a period."""
         with self._lock:
-            return [each for each in self._told if since <= each.sent < until]
+            return [each for each in self._answered if since <= each.sent < until]
 
     def begun(self):
         """Tags of all posted events, with or without an answer."""
@@ -97,11 +97,11 @@ class Book:
 class Poster:
     """Posts batches and records the answers; for one thread."""
 
-    def __init__(self, url, book, *, metronome, repeats=0):
-        """:param metronome: measures the time in which the machine stalled
+    def __init__(self, url, book, *, stall_monitor, repeats=0):
+        """:param stall_monitor: measures the time in which the machine stalled
         :param repeats: how often a batch is posted again after a lost connection
         """
-        self._metronome = metronome
+        self._stall_monitor = stall_monitor
         self._url = f'{url}/v2.1/os-server-external-events'
         self._book = book
         self._repeats = repeats
@@ -116,16 +116,16 @@ class Poster:
             self._book.next_event(server, names[number % len(names)]) for number, server in enumerate(servers)
         ]
         sent = time.monotonic()
-        codes, took, stalled = self._told_of([event for event, _ in begun])
+        codes, took, stalled = self._answers_of([event for event, _ in begun])
         now = time.monotonic()
-        told = [
-            ledger.Told(event['tag'], event['server_uuid'], sequence, code, sent, now, took, stalled)
+        answered = [
+            ledger.Answered(event['tag'], event['server_uuid'], sequence, code, sent, now, took, stalled)
             for (event, sequence), code in zip(begun, codes, strict=True)
         ]
-        self._book.add(told)
-        return told
+        self._book.add(answered)
+        return answered
 
-    def _told_of(self, batch):
+    def _answers_of(self, batch):
         request_id = f'req-{uuid.uuid4()}'
         longest = stalled = 0.0
         for attempt in range(1 + self._repeats):
@@ -135,7 +135,7 @@ class Poster:
             codes = self._codes(batch, request_id)
             ended = time.monotonic()
             if ended - began > longest:
-                longest, stalled = ended - began, self._metronome.between(began, ended)
+                longest, stalled = ended - began, self._stall_monitor.between(began, ended)
             if codes:
                 return codes, longest, stalled
         return [ledger.BROKEN] * len(batch), longest, stalled

@@ -29,59 +29,59 @@ READY = 20.0
 STARTS = 3
 
 
-@catalogue.fault('broker-killed', touches='broker', in_short=True)
-def killed(site, pace):
+@catalogue.fault('broker-killed', affects='broker', in_short=True)
+def killed(site, timing):
     """RabbitMQ killed, started again after 6 s."""
     site.rabbit.kill()
-    pace.last(6, short=2)
+    timing.last(6, short=2)
     site.rabbit.start()
 
 
-@catalogue.fault('broker-stopped', touches='broker')
-def stopped(site, pace):
+@catalogue.fault('broker-stopped', affects='broker')
+def stopped(site, timing):
     """RabbitMQ stopped in order, for 30 s."""
     site.rabbit.stop()
-    pace.last(30, short=5)
+    timing.last(30, short=5)
     site.rabbit.start()
 
 
-@catalogue.fault('broker-frozen', touches='broker')
-def frozen(site, pace):
+@catalogue.fault('broker-frozen', affects='broker')
+def frozen(site, timing):
     """RabbitMQ frozen (SIGSTOP) for 20 s."""
     os.kill(site.rabbit.process.pid, signal.SIGSTOP)
     try:
-        pace.last(20, short=5)
+        timing.last(20, short=5)
     finally:
         os.kill(site.rabbit.process.pid, signal.SIGCONT)
 
 
-@catalogue.fault('broker-alarm', touches='broker', in_short=True)
-def alarm(site, pace):
+@catalogue.fault('broker-alarm', affects='broker', in_short=True)
+def alarm(site, timing):
     """RabbitMQ in memory alarm for 20 s."""
     site.rabbit.control('set_vm_memory_high_watermark', 'absolute', '1')
     try:
-        pace.last(20, short=5)
+        timing.last(20, short=5)
     finally:
         site.rabbit.control('set_vm_memory_high_watermark', broker.WATERMARK)
 
 
-@catalogue.fault('broker-connections-closed', touches='broker', in_short=True)
-def connections_closed(site, pace):
+@catalogue.fault('broker-connections-closed', affects='broker', in_short=True)
+def connections_closed(site, timing):
     """Every connection closed by RabbitMQ, 3 times."""
-    for _ in pace.times(3, short=1):
+    for _ in timing.times(3, short=1):
         site.rabbit.control('close_all_connections', 'a fault of the tests')
-        pace.last(5, short=0)
+        timing.last(5, short=0)
 
 
-@catalogue.fault('broker-exchange-deleted', touches='broker', recovers=RESTORED)
-def exchange_deleted(site, pace):
+@catalogue.fault('broker-exchange-deleted', affects='broker', recovers=RESTORED)
+def exchange_deleted(site, timing):
     """The exchange of the service deleted, and with it all bindings."""
     with site.rabbit.channel() as channel:
         channel.exchange_delete(EXCHANGE)
 
 
-@catalogue.fault('broker-bindings-removed', touches='broker', recovers=RESTORED)
-def bindings_removed(site, pace):
+@catalogue.fault('broker-bindings-removed', affects='broker', recovers=RESTORED)
+def bindings_removed(site, timing):
     """The bindings of the queues of an agent process, and of all acknowledgement queues, removed."""
     hosts = site.size.agents()['agents-b']
     keys = site.rabbit.control('list_bindings', 'source_name', 'routing_key', 'destination_name')
@@ -91,15 +91,15 @@ def bindings_removed(site, pace):
                 channel.queue_unbind(queue, EXCHANGE, key)
 
 
-@catalogue.fault('broker-node-silent', touches='broker')
-def node_silent(site, pace):
+@catalogue.fault('broker-node-silent', affects='broker')
+def node_silent(site, timing):
     """Agents started 10 times with two brokers in their URL, one of which stays silent."""
     # NOTE: the kernel completes connections to a listening socket, and no process reads from them.
     with socket.create_server(('127.0.0.1', deployment.free_port()), backlog=1000) as silent:
         silent_url = site.rabbit.url(silent.getsockname()[1])
         both = f'{site.rabbit.url()[:-1]},{silent_url.partition("//")[2]}'
         config = site.router.write_config('two-brokers.conf', transport_url=both)
-        hosts = [f'host-two-{uuid.uuid4().hex[:6]}' for _ in pace.times(10, short=6)]
+        hosts = [f'host-two-{uuid.uuid4().hex[:6]}' for _ in timing.times(10, short=6)]
         with futures.ThreadPoolExecutor(STARTS) as pool:
             took = list(pool.map(lambda host: _started(site, host, config), hosts))
     never = took.count(None)

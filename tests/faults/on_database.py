@@ -21,98 +21,98 @@ SERVERS = ('mariadb', 'postgresql')
 
 
 @catalogue.fault(
-    'database-restarted', touches='database', in_short=True, databases=SERVERS, breaks_database=True
+    'database-restarted', affects='database', in_short=True, databases=SERVERS, breaks_database=True
 )
-def restarted(site, pace):
+def restarted(site, timing):
     """The database restarted in order, 3 times."""
-    for _ in pace.times(3, short=1):
+    for _ in timing.times(3, short=1):
         site.database.stop()
         site.database.start()
-        pace.last(3, short=1)
+        timing.last(3, short=1)
 
 
-@catalogue.fault('database-killed', touches='database', databases=SERVERS, breaks_database=True)
-def killed(site, pace):
+@catalogue.fault('database-killed', affects='database', databases=SERVERS, breaks_database=True)
+def killed(site, timing):
     """The database killed, started again after 10 s."""
     site.database.kill()
-    pace.last(10, short=3)
+    timing.last(10, short=3)
     site.database.start()
 
 
-@catalogue.fault('database-away', touches='database agents-a', databases=SERVERS, breaks_database=True)
-def away(site, pace):
+@catalogue.fault('database-away', affects='database agents-a', databases=SERVERS, breaks_database=True)
+def away(site, timing):
     """The database away for 10 s, while an agent process is away too."""
-    with _away(site, pace, 'agents-a'):
+    with _away(site, timing, 'agents-a'):
         site.database.stop()
-        pace.last(10, short=3)
+        timing.last(10, short=3)
         site.database.start()
-        pace.last(5, short=1)
+        timing.last(5, short=1)
 
 
 @catalogue.fault(
-    'database-frozen', touches='database agents-a', in_short=True, databases=SERVERS, breaks_database=True
+    'database-frozen', affects='database agents-a', in_short=True, databases=SERVERS, breaks_database=True
 )
-def frozen(site, pace):
+def frozen(site, timing):
     """The database frozen (SIGSTOP) for 10 s, while an agent process is away."""
-    with _away(site, pace, 'agents-a'):
+    with _away(site, timing, 'agents-a'):
         with site.database.frozen():
-            pace.last(10, short=4)
-        pace.last(5, short=1)
+            timing.last(10, short=4)
+        timing.last(5, short=1)
 
 
-@catalogue.fault('database-cut', touches='database agents-a', databases=SERVERS, breaks_database=True)
-def cut(site, pace):
+@catalogue.fault('database-cut', affects='database agents-a', databases=SERVERS, breaks_database=True)
+def cut(site, timing):
     """Every connection to the database cut, 5 times, while an agent process is away."""
-    with _away(site, pace, 'agents-a'):
-        for _ in pace.times(5, short=2):
+    with _away(site, timing, 'agents-a'):
+        for _ in timing.times(5, short=2):
             site.database.cut()
-            pace.last(2, short=1)
+            timing.last(2, short=1)
 
 
-@catalogue.fault('database-deadlocks', touches='database agents-a', databases=SERVERS)
-def deadlocks(site, pace):
+@catalogue.fault('database-deadlocks', affects='database agents-a', databases=SERVERS)
+def deadlocks(site, timing):
     """Others lock the service's rows in all orders for 20 s, while an agent process comes and goes."""
     stop = threading.Event()
     lockers = [threading.Thread(target=_lock, args=(site.database, seed, stop)) for seed in range(3)]
     for locker in lockers:
         locker.start()
     try:
-        for _ in pace.times(3, short=1):
-            with _away(site, pace, 'agents-a'):
-                pace.last(5, short=3)
+        for _ in timing.times(3, short=1):
+            with _away(site, timing, 'agents-a'):
+                timing.last(5, short=3)
     finally:
         stop.set()
         for locker in lockers:
-            locker.join(deployment.PATIENCE)
+            locker.join(deployment.RECOVERY_LIMIT)
 
 
-@catalogue.fault('disk-full', touches='database agents-a', databases=('sqlite',), breaks_database=True)
-def disk_full(site, pace):
+@catalogue.fault('disk-full', affects='database agents-a', databases=('sqlite',), breaks_database=True)
+def disk_full(site, timing):
     """The disk full under SQLite for 10 s, while an agent process is away."""
-    with _away(site, pace, 'agents-a'):
+    with _away(site, timing, 'agents-a'):
         with site.database.full():
-            pace.last(10, short=4)
-        pace.last(5, short=1)
+            timing.last(10, short=4)
+        timing.last(5, short=1)
 
 
 @catalogue.fault(
-    'disk-full-agent-back', touches='database agents-a', databases=('sqlite',), breaks_database=True
+    'disk-full-agent-back', affects='database agents-a', databases=('sqlite',), breaks_database=True
 )
-def disk_full_at_return(site, pace):
+def disk_full_at_return(site, timing):
     """The disk full under SQLite for 10 s, while an agent process comes back."""
     with contextlib.ExitStack() as stack:
-        with _away(site, pace, 'agents-a'):
-            pace.last(3, short=2)
+        with _away(site, timing, 'agents-a'):
+            timing.last(3, short=2)
             stack.enter_context(site.database.full())
-        pace.last(10, short=4)
+        timing.last(10, short=4)
 
 
 @contextlib.contextmanager
-def _away(site, pace, name):
+def _away(site, timing, name):
     """Within the block, an agent process is killed, and events for its hosts are posted."""
     agents = site.router.agents[name]
     agents.stop(number=signal.SIGKILL)
-    pace.last(2, short=2)
+    timing.last(2, short=2)
     try:
         yield
     finally:

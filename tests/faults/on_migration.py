@@ -36,26 +36,26 @@ LATEST = 1.0
 GIVEN_UP = 6.0
 
 
-@catalogue.fault('migration-host-frozen', touches='agents-a agents-b', in_short=True)
-def frozen(site, pace):
+@catalogue.fault('migration-host-frozen', affects='agents-a agents-b', in_short=True)
+def frozen(site, timing):
     """Servers migrate from a host whose agent process is frozen to a living host."""
     pid = site.router.agents['agents-a'].pid
     with _migrating(site) as servers:
         os.kill(pid, signal.SIGSTOP)
         try:
-            _measure(site, pace, servers)
+            _measure(site, timing, servers)
         finally:
             os.kill(pid, signal.SIGCONT)
 
 
-@catalogue.fault('migration-host-killed', touches='agents-a agents-b')
-def killed(site, pace):
+@catalogue.fault('migration-host-killed', affects='agents-a agents-b')
+def killed(site, timing):
     """Servers migrate from a host whose agent process was killed, its queue remains, to a living host."""
     agents = site.router.agents['agents-a']
     with _migrating(site) as servers:
         agents.stop(number=signal.SIGKILL)
         try:
-            _measure(site, pace, servers)
+            _measure(site, timing, servers)
         finally:
             site.start_agents(agents)
 
@@ -93,10 +93,10 @@ def _wait_for_reports(site, hosts_of):
     deployment.wait_until(arrived, 'servers on two hosts')
 
 
-def _measure(site, pace, servers):
+def _measure(site, timing, servers):
     """Post, compare, and end the migrations in each way."""
     # NOTE: the steady load has opened the circuit breaker of the failing host by then.
-    pace.last(5, short=3)
+    timing.last(5, short=3)
     failing, living = (site.size.agents()[name][0] for name in ('agents-a', 'agents-b'))
     everyone = [server for own in servers.values() for server in own]
     with futures.ThreadPoolExecutor(len(everyone)) as pool:

@@ -49,7 +49,7 @@ class Row:
     :ivar reasons: reason in the log to the number of these events
     :ivar notes: measurements of the fault, as sentences
     :ivar problems: problems that the ledger does not contain, as sentences
-    :ivar trouble: why the fault could not be produced
+    :ivar problem: why the fault could not be produced
     :ivar longest: seconds of the longest answer, without the machine's stalls
     :ivar stalled: seconds of the longest stall during an answer
     """
@@ -61,7 +61,7 @@ class Row:
     lifted: float = 0.0
     normal: float | None = None
     held: int | None = None
-    trouble: str | None = None
+    problem: str | None = None
     audit: ledger.Audit = dataclasses.field(default_factory=ledger.Audit)
     codes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     refused: int = 0
@@ -80,18 +80,18 @@ class Row:
             or self.normal is None
             or bool(self.held)
             or bool(self.problems)
-            or self.trouble is not None
+            or self.problem is not None
             or bool(self.refused and not self.may_refuse)
         )
 
-    def judge(self, told, audit, reasons):
+    def judge(self, answered, audit, reasons):
         """Update the results with all current information.
 
-        :param told: the answers for all events
+        :param answered: the answers for all events
         :param audit: the audit of all events
         :param reasons: is called if there are refused events; see ``Site.reasons``
         """
-        own = [each for each in told if self.began <= each.sent < self.ended]
+        own = [each for each in answered if self.began <= each.sent < self.ended]
         self.codes = collections.Counter(str(each.code) for each in own)
         self.longest = max((each.took - each.stalled for each in own), default=0.0)
         self.stalled = max((each.stalled for each in own), default=0.0)
@@ -108,10 +108,10 @@ class Row:
 class Runner:
     """Breaks a site."""
 
-    def __init__(self, site, pace, report):
+    def __init__(self, site, timing, report):
         """:param report: called with each row when it is done"""
         self._site = site
-        self._slow_hosts = pace
+        self._slow_hosts = timing
         self._report = report
         self.rows = []
 
@@ -139,14 +139,16 @@ class Runner:
         :returns: the tags of events that were handled and never sent
         """
         book = self._site.book
-        told, handled, bound = book.told(), book.handled(), sites.BOUND + SLACK
-        audit = functools.partial(ledger.audit, told, handled, book.places, bound=bound, others=book.begun())
+        answered, handled, bound = book.answered(), book.handled(), sites.BOUND + SLACK
+        audit = functools.partial(
+            ledger.audit, answered, handled, book.places, bound=bound, others=book.begun()
+        )
         found = audit()
         if found.lost:
             found = audit(expired=self._site.expired())
         for row in self.rows:
-            row.judge(told, found, self._site.reasons)
-        return found.strangers
+            row.judge(answered, found, self._site.reasons)
+        return found.unsent
 
     def _row(self, name, text, faults, act):
         row = Row(name, text, began=self.rows[-1].ended if self.rows else time.monotonic())
@@ -155,10 +157,10 @@ class Runner:
         try:
             act()
         except Exception:
-            row.trouble = traceback.format_exc()
+            row.problem = traceback.format_exc()
         row.lifted = time.monotonic()
         limits = [fault.recovers for fault in faults if fault.recovers is not None]
-        until = row.lifted + min([self._site.patience, *limits])
+        until = row.lifted + min([self._site.recovery_limit, *limits])
         row.normal = sites.waited(self._site.is_normal, until=until)
         sites.waited(lambda: not self._site.unfinished(since=row.began), until=until)
         # NOTE: if an answer is late, its sender gets 503 for an event that is held.
@@ -203,7 +205,7 @@ class Runner:
 def draw(faults, rnd):
     """Choose a fault, or with probability 1/3 two faults that affect different parts."""
     first = rnd.choice(faults)
-    others = [fault for fault in faults if not fault.touches & first.touches]
+    others = [fault for fault in faults if not fault.affects & first.affects]
     return [first, rnd.choice(others)] if others and rnd.random() < 1 / 3 else [first]
 
 

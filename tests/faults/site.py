@@ -163,15 +163,15 @@ class Site(fixtures.Fixture):
 
     groups: dict[str, list[str]]
 
-    def __init__(self, rabbit, database, *, patience, size=Size(), options=(), seed=1):
+    def __init__(self, rabbit, database, *, recovery_limit, size=Size(), options=(), seed=1):
         """:param rabbit: a fixture, a single node or a cluster
         :param database: a fixture with a ``url``
-        :param patience: seconds until normal operation after a fault
+        :param recovery_limit: seconds until normal operation after a fault
         :param options: options of the service, as for ``deployment.Deployment``
         """
         self.rabbit = rabbit
         self.database = database
-        self.patience = patience
+        self.recovery_limit = recovery_limit
         self.size = size
         self.options = {
             'delivery__ack_timeout': ACK_TIMEOUT,
@@ -204,9 +204,9 @@ class Site(fixtures.Fixture):
         # NOTE: killed first, because an orderly end of twenty
         # processes takes longer than most faults.
         self.addCleanup(self.router.kill)
-        self.metronome = stall.Metronome()
-        self.metronome.start()
-        self.addCleanup(self.metronome.stop)
+        self.stall_monitor = stall.StallMonitor()
+        self.stall_monitor.start()
+        self.addCleanup(self.stall_monitor.stop)
         self._probe = self.poster()
         # Guards hosts_of, and the files that are written from it.
         self._moving = threading.Lock()
@@ -234,7 +234,7 @@ class Site(fixtures.Fixture):
                 load.Poster(
                     self.router.url,
                     self.book,
-                    metronome=self.metronome,
+                    stall_monitor=self.stall_monitor,
                     repeats=load.REPEATS * (number % 2),
                 ),
                 servers[number::senders],
@@ -252,7 +252,7 @@ class Site(fixtures.Fixture):
         finally:
             stop.set()
             for sender in started:
-                sender.join(deployment.PATIENCE)
+                sender.join(deployment.RECOVERY_LIMIT)
 
     def _hosts_of(self):
         """The hosts of each server at the beginning."""
@@ -266,7 +266,7 @@ class Site(fixtures.Fixture):
 
     def poster(self):
         """Make a client that posts events, for one thread."""
-        return load.Poster(self.router.url, self.book, metronome=self.metronome)
+        return load.Poster(self.router.url, self.book, stall_monitor=self.stall_monitor)
 
     def move(self, hosts_of):
         """Move servers to other hosts, in the host map and in the source of the agents."""
@@ -288,10 +288,10 @@ class Site(fixtures.Fixture):
 
     def is_normal(self):
         """Whether an event for every server is quickly answered 200 and has arrived at its hosts."""
-        told = self._probe.post(self.groups[PROBED])
-        if any(each.code != 200 or each.took > QUICK for each in told):
+        answered = self._probe.post(self.groups[PROBED])
+        if any(each.code != 200 or each.took > QUICK for each in answered):
             return False
-        return not ledger.unfinished(told, self.book.handled(), self.book.places)
+        return not ledger.unfinished(answered, self.book.handled(), self.book.places)
 
     def unfinished(self, *, since=0.0, servers=None):
         """The events since an instant that were answered 200 and have not arrived.
@@ -300,14 +300,14 @@ class Site(fixtures.Fixture):
         """
         promised = [
             each
-            for each in self.book.told(since)
+            for each in self.book.answered(since)
             if each.code == 200 and (servers is None or each.server in servers)
         ]
         return ledger.unfinished(promised, self.book.handled(), self.book.places)
 
     def settle(self, servers):
         """Wait until all events of some servers that were answered 200 have arrived."""
-        until = time.monotonic() + self.patience
+        until = time.monotonic() + self.recovery_limit
         waited(lambda: not self.unfinished(servers=servers), until=until)
 
     def held(self):

@@ -16,7 +16,7 @@ INTERVAL = 0.05
 IGNORED = 0.05
 
 
-class Metronome(threading.Thread):
+class StallMonitor(threading.Thread):
     """Wakes up at an interval, and records each late wake-up."""
 
     def __init__(self):

@@ -37,7 +37,7 @@ def cells(row):
         str(len(audit.disordered)),
         str(len(audit.overdue)),
         '?' if row.held is None else str(row.held),
-        str(len(audit.unpromised)),
+        str(len(audit.handled_without_200)),
     )
 
 
@@ -87,5 +87,5 @@ def details(row, *, named=5):
         yield f'{row.name}: {count} x 503: {reason}'
     for note in (*row.notes, *row.problems):
         yield f'{row.name}: {note}'
-    if row.trouble:
-        yield f'{row.name}: {row.trouble}'
+    if row.problem:
+        yield f'{row.name}: {row.problem}'

@@ -1,4 +1,4 @@
-"""The whole service in one process: front, resolver and agents over ``fake://`` and SQLite.
+"""The whole service in one process: API, resolver and agents over ``fake://`` and SQLite.
 
 A scenario reads as a request and its answer::
 
@@ -102,7 +102,7 @@ class Configuration(fixtures.Fixture):
 
 
 class Router(fixtures.Fixture):
-    """Front, one resolver worker, and an agent per host.
+    """API, one resolver worker, and an agent per host.
 
     :ivar handled: the handler of all agents, see :class:`Handled`
     :ivar host_map: the map, to be changed by the test

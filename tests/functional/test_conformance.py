@@ -16,7 +16,7 @@ from tests.unit.api import client
 BASE = 'http://front.test'
 
 
-class Front(fixtures.Router):
+class Router(fixtures.Router):
     """The service with the servers of the cases; each request has the identity that its case requires."""
 
     def __init__(self, **overrides):
@@ -78,8 +78,8 @@ class ConformanceTest(base.TestCase):
     """A test per file of cases."""
 
     def judge(self, name):
-        front = self.useFixture(Front(api__none_found_status=207))
-        found = cases.all_problems(cases.load(name, BASE), front.send)
+        router = self.useFixture(Router(api__none_found_status=207))
+        found = cases.all_problems(cases.load(name, BASE), router.send)
         self.assertEqual([], found, '\n'.join(found))
 
     def test_every_file_has_a_test(self):

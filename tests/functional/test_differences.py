@@ -37,34 +37,34 @@ class ListTest(base.TestCase):
 class DifferencesTest(base.TestCase):
     """One test per difference; the differences that conformance cases show are added below."""
 
-    def front(self, **overrides):
-        return self.useFixture(test_conformance.Front(**{'api__none_found_status': 207, **overrides}))
+    def router(self, **overrides):
+        return self.useFixture(test_conformance.Router(**{'api__none_found_status': 207, **overrides}))
 
     def judge(self, difference):
-        front = self.front(**difference.get('front', {}))
-        front.place(cases.IDS['deleted'], 'host-a')
-        front.host_map.forget(cases.IDS['deleted'])
+        router = self.router(**difference.get('options', {}))
+        router.place(cases.IDS['deleted'], 'host-a')
+        router.host_map.forget(cases.IDS['deleted'])
         found = [
             problem
             for entry in difference['cases']
             for case in cases.expand(entry, test_conformance.BASE)
-            for problem in cases.problems(case, front.send(case.request))
+            for problem in cases.problems(case, router.send(case.request))
         ]
         self.assertEqual([], found, '\n'.join(found))
 
     def test_true_codes(self):
-        front = self.front()
-        front.handled.actions[cases.IDS['placed']] = fixtures.refused
+        router = self.router()
+        router.handled.actions[cases.IDS['placed']] = fixtures.refused
         entry = {
             'id': 'refused beside delivered',
             'request': {'events': [EVENT, fixtures.event(cases.IDS['elsewhere'])]},
             'answer': {'status': 207, 'codes': [500, 200]},
         }
         (case,) = cases.expand(entry, test_conformance.BASE)
-        self.assertEqual([], cases.problems(case, front.send(case.request)))
+        self.assertEqual([], cases.problems(case, router.send(case.request)))
 
     def test_sent_again(self):
-        front = self.front()
+        router = self.router()
         entry = {
             'id': 'the same batch under the same request id',
             'request': {'headers': [['X-OpenStack-Request-ID', REQUEST_ID]], 'events': [EVENT]},
@@ -72,8 +72,8 @@ class DifferencesTest(base.TestCase):
         }
         (case,) = cases.expand(entry, test_conformance.BASE)
         for _ in range(3):
-            self.assertEqual([], cases.problems(case, front.send(case.request)))
-        self.assertEqual(1, len(front.handled.events))
+            self.assertEqual([], cases.problems(case, router.send(case.request)))
+        self.assertEqual(1, len(router.handled.events))
 
 
 def _shown_by_cases(difference):

@@ -38,7 +38,7 @@ class HoldTest(base.TestCase):
         self.assertEqual([200], router.post(fixtures.event(ON_B)).codes)
         self.assertEqual([ON_B], [event.server_uuid for event in router.handled.events])
 
-    def test_host_that_answers_nothing_is_waited_for_once(self):
+    def test_silent_host_is_waited_for_once(self):
         router = self.start(hosts=('host-b',), delivery__ack_timeout=2.0)
         router.post(fixtures.event(PLACED))
         answered = threading.Event()
@@ -59,7 +59,7 @@ class HoldTest(base.TestCase):
         router.wait_until(lambda: not router.held())
         self.assertEqual([PLACED], [event.server_uuid for event in router.handled.events])
 
-    def test_of_two_hosts_only_the_missing_one_is_told_later(self):
+    def test_held_event_is_sent_only_to_the_host_that_did_not_acknowledge(self):
         # NOTE: time for host-a to acknowledge on a busy machine.
         router = self.start(hosts=('host-a',), delivery__ack_timeout=3.0)
         router.post(fixtures.event(MIGRATING))
@@ -68,7 +68,7 @@ class HoldTest(base.TestCase):
         router.wait_until(lambda: not router.held())
         self.assertEqual(1, len(router.handled.events))
 
-    def test_living_host_of_two_gets_each_event_at_once(self):
+    def test_responding_host_of_two_gets_each_event_at_once(self):
         # NOTE: far more than anything takes, so that what waits for the other host is seen.
         router = self.start(hosts=('host-a',), delivery__ack_timeout=fixtures.PATIENCE)
         tags = [str(number) for number in range(6)]
@@ -85,7 +85,7 @@ class HoldTest(base.TestCase):
         router.wait_until(lambda: not router.held())
         self.assertEqual(tags, self.tags())
 
-    def test_server_that_is_no_more_ends_its_hold(self):
+    def test_deletion_of_a_server_ends_its_hold(self):
         router = self.start(hosts=('host-b',))
         router.post(fixtures.event(PLACED))
         router.host_map.forget(PLACED)
@@ -115,7 +115,7 @@ class HoldTest(base.TestCase):
         warnings = [line for line in self.logs.output.splitlines() if ' WARNING ' in line]
         self.assertTrue(any(request_id in line and 'expired' in line for line in warnings), warnings)
 
-    def test_ttl_of_a_name_is_its_own(self):
+    def test_each_name_has_a_separate_ttl(self):
         router = self.start(hosts=(), delivery__event_ttls={'network-vif-plugged': '3000'})
         router.post(fixtures.event(PLACED), fixtures.event(PLACED, 'network-vif-plugged', tag='port'))
         lifetimes = [round(held.expires_at - held.held_at) for held in router.held()]
@@ -137,7 +137,7 @@ class HoldTest(base.TestCase):
         router.wait_until(lambda: not router.held())
         self.assertEqual(1, len(router.handled.events))
 
-    def test_not_here_is_tried_again_until_the_server_is(self):
+    def test_not_here_is_tried_again_until_the_server_is_on_the_host(self):
         router = self.start()
         router.fleet.stop(fixtures.PATIENCE)
         router.post(fixtures.event(PLACED))

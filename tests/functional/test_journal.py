@@ -71,7 +71,7 @@ class JournalTest(base.TestCase):
         self.assertEqual(6, request.events)
         self.assertEqual([found[0]], self.events(1, tag='port-1'))
 
-    def test_what_the_agent_reports(self):
+    def test_reports_of_the_agent(self):
         router = self.start()
         expected = router.agent('host-a').expect(PLACED, [('network-vif-plugged', 'port-1')])
         router.post(fixtures.event(PLACED, 'network-vif-plugged', tag='port-1'))

@@ -62,7 +62,7 @@ class OutcomesTest(base.TestCase):
             [event['status'] for event in answer.body['events']],
         )
 
-    def test_migrating_server_is_told_on_both_hosts(self):
+    def test_event_of_a_migrating_server_reaches_both_hosts(self):
         router = self.start()
         self.assertEqual([200], router.post(fixtures.event(MIGRATING)).codes)
         self.assertEqual([MIGRATING] * 2, [event.server_uuid for event in router.handled.events])
@@ -81,24 +81,24 @@ class OutcomesTest(base.TestCase):
         answer = self.start().post(fixtures.event(ON_NO_HOST))
         self.assertEqual((207, [422]), (answer.status, answer.codes))
 
-    def test_server_that_is_nowhere_any_more_is_422(self):
+    def test_server_that_left_all_hosts_is_422(self):
         router = self.start()
         router.handled.actions[PLACED] = fixtures.not_here
         self.assertEqual([422], router.post(fixtures.event(PLACED)).codes)
 
-    def test_host_that_says_not_here_does_not_fail_the_other(self):
+    def test_host_that_answers_not_here_does_not_fail_the_other_host(self):
         router = self.start()
-        told = []
+        delivered = []
         here = threading.Lock()
 
         def here_once(event):
             with here:
-                told.append(event)
-                return events.Verdict.NOT_HERE if len(told) == 1 else events.Verdict.HANDLED
+                delivered.append(event)
+                return events.Verdict.NOT_HERE if len(delivered) == 1 else events.Verdict.HANDLED
 
         router.handled.actions[MIGRATING] = here_once
         self.assertEqual([200], router.post(fixtures.event(MIGRATING)).codes)
-        self.assertEqual(2, len(told))
+        self.assertEqual(2, len(delivered))
 
     def test_server_that_moved_is_followed_to_its_new_host(self):
         router = self.start()
@@ -140,7 +140,7 @@ class OutcomesTest(base.TestCase):
         self.assertEqual(REQUEST_ID, ctxt.global_request_id)
         self.assertEqual(answer.headers['x-openstack-request-id'], ctxt.request_id)
 
-    def test_large_batch_comes_back_whole(self):
+    def test_large_batch_has_all_outcomes(self):
         router = self.start()
         batch = [fixtures.event((PLACED, ON_B)[n % 2], tag=f'tag-{n}') for n in range(1000)]
         answer = router.post(*batch)
@@ -234,7 +234,7 @@ class FailuresTest(base.TestCase):
         over.set()
         self.assertEqual([200], slow().codes)
 
-    def test_caller_cannot_have_the_resolver_wait_longer_than_it_is_configured_to(self):
+    def test_caller_cannot_exceed_the_configured_wait_of_the_resolver(self):
         router = self.start()
         self.hang(PLACED)
         api = rpcapi.ResolverAPI(router.transport)
@@ -304,7 +304,7 @@ class FailuresTest(base.TestCase):
             self.assertLessEqual(set(answer().codes), {200, 503})
         router.wait_until(lambda: router.post(fixtures.event(ON_B)).codes == [200])
 
-    def test_agent_that_comes_back_gets_what_was_held(self):
+    def test_restarted_agent_gets_the_held_events(self):
         router = self.start()
         router.fleet.stop(fixtures.PATIENCE)
         self.assertEqual([200], router.post(fixtures.event(PLACED)).codes)

@@ -73,7 +73,7 @@ class SimulateTest(base.TestCase):
         )
         self.assertEqual((200, 'held_behind'), self.predict(MIGRATING))
 
-    def test_nothing_is_sent_to_a_host_and_nothing_is_written(self):
+    def test_simulation_sends_and_writes_nothing(self):
         self.start()
         self.router.post(fixtures.event(MIGRATING))
         handled = len(self.router.handled.events)

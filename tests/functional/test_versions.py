@@ -36,7 +36,7 @@ class ReportVersionsTest(base.TestCase):
     def report(self, transport, **versions):
         return rpcapi.HostMapAPI(transport, **versions).report(context.for_service(), 'host-b', [SERVER])
 
-    def test_a_resolver_takes_reports_of_old_agents_and_new_ones(self):
+    def test_resolver_accepts_reports_of_old_and_new_agents(self):
         router = self.useFixture(fixtures.Router({SERVER: []}))
         for versions in ({'version_cap': '1.0'}, {'version_cap': '1.1'}, {}):
             router.place(SERVER, 'host-a')

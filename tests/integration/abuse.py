@@ -34,7 +34,7 @@ HOST = 'host-a'
 #: Seconds between two posts of the good sender.
 PAUSE = 0.05
 
-#: Seconds between two looks at the memory of the front.
+#: Seconds between two looks at the memory of the API.
 SAMPLE = 0.1
 
 #: Seconds in which the good sender's slowest post must be answered, at the attack's worst.
@@ -49,7 +49,7 @@ ALONE = 10.0
 #: How a connection ends that the service has not ended when the attack is over.
 STILL_OPEN = 'open at the end'
 
-#: MiB that a front worker may grow by.
+#: MiB that an API worker may grow by.
 GROWTH = 300
 
 
@@ -97,7 +97,7 @@ class GoodSender(threading.Thread):
 
 
 class Memory(threading.Thread):
-    """Looks at the resident memory of the front's workers.
+    """Looks at the resident memory of the API's workers.
 
     :ivar peak: MiB, of the worker that had most
     """
@@ -123,7 +123,7 @@ class Memory(threading.Thread):
 
 
 def workers(pid):
-    """The front's worker processes; multiprocessing has another helper of its own."""
+    """The worker processes of the API; multiprocessing has another helper of its own."""
     found = []
     for child in services.children(pid):
         if b'resource_tracker' not in pathlib.Path(f'/proc/{child}/cmdline').read_bytes():
@@ -161,13 +161,13 @@ class Row:
         if self.beside[2] > slowest * 1000:
             yield f'a post of the good sender took {self.beside[2] / 1000:.1f} s'
         if self.peak - self.before > GROWTH:
-            yield f'a front worker grew by {self.peak - self.before:.0f} MiB'
+            yield f'an API worker grew by {self.peak - self.before:.0f} MiB'
         ended = set(self.report['ends']) - {STILL_OPEN}
         expected = attacks.ATTACKS[self.name].ends
         if expected and (not ended or ended - expected):
             yield f'connections ended otherwise than by {sorted(expected)}'
         if not self.pids:
-            yield 'a front worker died'
+            yield 'an API worker died'
 
     def cells(self):
         """As texts."""

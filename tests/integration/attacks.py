@@ -26,7 +26,7 @@ SERVER = '00000001-0000-4000-8000-000000000000'
 MIB = 1024 * 1024
 
 #: Seconds between two bytes of a slow sender.
-DRIP = 0.25
+SLOW_BYTES = 0.25
 
 #: Bytes that are sent at a time.
 CHUNK = 64 * 1024
@@ -162,7 +162,7 @@ class Connection:
         ended = asyncio.ensure_future(self.end())
         try:
             for byte in data:
-                done, _ = await asyncio.wait([ended], timeout=DRIP)
+                done, _ = await asyncio.wait([ended], timeout=SLOW_BYTES)
                 if done:
                     return ended.result()
                 await self.send(bytes([byte]))

@@ -112,9 +112,9 @@ class Process(fixtures.Fixture):
 
 
 class Deployment(fixtures.Fixture):
-    """Front, resolver (both with two workers) and recording agents, as processes.
+    """API, resolver (both with two workers) and recording agents, as processes.
 
-    :ivar url: where the front answers
+    :ivar url: URL of the API
     :ivar folder: configuration, logs and ledger
     :ivar processes: all started processes, running or ended
     """

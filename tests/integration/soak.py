@@ -161,14 +161,14 @@ def audit(senders, hosts_of, handled):
 
     :returns: lost, doubled and unasked events, each as a count
     """
-    told = [
-        ledger.Told(tag, server, 0, code, sent=0.0, told=0.0, took=0.0)
+    answered = [
+        ledger.Answered(tag, server, 0, code, sent=0.0, answered=0.0, took=0.0)
         for sender in senders
         for tag, (server, code) in sender.answers.items()
     ]
     places = {server: [ledger.Placed(frozenset(hosts), 0.0)] for server, hosts in hosts_of.items()}
-    found = ledger.audit(told, [ledger.Handled.from_line(line) for line in handled], places, bound=0.0)
-    return len(found.lost), len(found.doubled), len(found.strangers)
+    found = ledger.audit(answered, [ledger.Handled.from_line(line) for line in handled], places, bound=0.0)
+    return len(found.lost), len(found.doubled), len(found.unsent)
 
 
 def main():
@@ -219,14 +219,14 @@ def load(router, hosts_of, args):
     for thread in threads:
         thread.join()
     _await_held(lambda: audit(senders, hosts_of, router.handled())[0] == 0)
-    lost, doubled, strangers = audit(senders, hosts_of, router.handled())
+    lost, doubled, unsent = audit(senders, hosts_of, router.handled())
     surprises = [text for sender in senders for text in sender.surprises]
     took = sorted(second for sender in senders for second in sender.seconds)
     codes = collections.Counter(code for sender in senders for _, code in sender.answers.values())
     print(f'{args.minutes} minutes, {args.senders} senders, {len(took)} batches, {codes.total()} events')
     print('codes:', ', '.join(f'{count} x {code}' for code, count in sorted(codes.items())))
     print(f'seconds per batch: median {statistics.median(took):.3f}, longest {took[-1]:.3f}')
-    print(f'lost {lost}, doubled {doubled}, not asked for {strangers}, unexpected {len(surprises)}')
+    print(f'lost {lost}, doubled {doubled}, not asked for {unsent}, unexpected {len(surprises)}')
     for text, count in collections.Counter(surprises).most_common(5):
         print(f'  {count} x {text}')
     grown = False
@@ -235,7 +235,7 @@ def load(router, hosts_of, args):
         grown = grown or grew
         curve = ' '.join(f'{kib:.0f}' for kib in tenths)
         print(f'{name:<20}{early:>12.0f}{late:>12.0f}  {curve}{"  GREW" if grew else ""}')
-    return 1 if lost or doubled or strangers or surprises or grown else 0
+    return 1 if lost or doubled or unsent or surprises or grown else 0
 
 
 if __name__ == '__main__':

@@ -51,7 +51,7 @@ class FastRoadCase(base.TestCase):
         self.queue = f'{self.topic}.host'
         self.broker = rpc.get_broker(cfg.CONF, exchange=f'{self.topic}-exchange')
         self.addCleanup(self._delete)
-        self.told = {}
+        self.results = {}
         self.done = threading.Semaphore(0)
 
     def _delete(self):
@@ -78,14 +78,14 @@ class FastRoadCase(base.TestCase):
 
     def publish(self, publishing, *bodies, queue=None):
         def done(index, error):
-            self.told[index] = error
+            self.results[index] = error
             self.done.release()
 
         messages = [publisher.Message(queue or self.queue, body) for body in bodies]
         publishing.publish(messages, done, until=time.monotonic() + PATIENCE)
         for _ in bodies:
             self.assertTrue(self.done.acquire(timeout=PATIENCE))
-        return [self.told[index] for index in range(len(bodies))]
+        return [self.results[index] for index in range(len(bodies))]
 
     def call(self, **arguments):
         return envelope.encode(envelope.Call('take', '1.0', arguments, {'request_id': 'req-1'}))
@@ -100,8 +100,8 @@ class FastRoadTest(FastRoadCase):
     def test_fast_to_fast_in_order(self):
         endpoint = Endpoint()
         self.consume(endpoint)
-        told = self.publish(self.publisher(), *(self.call(number=number) for number in range(2000)))
-        self.assertEqual({None}, set(told))
+        results = self.publish(self.publisher(), *(self.call(number=number) for number in range(2000)))
+        self.assertEqual({None}, set(results))
         got = self.received(endpoint, 2000)
         self.assertEqual([('req-1', {'number': number}) for number in range(2000)], got)
 
@@ -115,7 +115,7 @@ class FastRoadTest(FastRoadCase):
         publishing = self.publisher()
         # So that there is a connection, and threads need not wait for that.
         self.publish(publishing, self.call(thread=0, number=0))
-        told, everything = {}, threading.Semaphore(0)
+        results, everything = {}, threading.Semaphore(0)
 
         def publish(thread):
             for number in range(1, 61):
@@ -124,7 +124,7 @@ class FastRoadTest(FastRoadCase):
                 text = 'x' * (300_000 if number % 10 == 0 else 10)
 
                 def done(_index, error, number=number):
-                    told[thread, number] = type(error)
+                    results[thread, number] = type(error)
                     everything.release()
 
                 message = publisher.Message(queue, self.call(thread=thread, number=number, text=text))
@@ -137,7 +137,7 @@ class FastRoadTest(FastRoadCase):
             thread.join()
         for _ in range(8 * 60):
             self.assertTrue(everything.acquire(timeout=PATIENCE))
-        for (_thread, number), error in told.items():
+        for (_thread, number), error in results.items():
             self.assertEqual(publisher.Unroutable if number % 3 == 0 else type(None), error)
         got = [arguments for _ctxt, arguments in self.received(endpoint, 1 + 8 * 40)]
         for thread in range(1, 9):
@@ -175,7 +175,7 @@ class FastRoadTest(FastRoadCase):
         client.cast(context.RequestContext(request_id='req-2'), 'take', number=2)
         self.assertEqual([('req-2', {'number': 2})], self.received(endpoint, 1))
 
-    def test_cancelled_queue_keeps_what_comes(self):
+    def test_cancelled_queue_keeps_new_messages(self):
         endpoint = Endpoint()
         consuming = self.consume(endpoint)
         self.assertTrue(consuming.cancel(self.queue).wait(PATIENCE))
@@ -192,7 +192,7 @@ class FastRoadTest(FastRoadCase):
         deadline = time.monotonic() + PATIENCE
         while self.publish(publishing, self.call(number=2)) != [None]:
             self.assertLess(time.monotonic(), deadline)
-            self.assertIsInstance(self.told[0], exceptions.BrokerUnavailable)
+            self.assertIsInstance(self.results[0], exceptions.BrokerUnavailable)
         while ('req-1', {'number': 2}) not in self.received(endpoint, 1):
             self.assertLess(time.monotonic(), deadline)
 
@@ -236,7 +236,7 @@ class RoundsTest(FastRoadCase):
 
 
 class BrokerAwayTest(base.TestCase):
-    def test_publishes_fail_at_once_once_that_is_known(self):
+    def test_publishes_fail_at_once_after_the_failure_is_detected(self):
         self.useFixture(conffixture.ConfFixture(cfg.CONF, transport_url='rabbit://u:s3cret@127.0.0.1:1/'))
         transport = rpc.get_transport(cfg.CONF)
         self.addCleanup(transport.cleanup)
@@ -244,14 +244,14 @@ class BrokerAwayTest(base.TestCase):
         publishing.start()
         self.addCleanup(publishing.stop, PATIENCE)
         for _ in range(2):
-            told, done = [], threading.Event()
+            results, done = [], threading.Event()
 
-            def note(_index, error, told=told, done=done):
-                told.append(error)
+            def note(_index, error, results=results, done=done):
+                results.append(error)
                 done.set()
 
             publishing.publish([publisher.Message('q', b'{}')], note, until=time.monotonic() + PATIENCE)
             self.assertTrue(done.wait(PATIENCE))
-            self.assertIsInstance(told[0], exceptions.BrokerUnavailable)
-            self.assertNotIn('s3cret', str(told[0]))
+            self.assertIsInstance(results[0], exceptions.BrokerUnavailable)
+            self.assertNotIn('s3cret', str(results[0]))
         self.assertTrue(done.is_set())

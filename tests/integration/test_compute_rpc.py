@@ -105,7 +105,7 @@ class ComputeRPCTest(base.TestCase):
                     exceptions.HostUnreachable, self.send, computes, 'x', host='absent', reply_timeout=timeout
                 )
 
-    def test_how_the_cell_declares_is_said_in_messaging_options(self):
+    def test_messaging_options_describe_the_declarations_of_the_cell(self):
         with kombu.Connection(self.url.replace('rabbit://', 'pyamqp://', 1)) as connection:
             exchange = kombu.Exchange('nova', type='topic', durable=True)
             kombu.Queue('compute.here', exchange, 'compute.here', channel=connection.channel()).declare()

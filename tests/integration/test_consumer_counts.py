@@ -49,7 +49,7 @@ class ConsumerCountsTest(base.TestCase):
         self.assertEqual(set(self.names), set(counts))
         self.assertEqual({self.names[7]: 1}, {name: number for name, number in counts.items() if number})
 
-    def test_queues_that_are_not_there(self):
+    def test_queues_that_do_not_exist(self):
         missing = [f'{name}.missing' for name in self.names[:3]]
         asked = [missing[0], self.names[0], *missing[1:], self.names[1]]
         counts = self.counts.count(asked, timeout=PATIENCE)

@@ -45,42 +45,42 @@ class EmptyDatabase(base.TestCase):
 class BoundScenarios:
     """A statement ends when its time is over, on the connection's side or the server's."""
 
-    NAP: str
+    SLEEP: str
 
     def test_a_statement_that_takes_too_long(self):
         database = databases.database(self.url, read_timeout=1.0)
         self.addCleanup(database.close)
 
-        def nap():
+        def sleep():
             with session.translated(), database.reading() as connection:
-                connection.execute(sa.text(self.NAP))
+                connection.execute(sa.text(self.SLEEP))
 
         began = time.monotonic()
-        self.assertRaises(exceptions.DatabaseUnavailable, nap)
+        self.assertRaises(exceptions.DatabaseUnavailable, sleep)
         self.assertLess(time.monotonic() - began, 10)
         # And the next one finds a connection that works.
         self.assertIsNone(migration.current(database))
 
-    def test_what_every_batch_asks_may_take_too_long_too(self):
+    def test_query_of_every_batch_has_a_time_limit(self):
         database = databases.database(self.url, read_timeout=2.0)
         self.addCleanup(database.close)
         began = time.monotonic()
         # NOTE: by a table of its own, so that the answer has a column to choose by.
-        select = f"{self.NAP} FROM (SELECT 'a' AS one) AS rows_of_one"
+        select = f"{self.SLEEP} FROM (SELECT 'a' AS one) AS rows_of_one"
         with self.assertRaises(exceptions.DatabaseUnavailable), session.translated():
             database.rows_among(select, 'one', ['a'])
         # Once, and not again on the ordinary way.
         self.assertLess(time.monotonic() - began, 3.9)
         self.assertEqual([('a',)], self.ask(database))
 
-    def test_what_every_batch_asks_bears_that_connections_are_lost(self):
+    def test_query_of_every_batch_survives_lost_connections(self):
         database = databases.database(self.url)
         self.addCleanup(database.close)
         self.assertEqual([('a',)], self.ask(database))
         self.assertLess(0, self.cut_off(database))
         self.assertEqual([('a',)], self.ask(database))
 
-    def test_what_every_batch_asks_may_be_wrong(self):
+    def test_query_of_every_batch_may_be_refused(self):
         database = databases.database(self.url)
         self.addCleanup(database.close)
         refused = self.assertRaises(exceptions.DatabaseUnavailable, self.ask, database, 'nothing_there')
@@ -108,7 +108,7 @@ class BoundScenarios:
                 connection.exec_driver_sql(f'KILL {other}')
             return len(others)
 
-    def test_a_database_that_is_not_there(self):
+    def test_database_that_does_not_exist(self):
         url = sa.make_url(self.url).set(database='eer_test_not_there').render_as_string(hide_password=False)
         refused = self.assertRaises(exceptions.ConfigurationError, migration.check, databases.database(url))
         self.assertIn('[database] connection', str(refused))
@@ -125,7 +125,7 @@ class TestPostgreSQLTransactions(db_scenarios.TransactionScenarios, EmptyDatabas
 
 class TestPostgreSQLBounds(BoundScenarios, EmptyDatabase):
     SERVICE = services.PostgreSQL
-    NAP = 'SELECT pg_sleep(30)'
+    SLEEP = 'SELECT pg_sleep(30)'
 
 
 class TestPostgreSQLHostMap(map_scenarios.HostMapScenarios, EmptyDatabase):
@@ -150,7 +150,7 @@ class TestMySQLTransactions(db_scenarios.TransactionScenarios, EmptyDatabase):
 
 class TestMySQLBounds(BoundScenarios, EmptyDatabase):
     SERVICE = services.MySQL
-    NAP = 'SELECT sleep(30)'
+    SLEEP = 'SELECT sleep(30)'
 
 
 class TestMySQLHostMap(map_scenarios.HostMapScenarios, EmptyDatabase):

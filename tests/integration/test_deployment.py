@@ -138,7 +138,7 @@ class Scenarios:
         for process in on_the_way:
             self.assertIn(REQUEST_ID, process.text())
 
-    def test_host_without_a_queue_is_seen_at_once_and_served_when_it_comes(self):
+    def test_host_without_a_queue_is_detected_at_once_and_served_when_its_agent_starts(self):
         began = time.monotonic()
         self.assertEqual((200, [200, 200]), self.router.post(event(ON_SILENT), event(ON_B)))
         self.assertLess(time.monotonic() - began, ACK_TIMEOUT)
@@ -174,7 +174,7 @@ class Scenarios:
         )
         self.assertEqual(count, sum(line[0] == host for line in self.handled()))
 
-    def test_killed_resolver_worker_is_replaced_and_nothing_is_answered_wrongly(self):
+    def test_killed_resolver_worker_is_replaced_and_no_answer_is_wrong(self):
         workers = services.children(self.router.resolver.pid)
         self.assertEqual(2, len(workers))
         services.kill(workers[0])

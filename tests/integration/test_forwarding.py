@@ -70,11 +70,11 @@ class ForwardingTest(base.TestCase):
         return api.report(context.for_service(), 'host-a', []).now
 
     def acknowledge(self, name, cap=None):
-        said = [events.Acknowledgement(name, 'host-a', ())]
+        acknowledgements = [events.Acknowledgement(name, 'host-a', ())]
         exchange = rpcapi.ack_exchange(self.transport, cap)
         transport = transports.OsloTransport(self.transport, exchange=exchange)
         self.addCleanup(transport.stop)
-        casting.acknowledge(transport, said, version_cap=cap)
+        casting.acknowledge(transport, acknowledgements, version_cap=cap)
 
     def acknowledge_fast(self, name, cap=None):
         exchange = rpcapi.ack_exchange(self.transport, cap)
@@ -85,7 +85,7 @@ class ForwardingTest(base.TestCase):
         finally:
             transport.stop()
 
-    def test_a_resolver_of_this_release_takes_all(self):
+    def test_resolver_of_this_release_accepts_all_calls(self):
         self.forward()
         self.serve(rpcapi.TOPIC, HostMap(1.0, '1.2'))
         self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.2'))
@@ -99,7 +99,7 @@ class ForwardingTest(base.TestCase):
         everything = ['new', 'new, fast', 'old', 'old, fast']
         deployment.wait_until(lambda: sorted(acks.received) == everything, f'{acks.received} to be all')
 
-    def test_a_resolver_of_the_release_before_takes_what_is_capped(self):
+    def test_resolver_of_the_previous_release_accepts_capped_calls(self):
         self.serve(rpcapi.TOPIC, HostMap(1.0, '1.0'))
         acks = self.serve(rpcapi.ACK_TOPIC, Acks('1.2'))
         self.assertEqual(1.0, self.report('1.0'))
@@ -107,7 +107,7 @@ class ForwardingTest(base.TestCase):
         self.acknowledge_fast('old, fast', '1.2')
         deployment.wait_until(lambda: sorted(acks.received) == ['old', 'old, fast'], f'{acks.received}')
 
-    def test_an_exchange_that_was_deleted_comes_back(self):
+    def test_deleted_exchange_is_declared_again(self):
         self.patch(forwarding, 'INTERVAL', 0.2)
         self.forward()
         self.serve(rpcapi.REPORT_TOPIC, HostMap(2.0, '1.2'))

@@ -37,9 +37,9 @@ class _OrderScenarios:
         self.addCleanup(self.database.close)
         migration.upgrade(self.database)
 
-    def test_whatever_happens(self):
+    def test_random_sequences_of_faults(self):
         for seed in self.SEEDS:
-            world.World(self.database, seed).run()
+            world.Simulation(self.database, seed).run()
             world.OneServer(self.database, seed).run()
 
 

@@ -1,4 +1,4 @@
-"""Requests that no HTTP client sends, byte for byte, at each HTTP server of the front.
+"""Requests that no HTTP client sends, byte for byte, at each HTTP server of the API.
 
 Where a server and a proxy before it disagree about where a request ends or who sent it, a client
 can do what its token does not allow. Each case has the statuses that it may be answered with.
@@ -177,7 +177,7 @@ class EdgesOf:
         folder.setUp()
         stack.callback(folder.cleanUp)
         cls.port = deployment.free_port()
-        command = [sys.executable, '-m', 'tests.integration.fronts', cls.SERVER, cls.port]
+        command = [sys.executable, '-m', 'tests.integration.http_servers', cls.SERVER, cls.port]
         cls.process = deployment.Process(cls.SERVER, command, folder.path)
         cls.process.setUp()
         stack.callback(cls.process.cleanUp)
@@ -191,21 +191,21 @@ class EdgesOf:
         # NOTE: granian does not answer a client that has ended its side, which cannot be distinguished from a
         # slow answer. Requests without an answer are therefore repeated with a longer time limit.
         status, body = None, b''
-        for wait_limit in (0.5, 3.0, 10.0):
-            status, body = self.answer_within(raw, wait_limit)
+        for client_wait in (0.5, 3.0, 10.0):
+            status, body = self.answer_within(raw, client_wait)
             if status is not None:
                 break
         return status, body
 
-    def answer_within(self, raw, wait_limit):
+    def answer_within(self, raw, client_wait):
         """As :meth:`answer`.
 
-        :param wait_limit: seconds until the client ends its side
+        :param client_wait: seconds until the client ends its side
         """
         with socket.create_connection(('127.0.0.1', self.port), timeout=30) as connection:
             with contextlib.suppress(OSError):
                 connection.sendall(raw)
-                if not select.select([connection], [], [], wait_limit)[0]:
+                if not select.select([connection], [], [], client_wait)[0]:
                     connection.shutdown(socket.SHUT_WR)
             response = http.client.HTTPResponse(connection)
             try:
@@ -250,7 +250,7 @@ class EdgesOf:
             status, body = self.answer(raw)
             self.assertEqual((code, [name]), (status, list(json.loads(body))))
 
-    def test_no_request_hides_behind_a_broken_body(self):
+    def test_broken_body_cannot_hide_a_request(self):
         hidden = head(LENGTH, path='/v2.1/hidden') + BODY
         for name, raw in {
             'chunks': head(CHUNKED) + chunk(BODY) + b'ZZZ\r\n' + hidden,

@@ -115,7 +115,7 @@ class KeystoneTest(base.TestCase):
     def post(self, token, *, url=None, path='/v2.1/os-server-external-events', **headers):
         """Post an event.
 
-        :param url: of a front; None: the deployment's
+        :param url: of an API; None: the deployment's
         :param headers: with underscores for dashes
         """
         headers = {name.replace('_', '-'): value for name, value in headers.items()}
@@ -167,7 +167,7 @@ class KeystoneTest(base.TestCase):
             token = self.token_of(self.identity.session('admin', **scope))
             self.assert_forbidden(self.post(token))
 
-    def test_no_token_and_made_up_ones(self):
+    def test_missing_and_invented_tokens(self):
         real = self.token_of(self.service)
         for token in (None, '', 'made-up', 'gAAAAA' + 'x' * 180, real[:-4] + 'AAAA', 'x' * 5000):
             self.assert_unauthorized(self.post(token))
@@ -184,14 +184,14 @@ class KeystoneTest(base.TestCase):
         self.identity.client.tokens.revoke_token(token)
         self.assert_unauthorized(self.post(token))
 
-    def test_revoked_though_it_is_remembered(self):
-        url = self.front('forgetful', api__workers=1, keystone_authtoken__token_cache_time=1)
+    def test_revoked_token_that_is_cached(self):
+        url = self.start_router('forgetful', api__workers=1, keystone_authtoken__token_cache_time=1)
         token = self.token_of(self.service)
         self.assertEqual(200, self.post(token, url=url).status_code)
         self.identity.client.tokens.revoke_token(token)
         deployment.wait_until(lambda: self.post(token, url=url).status_code == 401, 'the end of the second')
 
-    def test_expired_though_it_was_valid_a_moment_ago(self):
+    def test_token_that_expires_while_it_is_cached(self):
         port = deployment.free_port()
         self.identity.serve('short-lived', port, expiration=10)
         session = self.identity.session('nova', 'service', url=f'http://127.0.0.1:{port}/v3')
@@ -255,7 +255,7 @@ class KeystoneTest(base.TestCase):
             self.policy.unlink()
         deployment.wait_until(self.always(lambda: self.post(token).status_code == 200), 'the default')
 
-    def test_cached_token_asks_nothing_of_keystone(self):
+    def test_cached_token_causes_no_request_to_keystone(self):
         token = self.token_of(self.service)
         # Each worker asks for itself; which of them answers is up to the kernel.
         deployment.wait_until(self.always(lambda: self.post(token).status_code == 200), 'all workers')
@@ -271,7 +271,7 @@ class KeystoneTest(base.TestCase):
         median = sorted(took)[len(took) // 2] * 1000
         print(f'{len(took)} posts with a cached token: median {median:.1f} ms, 0 requests to Keystone')
 
-    def test_keystone_that_is_away_and_comes_back(self):
+    def test_keystone_that_is_unavailable_for_a_while(self):
         known, new = self.token_of(self.service), self.token_of(self.neutron)
         deployment.wait_until(self.always(lambda: self.post(known).status_code == 200), 'all workers')
         self.identity.process.stop()
@@ -282,7 +282,7 @@ class KeystoneTest(base.TestCase):
         self.assertEqual(200, self.post(new).status_code)
 
     def test_keystone_that_hangs(self):
-        url = self.front(
+        url = self.start_router(
             'bounded', api__workers=1, keystone_authtoken__http_connect_timeout=auth.CONNECT_TIMEOUT
         )
         known, new = self.token_of(self.service), self.token_of(self.neutron)
@@ -363,8 +363,8 @@ class KeystoneTest(base.TestCase):
             self.assertEqual('2.104', discover.version_to_string(found.max_microversion), region)
             self.assertEqual('2.1', discover.version_to_string(found.min_microversion), region)
 
-    def front(self, name, **options):
-        """A front beside the deployment's, with other options.
+    def start_router(self, name, **options):
+        """Start an API beside the deployment's, with other options.
 
         :returns: its URL
         """
@@ -372,12 +372,12 @@ class KeystoneTest(base.TestCase):
         config = self.router.write_config(f'{name}.conf', api__bind_port=port, **options)
         command = [deployment.BIN / 'external-events-api', '--config-file', config]
         self.useFixture(deployment.Process(name, command, self.router.folder))
-        deployment.wait_until(lambda: deployment.listens(port), 'the front')
+        deployment.wait_until(lambda: deployment.listens(port), 'the API')
         return f'http://127.0.0.1:{port}'
 
-    def test_login_of_the_front_that_is_refused(self):
+    def test_refused_login_of_the_service(self):
         self.secrets.add('wrong-8c4e2a6f')
-        url = self.front('refused', api__workers=1, keystone_authtoken__password='wrong-8c4e2a6f')
+        url = self.start_router('refused', api__workers=1, keystone_authtoken__password='wrong-8c4e2a6f')
         self.assertEqual(503, self.post(self.token_of(self.service), url=url).status_code)
         self.assertIn(
             'Identity server rejected authorization', (self.router.folder / 'refused.log').read_text()
@@ -385,8 +385,8 @@ class KeystoneTest(base.TestCase):
 
     def test_memcached_is_shared_by_the_workers(self):
         cache = self.useFixture(memcached.Memcached())
-        url = self.front(
-            'memcached-front',
+        url = self.start_router(
+            'memcached-api',
             keystone_authtoken__memcached_servers=cache.address,
             keystone_authtoken__memcache_security_strategy='ENCRYPT',
             keystone_authtoken__memcache_secret_key='memory-5f1b9d3c',

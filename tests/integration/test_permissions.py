@@ -258,7 +258,7 @@ class PermissionsTest(base.TestCase):
         """How often workers have noted that a host responds again."""
         return sum(process.text().count(f'Host {host} responds again') for process in self.router.processes)
 
-    def test_what_is_refused_to_an_agent(self):
+    def test_operations_refused_to_an_agent(self):
         own = 'compute.host-a'
         self.refuse(
             'agent-a',
@@ -295,7 +295,7 @@ class PermissionsTest(base.TestCase):
             ),
         )
 
-    def test_an_exchange_of_an_agent_leads_nowhere(self):
+    def test_exchange_of_an_agent_cannot_forward_messages(self):
         # An agent may declare an exchange with the name of its queue, whose type checks no routing keys.
         channel = self.channel('agent-a')
         channel.exchange_declare('compute.host-a', 'fanout', auto_delete=True)
@@ -310,7 +310,7 @@ class PermissionsTest(base.TestCase):
         self.assertEqual(['external-events-resolver', 'compute.host-b'], returned)
         self.refuse('agent-a', lambda ch: ch.exchange_bind(EXCHANGE, 'compute.host-a', routing_key='#'))
 
-    def test_what_is_refused_to_the_callers(self):
+    def test_operations_refused_to_the_callers(self):
         self.refuse(
             'operator',
             lambda ch: publish(ch, EXCHANGE, 'compute.host-a'),

@@ -29,7 +29,7 @@ CLIENTS = 8
 SERVER = '00000001-0000-4000-8000-000000000000'
 
 
-class FrontTest(base.TestCase):
+class ApiTest(base.TestCase):
     """``external-events-api`` with two workers, over ``fake://`` and SQLite."""
 
     TIMEOUT_SCALING_FACTOR = 10 if LONG else 5
@@ -39,7 +39,7 @@ class FrontTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.router = self.useFixture(
-            Front(
+            ApiDeployment(
                 transport_url='fake://',
                 connection=f'sqlite:///{self.useFixture(services.Folder()).path}/router.sqlite',
                 hosts=(),
@@ -63,7 +63,7 @@ class FrontTest(base.TestCase):
             time.sleep(0.02)
 
 
-class KilledParentTest(FrontTest):
+class KilledParentTest(ApiTest):
     def test_workers_end_and_the_port_is_free_for_a_restart(self):
         # The first worker answers before the parent has started the second.
         deployment.wait_until(lambda: len(self.workers()) == self.WORKERS, 'all workers')
@@ -381,7 +381,7 @@ class ReadyResolverTest(base.TestCase):
         self.assertRaises(BlockingIOError, self.receive)
 
 
-class ReloadTest(FrontTest):
+class ReloadTest(ApiTest):
     """No request fails while workers are replaced."""
 
     def test_requests_on_connections_that_are_kept(self):
@@ -471,8 +471,8 @@ class Resolvers(deployment.Deployment):
         self.resolver = self.start_resolver()
 
 
-class Front(deployment.Deployment):
-    """The front alone."""
+class ApiDeployment(deployment.Deployment):
+    """The API without other processes."""
 
     def start(self):
         self.api = self.start_api()

@@ -81,17 +81,17 @@ class QueuesTest(base.TestCase):
 
     def publish(self, publishing, queue, number):
         """Publish until the broker takes it, which is until the queue is bound."""
-        told = []
+        results = []
         body = envelope.encode(envelope.Call('take', '1.0', {'number': number}, {}))
 
         def is_taken():
-            told.clear()
+            results.clear()
             message = publisher.Message(queue, body)
             publishing.publish(
-                [message], lambda _index, error: told.append(error), until=time.monotonic() + PATIENCE
+                [message], lambda _index, error: results.append(error), until=time.monotonic() + PATIENCE
             )
-            deployment.wait_until(lambda: told, 'the end of a publish')
-            return told[0] is None
+            deployment.wait_until(lambda: results, 'the end of a publish')
+            return results[0] is None
 
         deployment.wait_until(is_taken, f'a publish to {queue}')
 
@@ -159,7 +159,7 @@ class QueuesTest(base.TestCase):
         self.assert_delivers(publishing, 'compute.locked', number=3)
         self.assertEqual({}, consuming.refusals())
 
-    def test_a_queue_that_somebody_consumes_exclusively_does_not_affect_the_others(self):
+    def test_exclusively_consumed_queue_does_not_affect_other_queues(self):
         channel = self.declare('compute.taken', durable=self.broker.durable)
         channel.basic_consume('compute.taken', exclusive=True)
         _consuming, listens = self.consume('compute.free', 'compute.taken', 'compute.other')
@@ -347,7 +347,7 @@ class OsloMessagingTest(base.TestCase):
         deployment.wait_until(is_cast, 'a binding')
         self.assertEqual(number, self.came.get(timeout=PATIENCE))
 
-    def test_what_is_there_is_used_as_it_is(self):
+    def test_existing_exchanges_and_queues_are_used_unchanged(self):
         connection = rpc.get_broker(cfg.CONF).connect()
         self.addCleanup(connection.close)
         channel = connection.channel()

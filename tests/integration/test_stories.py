@@ -96,7 +96,7 @@ class OnRabbitTest(stories.StoryTestCase):
             waiting.wait()
         self.assert_explained('delivered', 0, sentence='It was held for')
 
-    def test_simulate_sees_the_queues(self):
+    def test_simulate_reads_the_queues(self):
         router = self.start(hosts=('host-a',))
         api = rpcapi.OperatorAPI.from_conf(router.conf, router.transport)
 

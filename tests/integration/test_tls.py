@@ -1,7 +1,7 @@
 """Every connection of the service over TLS: clients, broker, database and Keystone.
 
 Broker, databases and Keystone take nothing but TLS; broker and PostgreSQL want a
-certificate of the test's authority, too, and so does the front.
+certificate of the test's authority, too, and so does the API.
 """
 
 import json
@@ -86,7 +86,7 @@ class TLSMariaDB(database.MariaDB):
 
 
 class TLSDeployment(deployment.Deployment):
-    """A front whose answers are asked for with HTTPS."""
+    """A deployment whose API serves HTTPS."""
 
     def __init__(self, *, authority, **options):
         super().__init__(**options)
@@ -131,7 +131,7 @@ class TLSTest(base.TestCase):
             keystone.Keystone(certificate=cls.authority.issue('keystone'), ca=cls.authority.certificate)
         )
         cls.sender = identity.user('nova', 'service')
-        cls.front_files = cls.authority.issue('front')
+        cls.api_files = cls.authority.issue('api')
         cls.router = cls.use(
             TLSDeployment(
                 authority=cls.authority,
@@ -146,8 +146,8 @@ class TLSTest(base.TestCase):
                 api__auth_strategy='keystone',
                 api__workers=1,
                 resolver__workers=1,
-                api__tls_cert_file=cls.front_files[0],
-                api__tls_key_file=cls.front_files[1],
+                api__tls_cert_file=cls.api_files[0],
+                api__tls_key_file=cls.api_files[1],
                 api__tls_client_ca_file=cls.authority.certificate,
                 **identity.options('nova', cafile=cls.authority.certificate),
             )
@@ -176,7 +176,7 @@ class TLSTest(base.TestCase):
         document = self.router.http.get(self.router.url, timeout=60).json()
         self.assertTrue(document['versions'][0]['links'][0]['href'].startswith('https://'), document)
 
-    def test_whom_the_front_lets_in(self):
+    def test_accepted_client_certificates(self):
         self.assertRaises(requests.exceptions.SSLError, self.post, verify=True)
         self.assertRaises(
             requests.exceptions.ConnectionError,
@@ -190,7 +190,7 @@ class TLSTest(base.TestCase):
 
     def test_a_certificate_is_replaced_without_a_restart(self):
         before = self.serial_number()
-        self.authority.issue('front')
+        self.authority.issue('api')
         self.router.api.process.send_signal(signal.SIGHUP)
         deployment.wait_until(lambda: self.serial_number() != before, 'the new certificate')
         self.assertEqual(200, self.post().status_code)
@@ -198,26 +198,26 @@ class TLSTest(base.TestCase):
     def serial_number(self):
         return ssl.get_server_certificate(('127.0.0.1', self.router.port), timeout=60)
 
-    def test_a_broker_that_is_not_trusted_is_said_at_start(self):
-        stranger = self.useFixture(certificates.Authority()).certificate
-        status, text = self.run_front(oslo_messaging_rabbit__ssl_ca_file=stranger)
+    def test_untrusted_broker_is_reported_at_start(self):
+        other_authority = self.useFixture(certificates.Authority()).certificate
+        status, text = self.run_api(oslo_messaging_rabbit__ssl_ca_file=other_authority)
         self.assertEqual(1, status)
         self.assertIn('[DEFAULT] transport_url: no broker can be reached', text)
         self.assertIn('certificate verify failed', text)
 
-    def test_files_that_cannot_be_used_are_said_at_start(self):
+    def test_unusable_files_are_reported_at_start(self):
         # NOTE: one start, for that takes a while; the other ways are in tests/unit/process/test_tls.py.
         encrypted = self.authority.issue('encrypted', password='key-7b3e9d1f')[1]
-        status, text = self.run_front(api__tls_key_file=encrypted)
+        status, text = self.run_api(api__tls_key_file=encrypted)
         self.assertEqual(1, status, text)
         self.assertIn('[api] tls_key_file: is encrypted, or does not belong', text)
         self.assertNotIn('Traceback', text)
 
     def test_keystone_that_is_not_trusted_is_503(self):
-        stranger = self.useFixture(certificates.Authority()).certificate
+        other_authority = self.useFixture(certificates.Authority()).certificate
         port = deployment.free_port()
         config = self.router.write_config(
-            'stranger.conf', keystone_authtoken__cafile=stranger, api__bind_port=port, api__workers=1
+            'stranger.conf', keystone_authtoken__cafile=other_authority, api__bind_port=port, api__workers=1
         )
         self.useFixture(
             deployment.Process(
@@ -234,7 +234,7 @@ class TLSTest(base.TestCase):
             except requests.ConnectionError:
                 return False
 
-        deployment.wait_until(answers, 'the front')
+        deployment.wait_until(answers, 'the API')
         answer = self.router.http.post(
             f'{url}/v2.1/os-server-external-events',
             data=json.dumps({'events': [EVENT]}),
@@ -243,7 +243,7 @@ class TLSTest(base.TestCase):
         )
         self.assertEqual(503, answer.status_code, answer.text)
 
-    def run_front(self, **options):
+    def run_api(self, **options):
         port = deployment.free_port()
         config = self.router.write_config('changed.conf', api__bind_port=port, **options)
         process = self.useFixture(
@@ -337,18 +337,18 @@ class MariaDBTest(base.TestCase):
             timeout=deployment.PATIENCE,
         )
 
-    def test_who_is_trusted(self):
-        stranger = self.useFixture(certificates.Authority()).certificate
+    def test_trusted_certificates(self):
+        other_authority = self.useFixture(certificates.Authority()).certificate
         plain = self.server.url.partition('?')[0]
-        for query, says in (
+        for query, expected in (
             ('?ssl_disabled=true', 'OperationalError'),
-            (f'?ssl_ca={stranger}', 'certificate verify failed'),
+            (f'?ssl_ca={other_authority}', 'certificate verify failed'),
             ('?ssl_ca=/nonexistent/ca.pem', 'No such file'),
         ):
             done = self.manage(plain + query)
             self.assertEqual(1, done.returncode, done.stderr)
             self.assertIn('the database is unavailable', done.stderr)
-            self.assertIn(says, done.stderr)
+            self.assertIn(expected, done.stderr)
             self.assertNotIn('Traceback', done.stderr)
         self.assertEqual(0, self.manage(self.server.url).returncode)
         with self.server.connection() as connection:

@@ -103,7 +103,7 @@ class UWSGITest(ServerTest):
         path.write_text('\n'.join([*lines, *(f'{name} = {value}' for name, value in changed.items()), '']))
         return path
 
-    def test_the_shipped_configuration(self):
+    def test_provided_configuration(self):
         process = self.serve('uwsgi', '--ini', self.ini(), '--http-socket', '127.0.0.1:{port}')
         self.check_bodies()
         self.assertNotIn('Traceback', process.text())

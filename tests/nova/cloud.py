@@ -146,9 +146,9 @@ class Cloud(fixtures.Fixture):
         """Nova's own compute API, a fixture to be used."""
         folder = self.folder / 'api'
         folder.mkdir(exist_ok=True)
-        shipped = (self.bin.parent / 'etc/nova/api-paste.ini').read_text()
+        provided = (self.bin.parent / 'etc/nova/api-paste.ini').read_text()
         (folder / 'api-paste.ini').write_text(
-            re.sub(r'(?m)^(keystone = .*)\bauthtoken\b', r'\1caller', shipped)
+            re.sub(r'(?m)^(keystone = .*)\bauthtoken\b', r'\1caller', provided)
             + '\n[filter:caller]\npaste.filter_factory = nova_api_caller:filter_factory\n'
         )
         (folder / 'nova.conf').write_text(self.configs['cell1'].read_text())
@@ -208,23 +208,23 @@ class Compute(deployment.Process):
         self.wait_for('{"what": "ready"}')
         self.wait_for('{"what": "waiting"', times=self.waits)
 
-    def said(self, what):
+    def messages(self, what):
         """Its records of a kind, as dicts."""
         lines = [line for line in self.text().splitlines() if line.startswith('{"what": ')]
         return [line for line in map(json.loads, lines) if line['what'] == what]
 
-    def wait_until_said(self, what, times=1):
+    def wait_for_messages(self, what, times=1):
         """Wait for it.
 
         :returns: its records of the kind
         """
         deployment.wait_until(
-            lambda: len(self.said(what)) >= times or self.process.poll() is not None,
+            lambda: len(self.messages(what)) >= times or self.process.poll() is not None,
             f'{what!r} from {self.name}: {self.log}',
         )
-        if len(self.said(what)) < times:
+        if len(self.messages(what)) < times:
             raise AssertionError(f'{self.name} ended:\n{self.text()[-4000:]}')
-        return self.said(what)
+        return self.messages(what)
 
 
 def environment(version):

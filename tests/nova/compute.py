@@ -30,7 +30,7 @@ from nova.scheduler.client import report  # noqa: E402
 import oslo_messaging as messaging  # noqa: E402
 
 
-def say(what, **more):
+def log(what, **more):
     """Print a line, whole."""
     sys.stdout.write(json.dumps({'what': what, **more}) + '\n')
     sys.stdout.flush()
@@ -54,7 +54,7 @@ def watched(manager):
     handle, refresh = manager.external_instance_event, manager.network_api.get_instance_nw_info
 
     def external_instance_event(context, instances, events):
-        say(
+        log(
             'called',
             instances=[instance.obj_to_primitive() for instance in instances],
             events=[[event.name, event.instance_uuid, event.status, event.tag] for event in events],
@@ -65,9 +65,9 @@ def watched(manager):
         try:
             handle(context, instances, events)
         except Exception as exc:
-            say('failed', error=type(exc).__name__, text=str(exc))
+            log('failed', error=type(exc).__name__, text=str(exc))
             raise
-        say('handled', request_id=context.request_id)
+        log('handled', request_id=context.request_id)
 
     def get_instance_nw_info(context, instance, **kwargs):
         tag = str(kwargs.get('refresh_vif_id'))
@@ -85,8 +85,8 @@ def wait_for(manager, uuid, name, tag):
     """Wait for an event as a boot does, and say when it comes."""
     instance = objects.Instance.get_by_uuid(context.get_admin_context(), uuid)
     with manager.virtapi.wait_for_instance_event(instance, [(name, tag)]):
-        say('waiting', event=[name, tag])
-    say('woken', event=[name, tag])
+        log('waiting', event=[name, tag])
+    log('woken', event=[name, tag])
 
 
 def main():
@@ -104,7 +104,7 @@ def main():
     report.SchedulerReportClient._create_client = lambda self: None
     manager = compute.ComputeManager()
     # Of Nova's drivers, only the Ironic driver supports power-update events.
-    manager.driver.power_update_event = lambda instance, state: say('power', state=state)
+    manager.driver.power_update_event = lambda instance, state: log('power', state=state)
     watched(manager)
     endpoints = [manager, *manager.additional_endpoints]
     servers = []
@@ -114,7 +114,7 @@ def main():
         servers[-1].start()
     for waiter in options.wait:
         threading.Thread(target=wait_for, args=(manager, *waiter), daemon=True).start()
-    say('ready')
+    log('ready')
     while True:
         time.sleep(0.2)
 

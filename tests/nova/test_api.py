@@ -22,7 +22,7 @@ from tests.nova import cloud
 from tests.nova import test_computes
 
 IDS = cases.IDS
-BURIED, UNSCHEDULED = (f'{number:08x}-0000-4000-8000-00000000000a' for number in (1, 2))
+IN_CELL0, UNSCHEDULED = (f'{number:08x}-0000-4000-8000-00000000000a' for number in (1, 2))
 
 HOSTS = {'host-a': 'cell1', 'host-b': 'cell2', 'host-c': 'cell2'}
 
@@ -38,7 +38,7 @@ INSTANCES = [
         'migration': {'source': 'host-b', 'dest': 'host-c'},
     },
     {'uuid': IDS['deleted'], 'cell': 'cell1', 'host': 'host-a', 'deleted': True},
-    {'uuid': BURIED, 'cell': 'cell0', 'host': None},
+    {'uuid': IN_CELL0, 'cell': 'cell0', 'host': None},
     {'uuid': UNSCHEDULED, 'cell': None, 'host': None},
 ]
 
@@ -59,20 +59,20 @@ class NovaAPITest(test_computes.NovaTest):
     def setUpClass(cls):
         super().setUpClass()
         cls.casts = [casts.Casts(url) for url in cls.cloud.transports.values()]
-        for heard in cls.casts:
-            cls.addClassCleanup(heard.close)
+        for consumer in cls.casts:
+            cls.addClassCleanup(consumer.close)
         cls.nova_port = deployment.free_port()
         cls.api = cls.cloud.api_server(cls.nova_port)
-        cls.front = test_computes.Front(cls.cloud, api__none_found_status=207)
-        for fixture in (cls.api, cls.front):
+        cls.router = test_computes.Router(cls.cloud, api__none_found_status=207)
+        for fixture in (cls.api, cls.router):
             cls.addClassCleanup(fixture.cleanUp)
             fixture.setUp()
         deployment.wait_until(lambda: deployment.listens(cls.nova_port), f'Nova: {cls.api.log}')
 
     def setUp(self):
         super().setUp()
-        for heard in self.casts:
-            heard.take()
+        for consumer in self.casts:
+            consumer.take()
 
     def send(self, port, request):
         """Send a request; return the status, the codes of its events if it has them, and the casts."""
@@ -85,22 +85,25 @@ class NovaAPITest(test_computes.NovaTest):
         codes = None
         if status in (200, 207):
             codes = [event['code'] for event in json.loads(body).get('events', ())]
-        return status, codes, sorted((cast for heard in self.casts for cast in heard.take()), key=str)
+        return status, codes, sorted((cast for consumer in self.casts for cast in consumer.take()), key=str)
 
     def both(self, *batch):
         """What Nova and we make of a batch."""
         request = _request(*batch)
-        return self.send(self.nova_port, request), self.send(self.front.port, request)
+        return self.send(self.nova_port, request), self.send(self.router.port, request)
 
     def test_every_conformance_case(self):
         found, casts = [], 0
-        for case in (case for name in FILES for case in cases.load(name, self.front.url)):
+        for case in (case for name in FILES for case in cases.load(name, self.router.url)):
             if case.request.roles is not None or case.request.chunked:
                 continue
-            theirs, mine = self.send(self.nova_port, case.request), self.send(self.front.port, case.request)
-            casts += len(mine[2])
-            if theirs != mine:
-                found.append(f'{case.id}:\n  Nova {theirs}\n  here {mine}')
+            of_nova, of_router = (
+                self.send(self.nova_port, case.request),
+                self.send(self.router.port, case.request),
+            )
+            casts += len(of_router[2])
+            if of_nova != of_router:
+                found.append(f'{case.id}:\n  Nova {of_nova}\n  here {of_router}')
         self.assertEqual([], found, '\n'.join(found))
         self.assertGreater(casts, 50)
 
@@ -117,28 +120,28 @@ class NovaAPITest(test_computes.NovaTest):
             [event(IDS['migrating'], 'volume-extended', 'v')],
             [event(placed, 'volume-extended', 'v', status='failed')],
             [event(placed, 'power-update', 'POWER_ON'), event(elsewhere, 'power-update', 'POWER_OFF')],
-            [event(BURIED), event(placed)],
+            [event(IN_CELL0), event(placed)],
             [event(placed, 'network-changed', 'p'), event(placed), event(placed, 'network-changed', 'p')],
         ):
-            theirs, mine = self.both(*batch)
-            self.assertEqual(theirs, mine, batch)
-            self.assertNotEqual([], mine[2])
+            of_nova, of_router = self.both(*batch)
+            self.assertEqual(of_nova, of_router, batch)
+            self.assertNotEqual([], of_router[2])
 
-    def test_what_differs_on_purpose(self):
+    def test_intended_differences(self):
         event, placed = test_computes.event, IDS['placed']
         # Nova casts to where a deleted server was.
-        theirs, mine = self.both(event(IDS['deleted']), event(placed))
-        self.assertEqual((200, [200, 200]), theirs[:2])
-        self.assertEqual((207, [404, 200]), mine[:2])
+        of_nova, of_router = self.both(event(IDS['deleted']), event(placed))
+        self.assertEqual((200, [200, 200]), of_nova[:2])
+        self.assertEqual((207, [404, 200]), of_router[:2])
         # Nova fails the whole batch for a server that waits for the scheduler.
-        theirs, mine = self.both(event(UNSCHEDULED), event(placed))
-        self.assertEqual((500, None, []), theirs)
-        self.assertEqual((207, [422, 200]), mine[:2])
+        of_nova, of_router = self.both(event(UNSCHEDULED), event(placed))
+        self.assertEqual((500, None, []), of_nova)
+        self.assertEqual((207, [422, 200]), of_router[:2])
         # Nova drops a power-update with an unknown tag, and answers 200.
-        theirs, mine = self.both(event(placed, 'power-update', 'REBOOT'), event(placed))
-        self.assertEqual((200, [200, 200]), theirs[:2])
-        self.assertEqual((207, [400, 200]), mine[:2])
-        self.assertEqual(theirs[2], mine[2])
+        of_nova, of_router = self.both(event(placed, 'power-update', 'REBOOT'), event(placed))
+        self.assertEqual((200, [200, 200]), of_nova[:2])
+        self.assertEqual((207, [400, 200]), of_router[:2])
+        self.assertEqual(of_nova[2], of_router[2])
 
     def test_instance_actions(self):
         event, placed = test_computes.event, IDS['placed']
@@ -153,22 +156,22 @@ class NovaAPITest(test_computes.NovaTest):
             request = _request(event(placed, 'volume-extended' if tag == 'v' else 'power-update', tag))
             actions()
             rows = []
-            for port in (self.nova_port, self.front.port):
+            for port in (self.nova_port, self.router.port):
                 self.send(port, request)
                 rows.append(actions())
-            (theirs,), (mine,) = rows
+            (of_nova,), (of_router,) = rows
             for its_own in ('id', 'request_id', 'start_time', 'created_at', 'updated_at'):
-                self.assertIs(type(theirs[its_own]), type(mine[its_own]), its_own)
-                del theirs[its_own], mine[its_own]
-            self.assertEqual(theirs, mine)
+                self.assertIs(type(of_nova[its_own]), type(of_router[its_own]), its_own)
+                del of_nova[its_own], of_router[its_own]
+            self.assertEqual(of_nova, of_router)
 
     def test_behind_a_load_balancer_there_is_one_api(self):
         if shutil.which('haproxy') is None:
             services.missing('HAProxy', 'it is not installed')
         port = deployment.free_port()
-        front = self.useFixture(test_computes.Front(self.cloud))
+        router = self.useFixture(test_computes.Router(self.cloud))
         config = self.cloud.folder / 'haproxy.cfg'
-        config.write_text(_moved(HAPROXY.read_text(), port, front.port, self.nova_port))
+        config.write_text(_moved(HAPROXY.read_text(), port, router.port, self.nova_port))
         self.useFixture(deployment.Process('haproxy', ['haproxy', '-db', '-f', config], self.cloud.folder))
         deployment.wait_until(lambda: deployment.listens(port), 'HAProxy')
         url = f'http://127.0.0.1:{port}'
@@ -177,7 +180,7 @@ class NovaAPITest(test_computes.NovaTest):
         )
         self.addCleanup(sdk.close)
         self.assertEqual([], list(sdk.compute.flavors()))
-        routed = len(_routed(front))
+        routed = len(_routed(router))
         for base in ('', '/compute'):
             for path in ('/v2.1', '/v2', f'/v2.1/{IDS["project"]}'):
                 answer = requests.post(
@@ -186,33 +189,33 @@ class NovaAPITest(test_computes.NovaTest):
                     timeout=deployment.PATIENCE,
                 )
                 self.assertEqual((200, [200]), (answer.status_code, _codes(answer)), (base, path))
-        (told,) = sdk.compute.create_server_external_events([test_computes.event(IDS['elsewhere'])])
-        self.assertEqual(200, told.code)
-        self.assertEqual(7, len(_routed(front)) - routed)
-        self.assertEqual(7, sum(len(heard.take()) for heard in self.casts))
+        (outcome,) = sdk.compute.create_server_external_events([test_computes.event(IDS['elsewhere'])])
+        self.assertEqual(200, outcome.code)
+        self.assertEqual(7, len(_routed(router)) - routed)
+        self.assertEqual(7, sum(len(consumer.take()) for consumer in self.casts))
         # Everything else is Nova's.
         self.assertEqual(404, sdk.compute.get(f'/servers/{IDS["unknown"]}').status_code)
         self.assertEqual(200, requests.get(url, timeout=deployment.PATIENCE).status_code)
-        self.assertEqual(7, len(_routed(front)) - routed)
+        self.assertEqual(7, len(_routed(router)) - routed)
         # And so is all, once we are gone.
-        front.api.stop()
+        router.api.stop()
         path = f'{url}/v2.1/os-server-external-events'
         batch = {'events': [test_computes.event(IDS['placed'])]}
         deployment.wait_until(
             lambda: requests.post(path, json=batch, timeout=deployment.PATIENCE).status_code == 200,
             'Nova in our place',
         )
-        self.assertEqual(1, sum(len(heard.take()) for heard in self.casts))
+        self.assertEqual(1, sum(len(consumer.take()) for consumer in self.casts))
 
 
-def _routed(front):
-    """The batches that our front has answered."""
-    return re.findall('batch of [0-9]+ events', front.api.text())
+def _routed(router):
+    """The batches that the router has answered."""
+    return re.findall('batch of [0-9]+ events', router.api.text())
 
 
 def _request(*batch):
-    said = {'id': '', 'request': {'version': '2.93', 'events': list(batch)}, 'answer': {}}
-    (case,) = cases.expand(said, '')
+    messages = {'id': '', 'request': {'version': '2.93', 'events': list(batch)}, 'answer': {}}
+    (case,) = cases.expand(messages, '')
     return case.request
 
 

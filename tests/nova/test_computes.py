@@ -1,4 +1,4 @@
-"""In front of a Nova of its own: its databases, its compute manager on its own RPC servers, our casts.
+"""In front of a separate Nova: its databases, its compute manager with RPC servers, and casts of the router.
 
 Nova is the oldest release that is supported and the newest; both with two cells.
 """
@@ -22,7 +22,7 @@ from tests.unit.db import databases
 
 HOSTS = {'host1': 'cell1', 'host2': 'cell2', 'host3': 'cell2', 'host4': 'cell2'}
 
-ONE, TWO, MOVING, CROSSING, DELETED, WAITING, NOWHERE, UNKNOWN, ABSENT = (
+ONE, TWO, MOVING, ACROSS_CELLS, DELETED, WAITING, NOWHERE, UNKNOWN, ABSENT = (
     f'{number:08x}-0000-4000-8000-000000000000' for number in range(1, 10)
 )
 PORT = 'aaaaaaaa-0000-4000-8000-000000000000'
@@ -32,7 +32,7 @@ INSTANCES = [
     {'uuid': TWO, 'cell': 'cell2', 'host': 'host2'},
     {'uuid': MOVING, 'cell': 'cell2', 'host': 'host2', 'migration': {'source': 'host2', 'dest': 'host3'}},
     {
-        'uuid': CROSSING,
+        'uuid': ACROSS_CELLS,
         'cell': 'cell1',
         'host': 'host1',
         'migration': {'source': 'host1', 'dest': 'host3', 'across_cells': True},
@@ -49,7 +49,7 @@ MAPPINGS = tables.cell_mappings
 CLOSED_PORT = '127.0.0.1:9'
 
 
-class Front(deployment.Deployment):
+class Router(deployment.Deployment):
     """The front with its resolver in front of Nova, as one command."""
 
     def __init__(self, cloud, **options):
@@ -127,7 +127,7 @@ class NovaTest(base.TestCase):
 class Scenarios:
     """What every release has to show."""
 
-    def test_instances_as_nova_itself_would_send_them(self):
+    def test_instances_have_the_form_that_nova_sends(self):
         conf = databases.configured('sqlite://')
         conf.set_override('api_connection', self.cloud.api, group='nova')
         the_map = host_map.NovaHostMap(conf)
@@ -140,7 +140,7 @@ class Scenarios:
                 ONE: (f'host1@{one}',),
                 TWO: (f'host2@{two}',),
                 MOVING: (f'host2@{two}', f'host3@{two}'),
-                CROSSING: (f'host1@{one}', f'host3@{two}'),
+                ACROSS_CELLS: (f'host1@{one}', f'host3@{two}'),
                 WAITING: (),
                 NOWHERE: (),
                 ABSENT: (f'host4@{two}',),
@@ -148,13 +148,13 @@ class Scenarios:
             found.hosts,
         )
         self.assertEqual({}, found.reasons)
-        theirs = self.cloud.primitives([*found.records])
+        of_nova = self.cloud.primitives([*found.records])
         for uuid, record in found.records.items():
-            self.assertEqual(casts.comparable(theirs[uuid]), casts.comparable(record.primitive))
+            self.assertEqual(casts.comparable(of_nova[uuid]), casts.comparable(record.primitive))
 
     def test_every_event_is_handled_by_the_compute_manager(self):
         compute = self.compute('host1', waits=[(ONE, 'network-vif-plugged', PORT)])
-        front = self.useFixture(Front(self.cloud))
+        router = self.useFixture(Router(self.cloud))
         batch = [
             event(ONE, 'power-update', 'POWER_OFF'),
             event(ONE, 'network-changed', PORT),
@@ -166,10 +166,10 @@ class Scenarios:
                 if name not in ('power-update', 'network-changed', 'volume-extended')
             ),
         ]
-        self.assertEqual((200, [200] * len(batch)), front.post(*batch))
-        compute.wait_until_said('woken')
-        (handled,) = compute.wait_until_said('handled')
-        (called,) = compute.said('called')
+        self.assertEqual((200, [200] * len(batch)), router.post(*batch))
+        compute.wait_for_messages('woken')
+        (handled,) = compute.wait_for_messages('handled')
+        (called,) = compute.messages('called')
         self.assertEqual(
             [
                 'network-vif-plugged',
@@ -206,43 +206,43 @@ class Scenarios:
 
     def test_every_host_of_a_migration_and_codes_as_in_nova(self):
         computes = {host: self.compute(host) for host in ('host1', 'host2', 'host3')}
-        front = self.useFixture(Front(self.cloud))
+        router = self.useFixture(Router(self.cloud))
         batch = [
             event(uuid, 'network-vif-plugged', 'a port')
-            for uuid in (TWO, UNKNOWN, MOVING, WAITING, CROSSING, NOWHERE)
+            for uuid in (TWO, UNKNOWN, MOVING, WAITING, ACROSS_CELLS, NOWHERE)
         ]
         batch.append(event(TWO, 'volume-extended'))
-        self.assertEqual((207, [200, 404, 200, 422, 200, 422, 400]), front.post(*batch))
-        told = {host: compute.wait_until_said('handled') for host, compute in computes.items()}
-        self.assertEqual([1, 1, 1], [len(lines) for lines in told.values()])
+        self.assertEqual((207, [200, 404, 200, 422, 200, 422, 400]), router.post(*batch))
+        handled_by = {host: compute.wait_for_messages('handled') for host, compute in computes.items()}
+        self.assertEqual([1, 1, 1], [len(lines) for lines in handled_by.values()])
         got = {
-            host: {(name, uuid) for name, uuid, *_ in compute.said('called')[0]['events']}
+            host: {(name, uuid) for name, uuid, *_ in compute.messages('called')[0]['events']}
             for host, compute in computes.items()
         }
         plugged = 'network-vif-plugged'
         self.assertEqual(
             {
-                'host1': {(plugged, CROSSING)},
+                'host1': {(plugged, ACROSS_CELLS)},
                 'host2': {(plugged, TWO), (plugged, MOVING)},
-                'host3': {(plugged, MOVING), (plugged, CROSSING)},
+                'host3': {(plugged, MOVING), (plugged, ACROSS_CELLS)},
             },
             got,
         )
 
-    def test_a_reply_says_which_event_the_compute_failed_to_handle(self):
+    def test_only_the_event_that_nova_compute_failed_to_handle_is_500(self):
         compute = self.compute('host1')
-        front = self.useFixture(Front(self.cloud, nova__acknowledge='reply'))
+        router = self.useFixture(Router(self.cloud, nova__acknowledge='reply'))
         batch = [event(ONE, 'network-changed', tag) for tag in ('fine', 'fail', 'well')]
         batch.append(event(ONE, 'network-vif-plugged', 'a port'))
-        self.assertEqual((207, [200, 500, 200, 200]), front.post(*batch))
-        self.assertEqual(2, len(compute.said('failed')))
+        self.assertEqual((207, [200, 500, 200, 200]), router.post(*batch))
+        self.assertEqual(2, len(compute.messages('failed')))
         # An event that takes longer than the wait is held, and not sent twice.
         began = time.monotonic()
-        self.assertEqual((200, [200]), front.post(event(ONE, 'network-changed', 'slow15')))
+        self.assertEqual((200, [200]), router.post(event(ONE, 'network-changed', 'slow15')))
         self.assertLess(time.monotonic() - began, 5.5)
-        self.assertEqual(['slow15'], [held['tag'] for held in front.held()])
-        deployment.wait_until(lambda: not front.held(), 'an empty hold')
-        tags = [tag for called in compute.said('called') for *_, tag in called['events']]
+        self.assertEqual(['slow15'], [held['tag'] for held in router.held()])
+        deployment.wait_until(lambda: not router.held(), 'an empty hold')
+        tags = [tag for called in compute.messages('called') for *_, tag in called['events']]
         self.assertEqual(1, tags.count('slow15'))
 
 
@@ -251,14 +251,14 @@ class NewestTest(Scenarios, NovaTest):
 
     VERSION = cloud.NEWEST
 
-    def test_what_is_held_for_a_compute_that_is_away_has_its_action_when_it_comes(self):
-        front = self.useFixture(Front(self.cloud))
-        self.assertEqual((200, [200]), front.post(event(ABSENT, 'power-update', 'POWER_ON')))
-        self.assertEqual(['power-update'], [held['name'] for held in front.held()])
+    def test_event_held_for_a_stopped_nova_compute_has_its_action_after_the_start(self):
+        router = self.useFixture(Router(self.cloud))
+        self.assertEqual((200, [200]), router.post(event(ABSENT, 'power-update', 'POWER_ON')))
+        self.assertEqual(['power-update'], [held['name'] for held in router.held()])
         compute = self.compute('host4')
-        (handled,) = compute.wait_until_said('handled')
-        deployment.wait_until(lambda: not front.held(), 'an empty hold')
-        self.assertEqual([], compute.said('failed'))
+        (handled,) = compute.wait_for_messages('handled')
+        deployment.wait_until(lambda: not router.held(), 'an empty hold')
+        self.assertEqual([], compute.messages('failed'))
         with self.cloud.database(self.cloud.databases['cell2']) as connection:
             done = connection.execute(
                 sa.text('select action, request_id from instance_actions where instance_uuid = :uuid'),
@@ -268,48 +268,48 @@ class NewestTest(Scenarios, NovaTest):
 
     def test_a_compute_that_dies_while_it_handles_an_event_gets_it_again(self):
         compute = self.compute('host1')
-        front = self.useFixture(
-            Front(
+        router = self.useFixture(
+            Router(
                 self.cloud,
                 nova__acknowledge='reply',
                 nova__reply_timeout=12.0,
                 delivery__ack_timeout=1.0,
             )
         )
-        self.assertEqual((200, [200]), front.post(event(ONE, 'network-changed', 'slow8')))
-        self.assertEqual(['slow8'], [held['tag'] for held in front.held()])
-        self.assertEqual([], compute.said('handled'))
+        self.assertEqual((200, [200]), router.post(event(ONE, 'network-changed', 'slow8')))
+        self.assertEqual(['slow8'], [held['tag'] for held in router.held()])
+        self.assertEqual([], compute.messages('handled'))
         compute.stop(number=signal.SIGKILL)
         compute.start()
-        compute.wait_until_said('handled')
-        deployment.wait_until(lambda: not front.held(), 'an empty hold')
+        compute.wait_for_messages('handled')
+        deployment.wait_until(lambda: not router.held(), 'an empty hold')
 
-    def test_a_cell_whose_database_is_away(self):
+    def test_cell_whose_database_is_unavailable(self):
         compute = self.compute('host1')
         self.change_cell('cell2', database_connection=f'mysql+pymysql://root@{CLOSED_PORT}/nova')
-        front = self.useFixture(Front(self.cloud))
+        router = self.useFixture(Router(self.cloud))
         began = time.monotonic()
-        self.assertEqual((207, [200, 503, 404]), front.post(event(ONE), event(TWO), event(UNKNOWN)))
+        self.assertEqual((207, [200, 503, 404]), router.post(event(ONE), event(TWO), event(UNKNOWN)))
         self.assertLess(time.monotonic() - began, 5.0)
-        compute.wait_until_said('handled')
+        compute.wait_for_messages('handled')
 
-    def test_a_cell_whose_broker_is_away(self):
+    def test_cell_whose_broker_is_unavailable(self):
         compute = self.compute('host1')
         self.change_cell('cell2', transport_url=f'rabbit://guest:guest@{CLOSED_PORT}/')
-        front = self.useFixture(Front(self.cloud))
-        self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
-        compute.wait_until_said('handled')
-        self.assertEqual([TWO], [held['server'] for held in front.held()])
+        router = self.useFixture(Router(self.cloud))
+        self.assertEqual((200, [200, 200]), router.post(event(TWO), event(ONE)))
+        compute.wait_for_messages('handled')
+        self.assertEqual([TWO], [held['server'] for held in router.held()])
         # Now its host is known not to be worth waiting for.
         began = time.monotonic()
-        self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
+        self.assertEqual((200, [200, 200]), router.post(event(TWO), event(ONE)))
         self.assertLess(time.monotonic() - began, 2.0)
-        compute.wait_until_said('handled', 2)
+        compute.wait_for_messages('handled', 2)
         # The mapping is corrected, and the held event is sent.
         two = self.compute('host2')
         self.set_cell('cell2', transport_url=self.cloud.transports['cell2'])
-        two.wait_until_said('handled')
-        deployment.wait_until(lambda: not front.held(), 'an empty hold')
+        two.wait_for_messages('handled')
+        deployment.wait_until(lambda: not router.held(), 'an empty hold')
 
     def test_a_cell_whose_broker_is_in_alarm(self):
         compute = self.compute('host1')
@@ -317,32 +317,32 @@ class NewestTest(Scenarios, NovaTest):
         sent = casts.Casts(own.url())
         self.addCleanup(sent.close)
         self.change_cell('cell2', transport_url=own.url())
-        front = self.useFixture(Front(self.cloud))
+        router = self.useFixture(Router(self.cloud))
         own.control('set_vm_memory_high_watermark', 'absolute', '1')
         began = time.monotonic()
-        self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
+        self.assertEqual((200, [200, 200]), router.post(event(TWO), event(ONE)))
         self.assertLess(time.monotonic() - began, 5.0)
-        compute.wait_until_said('handled')
+        compute.wait_for_messages('handled')
         for number in range(2, 5):
             began = time.monotonic()
-            self.assertEqual((200, [200, 200]), front.post(event(TWO), event(ONE)))
+            self.assertEqual((200, [200, 200]), router.post(event(TWO), event(ONE)))
             self.assertLess(time.monotonic() - began, 2.0)
-            compute.wait_until_said('handled', number)
+            compute.wait_for_messages('handled', number)
         self.assertEqual([], sent.take())
-        self.assertEqual({TWO}, {held['server'] for held in front.held()})
+        self.assertEqual({TWO}, {held['server'] for held in router.held()})
         own.control('set_vm_memory_high_watermark', broker.WATERMARK)
-        deployment.wait_until(lambda: not front.held(), 'an empty hold')
+        deployment.wait_until(lambda: not router.held(), 'an empty hold')
         # Each event once, also the event that was blocked by the memory alarm.
         self.assertEqual(4, sum(len(cast['events']) for _, cast in sent.take()))
 
-    def test_resolvers_of_their_own(self):
+    def test_separate_resolvers(self):
         compute = self.compute('host1')
-        front = self.useFixture(Front(self.cloud, api__resolver='rpc'))
+        router = self.useFixture(Router(self.cloud, api__resolver='rpc'))
         self.assertEqual(
-            (207, [200, 404]), front.post(event(ONE, 'power-update', 'POWER_ON'), event(UNKNOWN))
+            (207, [200, 404]), router.post(event(ONE, 'power-update', 'POWER_ON'), event(UNKNOWN))
         )
-        (handled,) = compute.wait_until_said('handled')
-        (called,) = compute.said('called')
+        (handled,) = compute.wait_for_messages('handled')
+        (called,) = compute.messages('called')
         with self.cloud.database(self.cloud.databases['cell1']) as connection:
             recorded = connection.execute(
                 sa.text('select action, user_id from instance_actions where request_id = :request_id'),
@@ -360,9 +360,9 @@ class NewestTest(Scenarios, NovaTest):
             name = sa.make_url(url['cell1']).database
             user = '{username}' if column == 'database_connection' else '{username}:{password}'
             self.change_cell('cell1', **{column: f'{{scheme}}://{user}@{{hostname}}:{{port}}/{name}'})
-        front = self.useFixture(Front(self.cloud))
-        self.assertEqual((200, [200]), front.post(event(ONE)))
-        compute.wait_until_said('handled')
+        router = self.useFixture(Router(self.cloud))
+        self.assertEqual((200, [200]), router.post(event(ONE)))
+        compute.wait_for_messages('handled')
 
 
 class OldestTest(Scenarios, NovaTest):
@@ -372,6 +372,6 @@ class OldestTest(Scenarios, NovaTest):
 
     def test_a_version_that_is_pinned(self):
         compute = self.compute('host1')
-        front = self.useFixture(Front(self.cloud, nova__compute_rpc='5.13'))
-        self.assertEqual((200, [200]), front.post(event(ONE)))
-        compute.wait_until_said('handled')
+        router = self.useFixture(Router(self.cloud, nova__compute_rpc='5.13'))
+        self.assertEqual((200, [200]), router.post(event(ONE)))
+        compute.wait_for_messages('handled')

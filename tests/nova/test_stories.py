@@ -66,7 +66,7 @@ class StoriesTest(base.TestCase):
                 )
             )
 
-    def explain(self, front, server):
+    def explain(self, router, server):
         """The answer, and the exit status, once the event is in the journal."""
         answers = []
 
@@ -74,7 +74,7 @@ class StoriesTest(base.TestCase):
             done = interpreter.run(
                 deployment.MANAGE,
                 '--config-file',
-                front.config,
+                router.config,
                 *('explain', server, '--port', PORT, '-f', 'json'),
                 cwd=deployment.ROOT,
                 timeout=deployment.PATIENCE,
@@ -97,24 +97,24 @@ class StoriesTest(base.TestCase):
     def test_event_before_within_and_after_the_wait_of_a_boot(self):
         compute = self.cloud.compute('host1', waits=[(WITHIN, NAME, PORT)])
         self.useFixture(compute)
-        front = self.useFixture(test_computes.Front(self.cloud))
+        router = self.useFixture(test_computes.Router(self.cloud))
         now = time.time()
         self.boot(WITHIN, now - 10, now + 60)
         self.boot(AFTER, now - 330, now - 20)
         posted = [test_computes.event(server, NAME, PORT) for server in (BEFORE, WITHIN, AFTER)]
-        self.assertEqual((200, [200] * 3), front.post(*posted))
-        compute.wait_until_said('woken')
+        self.assertEqual((200, [200] * 3), router.post(*posted))
+        compute.wait_for_messages('woken')
         # The boot of the first server begins after its event.
         begun = time.time() + 2
         deployment.wait_until(lambda: time.time() > begun, 'the time of the boot')
         self.boot(BEFORE, begun - 1, begun + 60)
-        before = self.explain(front, BEFORE)
+        before = self.explain(router, BEFORE)
         self.assertEqual(('delivered_without_waiter', 3), (before['verdict'], before['exit_status']))
         self.assertIn('before the action create, which failed, began to wait', before['sentence'])
-        within = self.explain(front, WITHIN)
+        within = self.explain(router, WITHIN)
         self.assertIn(within['verdict'], ('delivered', 'handed_to_broker'))
         self.assertEqual(0, within['exit_status'])
-        after = self.explain(front, AFTER)
+        after = self.explain(router, AFTER)
         self.assertEqual(('delivered_late', 3), (after['verdict'], after['exit_status']))
         self.assertIn('after the action create had failed', after['sentence'])
         self.assertEqual('/var/log/nova/nova-compute.log', after['next_step']['log'])

@@ -44,8 +44,8 @@ class CommandTest(test_manage.ManageTestCase):
         databases.create_schema(self.database)
 
     def test_tag_in_every_format(self):
-        nasty = test_formats.NASTY
-        item = scenarios.item(scenarios.A, tag=nasty, hosts=['host-a'], reason=nasty)
+        unsafe = test_formats.UNSAFE
+        item = scenarios.item(scenarios.A, tag=unsafe, hosts=['host-a'], reason=unsafe)
         store.HoldStore(self.database).hold([item], scenarios.CONTEXT, retry_after=60.0)
         answers = self.manage(
             *(f'held list --long -f {name}' for name in test_formats.LIST),
@@ -54,7 +54,7 @@ class CommandTest(test_manage.ManageTestCase):
         for status, out, err in answers:
             self.assertEqual((0, ''), (status, err))
             self.assertEqual([], test_formats.unprintable(out), out)
-        self.assertEqual(nasty, json.loads(answers[1][1])[0]['tag'])
+        self.assertEqual(unsafe, json.loads(answers[1][1])[0]['tag'])
         done = subprocess.run(
             ['/bin/sh', '-c', 'eval "$1"; printf %s "$tag"', 'sh', answers[-1][1]],
             capture_output=True,
@@ -62,7 +62,7 @@ class CommandTest(test_manage.ManageTestCase):
             encoding='utf-8',
             timeout=30,
         )
-        self.assertEqual((printable.escape(nasty), ''), (done.stdout, done.stderr))
+        self.assertEqual((printable.escape(unsafe), ''), (done.stdout, done.stderr))
         self.assertFalse((self.folder / 'run').exists())
 
     def test_errors_that_quote_an_argument(self):

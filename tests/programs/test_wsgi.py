@@ -13,7 +13,7 @@ from tests import base
 #: Imports the application under a simulated server, and prints in which process it started.
 PROGRAM = """
 import os, sys, types
-from external_events_router.process import api_application as front
+from external_events_router.process import api_application as api_application
 
 def make_app(conf, *, unhealthy):
     def app(environ, start_response):
@@ -22,7 +22,7 @@ def make_app(conf, *, unhealthy):
     return app
 
 first = os.getpid()
-front.make_app = make_app
+api_application.make_app = make_app
 sys.argv = ['server']
 {server}
 print('end', flush=True)

@@ -105,11 +105,11 @@ class SendersTest(base.TestCase):
         self.assertEqual(0, done.returncode, done.stderr)
         return json.loads(done.stdout.splitlines()[-1]), done.stderr, self.router.handled()[before:]
 
-    def check(self, sender, said, *events):
+    def check(self, sender, expected, *events):
         """Each form of endpoint leads here; the host gets these events, and the sender is content."""
         for region in ENDPOINTS:
             answer, log, handled = self.send(sender, region=region)
-            self.assertEqual(said, answer, log)
+            self.assertEqual(expected, answer, log)
             self.assertEqual(
                 [(SERVER, *event) for event in events],
                 [(each['server_uuid'], each['name'], each['tag']) for each in handled],
@@ -121,7 +121,7 @@ class SendersTest(base.TestCase):
         names = 'network-vif-plugged', 'network-changed', 'network-vif-unplugged', 'network-vif-deleted'
         self.check('neutron', None, *((name, TAG) for name in names))
 
-    def test_neutron_reads_what_became_of_each(self):
+    def test_neutron_reads_the_result_of_each_event(self):
         _, log, handled = self.send('neutron', UNPLACED)
         self.assertEqual([], handled)
         self.assertEqual(4, log.count('returned with failed status'), log)
@@ -133,7 +133,7 @@ class SendersTest(base.TestCase):
     def test_ironic(self):
         self.check('ironic', [True, True], ('power-update', 'POWER_OFF'), ('power-update', 'POWER_ON'))
 
-    def test_ironic_hears_that_it_was_not_delivered(self):
+    def test_ironic_is_informed_of_a_failed_delivery(self):
         for server in (UNPLACED, UNKNOWN):
             self.assertEqual([False, False], self.send('ironic', server)[0])
 

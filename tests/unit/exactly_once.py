@@ -3,7 +3,7 @@
 import collections
 
 
-class Surprise(Exception):
+class Unexpected(Exception):
     """The exception that a collaborator raises."""
 
 
@@ -19,7 +19,7 @@ class Faults:
         """A call of a collaborator, which may raise an exception."""
         if self._left and self._data.draw(self._booleans, label=f'{name} raises'):
             self._left -= 1
-            raise Surprise(name)
+            raise Unexpected(name)
 
     def choose(self, name):
         """Choose whether something else happens; the number is bounded like the number of exceptions."""
@@ -33,7 +33,7 @@ class Faults:
         self._left = 0
 
 
-class Told:
+class Results:
     """Counts the results that were reported for each item; reporting may raise an exception, too."""
 
     def __init__(self, faults):

@@ -47,9 +47,9 @@ class HandlingTest(base.TestCase):
             events.Handling(False, None, 'exec', 12),
         ):
             result = events.Result('e', events.Verdict.HANDLED, handling=handling)
-            said = events.Acknowledgement('d', 'host-a', (result,))
-            wire = json.loads(json.dumps(said.to_dict()))
-            self.assertEqual(said, events.Acknowledgement.from_dict(wire))
+            sent = events.Acknowledgement('d', 'host-a', (result,))
+            wire = json.loads(json.dumps(sent.to_dict()))
+            self.assertEqual(sent, events.Acknowledgement.from_dict(wire))
 
     def test_event_without_waiter_and_handler_has_no_further_members(self) -> None:
         result = events.Result('e', events.Verdict.HANDLED, handling=events.NOT_HANDLED)

@@ -270,17 +270,17 @@ def problems(source: str, module: str) -> list[str]:
     found = []
     for line, name in imports(source, f'{PACKAGE}.{module}'):
         if name == PACKAGE:
-            trouble = None
+            reason = None
         elif below(name, PACKAGE):
-            trouble = problem(module, name.removeprefix(f'{PACKAGE}.'))
+            reason = problem(module, name.removeprefix(f'{PACKAGE}.'))
         elif any(below(name, other) for other in FORBIDDEN):
-            trouble = f'{module} must not import {name}: native threads only'
+            reason = f'{module} must not import {name}: native threads only'
         elif module in STANDARD_LIBRARY_ONLY and not is_standard(name):
-            trouble = f'{module} must not import {name}: the standard library only'
+            reason = f'{module} must not import {name}: the standard library only'
         else:
-            trouble = None
-        if trouble:
-            found.append(f'line {line}: {trouble}')
+            reason = None
+        if reason:
+            found.append(f'line {line}: {reason}')
     return found
 
 
@@ -305,7 +305,7 @@ class AllowedImportsTest(base.TestCase):
             found += [f'{path}: {text}' for text in problems(path.read_text(encoding='utf-8'), module)]
         self.assertEqual([], found, '\n'.join(found))
 
-    def test_the_walk_sees_the_package(self) -> None:
+    def test_the_walk_finds_the_package(self) -> None:
         names = {name for name, _ in modules()}
         self.assertLessEqual(
             {'events', 'messaging.rpc', 'conf.opts', 'resolver.rpcapi', 'agent.rpcapi'}, names
@@ -397,7 +397,7 @@ class TableTest(base.TestCase):
     def test_resolver_not_api(self) -> None:
         self.check('resolver.router', f'from {PACKAGE}.api import policies\n', 'must not import api')
 
-    def test_conf_imports_nothing_of_ours(self) -> None:
+    def test_conf_imports_no_module_of_the_package(self) -> None:
         self.check('conf.api', f'from {PACKAGE}.messaging import rpc\n', 'must not import messaging.rpc')
         self.check('conf.opts', f'from {PACKAGE}.messaging import rpc\n')
 

@@ -9,20 +9,20 @@ class ThrottledLogTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.clock = helpers.Time()
-        self.trouble = throttled_log.ThrottledLog(logging.getLogger(__name__), every=30.0, clock=self.clock)
+        self.log = throttled_log.ThrottledLog(logging.getLogger(__name__), every=30.0, clock=self.clock)
 
     def lines(self):
         return [line.split(f'{__name__}: ')[1] for line in self.logs.output.splitlines()]
 
     def test_first_failure_then_reminders_then_the_end_are_logged(self):
-        self.trouble.over('well')
+        self.log.over('well')
         for _ in range(5):
-            self.trouble.occurred(logging.WARNING, 'bad: %s', 'why')
+            self.log.occurred(logging.WARNING, 'bad: %s', 'why')
         self.clock.now += 30
         for _ in range(3):
-            self.trouble.occurred(logging.WARNING, 'bad: %s', 'still')
+            self.log.occurred(logging.WARNING, 'bad: %s', 'still')
         for _ in range(2):
-            self.trouble.over('well')
+            self.log.over('well')
         self.assertEqual(
             [
                 'bad: why',
@@ -34,8 +34,8 @@ class ThrottledLogTest(base.TestCase):
 
     def test_repeated_short_failures_are_not_logged_each_time(self):
         for _ in range(5):
-            self.trouble.occurred(logging.WARNING, 'bad')
-            self.trouble.over('well')
+            self.log.occurred(logging.WARNING, 'bad')
+            self.log.over('well')
         self.assertEqual(1, self.lines().count('bad'))
         self.assertEqual(2, len(self.lines()))
 

@@ -27,10 +27,10 @@ class Casts:
         self.at_once = []
 
     def acknowledge_all(self, reply_to, acknowledgements, done):
-        said = [
+        acknowledgement_parts = [
             (each.delivery_id, ''.join(one.event_id for one in each.results)) for each in acknowledgements
         ]
-        self.casts.append((reply_to, *said))
+        self.casts.append((reply_to, *acknowledgement_parts))
         self.threads.append(threading.current_thread())
         if self.at_once:
             done(self.at_once.pop(0))
@@ -207,7 +207,7 @@ class TestWithoutThread(base.TestCase):
         self._add(*added, **kwargs)
         self._turn()
 
-    def _tell(self, error=None):
+    def _settle(self, error=None):
         self.client.done.pop(0)(error)
 
     def test_results_of_a_turn_are_sent_together_by_its_thread(self):
@@ -220,7 +220,7 @@ class TestWithoutThread(base.TestCase):
         self.assertEqual([threading.current_thread()], self.client.threads)
         self.assertEqual(threads, threading.active_count())
         self.assertFalse(self.acker.flush(0))
-        self._tell()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_no_turn_is_requested_while_the_results_have_to_wait(self):
@@ -248,7 +248,7 @@ class TestWithoutThread(base.TestCase):
     def test_flush_sends_the_results(self):
         self._add('d1')
         self.assertFalse(self.acker.flush(0))
-        self._tell()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_one_message_at_a_time_is_in_flight_to_each_worker(self):
@@ -257,10 +257,10 @@ class TestWithoutThread(base.TestCase):
         self._send('e3')
         self._send('f4', reply_to='other')
         self.assertEqual([('worker', ('d', '1')), ('other', ('f', '4'))], self.client.casts)
-        self._tell()
+        self._settle()
         self.assertEqual(('worker', ('d', '2'), ('e', '3')), self.client.casts[-1])
-        self._tell()
-        self._tell()
+        self._settle()
+        self._settle()
         self.assertEqual(3, len(self.client.casts))
         self.assertTrue(self.acker.flush(0))
 
@@ -268,22 +268,22 @@ class TestWithoutThread(base.TestCase):
         self._send('d1')
         self._send('d2')
         first = self.client.done[0]
-        self._tell()
+        self._settle()
         self.assertEqual(2, len(self.client.casts))
         # The second message is in flight, and the third has to wait for it.
         first(None)
         self._send('d3')
         self.assertEqual(2, len(self.client.casts))
         self.assertFalse(self.acker.flush(0))
-        self._tell()
-        self._tell()
+        self._settle()
+        self._settle()
         self.assertEqual(3, len(self.client.casts))
         self.assertTrue(self.acker.flush(0))
 
     def test_end_of_a_cast_sends_the_waiting_results(self):
         self._send('d1')
         self._send('d2')
-        thread = threading.Thread(target=self._tell)
+        thread = threading.Thread(target=self._settle)
         thread.start()
         thread.join(helpers.PATIENCE)
         self.assertIs(thread, self.client.threads[-1])
@@ -291,31 +291,31 @@ class TestWithoutThread(base.TestCase):
     def test_failed_results_are_sent_before_newer_results(self):
         self._send('d1', 'e2')
         self._send('f3', 'd4')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.assertEqual(1, len(self.client.casts))
         self.timers.end()
         self.assertEqual(('worker', ('d', '14'), ('e', '2'), ('f', '3')), self.client.casts[-1])
-        self._tell()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_failures_are_retried_after_a_pause(self):
         self._send('d1')
         for number in range(1, 9):
-            self._tell(AWAY)
+            self._settle(AWAY)
             self.assertEqual(number, len(self.client.casts))
             self.timers.end()
         self.assertEqual([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0], self.timers.pauses)
-        self._tell()
+        self._settle()
         self._send('d2')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.assertEqual(0.05, self.timers.pauses[-1])
 
     def test_pause_applies_to_all_workers(self):
         self._send('d1')
         self._send('e2', reply_to='other')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self._send('f3', reply_to='third')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.assertEqual((2, [0.05]), (len(self.client.casts), self.timers.pauses))
         self.timers.end()
         self.assertEqual({'worker', 'other', 'third'}, {reply_to for reply_to, *_ in self.client.casts[2:]})
@@ -328,7 +328,7 @@ class TestWithoutThread(base.TestCase):
         self.assertEqual([('worker', ('d', '1'))] * 3, self.client.casts)
         self.assertFalse(self.acker.flush(0))
         self.timers.end()
-        self._tell()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_unexpected_exception_during_the_call_is_logged(self):
@@ -343,7 +343,7 @@ class TestWithoutThread(base.TestCase):
         self.acker = self._acker(max_results=2)
         self._send('d1')
         self._send('e2', 'f3')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.assertIn('Delivery d: 1 results are not acknowledged (too many results wait', self.logs.output)
         self.timers.end()
         self.assertEqual(('worker', ('e', '2'), ('f', '3')), self.client.casts[-1])
@@ -351,29 +351,29 @@ class TestWithoutThread(base.TestCase):
     def test_oldest_results_of_all_workers_are_dropped_when_the_buffer_is_full(self):
         self.acker = self._acker(max_results=2)
         self._send('d1')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self._send('e2', reply_to='other')
         self._send('f3')
         self.timers.end()
         self.assertCountEqual([('other', ('e', '2')), ('worker', ('f', '3'))], self.client.casts[1:])
-        self._tell()
-        self._tell()
+        self._settle()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_only_late_results_are_dropped_at_their_deadline(self):
         self._send('d1', seconds=5)
         self._add('e2', seconds=60)
         self.time.now += 10
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.assertIn('Delivery d: 1 results are not acknowledged (', self.logs.output)
         self.timers.end()
         self.assertEqual(('worker', ('e', '2')), self.client.casts[-1])
-        self._tell()
+        self._settle()
         self.assertTrue(self.acker.flush(0))
 
     def test_stop_ends_the_pause(self):
         self._send('d1')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self.acker.stop(0)
         self.timers.timer.cancel.assert_called_once_with()
         self.assertIn('Stopping with 1 results that were not acknowledged', self.logs.output)
@@ -382,8 +382,8 @@ class TestWithoutThread(base.TestCase):
 
     def test_no_result_is_lost_or_sent_twice(self):
         """Many threads add results, and another thread reports the ends of the casts."""
-        told = threading.Thread(target=self._tell_all, daemon=True)
-        told.start()
+        settling = threading.Thread(target=self._settle_all, daemon=True)
+        settling.start()
         adding = [threading.Thread(target=self._add_many, args=(name,)) for name in 'abcd']
         for thread in adding:
             thread.start()
@@ -391,10 +391,10 @@ class TestWithoutThread(base.TestCase):
             thread.join(helpers.PATIENCE)
         self.assertTrue(self.acker.flush(helpers.PATIENCE))
         self.client.done.append(None)
-        told.join(helpers.PATIENCE)
+        settling.join(helpers.PATIENCE)
         sent = collections.defaultdict(str)
-        for _reply_to, *said in self.client.casts:
-            for delivery_id, letters in said:
+        for _reply_to, *acknowledgement_parts in self.client.casts:
+            for delivery_id, letters in acknowledgement_parts:
                 sent[delivery_id] += letters
         self.assertEqual(dict.fromkeys('abcd', 'x' * 500), sent)
 
@@ -402,7 +402,7 @@ class TestWithoutThread(base.TestCase):
         for _ in range(500):
             self._send((name, 'x'), reply_to=f'worker-{name < "c"}')
 
-    def _tell_all(self):
+    def _settle_all(self):
         while True:
             helpers.wait_until(lambda: self.client.done)
             done = self.client.done.pop(0)

@@ -134,7 +134,7 @@ class Pool:
     def run(self):
         while self.tasks:
             # The thread of a real pool also continues.
-            with contextlib.suppress(exactly_once.Surprise):
+            with contextlib.suppress(exactly_once.Unexpected):
                 self.tasks.pop(0)()
 
 
@@ -183,7 +183,7 @@ class DispatcherTest(base.TestCase):
         def deliver(delivery_id):
             delivery = events.Delivery(delivery_id, 'worker', time.time() + 60, tuple(made))
             # NOTE: the thread of the connection also continues.
-            with contextlib.suppress(exactly_once.Surprise):
+            with contextlib.suppress(exactly_once.Unexpected):
                 dispatching.receive(CONTEXT, delivery)
             pool.run()
 

@@ -43,7 +43,7 @@ class AgentAPITest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.transport = Transport()
-        self.told = []
+        self.results = []
 
     def cast(self, *casts, **kwargs):
         api = rpcapi.AgentAPI(self.transport, topic='compute', **kwargs)
@@ -53,7 +53,7 @@ class AgentAPITest(base.TestCase):
             )
             for host, deliveries in casts
         ]
-        api.cast(made, lambda index, error: self.told.append((index, error and str(error))), until=0.0)
+        api.cast(made, lambda index, error: self.results.append((index, error and str(error))), until=0.0)
 
     def received(self):
         receiver = Receiver()
@@ -87,7 +87,7 @@ class AgentAPITest(base.TestCase):
         self.assertEqual([('req-1', one), ('req-2', two), ('req-3', three)], self.received())
         self.transport.done(0, None)
         self.transport.done(1, transports.Unroutable(routing_key='compute.b'))
-        self.assertEqual([(0, None), (1, 'no agent listens for host b')], self.told)
+        self.assertEqual([(0, None), (1, 'no agent listens for host b')], self.results)
 
     def test_deliveries_to_older_agents_are_sent_one_by_one(self):
         one, two, three = map(delivery, '123')
@@ -95,17 +95,17 @@ class AgentAPITest(base.TestCase):
         self.assertEqual(3, len(self.transport.messages))
         self.assertEqual([('req-1', one), ('req-2', two), ('req-3', three)], self.received())
         self.transport.done(0, None)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.results)
         self.transport.done(1, None)
         self.transport.done(2, exceptions.BrokerUnavailable(reason='away'))
-        self.assertEqual([0, 1], [index for index, _ in self.told])
+        self.assertEqual([0, 1], [index for index, _ in self.results])
 
     def test_one_of_several_deliveries_fails(self):
         self.cast(('a', [delivery('1'), delivery('2')]), version_cap='1.0')
         self.transport.done(0, exceptions.BrokerUnavailable(reason='away'))
         self.transport.done(1, None)
-        self.assertEqual(1, len(self.told))
-        self.assertIn('away', self.told[0][1])
+        self.assertEqual(1, len(self.results))
+        self.assertIn('away', self.results[0][1])
 
 
 class ListenerTest(base.TestCase):

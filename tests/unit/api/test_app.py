@@ -17,7 +17,7 @@ VERSION_HEADERS = ('openstack-api-version', 'x-openstack-nova-api-version', 'var
 class RoutingTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def test_paths_of_the_resource(self) -> None:
         for path in (
@@ -29,7 +29,7 @@ class RoutingTest(base.TestCase):
             '/v2/os-server-external-events',
             f'/v2/{client.PROJECT}/os-server-external-events',
         ):
-            reply = self.front.post([EVENT], path=path)
+            reply = self.app.post([EVENT], path=path)
             self.assertEqual((path, 200), (path, reply.status))
             self.assertEqual('application/json', reply.headers['content-type'])
             self.assertEqual('v2.1/' in path, 'vary' in reply.headers)
@@ -46,46 +46,46 @@ class RoutingTest(base.TestCase):
             f'/v2.1/{client.PROJECT}',
             '/v2/nothing-here',
         ):
-            reply = self.front.post([EVENT], {'OpenStack-API-Version': 'compute bogus'}, path=path)
+            reply = self.app.post([EVENT], {'OpenStack-API-Version': 'compute bogus'}, path=path)
             self.assertEqual((path, 404, ('itemNotFound', 404)), (path, reply.status, reply.fault))
             self.assertFalse(set(VERSION_HEADERS) & set(reply.headers))
 
     def test_methods_of_the_resource(self) -> None:
         for path in (client.PATH, '/v2/os-server-external-events'):
             for method in ('GET', 'PUT', 'PATCH', 'DELETE', 'TRACE', 'BREW'):
-                reply = self.front.call(method, path)
+                reply = self.app.call(method, path)
                 self.assertEqual((method, 404), (method, reply.status))
                 self.assertEqual(('itemNotFound', 404), reply.fault)
                 self.assertNotIn('allow', reply.headers)
 
     def test_options(self) -> None:
-        front = client.Client(authenticate=_nobody)
+        app = client.Client(authenticate=_nobody)
         for path in (client.PATH, '/v2/x', '/v3'):
-            reply = front.call('OPTIONS', path)
+            reply = app.call('OPTIONS', path)
             self.assertEqual((200, b'', {'content-length': '0'}), (reply.status, reply.body, reply.headers))
 
     def test_head(self) -> None:
-        reply = self.front.call('HEAD', '/v2.1/nothing-here')
+        reply = self.app.call('HEAD', '/v2.1/nothing-here')
         self.assertEqual((404, b''), (reply.status, reply.body))
-        self.assertEqual((200, b''), (self.front.call('HEAD', '/').status, reply.body))
+        self.assertEqual((200, b''), (self.app.call('HEAD', '/').status, reply.body))
 
     def test_health_needs_no_token(self) -> None:
         self.assertEqual(200, client.Client(authenticate=_nobody).call('GET', '/healthcheck').status)
 
     def test_readiness_needs_no_token(self) -> None:
-        front = client.Client(authenticate=_nobody)
-        reply = front.call('GET', '/readiness')
+        app = client.Client(authenticate=_nobody)
+        reply = app.call('GET', '/readiness')
         self.assertEqual((200, 'application/json'), (reply.status, reply.headers['content-type']))
         self.assertEqual('ok', reply.json['parts']['process']['status'])
         self.assertEqual(0, reply.json['parts']['threads']['busy'])
-        self.assertEqual(b'', front.call('HEAD', '/readiness').body)
+        self.assertEqual(b'', app.call('HEAD', '/readiness').body)
 
     def test_documents_need_no_token(self) -> None:
-        front = client.Client(authenticate=_nobody)
+        app = client.Client(authenticate=_nobody)
         for path in ('/', '/v2', '/v2/', '/v2.1', '/v2.1/'):
-            self.assertEqual((path, 200), (path, front.call('GET', path).status))
+            self.assertEqual((path, 200), (path, app.call('GET', path).status))
         for path in ('/v2.1/nothing-here', client.PATH):
-            self.assertEqual((path, 401), (path, front.call('GET', path).status))
+            self.assertEqual((path, 401), (path, app.call('GET', path).status))
 
     def test_proxy_headers_are_used_if_configured(self) -> None:
         headers = {'X-Forwarded-Proto': 'https', 'X-Forwarded-Host': 'api.example.org'}
@@ -93,8 +93,8 @@ class RoutingTest(base.TestCase):
             (False, 'http://front.test/v2.1/'),
             (True, 'https://api.example.org/v2.1/'),
         ):
-            front = client.Client(oslo_middleware__enable_proxy_headers_parsing=enabled)
-            reply = front.call('GET', '/v2.1', headers=headers)
+            app = client.Client(oslo_middleware__enable_proxy_headers_parsing=enabled)
+            reply = app.call('GET', '/v2.1', headers=headers)
             self.assertEqual(expected, reply.json['version']['links'][0]['href'])
 
 
@@ -103,12 +103,12 @@ class RequestIdTest(base.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def test_every_answer_below_an_endpoint_has_a_new_request_id(self) -> None:
         seen = set()
         for method, path in (('POST', client.PATH), ('GET', '/v2.1/'), ('GET', '/v2/'), ('GET', '/v2.1/x')):
-            reply = self.front.call(method, path, b'{')
+            reply = self.app.call(method, path, b'{')
             own = reply.headers['x-openstack-request-id']
             self.assertEqual(own, reply.headers['x-compute-request-id'])
             self.assertTrue(self.FORM.fullmatch(own), own)
@@ -117,11 +117,11 @@ class RequestIdTest(base.TestCase):
 
     def test_other_answers_have_no_request_id(self) -> None:
         for path in ('/', '/v3'):
-            self.assertNotIn('x-openstack-request-id', self.front.call('GET', path).headers)
+            self.assertNotIn('x-openstack-request-id', self.app.call('GET', path).headers)
 
     def test_request_id_of_the_sender_is_passed_to_the_resolver(self) -> None:
-        reply = self.front.post([EVENT], {'X-OpenStack-Request-ID': client.REQUEST_ID})
-        (ctxt,) = self.front.resolver.contexts
+        reply = self.app.post([EVENT], {'X-OpenStack-Request-ID': client.REQUEST_ID})
+        (ctxt,) = self.app.resolver.contexts
         self.assertEqual(client.REQUEST_ID, ctxt.global_request_id)
         self.assertEqual(reply.headers['x-openstack-request-id'], ctxt.request_id)
         self.assertNotEqual(client.REQUEST_ID, ctxt.request_id)
@@ -134,21 +134,21 @@ class RequestIdTest(base.TestCase):
             f'{client.REQUEST_ID} x',
             f'{client.REQUEST_ID}, a',
         ):
-            self.assertEqual(200, self.front.post([EVENT], {'X-OpenStack-Request-ID': value}).status)
-            self.assertIsNone(self.front.resolver.contexts[-1].global_request_id)
+            self.assertEqual(200, self.app.post([EVENT], {'X-OpenStack-Request-ID': value}).status)
+            self.assertIsNone(self.app.resolver.contexts[-1].global_request_id)
 
     def test_repeated_batch_has_the_same_ids(self) -> None:
         for headers in ({'X-OpenStack-Request-ID': client.REQUEST_ID}, {}):
-            self.front.resolver.batches.clear()
+            self.app.resolver.batches.clear()
             for _ in range(2):
-                self.front.post([EVENT, EVENT], headers)
-            first, second = ([event.id for event in batch] for batch in self.front.resolver.batches)
+                self.app.post([EVENT, EVENT], headers)
+            first, second = ([event.id for event in batch] for batch in self.app.resolver.batches)
             self.assertEqual(bool(headers), first == second)
             self.assertEqual(2, len(set(first)))
 
     def test_token_is_not_passed_to_the_resolver(self) -> None:
-        self.front.post([EVENT], {'X-Auth-Token': 'secret', 'X-Service-Token': 'secret'})
-        self.assertNotIn('secret', json.dumps(self.front.resolver.contexts[0].to_dict()))
+        self.app.post([EVENT], {'X-Auth-Token': 'secret', 'X-Service-Token': 'secret'})
+        self.assertNotIn('secret', json.dumps(self.app.resolver.contexts[0].to_dict()))
 
 
 def _nobody(inner: object) -> client.auth.WSGIApp:

@@ -36,11 +36,11 @@ def token_data() -> dict[str, Any]:
 
 class NoAuthTest(base.TestCase):
     def test_every_client_has_the_role_service(self) -> None:
-        front = client.Client(authenticate=auth.noauth)
+        app = client.Client(authenticate=auth.noauth)
         for path in (client.PATH, f'/v2.1/{client.PROJECT}/os-server-external-events'):
-            self.assertEqual(200, front.post([EVENT], path=path).status)
-            self.assertEqual(['service'], front.resolver.contexts[-1].roles)
-        self.assertEqual(client.PROJECT, front.resolver.contexts[-1].project_id)
+            self.assertEqual(200, app.post([EVENT], path=path).status)
+            self.assertEqual(['service'], app.resolver.contexts[-1].roles)
+        self.assertEqual(client.PROJECT, app.resolver.contexts[-1].project_id)
 
     def test_headers_of_a_client_cannot_claim_an_identity(self) -> None:
         seen: dict[str, Any] = {}
@@ -78,9 +78,9 @@ class KeystoneTest(base.TestCase):
     """These requests are answered before Keystone would be queried."""
 
     def test_request_without_a_token(self) -> None:
-        front = self.front()
+        app = self.app()
         for method, headers in (('POST', {}), ('GET', {}), ('POST', {'X-Roles': 'service'})):
-            reply = front.call(method, client.PATH, b'{', headers)
+            reply = app.call(method, client.PATH, b'{', headers)
             self.assertEqual(401, reply.status)
             self.assertEqual(401, reply.json['error']['code'])
             self.assertEqual('Keystone uri="http://keystone.test"', reply.headers['www-authenticate'])
@@ -88,7 +88,7 @@ class KeystoneTest(base.TestCase):
             self.assertNotIn('openstack-api-version', reply.headers)
 
     def test_body_that_is_too_large_is_refused_first(self) -> None:
-        reply = self.front().call('POST', client.PATH, headers={'Content-Length': str(2**30)})
+        reply = self.app().call('POST', client.PATH, headers={'Content-Length': str(2**30)})
         self.assertEqual(413, reply.status)
 
     def test_section_with_missing_options(self) -> None:
@@ -113,7 +113,7 @@ class KeystoneTest(base.TestCase):
                 side_effect=error,
             )
             with asking:
-                reply = self.front().post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
+                reply = self.app().post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
             self.assertEqual((503, ('serviceUnavailable', 503)), (reply.status, reply.fault), repr(error))
             self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
         self.assertNotIn('some-token-of-somebody', self.logs.output)
@@ -126,7 +126,7 @@ class KeystoneTest(base.TestCase):
                 side_effect=lambda *_args, **_kwargs: {'token': token_data()},
             )
         ).mock
-        front = self.front()
+        app = self.app()
         longest = 'a' * auth.MAX_TOKEN_LENGTH
         bad = (longest + 'a', 'a' * 60_000, 'a b', 'a\tb', 'a\x00b', 'a\x7f', '\xe9', 'a\u20ac', '\x1b[2J')
         for token in bad:
@@ -136,12 +136,12 @@ class KeystoneTest(base.TestCase):
                 {'X-Auth-Token': 'a-token', 'X-Service-Token': token},
             ):
                 asked.reset_mock()
-                reply = front.post([EVENT], headers)
+                reply = app.post([EVENT], headers)
                 self.assertEqual((401, token), (reply.status, token))
                 self.assertEqual('Keystone uri="http://keystone.test"', reply.headers['www-authenticate'])
                 self.assertNotIn(token, [call.args[1] for call in asked.call_args_list])
         self.assertNotIn('a' * 1000, self.logs.output)
-        self.assertEqual(200, front.post([EVENT], {'X-Auth-Token': longest}).status)
+        self.assertEqual(200, app.post([EVENT], {'X-Auth-Token': longest}).status)
 
     def test_response_of_keystone_is_cached(self) -> None:
         caches = []
@@ -159,9 +159,9 @@ class KeystoneTest(base.TestCase):
                 side_effect=lambda *_args, **_kwargs: {'token': token_data()},
             )
         ).mock
-        front = self.front()
+        app = self.app()
         for _ in range(3):
-            reply = front.post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
+            reply = app.post([EVENT], {'X-Auth-Token': 'some-token-of-somebody'})
             self.assertEqual(200, reply.status, reply.body)
         self.assertEqual((1, 1), (said.call_count, len(caches[0])))
         self.assertNotIn('some-token-of-somebody', str(caches[0]._entries))
@@ -174,7 +174,7 @@ class KeystoneTest(base.TestCase):
             self.assertEqual(asked, middleware._include_service_catalog)
             self.assertEqual(auth.CONNECT_TIMEOUT, middleware._session.timeout)
 
-    def front(self, **values: str) -> client.Client:
+    def app(self, **values: str) -> client.Client:
         return client.Client(authenticate=auth.from_conf(self.conf(**values)))
 
     def conf(self, **values: str) -> cfg.ConfigOpts:

@@ -25,13 +25,13 @@ DELIVERED: dict[str, Any] = {'status': 'completed', 'code': 200}
 class CodesTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def test_each_code_is_in_the_place_of_its_event(self) -> None:
         tagless = {'name': 'volume-extended', 'server_uuid': client.PLACED}
         unplaced = {**EVENT, 'server_uuid': client.UNPLACED, 'tag': 'a'}
         unknown = {**EVENT, 'server_uuid': client.UNKNOWN}
-        reply = self.front.post([unplaced, EVENT, unknown, tagless, EVENT], LATEST)
+        reply = self.app.post([unplaced, EVENT, unknown, tagless, EVENT], LATEST)
         self.assertEqual(207, reply.status)
         self.assertEqual(
             [
@@ -45,20 +45,20 @@ class CodesTest(base.TestCase):
         )
 
     def test_all_delivered(self) -> None:
-        reply = self.front.post([EVENT, {**EVENT, 'tag': 'x'}])
+        reply = self.app.post([EVENT, {**EVENT, 'tag': 'x'}])
         self.assertEqual(
             (200, [{**EVENT, **DELIVERED}, {**EVENT, 'tag': 'x', **DELIVERED}]),
             (reply.status, reply.json['events']),
         )
 
     def test_all_events_failed_with_the_same_code(self) -> None:
-        reply = self.front.post([{**EVENT, 'server_uuid': client.UNPLACED}] * 2)
+        reply = self.app.post([{**EVENT, 'server_uuid': client.UNPLACED}] * 2)
         self.assertEqual(207, reply.status)
         self.assertEqual([422, 422], [event['code'] for event in reply.json['events']])
 
     def test_no_server_was_found(self) -> None:
         batch = [{**EVENT, 'server_uuid': client.UNKNOWN}] * 2
-        reply = self.front.post(batch)
+        reply = self.app.post(batch)
         self.assertEqual((404, ('itemNotFound', 404)), (reply.status, reply.fault))
         self.assertEqual('compute 2.1', reply.headers['openstack-api-version'])
         reply = client.Client(api__none_found_status=207).post(batch)
@@ -67,44 +67,44 @@ class CodesTest(base.TestCase):
 
     def test_status_of_the_response_depends_on_the_codes(self) -> None:
         for status in events.STATUSES:
-            reply = self.front.post([{**EVENT, 'status': status}])
+            reply = self.app.post([{**EVENT, 'status': status}])
             self.assertEqual([{**EVENT, **DELIVERED}], reply.json['events'])
-            self.assertEqual(status, self.front.resolver.batches[-1][0].status)
+            self.assertEqual(status, self.app.resolver.batches[-1][0].status)
 
     def test_uuid_in_any_form_is_the_same_server(self) -> None:
         bare = client.PLACED.replace('-', '')
         for form in (client.PLACED.upper(), bare, f'urn:uuid:{client.PLACED}', f'{{{client.PLACED}}}'):
-            reply = self.front.post([{**EVENT, 'server_uuid': form}])
+            reply = self.app.post([{**EVENT, 'server_uuid': form}])
             self.assertEqual([{**EVENT, 'server_uuid': form, **DELIVERED}], reply.json['events'])
-            self.assertEqual(client.PLACED, self.front.resolver.batches[-1][0].server_uuid)
+            self.assertEqual(client.PLACED, self.app.resolver.batches[-1][0].server_uuid)
 
     def test_tags_are_returned_unchanged(self) -> None:
         for tag in ('', 'a\x01\x1f\x7f\nb', '\U0001f600', '"\\/<>&\''):
-            reply = self.front.post([{**EVENT, 'tag': tag}])
+            reply = self.app.post([{**EVENT, 'tag': tag}])
             self.assertEqual((200, tag), (reply.status, reply.json['events'][0]['tag']))
 
     def test_older_endpoint_ignores_unknown_members(self) -> None:
         path = '/v2/os-server-external-events'
-        reply = self.front.post(
+        reply = self.app.post(
             {'events': [{**EVENT, 'extra': 1}], 'more': 2},
             {'OpenStack-API-Version': 'compute bogus'},
             path=path,
         )
         self.assertEqual((200, [{**EVENT, **DELIVERED}]), (reply.status, reply.json['events']))
         for bad in ({'extra': 1}, {'events': [{**EVENT, 'name': 'volume-extended', 'tag': 'v'}]}):
-            self.assertEqual(400, self.front.post(bad, path=path).status)
+            self.assertEqual(400, self.app.post(bad, path=path).status)
 
 
 class RefusedTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def assert_refused(self, reply: client.Reply, name: str, status: int, words: str = '') -> None:
         self.assertEqual((status, (name, status)), (reply.status, reply.fault))
         self.assertIn(words, reply.message)
         self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
-        self.assertEqual([], self.front.resolver.batches)
+        self.assertEqual([], self.app.resolver.batches)
 
     def test_invalid_bodies(self) -> None:
         good = json.dumps({'events': [EVENT]}).encode()
@@ -132,7 +132,7 @@ class RefusedTest(base.TestCase):
         ):
             for chunked in (False, True):
                 self.assert_refused(
-                    self.front.call('POST', client.PATH, body, chunked=chunked), 'badRequest', 400, words
+                    self.app.call('POST', client.PATH, body, chunked=chunked), 'badRequest', 400, words
                 )
 
     def test_nesting_close_to_the_limit_of_the_parser(self) -> None:
@@ -140,34 +140,34 @@ class RefusedTest(base.TestCase):
         # reads it afterwards. The limit depends on the used part of the stack.
         for depth in range(800, 1000):
             body = b'{"events": ' + b'[' * depth + b']' * depth + b'}'
-            self.assert_refused(self.front.call('POST', client.PATH, body), 'badRequest', 400)
+            self.assert_refused(self.app.call('POST', client.PATH, body), 'badRequest', 400)
 
     def test_incomplete_body(self) -> None:
-        reply = self.front.call('POST', client.PATH, b'{', {'Content-Type': 'application/json'})
+        reply = self.app.call('POST', client.PATH, b'{', {'Content-Type': 'application/json'})
         self.assert_refused(reply, 'badRequest', 400)
         environ_length = {'Content-Length': '100'}
-        reply = self.front.call('POST', client.PATH, None, environ_length)
+        reply = self.app.call('POST', client.PATH, None, environ_length)
         self.assert_refused(reply, 'badRequest', 400, 'shorter')
 
     def test_error_names_the_invalid_member(self) -> None:
         batch = [EVENT, EVENT, EVENT, {**EVENT, 'tag': 7}]
-        self.assert_refused(self.front.post(batch), 'badRequest', 400, 'events[3].tag is 7')
+        self.assert_refused(self.app.post(batch), 'badRequest', 400, 'events[3].tag is 7')
 
     def test_body_that_is_too_large(self) -> None:
         limit = 2 * 1024 * 1024
         body = json.dumps({'events': [EVENT]}).encode()
         for size, status in ((limit, 200), (limit + 1, 413), (limit * 2, 413)):
             for chunked in (False, True):
-                reply = self.front.call('POST', client.PATH, body.ljust(size), chunked=chunked)
+                reply = self.app.call('POST', client.PATH, body.ljust(size), chunked=chunked)
                 self.assertEqual((size, status), (size, reply.status))
                 if status == 413:
                     self.assertEqual(('overLimit', 413), reply.fault)
                     self.assertIn(str(limit), reply.message)
 
     def test_too_many_events(self) -> None:
-        front = client.Client(api__max_events=2)
-        self.assertEqual(200, front.post([EVENT] * 2).status)
-        reply = front.post([EVENT] * 3)
+        app = client.Client(api__max_events=2)
+        self.assertEqual(200, app.post([EVENT] * 2).status)
+        reply = app.post([EVENT] * 3)
         self.assertEqual((413, ('overLimit', 413)), (reply.status, reply.fault))
         self.assertIn('at most 2', reply.message)
 
@@ -183,7 +183,7 @@ class RefusedTest(base.TestCase):
             ('APPLICATION/JSON', 415),
             ('json', 415),
         ):
-            reply = self.front.call('POST', client.PATH, body, {'Content-Type': media_type})
+            reply = self.app.call('POST', client.PATH, body, {'Content-Type': media_type})
             self.assertEqual((media_type, status), (media_type, reply.status))
             if status == 415:
                 self.assertEqual(('badMediaType', 415), reply.fault)
@@ -192,7 +192,7 @@ class RefusedTest(base.TestCase):
     def test_project_of_another_client(self) -> None:
         for project in ('0123456789abcdef0123456789abcdef', '01234567-89ab-cdef-0123-456789abcdef'):
             path = f'/v2.1/{project}/os-server-external-events'
-            self.assert_refused(self.front.post([EVENT], path=path), 'badRequest', 400, project)
+            self.assert_refused(self.app.post([EVENT], path=path), 'badRequest', 400, project)
 
     def test_order_of_the_checks(self) -> None:
         reader = client.Client(authenticate=client.identity('reader'))
@@ -243,16 +243,16 @@ class TroubleTest(base.TestCase):
 
 class LogTest(base.TestCase):
     def test_one_log_message_for_a_batch(self) -> None:
-        front = client.Client()
-        front.post([EVENT, EVENT, {**EVENT, 'server_uuid': client.UNKNOWN}])
+        app = client.Client()
+        app.post([EVENT, EVENT, {**EVENT, 'server_uuid': client.UNKNOWN}])
         lines = [line for line in self.logs.output.splitlines() if ' INFO ' in line]
         self.assertEqual(1, len(lines), lines)
         self.assertIn('batch of 3 events: 2 acknowledged, 0 held, 1 x 404; ', lines[0])
 
     def test_maximum_length_of_a_tag_is_configurable(self) -> None:
-        front = client.Client(api__max_tag_length=36)
-        self.assertEqual(200, front.post([{**EVENT, 'tag': 'x' * 36}]).status)
-        reply = front.post([EVENT, {**EVENT, 'tag': 'x' * 37}])
+        app = client.Client(api__max_tag_length=36)
+        self.assertEqual(200, app.post([{**EVENT, 'tag': 'x' * 36}]).status)
+        reply = app.post([EVENT, {**EVENT, 'tag': 'x' * 37}])
         self.assertEqual(('badRequest', 400), reply.fault)
         self.assertIn('events[1].tag', reply.message)
         self.assertIn('37 characters; at most 36', reply.message)
@@ -314,7 +314,7 @@ class FuzzTest(base.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def judge(self, reply: client.Reply) -> None:
         self.assertLess(reply.status, 500)
@@ -325,7 +325,7 @@ class FuzzTest(base.TestCase):
         @FUZZ
         @hypothesis.given(DOCUMENT, strategies.sampled_from([client.PATH, '/v2/os-server-external-events']))
         def check(document: Any, path: str) -> None:
-            self.judge(self.front.post(document, LATEST, path=path))
+            self.judge(self.app.post(document, LATEST, path=path))
 
         check()
 
@@ -333,7 +333,7 @@ class FuzzTest(base.TestCase):
         @FUZZ
         @hypothesis.given(strategies.binary(max_size=200), strategies.booleans())
         def check(body: bytes, chunked: bool) -> None:
-            self.judge(self.front.call('POST', client.PATH, body, chunked=chunked))
+            self.judge(self.app.call('POST', client.PATH, body, chunked=chunked))
 
         check()
 
@@ -344,7 +344,7 @@ class FuzzTest(base.TestCase):
         @hypothesis.given(HEADERS)
         def check(headers: dict[str, str]) -> None:
             self.judge(
-                self.front.call('POST', client.PATH, None if 'Content-Length' in headers else body, headers)
+                self.app.call('POST', client.PATH, None if 'Content-Length' in headers else body, headers)
             )
 
         check()
@@ -354,7 +354,7 @@ class FuzzTest(base.TestCase):
         @hypothesis.given(HEADER, strategies.sampled_from(['GET', 'POST', 'HEAD', 'OPTIONS', 'X']))
         def check(path: str, method: str) -> None:
             for prefix in ('/', '/v2.1/', '/v2/'):
-                reply = self.front.call(method, f'{prefix}{path.partition("?")[0]}')
+                reply = self.app.call(method, f'{prefix}{path.partition("?")[0]}')
                 self.assertLess(reply.status, 500)
 
         check()

@@ -57,11 +57,11 @@ class WantedTest(base.TestCase):
             self.assertEqual((accept, wanted), (accept, media.wanted({'HTTP_ACCEPT': accept})))
 
     def test_response_has_an_accepted_media_type(self) -> None:
-        front = client.Client()
+        app = client.Client()
         headers = {'Accept': media.VENDOR}
-        for reply in (front.post([EVENT], headers), front.call('GET', '/', headers=headers)):
+        for reply in (app.post([EVENT], headers), app.call('GET', '/', headers=headers)):
             self.assertEqual((200, media.VENDOR), (reply.status, reply.headers['content-type']))
-        self.assertEqual('application/json; charset=UTF-8', front.post([], headers).headers['content-type'])
+        self.assertEqual('application/json; charset=UTF-8', app.post([], headers).headers['content-type'])
 
     def test_any_text(self) -> None:
         @generated.examples()

@@ -80,13 +80,13 @@ class ServedTest(base.TestCase):
 
             return answer
 
-        front = client.Client(authenticate=refuse)
+        app = client.Client(authenticate=refuse)
         for path in ('/v2.1/openapi.json', '//v2.1//openapi.json/'):
-            reply = front.call('GET', path)
+            reply = app.call('GET', path)
             self.assertEqual((200, 'application/json'), (reply.status, reply.headers['content-type']))
             self.assertEqual(openapi.document('http://front.test'), reply.json)
             self.assertIn('x-openstack-request-id', reply.headers)
-        self.assertEqual(401, front.call('POST', client.PATH).status)
+        self.assertEqual(401, app.call('POST', client.PATH).status)
 
     def test_other_methods(self) -> None:
         for method in ('POST', 'HEAD', 'DELETE'):

@@ -56,11 +56,11 @@ class PolicyTest(base.TestCase):
     def test_policy_file_is_checked_at_intervals(self) -> None:
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
-        front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
+        app = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
         self.patch(policies, 'LOOK_INTERVAL', 3600.0)
-        self.assertEqual(200, front.post([EVENT]).status)
+        self.assertEqual(200, app.post([EVENT]).status)
         file.unlink()
-        self.assertEqual(200, front.post([EVENT]).status)
+        self.assertEqual(200, app.post([EVENT]).status)
 
     def test_allowed_client_is_cached_until_the_next_check(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 3600.0)
@@ -90,31 +90,31 @@ class PolicyTest(base.TestCase):
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
-        front = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
-        self.assertEqual(200, front.post([EVENT]).status)
+        app = client.Client(authenticate=client.identity('sender'), oslo_policy__policy_file=str(file))
+        self.assertEqual(200, app.post([EVENT]).status)
         file.write_text(f'"{policies.CREATE}": "role:unused"\n')
         os.utime(file, (1, 2_000_000_000))
-        self.assertEqual(403, front.post([EVENT]).status)
+        self.assertEqual(403, app.post([EVENT]).status)
 
     def test_malformed_file_changes_nothing(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
         file = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'policy.yaml'
         file.write_text(f'"{policies.CREATE}": "role:sender"\n')
         options = {'oslo_policy__policy_file': str(file)}
-        front = client.Client(authenticate=client.identity('sender'), **options)
-        self.assertEqual(200, front.post([EVENT]).status)
+        app = client.Client(authenticate=client.identity('sender'), **options)
+        self.assertEqual(200, app.post([EVENT]).status)
         # NOTE: a change is detected by the modification time of the file.
         file.write_text(f'"{policies.CREATE}": "role:unused"\n: [')
         os.utime(file, (1, 2_000_000_000))
         for _ in range(2):
-            self.assertEqual(200, front.post([EVENT]).status)
+            self.assertEqual(200, app.post([EVENT]).status)
         self.assertIn('[oslo_policy] policy_file: ', self.logs.output)
         problem = self.assertRaises(
             exceptions.ConfigurationError, policies.make_enforcer, client.make_conf(**options)
         )
         self.assertIn('[oslo_policy] policy_file', str(problem))
         file.unlink()
-        self.assertEqual(403, front.post([EVENT]).status)
+        self.assertEqual(403, app.post([EVENT]).status)
 
     def test_unusable_files(self) -> None:
         self.patch(policies, 'LOOK_INTERVAL', 0.0)
@@ -123,8 +123,8 @@ class PolicyTest(base.TestCase):
         for number, (content, expected) in enumerate(UNUSABLE.items()):
             file.write_text(f'"{policies.CREATE}": "role:sender"\n')
             os.utime(file, (1, 2_000_000_000 + 2 * number))
-            front = client.Client(authenticate=client.identity('sender'), **options)
-            self.assertEqual(200, front.post([EVENT]).status)
+            app = client.Client(authenticate=client.identity('sender'), **options)
+            self.assertEqual(200, app.post([EVENT]).status)
             file.write_bytes(content)
             os.utime(file, (1, 2_000_000_001 + 2 * number))
             refused = self.assertRaises(
@@ -134,7 +134,7 @@ class PolicyTest(base.TestCase):
             self.assertIn(expected, str(refused))
             before = self.logs.output
             for _ in range(3):
-                self.assertEqual((content, 200), (content, front.post([EVENT]).status))
+                self.assertEqual((content, 200), (content, app.post([EVENT]).status))
             errors = [line for line in self.logs.output[len(before) :].splitlines() if ' ERROR ' in line]
             self.assertEqual(1, len(errors), errors)
             self.assertIn(expected, errors[0])

@@ -34,7 +34,7 @@ class TestRecorded(base.TestCase):
         self.assertIsNone(self.answer('207 Multi-Status'))
         self.assertIsNone(self.answer('404 Not Found', REQUEST_METHOD='GET'))
 
-    def test_the_caller_is_who_was_identified(self):
+    def test_caller_is_the_authenticated_user(self):
         self.assertIsNone(self.answer('401 Unauthorized')['user_id'])
         taken = self.answer('403 Forbidden', **{refusals.IDENTIFIED: True, 'HTTP_X_USER_NAME': 'cinder'})
         self.assertEqual(('mallory', 'cinder'), (taken['user_id'], taken['user_name']))

@@ -32,21 +32,21 @@ def media_type(version: str) -> dict[str, str]:
 class DocumentTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def test_root_document(self) -> None:
         for method, path in (('GET', '/'), ('GET', '//'), ('GET', '/?a=b'), ('POST', '/'), ('OPTIONS', '/')):
-            reply = self.front.call(method, path)
+            reply = self.app.call(method, path)
             self.assertEqual((200, 'application/json'), (reply.status, reply.headers['content-type']))
             self.assertEqual({'versions': [V2, V21]}, reply.json)
 
     def test_endpoint_documents(self) -> None:
         for path in ('/v2.1', '/v2.1/'):
-            reply = self.front.call('GET', path)
+            reply = self.app.call('GET', path)
             self.assertEqual('compute 2.1', reply.headers['openstack-api-version'])
             expected = {**V21, 'links': [*V21['links'], DESCRIBED], 'media-types': [media_type('2.1')]}
             self.assertEqual({'version': expected}, reply.json)
-        reply = self.front.call('GET', '/v2/')
+        reply = self.app.call('GET', '/v2/')
         self.assertNotIn('openstack-api-version', reply.headers)
         expected = {**V2, 'links': [*V2['links'], DESCRIBED], 'media-types': [media_type('2')]}
         self.assertEqual({'version': expected}, reply.json)
@@ -58,7 +58,7 @@ class DocumentTest(base.TestCase):
             ('/V2.1/', 'V2.1'),
             ('/v2.1x/os-server-external-events', 'v2.1x/os-server-external-events'),
         ):
-            reply = self.front.call('GET', path)
+            reply = self.app.call('GET', path)
             self.assertEqual(300, reply.status)
             first, second = reply.json['choices']
             self.assertEqual(f'{BASE}/v2/{rest}', first['links'][0]['href'])
@@ -74,16 +74,16 @@ class DocumentTest(base.TestCase):
 
     def test_any_method_is_accepted(self) -> None:
         for path in ('/', '/v2', '/v2.1/'):
-            document = self.front.call('GET', path)
+            document = self.app.call('GET', path)
             for method in ('POST', 'PUT', 'OPTIONS', 'DELETE', 'HEAD', 'BREW'):
-                reply = self.front.call(method, path)
+                reply = self.app.call(method, path)
                 self.assertEqual(
                     (200, b'' if method == 'HEAD' else document.body), (reply.status, reply.body)
                 )
 
     def test_root_with_a_project(self) -> None:
-        reply = self.front.call('GET', f'/v2.1/{client.PROJECT}/')
-        self.assertEqual((200, self.front.call('GET', '/v2.1/').json), (reply.status, reply.json))
+        reply = self.app.call('GET', f'/v2.1/{client.PROJECT}/')
+        self.assertEqual((200, self.app.call('GET', '/v2.1/').json), (reply.status, reply.json))
         for method, path, status in (
             ('GET', f'/v2/{client.PROJECT}/', 200),
             ('GET', f'/v2.1/{client.PROJECT}', 404),
@@ -91,26 +91,26 @@ class DocumentTest(base.TestCase):
             ('GET', '/v2.1/0123456789abcdef0123456789abcdef/', 400),
             ('GET', '/v2.1/servers/', 404),
         ):
-            self.assertEqual((path, status), (path, self.front.call(method, path).status))
+            self.assertEqual((path, status), (path, self.app.call(method, path).status))
 
     def test_path_in_a_link_is_escaped(self) -> None:
         # As WSGI passes /a b/%C3%A9%FF?
-        reply = self.front.call('GET', '/a b/\xc3\xa9\xff')
+        reply = self.app.call('GET', '/a b/\xc3\xa9\xff')
         self.assertEqual(f'{BASE}/v2/a%20b/%C3%A9%FF', reply.json['choices'][0]['links'][0]['href'])
 
     def test_media_type_of_the_body_is_checked_here_too(self) -> None:
         for path in ('/', '/v2', '/v2.1', '/v3'):
-            reply = self.front.call('GET', path, headers={'Content-Type': 'text/xml'})
+            reply = self.app.call('GET', path, headers={'Content-Type': 'text/xml'})
             self.assertEqual((path, 415), (path, reply.status))
 
 
 class NegotiationTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.front = client.Client()
+        self.app = client.Client()
 
     def ask(self, **headers: str) -> client.Reply:
-        return self.front.call('GET', '/v2.1/', headers={k.replace('_', '-'): v for k, v in headers.items()})
+        return self.app.call('GET', '/v2.1/', headers={k.replace('_', '-'): v for k, v in headers.items()})
 
     def test_requested_version_is_in_both_headers(self) -> None:
         for headers, version in (
@@ -165,5 +165,5 @@ class NegotiationTest(base.TestCase):
         self.assertEqual(400, self.ask(X_OpenStack_Nova_API_Version='').status)
 
     def test_version_is_checked_before_the_body(self) -> None:
-        reply = self.front.call('POST', client.PATH, b'{', {'OpenStack-API-Version': 'compute 2.999'})
+        reply = self.app.call('POST', client.PATH, b'{', {'OpenStack-API-Version': 'compute 2.999'})
         self.assertEqual(406, reply.status)

@@ -19,7 +19,7 @@ class AnswersTest(base.TestCase):
     def problem(self, events, status=200):
         return answers.check(status, json.dumps({'events': events}).encode(), self.batch).problem
 
-    def test_what_is_posted_is_what_is_expected_back(self):
+    def test_answer_must_contain_the_posted_events(self):
         posted = json.loads(answers.body(self.batch))['events']
         self.assertEqual(
             posted, [{k: each[k] for k in ('name', 'server_uuid', 'tag')} for each in self.right]

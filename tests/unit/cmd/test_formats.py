@@ -23,7 +23,7 @@ TEXTS = strategies.one_of(
     ),
 )
 
-NASTY = '$(touch run)`touch run`";\'touch run;\x1b[2J\x9b\u202e\r\n\x07\x7f\u2028'
+UNSAFE = '$(touch run)`touch run`";\'touch run;\x1b[2J\x9b\u202e\r\n\x07\x7f\u2028'
 
 LIST = ('csv', 'json', 'table', 'value', 'yaml')
 SHOW = (*LIST, 'shell')

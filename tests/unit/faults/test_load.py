@@ -46,7 +46,7 @@ class TestBook(base.TestCase):
         self.assertEqual({'one.1', 'two.1', 'one.2'}, self.book.begun())
 
     def test_answers_of_a_period(self):
-        events = [ledger.Told(str(n), 'one', n, 200, float(n), n + 0.1, 0.1) for n in range(4)]
+        events = [ledger.Answered(str(n), 'one', n, 200, float(n), n + 0.1, 0.1) for n in range(4)]
         self.book.add(events)
-        self.assertEqual(events, self.book.told())
-        self.assertEqual(events[1:3], self.book.told(1.0, 3.0))
+        self.assertEqual(events, self.book.answered())
+        self.assertEqual(events[1:3], self.book.answered(1.0, 3.0))

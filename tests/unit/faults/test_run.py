@@ -16,26 +16,28 @@ from tests.faults import site
 from tests.faults import table
 
 
-def fault(name, touches):
-    return catalogue.Fault(name, name, frozenset(touches.split()), print, in_short=False)
+def fault(name, affects):
+    return catalogue.Fault(name, name, frozenset(affects.split()), print, in_short=False)
 
 
 NO_ACK = 'host-1: no acknowledgement in 2.0 s; not held: the database did not answer'
 
 
-def told(tag, sent, took=0.1, code=200):
-    return ledger.Told(tag, 'server', 1, code, sent, sent + took, took)
+def answered(tag, sent, took=0.1, code=200):
+    return ledger.Answered(tag, 'server', 1, code, sent, sent + took, took)
 
 
 class TestRow(base.TestCase):
     def row(self, **audit):
         row = run.Row('a', 'A', began=1.0, ended=2.0, normal=0.5, held=0)
-        row.judge([told('in', 1.5, took=0.3), told('out', 2.5, took=9.0)], ledger.Audit(**audit), dict)
+        row.judge(
+            [answered('in', 1.5, took=0.3), answered('out', 2.5, took=9.0)], ledger.Audit(**audit), dict
+        )
         return row
 
     def refused(self, **attributes):
         row = run.Row('a', 'A', began=1.0, ended=2.0, normal=0.5, held=0, **attributes)
-        events = [told('in', 1.5), told('no', 1.6, code=503), told('gone', 1.7, code=503)]
+        events = [answered('in', 1.5), answered('no', 1.6, code=503), answered('gone', 1.7, code=503)]
         row.judge(events, ledger.Audit(), lambda: {'no': NO_ACK})
         return row
 
@@ -46,14 +48,14 @@ class TestRow(base.TestCase):
     def test_every_lost_late_or_doubled_event_fails_the_row(self):
         for what in ('lost', 'doubled', 'disordered', 'overdue'):
             self.assertTrue(self.row(**{what: ['in']}).failed, what)
-        for what in ('late', 'expired', 'unpromised'):
+        for what in ('late', 'expired', 'handled_without_200'):
             self.assertFalse(self.row(**{what: ['in']}).failed, what)
 
     def test_missing_recovery_fails_the_row(self):
         for name, value in (
             ('normal', None),
             ('held', 1),
-            ('trouble', 'Traceback'),
+            ('problem', 'Traceback'),
             ('problems', ['slow']),
         ):
             row = self.row()
@@ -105,7 +107,7 @@ class TestCatalogue(base.TestCase):
         pairs = run.pairs(catalogue.FAULTS)
         self.assertEqual(len(catalogue.PAIRS), len(pairs))
         for first, second in pairs:
-            self.assertFalse(first.touches & second.touches, (first.name, second.name))
+            self.assertFalse(first.affects & second.affects, (first.name, second.name))
 
     def test_each_database_has_a_fault(self):
         for database in catalogue.DATABASES:

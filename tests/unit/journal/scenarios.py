@@ -32,12 +32,12 @@ RETENTION = 'external_events_router.journal.retention'
 CONTEXT = context.RequestContext(request_id='req-1', user_id='neutron', overwrite=False)
 
 
-def acknowledged(_outcome, _told):
+def acknowledged(_outcome, _answered):
     return reasons.Reason.ACKNOWLEDGED
 
 
 @dataclasses.dataclass
-class Told:
+class HostAnswer:
     """The answer of a host, as in the resolver."""
 
     at: float | None
@@ -228,10 +228,10 @@ class WriterScenarios(JournalScenarios):
     def test_a_batch_as_rows(self):
         before = self.reader.now()
         worker = self.started()
-        answer = Told(at=time.monotonic() + 0.012, handling=records.Handling(True, 40, 'log', 3))
+        answer = HostAnswer(at=time.monotonic() + 0.012, handling=records.Handling(True, 40, 'log', 3))
         batch = self.batch('one', 'two')
         first = batch.outcomes[0].event.id
-        batch.answers = {('node-1', first): Told(at=None, handling=None), ('node-2', first): answer}
+        batch.answers = {('node-1', first): HostAnswer(at=None, handling=None), ('node-2', first): answer}
         batch.outcomes[1].code, batch.outcomes[1].reason = (
             events.Code.NO_HOST,
             'the server is on \x00 no host',
@@ -405,7 +405,7 @@ class WriterScenarios(JournalScenarios):
         self.wait_for(lambda: other.end_silent(0.0))
         self.assertEqual(['killed'], self.reasons(before, silent_at)[-1:])
 
-    def test_a_worker_that_was_taken_for_dead_goes_on_under_a_new_number(self):
+    def test_worker_that_was_recorded_as_ended_continues_with_a_new_number(self):
         before = self.reader.now()
         worker = self.started()
         worker.add(self.batch('one'))
@@ -485,7 +485,7 @@ class WriterScenarios(JournalScenarios):
         worker = self.worker()
         batch = self.batch('delivered', 'failed')
         batch.problems_only = True
-        batch.classify = lambda outcome, _told: (
+        batch.classify = lambda outcome, _answered: (
             reasons.Reason.HANDLER_FAILED if outcome.event.tag == 'failed' else reasons.Reason.ACKNOWLEDGED
         )
         worker.start()

@@ -184,21 +184,21 @@ class MessageTest(WireTest):
             events.Result('1', events.Verdict.HANDLED),
             events.Result('2', events.Verdict.REFUSED, 'no such port'),
         ]
-        said = [
+        acknowledgements = [
             events.Acknowledgement('d', 'host-a', tuple(results)),
             events.Acknowledgement('e', 'host-b', tuple(results[:1])),
         ]
-        casting.acknowledge(transports.OsloTransport(self.transport), said)
+        casting.acknowledge(transports.OsloTransport(self.transport), acknowledgements)
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         message = answers.received[0]
         self.assertEqual(
-            said, [events.Acknowledgement.from_dict(data) for data in message['acknowledgements']]
+            acknowledgements, [events.Acknowledgement.from_dict(data) for data in message['acknowledgements']]
         )
 
     def test_acknowledge_to_an_older_resolver(self) -> None:
         answers = self.serve(rpcapi.ACK_TOPIC, Answers(), server='worker')
-        said = [events.Acknowledgement(name, 'host-a', ()) for name in 'de']
-        casting.acknowledge(transports.OsloTransport(self.transport), said, version_cap='1.0')
+        acknowledgements = [events.Acknowledgement(name, 'host-a', ()) for name in 'de']
+        casting.acknowledge(transports.OsloTransport(self.transport), acknowledgements, version_cap='1.0')
         self.flush(rpcapi.ACK_TOPIC, 'worker')
         self.assertEqual([{'delivery_id', 'results'}] * 2, [set(message) for message in answers.received[:2]])
 

@@ -131,7 +131,7 @@ class PairsTest(base.TestCase):
             self.assertEqual(target.namespace, side.target.namespace, client)
             self.assertEqual(target.version, client.VERSION, client)
 
-    def test_what_the_client_sends_is_what_the_endpoint_takes(self) -> None:
+    def test_endpoint_accepts_each_call_of_the_client(self) -> None:
         for client, arguments, side in PAIRS:
             sent = self.sent_by(client, arguments)
             exposed = exposed_methods(side)

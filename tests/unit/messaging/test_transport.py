@@ -149,10 +149,10 @@ class Recorder:
 class GroupsTest(base.TestCase):
     def setUp(self):
         super().setUp()
-        self.told = []
+        self.results = []
 
     def groups(self, *sizes):
-        made = transports.Groups(len(sizes), lambda group, error: self.told.append((group, error)))
+        made = transports.Groups(len(sizes), lambda group, error: self.results.append((group, error)))
         for group, size in enumerate(sizes):
             made.add(group, ['message'] * size)
         return made
@@ -161,12 +161,12 @@ class GroupsTest(base.TestCase):
         transport, away = Recorder(), exceptions.BrokerUnavailable(reason='away')
         self.groups(2, 1).cast(transport, until=0.0)
         transport.done(0, away)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.results)
         transport.done(2, None)
         transport.done(1, None)
-        self.assertEqual([(1, None), (0, away)], self.told)
+        self.assertEqual([(1, None), (0, away)], self.results)
 
     def test_a_transport_that_raises_fails_the_rest(self):
         self.groups(1, 1).cast(Recorder(fails=True), until=0.0)
-        self.assertEqual([0, 1], [group for group, _error in self.told])
-        self.assertIn('ZeroDivisionError', str(self.told[0][1]))
+        self.assertEqual([0, 1], [group for group, _error in self.results])
+        self.assertIn('ZeroDivisionError', str(self.results[0][1]))

@@ -94,7 +94,7 @@ class ReferencesTest(base.TestCase):
         # The numbers behind a share, and what the size of a process consists of.
         self.assertEqual({'process_virtual_memory_bytes'}, left)
 
-    def test_every_rule_says_what_it_means_and_what_to_do(self):
+    def test_every_rule_has_a_meaning_and_a_remedy(self):
         for rule in rules():
             self.assertIn(rule['labels']['severity'], ('warning', 'critical'), rule['alert'])
             for part in ('summary', 'consequence', 'command'):

@@ -81,7 +81,7 @@ class FileClaimsTest(_Contract, base.TestCase):
         self.assertEqual({}, self.claims.claimed())
         self.assertEqual(number, self.claim().number)
 
-    def test_to_ask_who_has_a_number_does_not_end_the_claim(self):
+    def test_reading_the_claims_does_not_end_a_claim(self):
         # A POSIX lock would end with the first descriptor that is closed.
         self.claim()
         for _ in range(3):
@@ -93,7 +93,7 @@ class FileClaimsTest(_Contract, base.TestCase):
         self.claim()
         self.assertEqual({0: os.getpid()}, self.claims.claimed())
 
-    def test_other_files_and_damaged_ones_are_no_claims(self):
+    def test_other_and_damaged_files_are_not_claims(self):
         (self.folder / 'slot_x.lock').touch()
         (self.folder / 'counter_0.db').touch()
         slot = self.claim()

@@ -22,7 +22,7 @@ class ServerOptionsTest(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.authority = self.useFixture(certificates.Authority())
-        self.files = dict(zip(('tls_cert_file', 'tls_key_file'), self.authority.issue('front'), strict=True))
+        self.files = dict(zip(('tls_cert_file', 'tls_key_file'), self.authority.issue('api'), strict=True))
 
     def options(self, **files: object) -> dict[str, Any]:
         file = pathlib.Path(self.authority.folder) / 'a.conf'
@@ -40,14 +40,16 @@ class ServerOptionsTest(base.TestCase):
         self.assertEqual({}, self.options())
 
     def test_valid_files(self) -> None:
-        told = self.options(**self.files)
-        self.assertEqual(self.files['tls_cert_file'], told['ssl_cert'])
-        self.assertEqual((None, False), (told['ssl_ca'], told['ssl_client_verify']))
-        told = self.options(
+        options = self.options(**self.files)
+        self.assertEqual(self.files['tls_cert_file'], options['ssl_cert'])
+        self.assertEqual((None, False), (options['ssl_ca'], options['ssl_client_verify']))
+        options = self.options(
             **self.files, tls_client_ca_file=self.authority.certificate, tls_min_version='1.3'
         )
-        self.assertEqual(constants.SSLProtocols.tls13, told['ssl_protocol_min'])
-        self.assertEqual((self.authority.certificate, True), (told['ssl_ca'], told['ssl_client_verify']))
+        self.assertEqual(constants.SSLProtocols.tls13, options['ssl_protocol_min'])
+        self.assertEqual(
+            (self.authority.certificate, True), (options['ssl_ca'], options['ssl_client_verify'])
+        )
 
     def test_certificate_without_key_and_key_without_certificate(self) -> None:
         self.assert_refused('[api] tls_cert_file: is not set', tls_key_file=self.files['tls_key_file'])

@@ -19,9 +19,9 @@ MISSING = host_answers.Answer(None, host_answers.NO_ACK)
 
 
 class TestReason(base.TestCase):
-    def check(self, expected, code, told, reason='held: because', **kwargs):
+    def check(self, expected, code, results, reason='held: because', **kwargs):
         outcome = events.Outcome(EVENT, code, reason)
-        found = recording.reason_of(outcome, told, **kwargs)
+        found = recording.reason_of(outcome, results, **kwargs)
         self.assertIs(expected, found)
         self.assertIs(code, reasons.CODES[found])
 

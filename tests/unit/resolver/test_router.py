@@ -115,12 +115,12 @@ class RecordsTest(RouteCase):
         class Deliverer:
             def begin(self, ctxt, by_host, *, records, settled, **more):
                 given.append(records)
-                told = {
+                results = {
                     (host, event.id): answers.Answer(events.Verdict.NOT_HERE)
                     for host, sent in by_host.items()
                     for event in sent
                 }
-                return drivers_base.DeferredDelivery(lambda: told, settled)
+                return drivers_base.DeferredDelivery(lambda: results, settled)
 
         class RecordingMap(maps.BeginsAtOnce):
             includes_held_servers = False

@@ -9,7 +9,7 @@ from external_events_router.messaging.amqp import envelope
 from external_events_router.resolver import rpcapi
 from tests import base
 
-SAID = [
+ACKNOWLEDGEMENTS = [
     events.Acknowledgement(name, 'host-a', (events.Result('1', events.Verdict.HANDLED),)) for name in 'de'
 ]
 
@@ -23,10 +23,12 @@ class AckAPITest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.transport = Transport()
-        self.told = []
+        self.results = []
 
     def begin(self, **kwargs):
-        rpcapi.AckAPI(self.transport, **kwargs).acknowledge_all('worker', SAID, self.told.append)
+        rpcapi.AckAPI(self.transport, **kwargs).acknowledge_all(
+            'worker', ACKNOWLEDGEMENTS, self.results.append
+        )
         self.assertEqual(
             {('external-events-acks', 'worker')},
             {(each.topic, each.server) for each in self.transport.messages},
@@ -36,15 +38,17 @@ class AckAPITest(base.TestCase):
     def test_acknowledgements_are_sent_in_one_message(self):
         (call,) = self.begin()
         self.assertEqual(('acknowledge_all', '1.2'), (call.method, call.version))
-        said = [events.Acknowledgement.from_dict(each) for each in call.arguments['acknowledgements']]
-        self.assertEqual(SAID, said)
+        acknowledgements = [
+            events.Acknowledgement.from_dict(each) for each in call.arguments['acknowledgements']
+        ]
+        self.assertEqual(ACKNOWLEDGEMENTS, acknowledgements)
         self.assertLess(time.monotonic(), self.transport.until)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.results)
         self.transport.done(0, None)
-        self.assertEqual([None], self.told)
+        self.assertEqual([None], self.results)
 
     def test_details_of_the_handling_are_sent(self):
-        said = [
+        acknowledgements = [
             events.Acknowledgement(
                 'd',
                 'host-a',
@@ -56,7 +60,7 @@ class AckAPITest(base.TestCase):
         ]
         for cap, expected in ((None, True), ('1.4', True), ('1.3', False)):
             client = rpcapi.AckAPI(self.transport, version_cap=cap)
-            client.acknowledge_all('worker', said, self.told.append)
+            client.acknowledge_all('worker', acknowledgements, self.results.append)
             (message,) = self.transport.messages
             call = envelope.decode(envelope.encode(message.call))
             # Servers of 1.2 must accept it: they ignore the additional members.
@@ -65,22 +69,22 @@ class AckAPITest(base.TestCase):
             self.assertEqual(expected, data.get('details', False))
             self.assertEqual([3, 6 if expected else 3], [len(result) for result in data['results']])
             taken = events.Acknowledgement.from_dict(data)
-            self.assertEqual(said[0] == taken, expected)
+            self.assertEqual(acknowledgements[0] == taken, expected)
             if not expected:
                 self.assertEqual([None, None], [result.handling for result in taken.results])
 
     def test_worker_that_does_not_exist_any_longer(self):
         self.begin()
         self.transport.done(0, transports.Unroutable(routing_key='external-events-acks.worker'))
-        self.assertEqual([None], self.told)
+        self.assertEqual([None], self.results)
 
     def test_acknowledgements_to_an_older_resolver_are_sent_one_by_one(self):
         calls = self.begin(version_cap='1.0')
         self.assertEqual(['acknowledge'] * 2, [call.method for call in calls])
         self.transport.done(0, None)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.results)
         self.transport.done(1, None)
-        self.assertEqual([None], self.told)
+        self.assertEqual([None], self.results)
 
     def test_done_is_called_when_all_messages_have_ended(self):
         for errors in ((True, False), (False, True)):
@@ -88,5 +92,5 @@ class AckAPITest(base.TestCase):
             away = exceptions.BrokerUnavailable(reason='away')
             for number, fails in enumerate(errors):
                 self.transport.done(number, away if fails else None)
-            self.assertIs(away, self.told.pop())
-            self.assertEqual([], self.told)
+            self.assertIs(away, self.results.pop())
+            self.assertEqual([], self.results)

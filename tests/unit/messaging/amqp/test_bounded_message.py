@@ -61,7 +61,7 @@ class BoundedMessageTest(base.TestCase):
                 'it has more than 1000 bytes', self.problem(compress(b' ' * 1_000_000), name), name
             )
 
-    def test_no_more_is_decompressed_than_is_allowed(self):
+    def test_decompression_stops_at_the_limit(self):
         made = []
         decompressor = bz2.BZ2Decompressor()
 

@@ -89,8 +89,8 @@ class SettlingTest(base.TestCase):
     @hypothesis.given(strategies.data())
     def test_each_message_is_acknowledged_once(self, data):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(exactly_once.Faults(data, strategies))
-        consuming, broker = self.make(faults, lambda call: told.note(call.method))
+        results = exactly_once.Results(exactly_once.Faults(data, strategies))
+        consuming, broker = self.make(faults, lambda call: results.note(call.method))
         sent = []
         for _step in range(data.draw(strategies.integers(1, 8))):
             match data.draw(strategies.sampled_from(('message', 'turn', 'lost'))):
@@ -111,11 +111,11 @@ class SettlingTest(base.TestCase):
         self.assertEqual([], broker.problems)
         self.assertEqual(dict.fromkeys(sent, 1), dict(broker.acknowledged))
         # A listener gets a message as often as it was sent, whatever it raises.
-        self.assertEqual(broker.deliveries, told.times)
+        self.assertEqual(broker.deliveries, results.times)
 
     def test_an_exception_of_a_listener_does_not_end_the_connection(self):
         def listener(_call):
-            raise exactly_once.Surprise
+            raise exactly_once.Unexpected
 
         _consuming, broker = self.make(exactly_once.Faults(None, strategies, at_most=0), listener)
         broker.send('a')

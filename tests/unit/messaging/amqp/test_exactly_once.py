@@ -73,7 +73,7 @@ class PublisherTest(base.TestCase):
     @hypothesis.given(strategies.data())
     def test_each_message_has_one_result(self, data):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         publishing = publisher.Publisher(BROKER, name='test')
         link = publishing._link = Link(publishing, faults)
         items = 0
@@ -86,7 +86,7 @@ class PublisherTest(base.TestCase):
                     first, items = items, items + len(keys)
                     publishing.publish(
                         [publisher.Message(key, b'body') for key in keys],
-                        lambda index, error, first=first: told.note(first + index, error),
+                        lambda index, error, first=first: results.note(first + index, error),
                         until=data.draw(strategies.sampled_from((0.0, float('inf')))),
                     )
                 case 'turn':
@@ -110,53 +110,55 @@ class PublisherTest(base.TestCase):
         first, items = items, items + 3
         publishing.publish(
             [publisher.Message(key, b'body') for key in ('a', 'x' * 300, 'b')],
-            lambda index, error: told.note(first + index, error),
+            lambda index, error: results.note(first + index, error),
             until=float('inf'),
         )
         link.on_ready()
         publishing.arrived(frames.Confirmed(link.published, True, True))
-        self.assertEqual(dict.fromkeys(range(items), 1), dict(told.times))
+        self.assertEqual(dict.fromkeys(range(items), 1), dict(results.times))
         self.assertEqual(
             [None, exceptions.Unsendable, None],
-            [told.errors[item] and type(told.errors[item]) for item in range(first, items)],
+            [results.errors[item] and type(results.errors[item]) for item in range(first, items)],
         )
 
     def test_message_that_cannot_be_encoded_fails_alone(self):
-        told = []
+        results = []
         publishing = publisher.Publisher(BROKER, name='test')
         link = publishing._link = Link(publishing, exactly_once.Faults(None, strategies, at_most=0))
         link.on_ready()
         for key in ('compute.a', 'compute.' + 'x' * 248, 'compute.b'):
             publishing.publish(
-                [publisher.Message(key, b'')], lambda _, error, key=key: told.append((key, error)), until=1e18
+                [publisher.Message(key, b'')],
+                lambda _, error, key=key: results.append((key, error)),
+                until=1e18,
             )
         link.on_ready()
         self.assertTrue(link.up)
         publishing.arrived(frames.Confirmed(2, True, True))
-        self.assertEqual(['compute.' + 'x' * 248, 'compute.a', 'compute.b'], [key for key, _error in told])
-        self.assertIsInstance(told[0][1], exceptions.Unsendable)
-        self.assertEqual([None, None], [error for _key, error in told[1:]])
+        self.assertEqual(['compute.' + 'x' * 248, 'compute.a', 'compute.b'], [key for key, _error in results])
+        self.assertIsInstance(results[0][1], exceptions.Unsendable)
+        self.assertEqual([None, None], [error for _key, error in results[1:]])
         self.assertNotIn('Traceback', self.logs.output)
 
 
 class Watcher:
     def connected(self):
-        raise exactly_once.Surprise
+        raise exactly_once.Unexpected
 
     def disconnected(self, reason):
-        raise exactly_once.Surprise
+        raise exactly_once.Unexpected
 
 
 class ConsumerTest(base.TestCase):
     @generated.examples(60)
     @hypothesis.given(strategies.data())
-    def test_each_message_is_handed_over_once_and_the_thread_goes_on(self, data):
+    def test_each_message_is_passed_on_once_and_the_thread_continues(self, data):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         consuming = consumer.Consumer(BROKER, name='test')
         link = consuming._link = Link(consuming, exactly_once.Faults(data, strategies))
         link.wake = lambda: None
-        consuming.listen('q', lambda call: told.note(call.method))
+        consuming.listen('q', lambda call: results.note(call.method))
         tag, items, cancelled = 0, 0, []
         for _step in range(data.draw(strategies.integers(1, 8))):
             match data.draw(strategies.sampled_from(('message', 'nonsense', 'turn', 'cancel'))):
@@ -170,12 +172,12 @@ class ConsumerTest(base.TestCase):
                 case 'turn':
                     link.on_ready()
                 case 'cancel':
-                    consuming.listen('other', told.note, watcher=Watcher())
+                    consuming.listen('other', results.note, watcher=Watcher())
                     consuming._queues['other'].channel = 1
                     cancelled.append(consuming.cancel('other'))
         faults.stop()
         link.faults.stop()
         link.on_ready()
-        self.assertEqual({str(item + 1): 1 for item in range(items)}, dict(told.times))
+        self.assertEqual({str(item + 1): 1 for item in range(items)}, dict(results.times))
         self.assertTrue(all(each.is_set() for each in cancelled))
         self.assertTrue(link.up)

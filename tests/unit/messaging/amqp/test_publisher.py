@@ -14,22 +14,22 @@ class UnconfirmedTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.publisher = publisher.Publisher(None, name='test')
-        self.told = []
+        self.results = []
         for tag, age in ((1, publisher.CONFIRM_TIMEOUT + 1), (2, publisher.CONFIRM_TIMEOUT + 1), (3, 0)):
             self.publisher._sent[tag] = publisher._Sent('key', self.done, tag, time.monotonic() - age)
 
     def done(self, index, error):
-        self.told.append((index, error and str(error)))
+        self.results.append((index, error and str(error)))
 
     def test_broker_that_confirms_nothing_is_disconnected(self):
         self.assertRaises(exceptions.BrokerUnavailable, self.publisher.on_ready)
-        self.assertEqual([], self.told)
+        self.assertEqual([], self.results)
 
     def test_in_an_alarm_waiting_messages_fail_and_the_connection_stays(self):
         self.publisher._link.blocked = 'low on memory'
         self.publisher.on_ready()
-        self.assertEqual([1, 2], [index for index, _error in self.told])
-        for _index, error in self.told:
+        self.assertEqual([1, 2], [index for index, _error in self.results])
+        for _index, error in self.results:
             self.assertIn('low on memory', error)
 
     def test_late_confirm_has_no_effect(self):
@@ -38,8 +38,8 @@ class UnconfirmedTest(base.TestCase):
         self.publisher.arrived(frames.Returned('1'))
         self.publisher.arrived(frames.Confirmed(1, False, True))
         self.publisher.arrived(frames.Confirmed(3, True, True))
-        self.assertEqual([1, 2, 3], [index for index, _error in self.told])
-        self.assertIsNone(self.told[-1][1])
+        self.assertEqual([1, 2, 3], [index for index, _error in self.results])
+        self.assertIsNone(self.results[-1][1])
 
 
 class SentTest(base.TestCase):
@@ -57,12 +57,12 @@ class SentTest(base.TestCase):
 
 class LostTest(base.TestCase):
     def test_waiting_messages_fail_immediately(self):
-        told = []
+        results = []
 
         def publish(names):
             publishing.publish(
                 [publisher.Message(name, b'') for name in names],
-                lambda index, error: told.append((names[index], type(error))),
+                lambda index, error: results.append((names[index], type(error))),
                 until=float('inf'),
             )
 
@@ -73,4 +73,4 @@ class LostTest(base.TestCase):
         publishing.lost('away')
         # Until there is a connection again.
         publish('d')
-        self.assertEqual([(name, exceptions.BrokerUnavailable) for name in 'abcd'], told)
+        self.assertEqual([(name, exceptions.BrokerUnavailable) for name in 'abcd'], results)

@@ -26,65 +26,65 @@ class SlowHostLimiterTest(base.TestCase):
         super().setUp()
         self.now = 1000.0
         self.patch(slow_host_limiter.time, 'monotonic', lambda: self.now)
-        self.pace = slow_host_limiter.SlowHostLimiter(4)
+        self.limiter = slow_host_limiter.SlowHostLimiter(4)
         self.waits = contextlib.ExitStack()
         self.addCleanup(self.waits.close)
 
     def wait(self, *hosts):
-        self.waits.enter_context(self.pace.wait(hosts))
+        self.waits.enter_context(self.limiter.wait(hosts))
 
     def overtake(self):
         """Another host answers a new batch immediately."""
         self.now += slow_host_limiter.LEAST + 0.1
-        self.pace.answered('quick', self.now)
+        self.limiter.answered('quick', self.now)
 
     def test_batches_for_hosts_of_equal_speed_are_not_limited(self):
         for _ in range(9):
             self.wait('a', 'b')
         self.now += 60.0
-        self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
+        self.assertEqual({'a', 'b'}, self.limiter.admit({'a', 'b'}))
         # All hosts are slow, so no batch waits longer than another.
-        self.pace.answered('a', self.now - 60.0)
-        self.assertEqual({'a', 'b'}, self.pace.admit({'a', 'b'}))
+        self.limiter.answered('a', self.now - 60.0)
+        self.assertEqual({'a', 'b'}, self.limiter.admit({'a', 'b'}))
 
     def test_slow_host_gets_a_part_of_the_threads(self):
         self.wait('slow')
         self.overtake()
-        self.assertEqual({'slow', 'quick'}, self.pace.admit({'slow', 'quick'}))
+        self.assertEqual({'slow', 'quick'}, self.limiter.admit({'slow', 'quick'}))
         self.wait('slow')
-        self.assertEqual({'quick'}, self.pace.admit({'slow', 'quick'}))
+        self.assertEqual({'quick'}, self.limiter.admit({'slow', 'quick'}))
 
     def test_slow_hosts_share_one_part_of_the_threads(self):
         self.wait('slow')
         self.wait('slow too')
         self.overtake()
-        self.assertEqual(frozenset(), self.pace.admit({'slow'}))
+        self.assertEqual(frozenset(), self.limiter.admit({'slow'}))
 
     def test_slow_host_stays_slow_until_it_answers_fast(self):
         began = self.now
         self.overtake()
-        self.pace.answered('slow', began)
+        self.limiter.answered('slow', began)
         for _ in range(2):
             self.wait('slow')
-        self.assertEqual(frozenset(), self.pace.admit({'slow'}))
-        self.pace.answered('slow', self.now)
-        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
+        self.assertEqual(frozenset(), self.limiter.admit({'slow'}))
+        self.limiter.answered('slow', self.now)
+        self.assertEqual({'slow'}, self.limiter.admit({'slow'}))
 
     def test_slowness_is_forgotten(self):
         began = self.now
         self.overtake()
-        self.pace.answered('slow', began)
+        self.limiter.answered('slow', began)
         self.now += slow_host_limiter.REMEMBERED + 1
         for _ in range(2):
             self.wait('slow')
-        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
+        self.assertEqual({'slow'}, self.limiter.admit({'slow'}))
 
     def test_ended_waits_are_not_counted(self):
-        with self.pace.wait(['slow']), self.pace.wait(['slow']):
+        with self.limiter.wait(['slow']), self.limiter.wait(['slow']):
             self.overtake()
-            self.assertEqual(frozenset(), self.pace.admit({'slow'}))
-        self.assertEqual({'slow'}, self.pace.admit({'slow'}))
-        self.assertEqual({}, self.pace._waits)
+            self.assertEqual(frozenset(), self.limiter.admit({'slow'}))
+        self.assertEqual({'slow'}, self.limiter.admit({'slow'}))
+        self.assertEqual({}, self.limiter._waits)
 
 
 class Map(maps.BeginsAtOnce):

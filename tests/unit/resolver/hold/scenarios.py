@@ -446,14 +446,14 @@ class FreeHostScenarios(StoreCase):
         self.hold(item(A, '1', hosts=['one', 'two']), item(B, '1', hosts=['one']))
         of_a, of_b = sorted(self.claim(), key=lambda claim: claim.server_uuid)
         self.hold(item(A, '2', hosts=['one', 'two']), item(B, '2', hosts=['one']), retry_after=60.0)
-        told = {
+        results = {
             'acknowledged': {of_a.events[0].seq: frozenset({'one'})},
             'hosts': frozenset({'two'}),
             'reason': 'two: silent',
             'retry_after': 60.0,
         }
         silent = {'hosts': frozenset({'one'}), 'reason': 'one: silent', 'retry_after': 60.0}
-        self.assertEqual(1, self.store.settle('worker', [settled(of_a, **told), settled(of_b, **silent)]))
+        self.assertEqual(1, self.store.settle('worker', [settled(of_a, **results), settled(of_b, **silent)]))
         self.assertEqual({A: ['1', '2']}, self.tags(self.claim()))
         # The new event adds its hosts to the hosts of the server.
         self.assertEqual(('one', 'two'), self.held(server_uuid=A)[0].hosts)

@@ -56,20 +56,20 @@ class HoldTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.store = Store()
-        self.keeper = hold.Hold(self.store, lifetimes=hold.Lifetimes(), timeout=0.2)
-        self.addCleanup(self.keeper.close)
+        self.hold_service = hold.Hold(self.store, lifetimes=hold.Lifetimes(), timeout=0.2)
+        self.addCleanup(self.hold_service.close)
         self.addCleanup(self.store.open.set)
 
     def hold(self, *servers, seconds=30.0):
-        return self.keeper.hold(
+        return self.hold_service.hold(
             context.for_service(),
             [scenarios.item(server) for server in servers],
             deadline=time.monotonic() + seconds,
         )
 
     def held_servers(self, *servers):
-        query = self.keeper.query_held_servers(servers)
-        return self.keeper.held_servers(query, deadline=time.monotonic() + 30.0)
+        query = self.hold_service.query_held_servers(servers)
+        return self.hold_service.held_servers(query, deadline=time.monotonic() + 30.0)
 
     def test_events_are_held(self):
         self.assertIsNone(self.hold(A))
@@ -78,29 +78,29 @@ class HoldTest(base.TestCase):
 
     def test_cached_servers_are_used_while_the_database_is_unavailable(self):
         self.store.held.add(A)
-        self.keeper.learn()
+        self.hold_service.learn()
         self.hold(B)
         self.store.away = True
         self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B, C))
         self.assertIn('away', self.hold(C))
-        self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
+        self.assertRaises(exceptions.DatabaseUnavailable, self.hold_service.learn)
         self.assertEqual({A: frozenset(), B: frozenset()}, self.held_servers(A, B, C))
 
     def test_events_held_while_the_cache_is_filled_are_not_forgotten(self):
-        self.keeper.learn()
+        self.hold_service.learn()
         self.store.at_learning = lambda: self.hold(A)
-        self.keeper.learn()
+        self.hold_service.learn()
         self.store.at_learning = lambda: None
         self.store.away = True
         self.assertEqual({A: frozenset()}, self.held_servers(A))
 
     def test_is_warm_when_the_cache_is_filled_and_the_store_is_connected(self):
         self.store.away = True
-        self.assertRaises(exceptions.DatabaseUnavailable, self.keeper.learn)
-        self.assertFalse(self.keeper.wait_until_warm(0.0))
+        self.assertRaises(exceptions.DatabaseUnavailable, self.hold_service.learn)
+        self.assertFalse(self.hold_service.wait_until_warm(0.0))
         self.store.away = False
-        self.keeper.learn()
-        self.assertTrue(self.keeper.wait_until_warm(0.0))
+        self.hold_service.learn()
+        self.assertTrue(self.hold_service.wait_until_warm(0.0))
 
     def test_every_server_may_have_held_events_before_the_cache_is_filled(self):
         self.store.away = True
@@ -108,14 +108,14 @@ class HoldTest(base.TestCase):
 
     def test_settled_servers_are_removed_from_the_cache(self):
         self.hold(A)
-        self.keeper.learn()
+        self.hold_service.learn()
         self.store.held.clear()
-        self.keeper.learn()
+        self.hold_service.learn()
         self.store.away = True
         self.assertEqual({}, self.held_servers(A))
 
     def test_blocked_database_takes_no_longer_than_the_timeout(self):
-        self.keeper.learn()
+        self.hold_service.learn()
         self.hold(A)
         self.store.open.clear()
         # These are more queries than threads, one after the other.
@@ -143,7 +143,7 @@ class HoldTest(base.TestCase):
         self.hold(*map(str, range(hold.REMEMBERED)))
         for number in range(10):
             self.hold(f'more {number}')
-        self.assertLessEqual(len(self.keeper._news), hold.REMEMBERED)
+        self.assertLessEqual(len(self.hold_service._news), hold.REMEMBERED)
 
 
 class LifetimesTest(base.TestCase):

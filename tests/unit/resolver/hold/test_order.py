@@ -26,7 +26,7 @@ class OrderTest(base.TestCase):
     @RUNS
     @hypothesis.given(seed=strategies.integers(0, 2**64))
     def test_random_failures(self, seed):
-        world.World(self.database, seed).run()
+        world.Simulation(self.database, seed).run()
 
     @RUNS
     @hypothesis.given(seed=strategies.integers(0, 2**64))

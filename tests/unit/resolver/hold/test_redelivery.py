@@ -25,14 +25,14 @@ ONE, TWO = world.SERVERS
 class AttemptTest(base.TestCase):
     def setUp(self):
         super().setUp()
-        self.world = world.World(self.useFixture(world.Memory()).database, 0)
+        self.world = world.Simulation(self.useFixture(world.Memory()).database, 0)
         self.addCleanup(self.world.close)
         self.worker = self.world.workers[0]
         self.a, self.b = self.world.hosts['a'], self.world.hosts['b']
 
     def place(self, **hosts):
-        self.world.truth = {{'one': ONE, 'two': TWO}.get(name, name): on for name, on in hosts.items()}
-        self.world.map = dict(self.world.truth)
+        self.world.locations = {{'one': ONE, 'two': TWO}.get(name, name): on for name, on in hosts.items()}
+        self.world.map = dict(self.world.locations)
 
     def hold(self, *items):
         self.worker.store.hold(items, scenarios.CONTEXT, retry_after=0.0)

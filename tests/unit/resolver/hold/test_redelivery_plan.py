@@ -30,11 +30,11 @@ def on(*hosts):
 
 def settle(plan, answers=None, **kwargs):
     """Answers by host and number of the event; each is a verdict or None."""
-    told = {
+    results = {
         (host, str(seq)): host_answers.Answer(verdict, 'so')
         for (host, seq), verdict in (answers or {}).items()
     }
-    return redelivery_plan.settle(plan, told, max_interval=kwargs.pop('max_interval', 10.0))
+    return redelivery_plan.settle(plan, results, max_interval=kwargs.pop('max_interval', 10.0))
 
 
 def handled(host, *seqs):

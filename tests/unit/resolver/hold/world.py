@@ -114,7 +114,7 @@ class Host:
         )
 
     def servers(self, host):
-        return {server for server, hosts in self.world.truth.items() if host in hosts}
+        return {server for server, hosts in self.world.locations.items() if host in hosts}
 
     def add(self, receipt, result):
         self.results.append((receipt, result))
@@ -273,7 +273,7 @@ class Worker:
         return self.router.route(context.RequestContext(), batch, ack_timeout=ACK_TIMEOUT)
 
 
-class World(maps.BeginsAtOnce):
+class Simulation(maps.BeginsAtOnce):
     """The possible steps, in random order, and the conditions that hold after each step and at the end."""
 
     #: The servers, and their possible hosts at the beginning.
@@ -301,13 +301,13 @@ class World(maps.BeginsAtOnce):
         self._patches.enter_context(
             mock.patch.object(rounds.AckRound, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
         )
-        self.truth = {server: self.random.choice(self.PLACES) for server in self.servers}
-        self.map = dict(self.truth)
+        self.locations = {server: self.random.choice(self.PLACES) for server in self.servers}
+        self.map = dict(self.locations)
         self.map_away = False
         self.moved = set()
         self.hosts = {name: Host(self, name) for name in HOSTS}
         self.workers = [Worker(self, number) for number in WORKERS]
-        self.unheard = []
+        self.unread_batches = []
         self.events = {}
         self.posted = {}
         self.answered = {}
@@ -336,7 +336,7 @@ class World(maps.BeginsAtOnce):
         outcomes = self.workers[worker].route(batch)
         self.instant += 1
         if not responded:
-            self.unheard.append(batch)
+            self.unread_batches.append(batch)
             return
         for outcome in outcomes:
             if outcome.code is events.Code.DELIVERED:
@@ -366,8 +366,8 @@ class World(maps.BeginsAtOnce):
         self.send(self.random.choice(WORKERS), self.new_batch(4), responded=self.random.random() < 0.8)
 
     def post_again(self):
-        if self.unheard:
-            batch = self.unheard.pop(self.random.randrange(len(self.unheard)))
+        if self.unread_batches:
+            batch = self.unread_batches.pop(self.random.randrange(len(self.unread_batches)))
             self.send(self.random.choice(WORKERS), batch, responded=self.random.random() < 0.8)
 
     def a_host_fails(self):
@@ -383,10 +383,10 @@ class World(maps.BeginsAtOnce):
     def a_server_moves(self):
         """The host map learns about this move and earlier moves in most cases."""
         server = self.random.choice(self.servers)
-        self.truth[server] = self.random.choice(PLACES)
+        self.locations[server] = self.random.choice(PLACES)
         self.moved.add(server)
         if self.random.random() < 0.7:
-            self.map = dict(self.truth)
+            self.map = dict(self.locations)
             self.worker().host_recovery.placed([server])
 
     def the_map_comes_and_goes(self):
@@ -463,8 +463,8 @@ class World(maps.BeginsAtOnce):
     def everything_is_well_again(self):
         self.map_away = False
         for server in self.servers:
-            self.truth[server] = self.truth[server] or ('a',)
-        self.map = dict(self.truth)
+            self.locations[server] = self.locations[server] or ('a',)
+        self.map = dict(self.locations)
         for worker in self.workers:
             worker.store.failing.clear()
         for host in self.hosts.values():
@@ -485,10 +485,10 @@ class World(maps.BeginsAtOnce):
             if server in self.moved:
                 assert having, event_id
             else:
-                assert having == set(self.truth[server]), (event_id, having)
+                assert having == set(self.locations[server]), (event_id, having)
 
 
-class OneServer(World):
+class OneServer(Simulation):
     """One server on two hosts, one of which usually does not respond, and few other failures."""
 
     servers = SERVERS[:1]
@@ -504,12 +504,12 @@ class OneServer(World):
             host
             for name, host in self.hosts.items()
             if host.state == 'up'
-            and name in self.truth[server]
+            and name in self.locations[server]
             and worker.breakers.closed([name])
             and name in held_servers.get(server, self.hosts)
         ]
         self.send(number, batch)
-        if not self.map_away and self.map == self.truth:
+        if not self.map_away and self.map == self.locations:
             for host in well:
                 assert event.id in host.handled, (host.name, held_servers)
 
@@ -522,12 +522,12 @@ class OneServer(World):
 
     STEPS = {
         post: 12,
-        World.a_host_fails: 3,
+        Simulation.a_host_fails: 3,
         a_host_is_up: 5,
-        World.a_server_moves: 1,
-        World.time_goes_on: 1,
-        World.a_redelivery_worker_runs: 2,
-        World.a_redelivery_worker_claims: 1,
-        World.a_redelivery_worker_continues: 1,
-        World.a_batch_comes_before_the_next_settling: 1,
+        Simulation.a_server_moves: 1,
+        Simulation.time_goes_on: 1,
+        Simulation.a_redelivery_worker_runs: 2,
+        Simulation.a_redelivery_worker_claims: 1,
+        Simulation.a_redelivery_worker_continues: 1,
+        Simulation.a_batch_comes_before_the_next_settling: 1,
     }

@@ -174,14 +174,14 @@ class HostMapScenarios:
 
     def test_import_replaces_the_listed_servers(self):
         self.map.import_lines([line(A, 'one'), line(B, 'one'), line(C, 'two')])
-        told = []
+        results = []
         imported = self.map.import_lines(
             [line(B, 'three', 'four'), b'\n', line(C, 'two'), line(D)],
-            progress=lambda *step: told.append(step),
+            progress=lambda *step: results.append(step),
         )
         self.assertEqual(sql.Imported(added=1, changed=1, unchanged=1), imported)
         self.assertEqual({A: ('one',), B: ('four', 'three'), C: ('two',), D: ()}, self.located())
-        self.assertEqual([('reading', 4, None), ('writing', 3, 3)], told)
+        self.assertEqual([('reading', 4, None), ('writing', 3, 3)], results)
 
     def test_invalid_line_changes_nothing(self):
         self.map.assign(A, 'one')

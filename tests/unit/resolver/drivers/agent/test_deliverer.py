@@ -192,8 +192,8 @@ class DelivererTest(base.TestCase):
 
     def test_deadline_is_the_earliest_of_its_events(self):
         now, handled = time.time(), events.Verdict.HANDLED
-        told = {'1': handled, 'short': handled}
-        self.deliver({'a': ['1', 'short'], 'b': ['1']}, a=told, b=told)
+        results = {'1': handled, 'short': handled}
+        self.deliver({'a': ['1', 'short'], 'b': ['1']}, a=results, b=results)
         self.assertAlmostEqual(now + 5, self.hosts.delivered['a'].deadline, delta=4)
         self.assertAlmostEqual(now + 300, self.hosts.delivered['b'].deadline, delta=4)
         self.assertEqual('worker', self.hosts.delivered['a'].reply_to)

@@ -44,7 +44,7 @@ class Publisher:
     def finish(self):
         while self.waiting:
             done, index = self.waiting.pop(0)
-            with contextlib.suppress(exactly_once.Surprise):
+            with contextlib.suppress(exactly_once.Unexpected):
                 done(index, AWAY if self._faults.choose('it fails later') else None)
 
 
@@ -61,18 +61,18 @@ def delivery(name):
 
 class SettleOnceTest(base.TestCase):
     def test_each_item_ends_once_although_the_callback_raises(self):
-        told = []
+        results = []
 
         def done(item, error):
-            told.append((item, error))
-            raise exactly_once.Surprise
+            results.append((item, error))
+            raise exactly_once.Unexpected
 
         once = settling.Once(3, done)
         once.settle(1, None)
         once.settle(1, AWAY)
         once.settle_rest(AWAY)
         once.settle(0, None)
-        self.assertEqual([(1, None), (0, AWAY), (2, AWAY)], told)
+        self.assertEqual([(1, None), (0, AWAY), (2, AWAY)], results)
 
 
 class AgentAPITest(base.TestCase):
@@ -80,7 +80,7 @@ class AgentAPITest(base.TestCase):
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
     def test_end_of_each_cast_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         publishing = Sender(faults)
         api = agent_rpcapi.AgentAPI(publishing, topic='compute', version_cap=version)
         hosts = data.draw(strategies.lists(strategies.sampled_from(('a', 'x' * 248, '#', '\ud800'))))
@@ -91,12 +91,12 @@ class AgentAPITest(base.TestCase):
             )
             for host in hosts
         ]
-        api.cast(casts, told.note, until=0.0)
+        api.cast(casts, results.note, until=0.0)
         publishing.finish()
-        self.assertEqual(dict.fromkeys(range(len(hosts)), 1), dict(told.times))
+        self.assertEqual(dict.fromkeys(range(len(hosts)), 1), dict(results.times))
         for item, host in enumerate(hosts):
             if host != 'a':
-                self.assertIsInstance(told.errors[item], exceptions.InvalidHost)
+                self.assertIsInstance(results.errors[item], exceptions.InvalidHost)
 
 
 class AckAPITest(base.TestCase):
@@ -104,17 +104,17 @@ class AckAPITest(base.TestCase):
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
     def test_end_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         publishing = Sender(faults)
         api = rpcapi.AckAPI(publishing, version_cap=version)
-        said = data.draw(
+        acknowledgements = data.draw(
             strategies.lists(
                 strategies.sampled_from((events.Acknowledgement('d', 'a', ()), None)), max_size=3
             )
         )
-        api.acknowledge_all('worker', said, lambda error: told.note(0, error))
+        api.acknowledge_all('worker', acknowledgements, lambda error: results.note(0, error))
         publishing.finish()
-        self.assertEqual({0: 1}, dict(told.times))
+        self.assertEqual({0: 1}, dict(results.times))
 
 
 class DirectTransportTest(base.TestCase):
@@ -122,7 +122,7 @@ class DirectTransportTest(base.TestCase):
     @hypothesis.given(strategies.data())
     def test_end_of_each_message_is_reported_once(self, data):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         direct = transports.DirectTransport(brokers.Broker(nodes=(), virtual_host='/', exchange='e'))
         direct._publisher = Publisher(faults)
         arguments = data.draw(strategies.lists(strategies.sampled_from(({}, {'bad': object()}))))
@@ -130,12 +130,12 @@ class DirectTransportTest(base.TestCase):
             transports.Message('topic', 'server', envelope.Call('method', '1.0', each, {}))
             for each in arguments
         ]
-        direct.cast(messages, told.note, until=0.0)
+        direct.cast(messages, results.note, until=0.0)
         direct._publisher.finish()
-        self.assertEqual(dict.fromkeys(range(len(messages)), 1), dict(told.times))
+        self.assertEqual(dict.fromkeys(range(len(messages)), 1), dict(results.times))
         for number, each in enumerate(arguments):
             if each:
-                self.assertIsInstance(told.errors[number], exceptions.Unsendable)
+                self.assertIsInstance(results.errors[number], exceptions.Unsendable)
 
 
 class CoalescingSenderTest(base.TestCase):
@@ -143,7 +143,7 @@ class CoalescingSenderTest(base.TestCase):
     @hypothesis.given(strategies.data(), strategies.booleans())
     def test_each_delivery_has_one_end(self, data, together):
         faults = exactly_once.Faults(data, strategies)
-        told = exactly_once.Told(faults)
+        results = exactly_once.Results(faults)
         sender = Sender(faults)
         out = coalescing_sender.CoalescingSender(sender, together=together)
         with contextlib.ExitStack() as blocks:
@@ -154,7 +154,7 @@ class CoalescingSenderTest(base.TestCase):
                     out.cast(
                         CONTEXT,
                         {host: delivery(f'{number}') for host in hosts},
-                        on_failure=lambda host, reason, number=number: told.note((number, host), reason),
+                        on_failure=lambda host, reason, number=number: results.note((number, host), reason),
                         until=time.monotonic() + (-1 if late else 60),
                     )
                 )
@@ -162,9 +162,9 @@ class CoalescingSenderTest(base.TestCase):
                     sender.finish()
             sender.finish()
         faults.stop()
-        self.assertEqual({}, {item: times for item, times in told.times.items() if times != 1})
+        self.assertEqual({}, {item: times for item, times in results.times.items() if times != 1})
         # Each host accepts the next delivery immediately.
-        with out.cast(CONTEXT, dict.fromkeys('abc', delivery('last')), on_failure=told.note, until=1e18):
+        with out.cast(CONTEXT, dict.fromkeys('abc', delivery('last')), on_failure=results.note, until=1e18):
             self.assertEqual(3, len(sender.waiting))
             sender.finish()
         self.assertEqual({}, out._waiting)
@@ -189,7 +189,9 @@ class CoalescingSenderTest(base.TestCase):
         with contextlib.ExitStack() as blocks:
             for _ in range(2000):
                 blocks.enter_context(
-                    out.cast(CONTEXT, {'a': many}, on_failure=lambda *told: failed.append(told), until=1e18)
+                    out.cast(
+                        CONTEXT, {'a': many}, on_failure=lambda *results: failed.append(results), until=1e18
+                    )
                 )
             sender.first(0, AWAY)
             self.assertEqual(2000, len(failed))

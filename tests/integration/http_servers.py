@@ -1,8 +1,8 @@
-"""The HTTP servers of the front, each with the application and a resolver that answers at once.
+"""The HTTP servers of the API, each with the application and a resolver that answers at once.
 
 Run as a process of its own, without a broker and a database::
 
-    python -m tests.integration.fronts granian 8790
+    python -m tests.integration.http_servers granian 8790
 
 Tokens are validated by keystonemiddleware, whose Keystone is replaced by a function: the
 token ``service`` has the role ``service``, ``reader`` has ``reader``, all others are invalid.
