@@ -49,15 +49,10 @@ RULES = {
 _PATTERNS = {rule: re.compile(phrase, re.IGNORECASE | re.MULTILINE) for rule, phrase in RULES.items()}
 
 #: Findings that each file may have, in addition to a rate per 1,000 words by the start of its path. The
-#: longest start applies. Text that was not revised yet has a high rate; lower it after each revision.
+#: longest start applies.
 FREE = 2
 RATES = {
-    '': 2.0,
-    'README.rst': 1.0,
-    'external_events_router/journal': 15.0,
-    'external_events_router/metrics': 25.0,
-    'external_events_router/resolver/drivers': 70.0,
-    'external_events_router/resolver/host_map': 60.0,
+    '': 1.0,
     # Its examples are findings.
     'tests/unit/test_wording.py': 200.0,
 }

@@ -47,7 +47,7 @@ class ThrottledLog:
     def occurred(self, level: int, message: str, *args: object) -> None:
         """Log that the problem occurred, unless it was logged a short time ago.
 
-        :param level: of ``logging``
+        :param level: a level of ``logging``
         """
         with self._lock:
             self._present = True
@@ -101,7 +101,7 @@ class Summary:
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param level: of ``logging``
+        """:param level: a level of ``logging``
         :param one: message for a single object, with ``%s`` for its name
         :param many: message for several objects, with ``%d`` for their number and ``%s`` for examples
         :param every: minimum seconds between two messages
@@ -158,7 +158,7 @@ class Totals:
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param level: of ``logging``
+        """:param level: a level of ``logging``
         :param message: with ``%d`` for the number
         :param every: minimum seconds between two messages
         """
@@ -223,7 +223,7 @@ class Bounded:
     def write(self, level: int, message: str, *args: object) -> None:
         """Write a message, or count it.
 
-        :param level: of ``logging``
+        :param level: a level of ``logging``
         """
         self.flush()
         with self._lock:

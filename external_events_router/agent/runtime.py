@@ -41,7 +41,7 @@ class AgentRuntime:
         :param host_map: client for reports
         :param workers: servers whose events are handled at the same time
         :param report_interval: seconds between two reports of a host
-        :param ack_version: of the acknowledgements that the resolvers understand; None: the newest
+        :param ack_version: version of the acknowledgements for the resolvers; None: the newest
         """
         self.transport = transport
         self.clock = clock.ResolverClock()

@@ -41,7 +41,7 @@ GROUP = 'keystone_authtoken'
 CACHE_KEY = 'external_events_router.token_cache'
 
 #: Maximum seconds of one request to Keystone, and number of retries. The defaults of the
-#: middleware are no limit and 3.
+#: middleware are: no limit, and 3 attempts.
 CONNECT_TIMEOUT = 3
 MAX_RETRIES = 1
 

@@ -163,7 +163,7 @@ class Limit:
 
 
 class Forwarder:
-    """Sends refused requests to a resolver, on a thread of its own. Thread-safe; no call waits."""
+    """Sends refused requests to a resolver, on a separate thread. Thread-safe; no call waits."""
 
     def __init__(self, send: Callable[[Sequence[Mapping[str, Any]], int], None]) -> None:
         """:param send: sends some requests, and the number of requests that were dropped before them"""
@@ -198,7 +198,7 @@ class Forwarder:
             aged = [{**refusal, 'age_ms': int((now - came) * 1000)} for came, refusal in some]
             try:
                 self._send(aged, dropped)
-            except Exception as exc:  # whatever it is, it is tried again
+            except Exception as exc:  # after any error it is tried again
                 self._failed(some, dropped, exc)
                 time.sleep(PAUSE)
             else:
@@ -223,7 +223,7 @@ class Forwarder:
 def describe(status: int, environ: Mapping[str, Any], body: Iterable[bytes]) -> dict[str, Any]:
     """Describe a refused request for the journal.
 
-    :param body: of the answer
+    :param body: the body of the answer
     """
     detail = _message(body)
     reason = _REASONS.get(status, 'failed' if status >= 500 else 'other')

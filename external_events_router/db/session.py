@@ -1,6 +1,6 @@
 """Database transactions: connections, differences between database systems, translation of errors.
 
-This module knows no table. Modules that own data (for example the host map) get a
+This module contains no table. Modules that own data (for example the host map) get a
 :class:`Database` and execute their statements on its connections.
 """
 

@@ -70,7 +70,7 @@ def _insert_literals(connection: sa.Connection, table: str, columns: Sequence[st
 def literal(value: object, escape: Callable[[object], str]) -> str:
     """Return a value as text of a statement of MySQL.
 
-    :param escape: of the driver, for texts that may need it
+    :param escape: the escape function of the driver, for texts that may need it
     """
     if value is None:
         return 'NULL'

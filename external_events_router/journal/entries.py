@@ -45,7 +45,7 @@ Clock = Callable[[float], int]
 class Answer(Protocol):
     """The answer of a host for an event: ``answers.Answer`` of the resolver.
 
-    :ivar at: when, an instant of ``time.monotonic()``; None: it did not answer
+    :ivar at: the instant of the answer, of ``time.monotonic()``; None: the host did not answer
     :ivar handling: see ``records.Handling``
     """
 

@@ -61,7 +61,7 @@ class Question:
 
     :ivar since: microseconds since the epoch by the clock of the database; likewise ``until``
     :ivar port: the tag of the events; None: any
-    :ivar name: of the events; None: any
+    :ivar name: the name of the events; None: any
     """
 
     server_uuid: str
@@ -71,7 +71,7 @@ class Question:
     name: str | None = None
 
     def matches(self, event: records.EventRow) -> bool:
-        """Return whether an event of the server is one of those asked for."""
+        """Return whether an event of the server matches the question."""
         return reads.stored_tag(self.port) in (None, event.tag) and self.name in (None, event.name)
 
 
@@ -85,8 +85,8 @@ def history(
 ) -> timeline.History:
     """Read all records that concern a question.
 
-    :param actions: of the server, from Nova
-    :param warnings: what could not be read before, in words
+    :param actions: the actions of the server, from Nova
+    :param warnings: sentences about data that could not be read before
     :raises DatabaseUnavailable: the journal cannot be read
     """
     server = question.server_uuid

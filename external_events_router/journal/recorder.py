@@ -191,8 +191,8 @@ def from_conf(conf: cfg.ConfigOpts, classify: entries.Classify, *, name: str, se
     """Build the recorder that the configuration describes.
 
     :param classify: states the reason of an outcome
-    :param name: of the worker, ``<host>:<slot>``
-    :param service: of the process
+    :param name: the name of the worker, ``<host>:<slot>``
+    :param service: the service of the process
     :raises ConfigurationError: a value cannot be used
     """
     options = conf.journal

@@ -28,7 +28,7 @@ Handling = events.Handling
 class RequestRow:
     """A request that was routed: a batch of events.
 
-    :ivar seq: that of its first event; the events have consecutive numbers
+    :ivar seq: the number of its first event; its events have consecutive numbers
     :ivar events: number of its events
     :ivar request_id: the id of the router for the request
     :ivar global_request_id: the id of the sender
@@ -112,7 +112,7 @@ class RefusalRow:
 
     :ivar status: HTTP status of the answer
     :ivar user_name: empty for a sender that did not authenticate
-    :ivar address: of the client
+    :ivar address: the address of the client
     :ivar reason: the cause
     :ivar detail: the message to the sender
     :ivar suppressed: further refusals of this kind of this sender whose servers are not recorded
@@ -146,7 +146,7 @@ class RefusalRow:
     def is_about(self, server_uuid: str, name: str | None) -> bool:
         """Return whether the request had events of a server.
 
-        :param name: of the events; None: any
+        :param name: the name of the events; None: any
         """
         named = name is None or name in self.names or len(self.names) in (0, MAX_NAMED)
         return named and server_uuid in self.servers
@@ -189,9 +189,10 @@ class WorkerRow:
 class Gap:
     """A period for which records of a worker are missing, or may be.
 
-    :ivar worker: None: the gap concerns no single worker
-    :ivar worker_name: its ``<host>:<slot>``
-    :ivar from_seq: of the first and last missing record; None: not known; likewise ``to_seq``
+    :ivar worker: the number of the worker; None: the gap does not concern a single worker
+    :ivar worker_name: the name of the worker, ``<host>:<slot>``
+    :ivar from_seq: the number of the first missing record; None: not known
+    :ivar to_seq: the number of the last missing record; None: not known
     :ivar missing: number of missing records; None: not known
     """
 

@@ -23,7 +23,7 @@ from external_events_router.process import essential
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two looks for old records, and for which one worker deletes alone.
+#: Seconds between two checks for old records, and seconds for which only one worker may delete records.
 INTERVAL = 60.0
 LEASE = 180.0
 
@@ -50,7 +50,7 @@ _retention = cast(sa.Table, models.JournalRetention.__table__)
 
 
 class Retention:
-    """Deletes what is too old or too much. One thread may use it at a time."""
+    """Deletes records that are too old, or beyond the limit. One thread may use it at a time."""
 
     def __init__(self, database: session.Database, *, keep: float, max_rows: int, owner: int) -> None:
         """:param keep: seconds
@@ -63,7 +63,7 @@ class Retention:
         self._owner = owner
 
     def run(self, is_stopped: threading.Event) -> int:
-        """Delete what there is to delete, if no other worker does.
+        """Delete records, unless another worker is deleting them.
 
         :returns: number of rows
         :raises DatabaseUnavailable: the database cannot be asked
@@ -119,7 +119,7 @@ class Retention:
             if excess <= 0:
                 return cutoff
             # NOTE: the time of the first row that stays. To reach it, the database reads the
-            # index of the rows before it, which are those to be deleted.
+            # index of the rows before it, and these are the rows to delete.
             first_kept = connection.scalar(
                 sa.select(_events.c.received_at)
                 .order_by(_events.c.received_at, _events.c.worker, _events.c.seq)

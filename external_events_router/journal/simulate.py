@@ -30,9 +30,9 @@ class Breaker(enum.StrEnum):
 class Host:
     """A host of the server.
 
-    :ivar cell: of Nova; None: there are no cells
+    :ivar cell: the cell in Nova; None without Nova
     :ivar queue: whether its queue exists; None: not known
-    :ivar consumers: of its queue; None: not known
+    :ivar consumers: number of consumers of its queue; None: not known
     :ivar behind: whether it has not acknowledged all held events of the server
     """
 
@@ -48,15 +48,15 @@ class Host:
 class Facts:
     """The facts about a server.
 
-    :ivar source: of the hosts, in words
+    :ivar source: the source of the hosts, in words
     :ivar age: seconds since the source changed the entry; None: the source does not record it
-    :ivar map_problem: why the host map cannot be read; None: it can
+    :ivar map_problem: why the host map cannot be read; None if it can be read
     :ivar known: whether the host map knows the server
-    :ivar hosts: of the server
+    :ivar hosts: the hosts of the server
     :ivar held: number of events of the server that are held now
-    :ivar hold_problem: why events cannot be held now; None: they can
-    :ivar broker_problem: why the broker cannot be asked; None: it can, or need not be
-    :ivar breakers_problem: why the circuit breakers are not known; None: they are
+    :ivar hold_problem: why events cannot be held now; None if they can be held
+    :ivar broker_problem: why the broker cannot be asked; None if it can, or if this is not necessary
+    :ivar breakers_problem: why the circuit breakers are not known; None if they are known
     :ivar holds_unassigned: events are held while their server is on no host
     :ivar confirmed: hosts acknowledge events; else only the broker confirms the message
     """

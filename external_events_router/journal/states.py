@@ -64,7 +64,7 @@ REASONS: Mapping[State, frozenset[reasons.Reason]] = types.MappingProxyType(
 def state(event: records.EventRow, steps: Iterable[records.StepRow]) -> State:
     """Return the state of an event.
 
-    :param steps: of the event, in the order of their times
+    :param steps: the steps of the event, in the order of their times
     """
     if event.reason in reasons.ORDINARY:
         return State.DELIVERED

@@ -56,7 +56,7 @@ class Progress:
     """How far a worker has written.
 
     :ivar until: see ``records.WorkerRow.written_until``
-    :ivar seq: of the last record
+    :ivar seq: the sequence number of the last record
     :ivar lost: gaps to be recorded
     """
 
@@ -128,7 +128,7 @@ class Store:
         """Insert rows, and record the progress of the worker in the same transaction.
 
         :param rows: table name to rows
-        :returns: false: nothing was written, because another worker took this one for dead
+        :returns: false if nothing was written, because another worker recorded this worker as ended
         :raises DatabaseUnavailable: nothing was written, or the answer to the commit was lost
         """
         now = self.clock(time.monotonic())

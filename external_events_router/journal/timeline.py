@@ -51,15 +51,15 @@ class History:
     """All records of one server in one period.
 
     :ivar since: microseconds since the epoch; likewise ``until``
-    :ivar port: only events with this tag were asked for; None: all
-    :ivar name: only events of this name were asked for; None: all
-    :ivar events: those asked for, in the order of their times
+    :ivar port: selects the events with this tag; None: all
+    :ivar name: selects the events with this name; None: all
+    :ivar events: the selected events, in the order of their times
     :ivar others: the other events of the server
-    :ivar steps: of ``events``
+    :ivar steps: the steps of ``events``
     :ivar refusals: requests that name the server, and requests whose servers are not all known
-    :ivar actions: of the server, from Nova
+    :ivar actions: the actions of the server, from Nova
     :ivar gaps: periods for which records may be missing; empty: the record is complete
-    :ivar warnings: what could not be read, in words
+    :ivar warnings: sentences about data that could not be read
     :ivar all_refusals: whether all refused requests of the period were read
     """
 

@@ -33,16 +33,16 @@ LOG = log.getLogger(__name__)
 INTERVAL = 0.25
 MOST = 500
 
-#: Gaps of others that wait to be recorded, at most.
+#: Maximum number of gaps of other workers that wait to be recorded.
 MOST_MISSED = 100
 
-#: Seconds between two transactions without records, and between two looks at the clock of the
-#: database and at workers that have stopped to write.
+#: Seconds between two transactions without records, and seconds between two checks of the clock of the
+#: database and of workers that have stopped writing.
 HEARTBEAT = 3.0
 CHECK_INTERVAL = 30.0
 
-#: Seconds after which a worker that does not write is taken for dead if it has no successor. It is long,
-#: because a worker that cannot reach the database still receives events, and until it is taken for dead
+#: Seconds after which a worker that does not write counts as ended if it has no successor. It is long,
+#: because a worker that cannot reach the database still receives events, and until it counts as ended
 #: no period after its last record is complete.
 SILENCE = 86400.0
 
@@ -250,11 +250,11 @@ class Writer:
             self._checked_at = now
 
     def _check(self) -> None:
-        """Look at the other workers, now and then."""
+        """Check the other workers, at intervals."""
         now = time.monotonic()
         if not self._checked_at:
             # NOTE: the database was unavailable, perhaps for the other workers too. They get the time
-            # to write again before one of them is taken for dead.
+            # to write again before one of them counts as ended.
             self._checked_at = now
         elif now - self._checked_at >= CHECK_INTERVAL:
             self._checked_at = now
@@ -287,7 +287,7 @@ class Writer:
                 return
             group.entries = [(seq, entry) for seq, entry in group.entries if seq > done]
         if not self._insert(group):
-            # Another worker took this one for dead, and recorded a gap.
+            # Another worker recorded this worker as ended, with a gap.
             self._worker = self._store.register(self._identity, group.complete_until, again=True)
             if not self._insert(group):
                 raise exceptions.DatabaseUnavailable(
@@ -299,7 +299,7 @@ class Writer:
     def _insert(self, group: _Group) -> bool:
         """Write a group; if the database does not accept one of its rows, then each entry alone.
 
-        :returns: false: another worker took this one for dead
+        :returns: false if another worker recorded this worker as ended
         """
         if not group.divided:
             try:

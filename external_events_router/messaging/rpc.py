@@ -319,7 +319,7 @@ def translated(
     :raises BrokerUnavailable: the broker is unavailable or did not accept the message
 
     An exception of the server that is not one of :mod:`exceptions` is treated as no answer: it is
-    unknown what the server had done before.
+    unknown whether the server had processed the call before.
     """
     try:
         yield

@@ -25,7 +25,7 @@ class Server(Protocol):
 
 
 class ServerStop:
-    """Servers that are stopping, each on a thread of its own, which does not keep the process alive."""
+    """Stops servers, each on a separate thread. These threads do not keep the process running."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self._threads = [

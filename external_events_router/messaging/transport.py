@@ -114,10 +114,10 @@ class Transport(Protocol):
     def listener(
         self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
     ) -> Listener:
-        """Return what listens on the queue of a server; it does not listen before its start.
+        """Return a listener on the queue of a server; it does not listen before its start.
 
         :param endpoint: has ``target`` and exposed methods, see ``rpc``; it answers casts only
-        :param threads: that call the endpoint at the same time, where the implementation has several
+        :param threads: maximum number of threads that call the endpoint, if the implementation has several
         :param watcher: notified by direct AMQP; oslo.messaging does not know when it is disconnected
         """
         ...
@@ -145,8 +145,8 @@ def from_conf(
 ) -> Transport:
     """Return the transport of the configuration.
 
-    :param exchange: that casts go to; None: that of all topics
-    :param threads: casts at the same time, with oslo.messaging
+    :param exchange: the exchange for casts; None: the exchange of all topics
+    :param threads: maximum number of casts at the same time, with oslo.messaging
     :param broker_gate: with oslo.messaging, makes casts fail at once while the broker is unavailable
     :param keeps_bindings: with oslo.messaging on RabbitMQ, declare the bindings of the queues again
     """

@@ -23,8 +23,8 @@ from external_events_router.resolver.drivers.nova import action_history
 class Journal:
     """The journal of the configuration, for reading.
 
-    :ivar database: of the journal
-    :ivar reader: of its rows
+    :ivar database: the database of the journal
+    :ivar reader: the reader of its rows
     """
 
     def __init__(self, database: session.Database) -> None:

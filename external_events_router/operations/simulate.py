@@ -59,7 +59,7 @@ def simulate(
 ) -> tuple[predicting.Facts, dict[str, Any]]:
     """Return the facts about the server of an event, and the prediction as plain data.
 
-    :param database: of held events
+    :param database: the database of held events
     :param breakers: asks a resolver, see :func:`asking`
     """
     facts = collect(conf, database, event.server_uuid, breakers=breakers)
@@ -84,7 +84,7 @@ def collect(
 ) -> predicting.Facts:
     """Return what is known about a server.
 
-    :param database: of held events
+    :param database: the database of held events
     :param breakers: asks a resolver
     """
     nova = conf.compute.driver == 'nova'

@@ -97,7 +97,7 @@ class Notifier:
         responds: Callable[[float], bool],
         is_started: Callable[[], bool] = _always,
     ) -> None:
-        """:param address: of the socket of systemd
+        """:param address: the address of the socket of systemd
         :param watchdog: seconds after which systemd ends a service that sends nothing; None: never
         :param responds: gets the maximum age of a heartbeat, and returns whether the service responds
         :param is_started: returns whether the service has finished its start

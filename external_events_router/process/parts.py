@@ -44,7 +44,7 @@ class Kind(enum.Enum):
 class Status:
     """The status of a part.
 
-    :ivar name: of the part; several parts may have the same name
+    :ivar name: the name of the part; several parts may have the same name
     :ivar details: names and values that JSON can represent; no secrets
     """
 

@@ -13,7 +13,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def ending(status: int | None) -> str:
     """Return how a process ended, for the log.
 
-    :param status: of ``multiprocessing``: the exit status, or the negative number of a signal
+    :param status: the status of ``multiprocessing``: the exit status, or the negative number of a signal
     """
     if status is not None and status < 0:
         try:

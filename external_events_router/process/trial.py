@@ -14,7 +14,7 @@ from external_events_router.process import startup
 
 
 def run(check: Callable[[], None], *, timeout: float) -> str | None:
-    """Run a check, and return why it failed; None: it did not.
+    """Run a check, and return why it failed; None if it succeeded.
 
     :param check: raises ``RouterError``, or an error of oslo.config, if it fails
     :param timeout: seconds after which the check counts as failed

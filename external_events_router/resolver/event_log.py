@@ -50,7 +50,7 @@ class EventLog:
     ) -> None:
         """Write a line for each event of a batch that was held or has another code than 200.
 
-        :param answers: of the hosts
+        :param answers: the answers of the hosts
         """
         logged = [
             outcome

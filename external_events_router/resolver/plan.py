@@ -1,6 +1,6 @@
 """The plan for a batch: the events for each host, and the codes of events that need no host.
 
-Everything here is pure. The code of an event that hosts were asked about is decided in ``answers``.
+All functions are pure. ``answers`` decides the code of an event that was sent to hosts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Plan:
     by_host: Mapping[str, Sequence[events.Event]]
 
     def without(self, skipped: Collection[answers.Key]) -> Mapping[str, Sequence[events.Event]]:
-        """:attr:`by_host` without some events at some hosts, and without hosts that have no events then."""
+        """Return :attr:`by_host` without some events at some hosts; leave out hosts without events."""
         if not skipped:
             return self.by_host
         remaining = {

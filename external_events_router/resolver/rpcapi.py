@@ -188,7 +188,7 @@ class AckAPI:
                 transports.Message(ACK_TOPIC, reply_to, envelope.Call(method, version, arguments, {}))
                 for method, version, arguments in _ack_calls(acknowledgements, self._can_send)
             ]
-        except Exception as exc:  # whatever it is, ``done`` has to be called
+        except Exception as exc:  # after any error ``done`` has to be called
             LOG.exception('Acknowledgements for %s cannot be sent', reply_to)
             groups.settle(0, exceptions.Unsendable(reason=f'unexpected {type(exc).__name__}'))
             return
@@ -202,7 +202,7 @@ class AckAPI:
 def ack_exchange(transport: messaging.RPCTransport, version_cap: str | None) -> str | None:
     """Return the exchange to which agents publish acknowledgements; None: that of all topics.
 
-    :param version_cap: of ``[upgrade_levels] acks``
+    :param version_cap: the value of ``[upgrade_levels] acks``
     """
     own = rpc.version_includes(version_cap or AckAPI.VERSION, '1.3')
     return rpc.agents_exchange(transport, 'acks') if own else None
@@ -402,7 +402,7 @@ class OperatorAPI:
         return cls(transport)
 
     def breakers(self, hosts: Sequence[str], *, timeout: float) -> Mapping[str, BreakerState]:
-        """Ask one worker for the circuit breakers of hosts; the workers tell each other what changes.
+        """Ask one worker for the circuit breakers of hosts; the workers inform each other about changes.
 
         :param timeout: seconds
         :returns: the state for each of the hosts
@@ -428,7 +428,7 @@ class OperatorAPI:
     ) -> list[events.Outcome]:
         """Have events of one request sent again, with the ids that they had.
 
-        :param ctxt: of the request
+        :param ctxt: the context of the request
         :param actor: the operator, for the journal
         :param ack_timeout: seconds that the resolver waits for hosts
         :param timeout: seconds that this call may take, more than ``ack_timeout``

@@ -16,7 +16,7 @@ COLUMNS = (
     'disordered',
     'overdue',
     'held',
-    'untold',
+    'no 200',
 )
 
 

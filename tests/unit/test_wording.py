@@ -63,7 +63,7 @@ class WordingTest(base.TestCase):
     def test_long_files_may_have_more_findings(self) -> None:
         path = pathlib.PurePosixPath('external_events_router/api/app.py')
         self.assertEqual(self.wording.FREE, self.wording.allowed(path, 100))
-        self.assertEqual(self.wording.FREE + 4, self.wording.allowed(path, 2000))
+        self.assertEqual(self.wording.FREE + 2, self.wording.allowed(path, 2000))
 
     def test_too_many_findings_fail(self) -> None:
         page = self.folder / 'page.rst'

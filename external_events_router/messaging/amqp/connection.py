@@ -1,7 +1,7 @@
 """A connection to the broker that is made again whenever it is lost.
 
 The purpose of a connection is its :class:`ConnectionHandler`: see ``publisher``, ``consumer`` and
-``forwarding``. A ``loop.Loop`` drives it, alone or together with others. It is opened on a thread of its own,
+``forwarding``. A ``loop.Loop`` drives it, alone or together with others. It is opened on a separate thread,
 because a login blocks; after that only the thread of the loop uses it. No read or write blocks.
 """
 
@@ -44,7 +44,7 @@ FLAPPING = 3
 #: Maximum number of bytes in one read from a socket.
 _READ = 64 * 1024
 
-#: How many times an interval of heartbeats is looked at.
+#: Number of heartbeat checks in one heartbeat interval.
 _HEARTBEAT_RATE = 2
 
 #: The socket cannot be read or written now.
@@ -63,7 +63,7 @@ class ConnectionHandler(Protocol):
         ...
 
     def on_ready(self) -> None:
-        """Write what waits: after each arrival and each :meth:`Connection.wake`, and now and then.
+        """Write waiting data. Called after each arrival and :meth:`Connection.wake`, and at intervals.
 
         Must not block.
 
@@ -72,7 +72,7 @@ class ConnectionHandler(Protocol):
         ...
 
     def lost(self, reason: str) -> None:
-        """The connection is lost, or there could be none; must not block."""
+        """Handle a lost connection, or a failed attempt to connect; must not block."""
         ...
 
 
@@ -90,7 +90,7 @@ class _Pipe:
 class _Opening(threading.Thread):
     """Opens a connection once.
 
-    :ivar connection: of py-amqp, or None
+    :ivar connection: the connection of py-amqp, or None
     :ivar reason: the reason for a missing connection
     :ivar is_ended: whether both are final
     """
@@ -121,14 +121,14 @@ class Connection:
     """The connection.
 
     :ivar channel: py-amqp's channel; only the handler may call it, when it is connected
-    :ivar blocked: why the broker accepts no messages (its memory or disk is short); None: it does
+    :ivar blocked: why the broker blocks messages (its memory or disk is short); None if it does not
     """
 
     def __init__(
         self, broker: brokers.Broker, role: ConnectionHandler, *, name: str, loop: loops.Loop | None = None
     ) -> None:
-        """:param name: of the connection, in the log and in the tools of the broker
-        :param loop: drives the connection; None: a loop of its own
+        """:param name: the name of the connection, in the log and in the tools of the broker
+        :param loop: drives the connection; None: a separate loop
         """
         self.channel: Any = None
         self.blocked: str | None = None
@@ -218,7 +218,7 @@ class Connection:
             if sent < len(data):
                 self._unsent.append(memoryview(data)[sent:])
                 self._unsent_since = time.monotonic()
-        # NOTE: what py-amqp goes by when it decides whether a heartbeat is due.
+        # NOTE: from this counter, py-amqp decides whether a heartbeat is due.
         self._connection.bytes_sent += 1
 
     @property
@@ -379,7 +379,7 @@ class Connection:
         self.blocked = None
 
     def _end(self, reason: str) -> None:
-        """The connection is lost, or there could be none, or it is to end."""
+        """Handle the loss, the failed opening, or the stop of the connection."""
         now = time.monotonic()
         self._close()
         if self._connected_at is not None:
@@ -405,20 +405,20 @@ class Connection:
         sock, self._socket, self._descriptor = self._socket, None, None
         if connection is None:
             return
-        # NOTE: not its close(), which waits for the answer of the broker.
+        # NOTE: close() of py-amqp is not used, because it waits for the answer of the broker.
         if sock is not None:
             self._close_both(connection, sock)
         self._unsent.clear()
-        # NOTE: ValueError is TLS that was ended before.
+        # NOTE: ValueError is raised if TLS was ended before.
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             connection.collect()
 
     def _close_both(self, connection: Any, sock: Any) -> None:
-        """Close; at the end of the process, tell the broker, which takes a moment."""
+        """Close the socket. At the end of the process, also inform the broker, which takes a moment."""
         with contextlib.suppress(amqp.AMQPError, OSError, ValueError):
             if not self._stopping.is_set():
                 if isinstance(sock, ssl.SSLSocket):
-                    # NOTE: collect() would wait for an answer of a broker that is gone.
+                    # NOTE: collect() would wait for an answer of a broker that does not respond.
                     sock.close()
                 return
             sock.settimeout(1.0)

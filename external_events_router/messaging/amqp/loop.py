@@ -55,7 +55,7 @@ class Loop:
     """The thread. It starts with its first member, and ends with the last."""
 
     def __init__(self, *, name: str) -> None:
-        """:param name: of the thread"""
+        """:param name: the name of the thread"""
         self._name = name
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Not guarded: one step of the interpreter each. _asleep: the thread waits, or is about to;

@@ -67,7 +67,7 @@ class DeferredDelivery:
     """A delivery that begins when it is finished, for deliverers whose begin may block."""
 
     def __init__(self, deliver: Callable[[], answers.Answers], settled: signal.Signal) -> None:
-        """:param settled: of :meth:`Deliverer.begin`; there is nothing to wait for before the end"""
+        """:param settled: the signal of :meth:`Deliverer.begin`; set at once, because the delivery blocks"""
         self._deliver = deliver
         settled.set()
 

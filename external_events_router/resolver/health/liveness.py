@@ -292,7 +292,7 @@ class HostLiveness:
         self._looked.update(dict.fromkeys(hosts, self._clock()))
         if again:
             self._look_again_at = self._clock() + AGAIN + len(again) / AGAIN_RATE
-        # NOTE: a host that responded during the check is alive, whatever the check has returned.
+        # NOTE: a host that responded during the check works, independent of the result of the check.
         dead = {host for host in hosts if counts.get(host) == 0 and self._responded_at.get(host, 0.0) < now}
         self._fail_unconsumed(rounds, dead, looked_at=len(hosts))
         for host in again:

@@ -93,7 +93,7 @@ class RedeliveryWorker:
         :param max_interval: maximum seconds between two attempts for a server
         :param keep_ended: seconds for which ended events are kept
         :param journal: records the results of attempts
-        :param events_log: of the worker; None: a new one
+        :param events_log: the event log of the worker; None: a new one
         """
         self._journal = journal
         self._hold = hold

@@ -173,7 +173,7 @@ class WritableHostMap(HostMap, Protocol):
 def server_uuid(text: str) -> str:
     """Return the canonical form of the uuid of a server, from any usual form.
 
-    :raises MalformedMessage: it is no uuid
+    :raises MalformedMessage: it is not a uuid
     """
     canonical = events.canonical_uuid(text) if isinstance(text, str) else None
     if canonical is None:

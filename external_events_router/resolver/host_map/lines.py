@@ -48,7 +48,7 @@ def read(file: BinaryIO) -> Iterator[bytes]:
 def parse(number: int, line: bytes, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> Entry | None:
     """Return the entry of a line; None for a blank line.
 
-    :param number: of the line, from 1
+    :param number: the number of the line, from 1
     :param longest_host: characters of a host name
     :raises BadLine: the line is not valid; with the reason
     """
@@ -110,7 +110,7 @@ class Spool:
     def fill(self, lines: Iterable[bytes], *, progress: Callable[[int], None] = lambda done: None) -> None:
         """Read, check and keep lines.
 
-        :param progress: called now and then with the number of lines read
+        :param progress: called at intervals with the number of lines read
         :raises BadLine: for the first line that cannot be used
         """
         numbered = enumerate(lines, start=1)
@@ -134,7 +134,7 @@ class Spool:
         """Return the hosts of each server, ordered by server, up to :data:`CHUNK` at a time."""
         cursor = self._database.execute('SELECT server, hosts FROM entries ORDER BY server')
         while rows := cursor.fetchmany(CHUNK):
-            # A host's name has no blanks.
+            # A host name contains no blanks.
             yield {server: tuple(hosts.split()) for server, hosts in rows}
 
     def _add(self, rows: list[tuple[str, int, str]]) -> None:

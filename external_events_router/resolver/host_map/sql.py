@@ -188,7 +188,7 @@ class SqlHostMap:
         one transaction. Memory does not grow with it.
 
         :param source: the lines, see :mod:`.lines`
-        :param progress: called now and then with ``reading`` and the lines
+        :param progress: called at intervals with ``reading`` and the lines
             read, then with ``writing``, the servers written and their number
         :raises BadLine: a line cannot be used, or names a server that another names
         :raises DatabaseUnavailable: the database cannot be written
@@ -201,7 +201,7 @@ class SqlHostMap:
     def export(self) -> Iterator[lines.Entry]:
         """Read every server, ordered by uuid, in pages.
 
-        Each page is true for its moment; it is no snapshot of the whole.
+        Each page shows the map at the time of its query. The pages together are not a snapshot.
 
         :raises DatabaseUnavailable: the database cannot be asked
         """

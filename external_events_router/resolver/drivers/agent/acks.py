@@ -58,7 +58,7 @@ class Collector:
 
     def __init__(self) -> None:
         # Guards the attributes below. _waiting: delivery id to its host and its round. _problem: why
-        # acknowledgements cannot arrive; None: they can.
+        # acknowledgements cannot arrive; None if they can.
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._waiting: dict[str, tuple[str, rounds.AckRound]] = {}
@@ -100,7 +100,7 @@ class Collector:
         return waiting
 
     def end(self, deliveries: Mapping[str, events.Delivery], waiting: rounds.AckRound) -> None:
-        """Forget deliveries, but for late acknowledgements."""
+        """End the waits for deliveries. Their late acknowledgements are still recognised."""
         with self._lock:
             for delivery in deliveries.values():
                 del self._waiting[delivery.id]

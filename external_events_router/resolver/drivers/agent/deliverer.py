@@ -159,7 +159,7 @@ class AgentDeliverer:
 
 
 def _not_asked(answers: host_answers.Answers, host: str, sent: Sequence[events.Event]) -> None:
-    """Correct missing answers of a host to which nothing was sent: they are no evidence about it."""
+    """Correct missing answers of a host to which nothing was sent: they show nothing about the host."""
     for event in sent:
         answer = answers[host, event.id]
         if answer.verdict is None and answer.asked:

@@ -54,7 +54,7 @@ class Action:
     """An action of a user or of Nova on the server.
 
     :ivar name: such as ``create`` or ``live-migration``
-    :ivar request_id: of the request to Nova
+    :ivar request_id: the request id of the request to Nova
     :ivar started: seconds since the epoch, by the clock of Nova's host; likewise ``finished``
     :ivar finished: None: it has not ended, or Nova did not record the end
     :ivar error: None: it has not failed
