@@ -220,7 +220,7 @@ def _in_turns(options, targets, *, batch, concurrency, title):
 def agents(options):
     """CPU of the agents per event, with one handler and without handlers, at concurrency 16."""
     with _site(options) as handling, _site(options, handler=False) as plain:
-        targets = {'one handler': ours(handling), 'no handler': ours(plain)}
+        targets = {'one handler': of_router(handling), 'no handler': of_router(plain)}
         warm(*targets.values())
         runs = {}
         for _ in range(options.rounds):

@@ -2,7 +2,7 @@
 
 At most one message per resolver worker is in flight. Results that arrive meanwhile for the same worker
 go together in the next message, which is sent by the thread that reports the end of the previous one.
-If no message is in flight, a result is sent in the next turn of the thread of the transport, together
+If no message is in flight, a result is sent in the next iteration of the thread of the transport, together
 with the results that are added until then: those of one read from the socket, or of a burst of short
 handlers. So the acker needs no thread. While the broker is unavailable, a timer runs until the next
 attempt. This module does not decide the results.

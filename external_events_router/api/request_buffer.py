@@ -33,7 +33,7 @@ DRAINED = 8 * 1024 * 1024
 #: are handled also while there is no memory for larger bodies.
 FREE = 16 * 1024
 
-#: Seconds that a body waits for memory, and that a chunked body waits for its turn.
+#: Seconds that a body waits for memory, and that a chunked body waits for a place.
 WAIT_LIMIT = 5.0
 
 #: Chunked bodies that are read at the same time. No known sender uses them. With chunks of one

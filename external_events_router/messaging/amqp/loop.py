@@ -2,7 +2,7 @@
 
 It waits for all sockets together, reads what has arrived, and lets each connection write. Everything that
 blocks, such as a login, happens on another thread. Other threads leave work with a handler or with
-:meth:`Loop.run_soon`, and wake the loop. What arrives while the loop is busy is done in its next turn.
+:meth:`Loop.run_soon`, and wake the loop. What arrives while the loop is busy is done in its next iteration.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ LOG = logging.getLogger(__name__)
 #: Seconds after which the loop looks at all connections although nothing happened.
 INTERVAL = 0.5
 
-#: Seconds after which a turn that has not ended means that the thread hangs. No turn waits.
-LONGEST_TURN = 30.0
+#: Seconds after which an iteration that has not ended means that the thread hangs. No iteration waits.
+LONGEST_ITERATION = 30.0
 
 
 class Member(Protocol):
@@ -43,7 +43,7 @@ class Member(Protocol):
         ...
 
     def on_interval(self, now: float) -> bool:
-        """Do what is due, once in each turn.
+        """Do what is due, once in each iteration.
 
         :param now: instant of ``time.monotonic()``
         :returns: whether the member stays
@@ -59,10 +59,10 @@ class Loop:
         self._name = name
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Not guarded: one step of the interpreter each. _asleep: the thread waits, or is about to;
-        # _woken: there may be work that the thread has not seen; _turned_at: the last turn.
+        # _woken: there may be work that the thread has not seen; _iterated_at: the last iteration.
         self._asleep = False
         self._woken = False
-        self._turned_at = time.monotonic()
+        self._iterated_at = time.monotonic()
         self._soon: collections.deque[Callable[[], None]] = collections.deque()
         # Guards _new: members that the thread has not seen yet; and _running.
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class Loop:
             self._new.append(member)
             start, self._running = not self._running, True
             if start:
-                self._turned_at = time.monotonic()
+                self._iterated_at = time.monotonic()
         if start:
             essential.EssentialThread(
                 self._run, name=self._name, is_stopped=lambda: not self._running
@@ -87,18 +87,18 @@ class Loop:
         self.wake()
 
     def wake(self) -> None:
-        """Run a turn, which processes all work that handlers received before this call."""
+        """Run an iteration, which processes all work that handlers received before this call."""
         self._woken = True
         if self._asleep:
             self._asleep = False
             os.eventfd_write(self._wakes, 1)
 
     def hangs(self) -> bool:
-        """Return whether the thread runs, but has not finished a turn for :data:`LONGEST_TURN` seconds."""
-        return self._running and time.monotonic() - self._turned_at > LONGEST_TURN
+        """Return whether the thread hangs: no iteration has ended for :data:`LONGEST_ITERATION` seconds."""
+        return self._running and time.monotonic() - self._iterated_at > LONGEST_ITERATION
 
     def run_soon(self, callback: Callable[[], None]) -> None:
-        """Call a function on the thread, in its next turn, before the members write. It must not block.
+        """Call a function on the thread, in its next iteration, before the members write. It must not block.
 
         If the thread does not run, the function is called at once.
         """
@@ -121,13 +121,13 @@ class Loop:
                 elif (member := self._by_descriptor.get(descriptor)) is not None:
                     member.on_events(events)
             self._call_soon()
-            # NOTE: only now, because this turn processes all work that handlers have received so far.
-            # What another thread adds to these two lists meanwhile needs one more turn.
+            # NOTE: only now, because this iteration processes all work that handlers have received so far.
+            # What another thread adds to these two lists meanwhile needs one more iteration.
             self._woken = False
             if self._soon or self._new:
                 self._woken = True
             self._run_intervals()
-            self._turned_at = time.monotonic()
+            self._iterated_at = time.monotonic()
         self._call_soon()
 
     def _is_needed(self) -> bool:

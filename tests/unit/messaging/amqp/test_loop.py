@@ -14,7 +14,7 @@ LONG = 30.0
 
 
 class Member:
-    """Reads from a socket, and writes while it has data; leaves when it is told to."""
+    """Reads from a socket, and writes while it has data; leaves when the test requests it."""
 
     def __init__(self, sock, data=b''):
         self.sock = sock
@@ -77,7 +77,7 @@ class LoopTest(base.TestCase):
             time.sleep(0.001)
 
     def test_a_turn_that_does_not_end(self):
-        self.patch(loop, 'LONGEST_TURN', 0.2)
+        self.patch(loop, 'LONGEST_ITERATION', 0.2)
         release, entered = threading.Event(), threading.Event()
         self.addCleanup(release.set)
         self.assertFalse(self.loop.hangs())
