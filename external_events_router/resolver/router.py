@@ -99,12 +99,13 @@ class _Delivery:
 class _Routing:
     """A batch in progress. The first thread that has the result of the look-up begins its delivery.
 
-    :ivar settled: set when nothing is left to wait for, or when the thread of the batch has to act
+    :ivar settled: set when nothing is left to wait for, or when the thread of the batch has to act; only
+        the thread that begins replaces it
     :ivar begun: set when the attributes below are final, if another thread has begun the delivery
     :ivar error: the reason why the delivery could not be begun
     :ivar plan: the hosts of the events
     :ivar unasked: the answers of hosts that must not get an event now
-    :ivar delivery: to the other hosts; None if no other host exists
+    :ivar delivery: to the other hosts; None if no other host exists, or if the batch was given up
     """
 
     def __init__(
@@ -121,6 +122,9 @@ class _Routing:
         self.delivery: _Delivery | None = None
         # Held by the thread that begins.
         self._claim = threading.Lock()
+        # Guards the change of both attributes: ``delivery``, and whether nobody waits for it.
+        self._lock = threading.Lock()
+        self._is_given_up = False
 
     def claim(self) -> bool:
         """Return whether the caller has to begin."""
@@ -129,6 +133,24 @@ class _Routing:
     def is_claimed(self) -> bool:
         """Return whether a thread has begun, or is about to."""
         return self._claim.locked()
+
+    def began(self, delivery: _Delivery | None) -> None:
+        """Take the delivery that was begun. It is cancelled if the batch was given up meanwhile."""
+        with self._lock:
+            if not self._is_given_up:
+                self.delivery = delivery
+                return
+        if delivery is not None:
+            delivery.delivery.cancel()
+
+    def give_up(self) -> None:
+        """Cancel the delivery that was begun, or that another thread is about to begin."""
+        self.claim()
+        with self._lock:
+            self._is_given_up = True
+            delivery, self.delivery = self.delivery, None
+        if delivery is not None:
+            delivery.delivery.cancel()
 
 
 class Router:
@@ -175,7 +197,11 @@ class Router:
         """
         began = time.monotonic()
         routing = _Routing(ctxt, batch, Deadlines.after(began, ack_timeout=ack_timeout, timeout=timeout))
-        self._look_up_and_begin(routing)
+        try:
+            self._look_up_and_begin(routing)
+        except BaseException:
+            routing.give_up()
+            raise
         answers = routing.unasked | self._finish(routing.delivery)
         first = routing.plan
         final = self._follow_moves(routing, answers)
@@ -202,7 +228,7 @@ class Router:
         pending = self._lookup.begin(
             _servers(routing.batch),
             deadline=routing.deadlines.lookups,
-            then=functools.partial(self._begin_early, routing),
+            then=functools.partial(self._begin_early, routing, routing.settled),
         )
         if pending.may_call:
             parallel_at = time.monotonic() + batch_loader.PARALLEL_AFTER
@@ -219,11 +245,15 @@ class Router:
         if routing.error is not None:
             raise routing.error
 
-    def _begin_early(self, routing: _Routing, found: lookup.Found | None) -> None:
-        """Begin to deliver, on the thread of a query; must not block."""
+    def _begin_early(self, routing: _Routing, settled: signal.Signal, found: lookup.Found | None) -> None:
+        """Begin to deliver, on the thread of a query; must not block.
+
+        :param settled: the signal before any thread has begun
+        """
         if found is None:
-            # The thread of the batch has to wait for more.
-            routing.settled.set()
+            # NOTE: the thread of the batch has to wait for more, or has begun without this result: then
+            # the signal of its delivery is another one.
+            settled.set()
             return
         if not routing.claim():
             return
@@ -231,7 +261,7 @@ class Router:
             self._begin(routing, found)
         except Exception as exc:  # the thread of the batch raises it
             routing.error = exc
-            routing.settled.set()
+            settled.set()
         finally:
             routing.begun.set()
 
@@ -240,7 +270,7 @@ class Router:
         hosts, held_servers = found
         routing.plan = plan.by_host(routing.batch, hosts)
         routing.unasked = self._unasked(routing.plan, held_servers)
-        routing.delivery = self._begin_delivery(routing, routing.plan.without(routing.unasked), hosts)
+        routing.began(self._begin_delivery(routing, routing.plan.without(routing.unasked), hosts))
 
     def _begin_delivery(
         self, routing: _Routing, by_host: Mapping[str, Sequence[events.Event]], found: base.Lookup

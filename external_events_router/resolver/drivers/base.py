@@ -62,6 +62,10 @@ class Delivery(Protocol):
         """Wait for the answers until the deadline; to be called once."""
         ...
 
+    def cancel(self) -> None:
+        """End the delivery without its answers, instead of :meth:`finish`. Does not wait."""
+        ...
+
 
 class DeferredDelivery:
     """A delivery that begins when it is finished, for deliverers whose begin may block."""
@@ -74,6 +78,9 @@ class DeferredDelivery:
     def finish(self) -> answers.Answers:
         """See :class:`Delivery`."""
         return self._deliver()
+
+    def cancel(self) -> None:
+        """See :class:`Delivery`. Nothing was begun."""
 
 
 class Deliverer(Protocol):

@@ -232,12 +232,12 @@ class GuardedHostMap:
         deadline = question.began + seconds
         first = deadline - seconds * (1 - FIRST_TRY_TIMEOUT_SHARE) - time.monotonic()
         try:
-            return self._questions.answer(question, timeout=max(0.0, first))
-        except TimeoutError:
-            # NOTE: a map with several sources reports its slow sources itself, in time.
-            if self._partial is None and self._memory.knows(wanted):
-                return None
-        try:
+            try:
+                return self._questions.answer(question, timeout=max(0.0, first))
+            except TimeoutError:
+                # NOTE: a map with several sources reports its slow sources itself, in time.
+                if self._partial is None and self._memory.knows(wanted):
+                    return None
             # Uncached servers get 503 without the source, so wait until the timeout.
             return self._questions.answer(question, timeout=max(0.0, deadline - time.monotonic()))
         finally:

@@ -1,7 +1,10 @@
+import threading
 import time
+from unittest import mock
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
 from external_events_router.resolver import answers
 from external_events_router.resolver import event_log
 from external_events_router.resolver import lookup
@@ -18,6 +21,9 @@ from tests.unit.resolver import maps
 
 ONE = '11111111-1111-4111-8111-111111111111'
 TWO = '22222222-2222-4222-8222-222222222222'
+
+#: Seconds; a wait that should end takes much less.
+LONG = 30.0
 
 
 class Map(maps.BeginsAtOnce):
@@ -252,6 +258,90 @@ class DeadlinesTest(tests_base.TestCase):
         self.assertEqual((0.95, 1.95), self.seconds(2.0, 2.0))
         self.assertEqual((router.LEAST_WAIT, 0.75), self.seconds(2.0, 0.8))
         self.assertEqual((router.LEAST_WAIT, 0.0), self.seconds(2.0, 0.01))
+
+
+class ManualMap:
+    """A host map whose query ends when the test calls :attr:`then`.
+
+    :ivar result: returns the result of a batch that does not wait for the query
+    """
+
+    includes_held_servers = True
+
+    def __init__(self, result=None):
+        self.result = result
+        self.begun = threading.Event()
+
+    def begin(self, server_uuids, *, timeout=None, then=None):
+        self.then = then
+        self.begun.set()
+        return maps.PendingLookup(self.result, is_ready=False)
+
+
+class LateQueryTest(RouteCase):
+    """The query of a batch ends after its thread has stopped to wait for it."""
+
+    FOUND = base.Lookup({ONE: ('a',)}, held_servers={})
+
+    def setUp(self):
+        super().setUp()
+        self.collector, self.slow_hosts = acks.Collector(), slow_host_limiter.SlowHostLimiter(16)
+        self.event = events.Event('network-changed', ONE)
+
+    def begin(self, host_map, deliver, *, ack_timeout):
+        hosts = mock.Mock(deliver=deliver)
+        observer = agents.Observer(slow_hosts=self.slow_hosts)
+        made = self.router(host_map, agents.make_deliverer(hosts, self.collector, observer))
+        return made.route(context.RequestContext(), [self.event], ack_timeout=ack_timeout)
+
+    def acknowledge(self, delivery):
+        self.collector.acknowledge(delivery.id, [events.Result(self.event.id, events.Verdict.HANDLED)])
+
+    def check_nothing_is_left(self):
+        self.assertEqual({}, self.collector._waiting)
+        self.assertEqual({}, self.slow_hosts._waits)
+
+    def test_late_failure_of_the_query_does_not_end_the_wait_for_hosts(self):
+        host_map = ManualMap(lambda: self.FOUND)
+
+        def deliver(ctxt, host, delivery):
+            host_map.then(None)
+            later = threading.Timer(0.1, self.acknowledge, [delivery])
+            later.start()
+            self.addCleanup(later.join)
+
+        (outcome,) = self.begin(host_map, deliver, ack_timeout=30)
+        self.assertEqual((events.Code.DELIVERED, None), (outcome.code, outcome.reason))
+        self.assertEqual([], self.hold.items)
+
+    def test_delivery_that_begins_after_the_answer_is_cancelled(self):
+        host_map, may_continue = ManualMap(lambda: self.FOUND), threading.Event()
+
+        def query():
+            host_map.begun.wait(LONG)
+            host_map.then(self.FOUND)
+
+        def deliver(ctxt, host, delivery):
+            may_continue.wait(LONG)
+
+        thread = threading.Thread(target=query)
+        thread.start()
+        self.assertRaises(exceptions.ResolverUnavailable, self.begin, host_map, deliver, ack_timeout=0.05)
+        may_continue.set()
+        thread.join(LONG)
+        self.check_nothing_is_left()
+
+    def test_nothing_is_delivered_after_a_batch_that_failed(self):
+        def fail():
+            raise ZeroDivisionError
+
+        host_map, asked = ManualMap(fail), []
+        self.assertRaises(
+            ZeroDivisionError, self.begin, host_map, lambda *arguments: asked.append(1), ack_timeout=30
+        )
+        host_map.then(self.FOUND)
+        self.assertEqual([], asked)
+        self.check_nothing_is_left()
 
 
 class TimeTest(RouteCase):

@@ -193,3 +193,7 @@ class _AgentDelivery:
             self._end()
         self._report(answers)
         return answers
+
+    def cancel(self) -> None:
+        """See ``drivers.base.Delivery``. A late acknowledgement still shows that its host responds."""
+        self._end()

@@ -124,6 +124,18 @@ class TestLookup(GuardedTestCase):
         self.break_source()
         self.assertEqual(frozenset({A}), guard.lookup([A]).unavailable)
 
+    def test_query_does_not_call_after_the_cache_was_used(self):
+        guard = self.guard(timeout=0.2)
+        guard.lookup([A])
+        self.source.may_answer.clear()
+        called = []
+        pending = guard.begin([A], then=called.append)
+        self.assertTrue(pending.result().remembered)
+        self.source.may_answer.set()
+        # The same thread answers this look-up after it has ended the first query.
+        wait_until(lambda: not guard.lookup([B], timeout=LONG).remembered)
+        self.assertEqual([], called)
+
     def test_other_errors_are_raised(self):
         guard = self.guard()
         self.source.error = ZeroDivisionError()
