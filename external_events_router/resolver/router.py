@@ -203,19 +203,32 @@ class Router:
             routing.give_up()
             raise
         answers = routing.unasked | self._finish(routing.delivery)
-        first = routing.plan
         final = self._follow_moves(routing, answers)
         outcomes = [
             final.decided.get(event.id) or host_answers.outcome_of(event, final.hosts[event.id], answers)
             for event in batch
         ]
         outcomes = self._hold_rest(ctxt, outcomes, final, answers, deadline=routing.deadlines.hold)
-        self._journal.batch(ctxt, outcomes, answers, since=began, replayed=replayed)
+        try:
+            self._record(routing, outcomes, answers, began=began, replayed=replayed)
+        except Exception:  # the events are delivered or held; another answer would be wrong
+            LOG.exception('A batch could not be recorded; its answer is not affected')
+        return outcomes
+
+    def _record(
+        self,
+        routing: _Routing,
+        outcomes: Sequence[events.Outcome],
+        answers: host_answers.Answers,
+        *,
+        began: float,
+        replayed: bool,
+    ) -> None:
+        self._journal.batch(routing.ctxt, outcomes, answers, since=began, replayed=replayed)
         seconds = time.monotonic() - began
         metrics.current().batch_routed(outcomes, seconds=seconds)
-        self._event_log.batch(ctxt, outcomes, answers)
-        _log(outcomes, hosts=len(first.by_host), seconds=seconds)
-        return outcomes
+        self._event_log.batch(routing.ctxt, outcomes, answers)
+        _log(outcomes, hosts=len(routing.plan.by_host), seconds=seconds)
 
     def _look_up_and_begin(self, routing: _Routing) -> None:
         """Look up the servers, and begin to deliver.
@@ -340,6 +353,20 @@ class Router:
         ]
         if not stale:
             return first
+        try:
+            return self._try_new_hosts(routing, stale, answers)
+        except Exception:  # the other events of the batch are delivered
+            LOG.exception(
+                'Could not look for new hosts of the servers of %d events; holding them', len(stale)
+            )
+            return first.with_decided(
+                [events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ) for event in stale]
+            )
+
+    def _try_new_hosts(
+        self, routing: _Routing, stale: Sequence[events.Event], answers: host_answers.Answers
+    ) -> plan.Plan:
+        first = routing.plan
         found = self._lookup.hosts(_servers(stale), deadline=routing.deadlines.lookups)
         if found.remembered:
             # These are the hosts that were asked; where it is now, only the map could say.

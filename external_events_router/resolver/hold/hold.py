@@ -133,14 +133,21 @@ class Hold:
                 len(server_uuids),
                 _text(exc),
             )
-            with self._lock:
-                # NOTE: a worker that replaces a failed worker starts while the machine is busy, and its
-                # first query takes long.
-                known = server_uuids if self._known is None else self._known
-                behind = known.union(self._news).intersection(server_uuids)
-            return dict.fromkeys(behind, NO_HOSTS)
+            return self._last_known(server_uuids)
+        except Exception:  # as for an unavailable database; the batch must not fail
+            LOG.exception('Could not query held events because of an unexpected error; using the last state')
+            self._questions.give_up(query)
+            return self._last_known(server_uuids)
         self._not_asked.over('Held events can be queried again')
         return {server: free for server, free in found.items() if server in server_uuids}
+
+    def _last_known(self, server_uuids: frozenset[str]) -> host_map_base.HeldServers:
+        with self._lock:
+            # NOTE: a worker that replaces a failed worker starts while the machine is busy, and its
+            # first query takes long.
+            known = server_uuids if self._known is None else self._known
+            behind = known.union(self._news).intersection(server_uuids)
+        return dict.fromkeys(behind, NO_HOSTS)
 
     def cancel_query(self, query: batch_loader.LoadRequest[host_map_base.HeldServers]) -> None:
         """End a query whose result is not needed."""
@@ -165,6 +172,13 @@ class Hold:
                 _text(exc),
             )
             return _text(exc)
+        except Exception as exc:  # the other events of the batch are delivered
+            recorder.current().held(len(items), stored=False)
+            LOG.exception(
+                '%d events could not be held because of an unexpected error; they get 503 and are lost',
+                len(items),
+            )
+            return f'unexpected {type(exc).__name__}'
         recorder.current().held(len(items), stored=True)
         self._not_held.over('Events are held again')
         with self._lock:

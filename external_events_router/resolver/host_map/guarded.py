@@ -144,9 +144,10 @@ class GuardedHostMap:
                 reason,
             )
             return self._memory.recall(wanted, reason=reason)
-        except BaseException:
+        except Exception as exc:  # as for an unavailable source; the batch must not fail
             self._pause.failed()
-            raise
+            LOG.exception('The host map failed unexpectedly; using the last known hosts of its servers')
+            return self._memory.recall(wanted, reason=f'unexpected {type(exc).__name__} of the host map')
         if found is None:
             return self._memory.recall(wanted, reason='the host map is slow')
         return self._found(wanted, found)

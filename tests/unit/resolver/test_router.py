@@ -344,6 +344,86 @@ class LateQueryTest(RouteCase):
         self.check_nothing_is_left()
 
 
+class Journal:
+    def batch(self, *arguments, **more):
+        raise ZeroDivisionError
+
+
+class UnexpectedErrorTest(RouteCase):
+    """An error in a later step of a batch does not change the codes of events that are delivered."""
+
+    BATCH = (events.Event('network-changed', ONE), events.Event('network-changed', TWO))
+
+    def test_second_look_up(self):
+        class FailingMap(Map):
+            def lookup(self, server_uuids, *, timeout):
+                if self.asked:
+                    raise ZeroDivisionError
+                return super().lookup(server_uuids, timeout=timeout)
+
+        hosts = Hosts(a=events.Verdict.HANDLED, b=events.Verdict.NOT_HERE)
+        codes = self.route(FailingMap({ONE: ('a',), TWO: ('b',)}), hosts, *self.BATCH)
+        self.assertEqual([200, 200], codes)
+        self.assertEqual(
+            [(TWO, router.MAP_NOT_READ)], [(i.event.server_uuid, i.reason) for i in self.hold.items]
+        )
+
+    def test_delivery_to_a_new_host(self):
+        class FailingHosts(Hosts):
+            def connect(self, collector):
+                super().connect(collector)
+                begin = collector.begin
+
+                def fail_later(deliveries, **options):
+                    if self.delivered:
+                        raise ZeroDivisionError
+                    return begin(deliveries, **options)
+
+                collector.begin = fail_later
+
+        hosts = FailingHosts(a=events.Verdict.HANDLED, b=events.Verdict.NOT_HERE)
+        host_map = Map({ONE: ('a',), TWO: ('b',)}, {TWO: ('c',)})
+        self.assertEqual([200, 200], self.route(host_map, hosts, *self.BATCH))
+        self.assertEqual([TWO], [item.event.server_uuid for item in self.hold.items])
+
+    def test_hold(self):
+        failing = mock.Mock(hold_all=mock.Mock(side_effect=ZeroDivisionError))
+        self.hold = hold.Hold(failing, lifetimes=hold.Lifetimes(), timeout=1.0)
+        self.addCleanup(self.hold.close)
+        failing.servers_among.return_value = {}
+        hosts = Hosts(a=events.Verdict.HANDLED)
+        codes = self.route(Map({ONE: ('a',), TWO: ('b',)}), hosts, *self.BATCH, ack_timeout=0.3)
+        self.assertEqual([200, 503], codes)
+
+    def test_query_for_held_servers(self):
+        failing = mock.Mock()
+        self.hold = hold.Hold(failing, lifetimes=hold.Lifetimes(), timeout=1.0)
+        self.addCleanup(self.hold.close)
+        failing.servers.return_value = frozenset({TWO})
+        self.hold.learn()
+        failing.servers_among.side_effect = ZeroDivisionError
+        hosts = Hosts(a=events.Verdict.HANDLED)
+        self.assertEqual([200, 200], self.route(Map({ONE: ('a',), TWO: ('a',)}), hosts, *self.BATCH))
+        ((_host, delivery),) = hosts.delivered
+        self.assertEqual([ONE], [event.server_uuid for event in delivery.events])
+
+    def test_observer_and_journal(self):
+        collector, hosts = acks.Collector(), Hosts(a=events.Verdict.HANDLED)
+        hosts.connect(collector)
+        observer = agents.Observer()
+        observer.answered = mock.Mock(side_effect=ZeroDivisionError)
+        made = router.Router(
+            lookup.BatchLookup(Map({ONE: ('a',), TWO: ('a',)}), self.hold),
+            agents.make_deliverer(hosts, collector, observer),
+            self.hold,
+            circuit_breaker.CircuitBreakers(),
+            slow_host_limiter.SlowHostLimiter(16),
+            journal=Journal(),
+        )
+        outcomes = made.route(context.RequestContext(), self.BATCH, ack_timeout=30)
+        self.assertEqual([200, 200], [int(outcome.code) for outcome in outcomes])
+
+
 class TimeTest(RouteCase):
     def test_hold_has_one_second_after_the_wait_for_hosts(self):
         began = time.monotonic()

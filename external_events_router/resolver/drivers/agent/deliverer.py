@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 
 from external_events_router import context
@@ -24,6 +25,8 @@ from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import rounds
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.drivers.agent import coalescing_sender
+
+LOG = logging.getLogger(__name__)
 
 #: Maximum seconds for the end of a listener.
 LISTENER_TIMEOUT = 5.0
@@ -191,7 +194,10 @@ class _AgentDelivery:
             answers = self._waiting.wait(self._deadline)
         finally:
             self._end()
-        self._report(answers)
+        try:
+            self._report(answers)
+        except Exception:  # the answers are complete
+            LOG.exception('Could not handle what a delivery showed about its hosts; continuing')
         return answers
 
     def cancel(self) -> None:

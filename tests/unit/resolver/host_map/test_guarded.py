@@ -136,10 +136,13 @@ class TestLookup(GuardedTestCase):
         wait_until(lambda: not guard.lookup([B], timeout=LONG).remembered)
         self.assertEqual([], called)
 
-    def test_other_errors_are_raised(self):
+    def test_unexpected_error_is_treated_as_an_unavailable_source(self):
         guard = self.guard()
+        guard.lookup([A])
         self.source.error = ZeroDivisionError()
-        self.assertRaises(ZeroDivisionError, guard.lookup, [A])
+        found = guard.lookup([A, B])
+        self.assertEqual(({A: ('one',)}, frozenset({B})), (found.hosts, found.unavailable))
+        self.assertEqual('unexpected ZeroDivisionError of the host map', found.why(B))
 
 
 class TestWithHold(tests_base.TestCase):
