@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import sqlite3
 import time
 from typing import Any
@@ -25,6 +27,13 @@ READ_TIMEOUT = 10.0
 
 #: Maximum seconds that a statement waits for the lock of another transaction.
 LOCK_TIMEOUT = 5.0
+
+#: Seconds after the limit of the server until the client ends the wait for a statement of PostgreSQL.
+CLIENT_MARGIN = 1.0
+
+#: The time limit of statements in the option ``options`` of a URL, and the units as seconds.
+_STATEMENT_TIMEOUT = re.compile(r"statement_timeout\s*=\s*'?(\d+)\s*(ms|s|min|h|d|)")
+_UNITS = {'ms': 0.001, '': 0.001, 's': 1.0, 'min': 60.0, 'h': 3600.0, 'd': 86400.0}
 
 #: Seconds between attempts if SQLite itself does not wait.
 _POLL = 0.01
@@ -111,7 +120,8 @@ def in_memory(url: sa.URL) -> bool:
 
 def listen(engine: sa.Engine, *, read_timeout: float) -> None:
     """Apply settings to each new connection of an engine that a URL cannot contain."""
-    sa.event.listen(engine, 'do_connect', _connect)
+    limit = client_limit(engine.url, read_timeout)
+    sa.event.listen(engine, 'do_connect', functools.partial(_connect, limit))
     match engine.dialect.name:
         case 'sqlite':
             if not in_memory(engine.url):
@@ -124,13 +134,35 @@ def listen(engine: sa.Engine, *, read_timeout: float) -> None:
             sa.event.listen(engine, 'connect', _set_session)
 
 
-def _connect(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+def client_limit(url: sa.URL, read_timeout: float) -> float | None:
+    """Return the seconds after which the client ends a wait for PostgreSQL; None: another driver limits it.
+
+    It is a little more than the limit of the server, of which the operator may choose another one.
+    """
+    if url.get_backend_name() != 'postgresql' or url.get_driver_name() != 'psycopg':
+        return None
+    options = url.query.get('options')
+    if options is None:
+        return read_timeout + CLIENT_MARGIN
+    found = _STATEMENT_TIMEOUT.findall(options if isinstance(options, str) else ' '.join(options))
+    seconds = [int(number) * _UNITS[unit] for number, unit in found[-1:] if int(number)]
+    return seconds[0] + CLIENT_MARGIN if seconds else None
+
+
+def _connect(limit: float | None, dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
     """Connect. An exception that is not an error of the driver means that it cannot use the URL.
 
     :raises DatabaseUnavailable: instead of TypeError, ValueError and similar exceptions
     """
     try:
-        return dialect.connect(*arguments, **parameters)
+        if limit is None:
+            return dialect.connect(*arguments, **parameters)
+        # NOTE: imported here, because only this driver is used then.
+        from external_events_router.db import bounded_psycopg
+
+        connection = bounded_psycopg.Connection.connect(*arguments, **parameters)
+        connection.set_limit(limit)
+        return connection
     except (TypeError, dialect.loaded_dbapi.ProgrammingError) as error:
         # NOTE: the text names a parameter of the URL, but no value.
         raise exceptions.DatabaseUnavailable(reason=f'the driver refuses the URL: {error}') from error
@@ -157,8 +189,9 @@ def _bounds(url: sa.URL, read_timeout: float, option: str) -> dict[str, object]:
         case 'sqlite', _:
             return {'timeout': LOCK_TIMEOUT}
         case 'postgresql', 'psycopg':
-            # NOTE: the server limits the time of a statement (see listen). These options detect a
-            # server that stopped responding, after about the same time.
+            # NOTE: the server limits the time of a statement (see listen), and the client that of a wait
+            # (see client_limit). These options detect a machine that stopped responding, after
+            # about the same time.
             return {
                 'connect_timeout': CONNECT_TIMEOUT,
                 'keepalives_idle': 3,

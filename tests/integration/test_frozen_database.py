@@ -1,15 +1,19 @@
 """A batch while the database is frozen: it accepts connections and does not answer."""
 
+import threading
 import time
 
 from external_events_router import context
 from external_events_router import events
+from external_events_router import exceptions
+from external_events_router.db import connecting
 from external_events_router.db import migration
 from external_events_router.resolver import lookup
 from external_events_router.resolver import router
 from external_events_router.resolver.drivers.agent import acks
 from external_events_router.resolver.health import circuit_breaker
 from external_events_router.resolver.health import slow_host_limiter
+from external_events_router.resolver.hold import base as hold_base
 from external_events_router.resolver.hold import hold
 from external_events_router.resolver.hold import store
 from external_events_router.resolver.host_map import guarded
@@ -83,6 +87,43 @@ class FrozenScenarios:
         self.assertEqual([200, 503], codes)
         self.assertEqual([CACHED], [event.server_uuid for event in self.hosts.events])
         self.assertEqual([], self.breakers.hosts())
+
+    def test_each_wait_for_the_database_ends(self):
+        with_limit = databases.database(self.server.url, read_timeout=1.0)
+        self.addCleanup(with_limit.close)
+        with_limit.warm(1)
+        held = store.HoldStore(with_limit)
+        item = hold_base.Item(events.Event('network-changed', CACHED), 60.0)
+        self.assertEqual({}, held.servers_among([CACHED]))
+        fresh = store.HoldStore(databases.database(self.server.url, read_timeout=1.0))
+        self.addCleanup(fresh.close)
+        steps = {
+            'new connection': lambda: fresh.servers(1),
+            'query of a batch': lambda: held.servers_among([CACHED]),
+            'query': lambda: held.servers(1),
+            'transaction': lambda: held.hold_all([hold_base.Request([item], {})], retry_after=60.0),
+        }
+        with self.server.frozen():
+            for name, step in steps.items():
+                self.check_ends(name, step)
+        # Each connection that was closed is replaced.
+        for step in steps.values():
+            step()
+
+    def check_ends(self, name, step):
+        errors = []
+
+        def run():
+            try:
+                step()
+            except exceptions.DatabaseUnavailable as exc:
+                errors.append(exc)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(connecting.CONNECT_TIMEOUT + 10)
+        self.assertFalse(thread.is_alive(), name)
+        self.assertEqual(1, len(errors), name)
 
 
 class TestMariaDB(FrozenScenarios, base.TestCase):

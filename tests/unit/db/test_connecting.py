@@ -1,5 +1,7 @@
 """The URL of a connection."""
 
+import sqlalchemy as sa
+
 from external_events_router import exceptions
 from external_events_router.db import connecting
 from external_events_router.db import session
@@ -18,6 +20,18 @@ class TestBounded(base.TestCase):
         postgresql = query('postgresql+psycopg://router@db/router')
         self.assertEqual(('5', '10000'), (postgresql['connect_timeout'], postgresql['tcp_user_timeout']))
         self.assertEqual('5.0', query('sqlite:////var/lib/router.db')['timeout'])
+
+    def test_client_limits_the_waits_for_postgresql(self):
+        options = 'postgresql+psycopg://h/d?options=-c%20statement_timeout%3D'
+        for url, expected in (
+            ('postgresql+psycopg://h/d', 11.0),
+            (f'{options}60000', 61.0),
+            (f'{options}5min', 301.0),
+            (f'{options}0', None),
+            ('postgresql+psycopg://h/d?options=-c%20work_mem%3D1', None),
+            ('mysql+pymysql://h/d', None),
+        ):
+            self.assertEqual(expected, connecting.client_limit(sa.make_url(url), 10.0), url)
 
     def test_time_limits_of_the_operator_are_kept(self):
         self.assertEqual('60', query('mysql://router@db/router?read_timeout=60')['read_timeout'])
