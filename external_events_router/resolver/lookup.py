@@ -37,8 +37,6 @@ class HostSource(Protocol):
     @property
     def includes_held_servers(self) -> bool: ...
 
-    def lookup(self, server_uuids: Collection[str], *, timeout: float) -> base.Lookup: ...
-
     def begin(
         self,
         server_uuids: Collection[str],
@@ -134,14 +132,6 @@ class BatchLookup:
             return found, self._held.held_servers(held, deadline=deadline)
 
         return PendingLookup(result, may_call=callback is not None and not hosts.is_ready)
-
-    def hosts(self, server_uuids: Collection[str], *, deadline: float) -> base.Lookup:
-        """Look up the hosts of servers.
-
-        :param server_uuids: canonical uuids
-        :param deadline: a ``time.monotonic()`` instant
-        """
-        return self._host_map.lookup(server_uuids, timeout=deadline - time.monotonic())
 
 
 def _call(then: Then, found: base.Lookup | None) -> None:

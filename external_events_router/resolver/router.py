@@ -282,7 +282,7 @@ class Router:
         """Decide which hosts get which events, and begin to deliver. The caller has claimed the batch."""
         hosts, held_servers = found
         routing.plan = plan.by_host(routing.batch, hosts)
-        routing.unasked = self._unasked(routing.plan, held_servers)
+        routing.unasked = self._unasked(routing.plan.by_host, held_servers)
         routing.began(self._begin_delivery(routing, routing.plan.without(routing.unasked), hosts))
 
     def _begin_delivery(
@@ -311,15 +311,17 @@ class Router:
         metrics.current().hosts_answered(answers.values(), path=metrics.DIRECT, seconds=seconds)
         return answers
 
-    def _unasked(self, first: plan.Plan, held_servers: base.HeldServers) -> host_answers.Answers:
+    def _unasked(
+        self, by_host: Mapping[str, Sequence[events.Event]], held_servers: base.HeldServers
+    ) -> host_answers.Answers:
         """Return the answers, with reasons, of hosts that must not get an event now.
 
         The event is held for such a host. The other hosts of its server get it at once.
         """
         unasked: host_answers.Answers = {}
-        asked = set(first.by_host)
+        asked = set(by_host)
         if held_servers:
-            for host, sent in first.by_host.items():
+            for host, sent in by_host.items():
                 behind = [event for event in sent if _must_wait(event, host, held_servers)]
                 unasked.update(
                     {(host, event.id): host_answers.Answer(None, host_answers.BEHIND) for event in behind}
@@ -335,7 +337,7 @@ class Router:
             answer = host_answers.Answer(
                 None, liveness.NO_CONSUMER if host in unconsumed else host_answers.NOT_WAITED_FOR
             )
-            for event in first.by_host[host]:
+            for event in by_host[host]:
                 unasked.setdefault((host, event.id), answer)
         return unasked
 
@@ -367,16 +369,19 @@ class Router:
         self, routing: _Routing, stale: Sequence[events.Event], answers: host_answers.Answers
     ) -> plan.Plan:
         first = routing.plan
-        found = self._lookup.hosts(_servers(stale), deadline=routing.deadlines.lookups)
-        if found.remembered:
-            # These are the hosts that were asked; where it is now, only the map could say.
-            return first.with_decided(
-                [events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ) for event in stale]
-            )
-        again = plan.by_host(stale, found)
+        found, held_servers = self._lookup.hosts_and_held_servers(
+            _servers(stale), deadline=routing.deadlines.lookups
+        )
+        # NOTE: the cached hosts are those that were asked; where the server is now, only the map can say.
+        unread = [event for event in stale if event.server_uuid in found.remembered]
+        again = plan.by_host([event for event in stale if event.server_uuid not in found.remembered], found)
+        by_host = again.without(answers)
+        answers |= self._unasked(by_host, held_servers)
         routing.settled = signal.Signal()
         answers |= self._finish(self._begin_delivery(routing, again.without(answers), found))
-        return first.extended(again)
+        return first.extended(again).with_decided(
+            [events.Outcome(event, events.Code.UNDELIVERED, MAP_NOT_READ) for event in unread]
+        )
 
     def _hold_rest(
         self,

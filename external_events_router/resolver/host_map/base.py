@@ -38,7 +38,8 @@ class Lookup:
     :ivar reasons: reasons for single servers, if they differ
     :ivar records: further data of a server with hosts, only for the driver that belongs to the source
     :ivar held_servers: the known servers that have held events; None: the source does not contain this
-    :ivar remembered: the source was not asked, or has not answered: the hosts are from the cache
+    :ivar remembered: servers whose hosts are from the cache, because their source was not asked or has not
+        answered
     """
 
     hosts: Hosts
@@ -47,7 +48,7 @@ class Lookup:
     reasons: Mapping[str, str] = dataclasses.field(default_factory=dict)
     records: Mapping[str, object] = dataclasses.field(default_factory=dict)
     held_servers: HeldServers | None = None
-    remembered: bool = False
+    remembered: frozenset[str] = frozenset()
 
     def only(self, server_uuids: frozenset[str]) -> Lookup:
         """Return the part for some of the servers."""
@@ -57,6 +58,7 @@ class Lookup:
             self,
             hosts={server: self.hosts[server] for server in server_uuids if server in self.hosts},
             unavailable=self.unavailable & server_uuids,
+            remembered=self.remembered & server_uuids,
             records={server: self.records[server] for server in server_uuids if server in self.records},
             held_servers=None
             if self.held_servers is None

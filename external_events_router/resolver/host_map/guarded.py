@@ -220,7 +220,12 @@ class GuardedHostMap:
         if not found.unavailable:
             return found
         known = self._memory.recall(found.unavailable, reason=found.reason or '')
-        return dataclasses.replace(found, hosts={**found.hosts, **known.hosts}, unavailable=known.unavailable)
+        return dataclasses.replace(
+            found,
+            hosts={**found.hosts, **known.hosts},
+            unavailable=known.unavailable,
+            remembered=known.remembered,
+        )
 
     def _answer(
         self, wanted: frozenset[str], question: batch_loader.LoadRequest[base.Lookup], seconds: float
@@ -356,7 +361,7 @@ class _Memory:
             for server in found:
                 self._hosts.move_to_end(server)
         unavailable = wanted - found.keys()
-        return base.Lookup(found, unavailable, reason if unavailable else None, remembered=True)
+        return base.Lookup(found, unavailable, reason if unavailable else None, remembered=frozenset(found))
 
     def add(self, servers: frozenset[str], host: str) -> None:
         """Add a host to the known hosts of servers."""

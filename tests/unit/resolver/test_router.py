@@ -442,10 +442,42 @@ class TimeTest(RouteCase):
         self.assertLessEqual(first, 0.9 * 3 / 4)
 
     def test_event_is_held_if_the_second_look_up_fails(self):
-        before = base.Lookup({ONE: ('a',)}, remembered=True)
+        before = base.Lookup({ONE: ('a',)}, remembered=frozenset({ONE}))
         hosts, host_map = Hosts(a=events.Verdict.NOT_HERE), Map({ONE: ('a',)}, before)
         self.assertEqual([200], self.route(host_map, hosts, events.Event('network-changed', ONE)))
         self.assertEqual([router.MAP_NOT_READ], [item.reason for item in self.hold.items])
+
+
+class NewHostTest(RouteCase):
+    """The hosts of the second look-up are treated like those of the first one."""
+
+    EVENT = events.Event('network-changed', ONE)
+
+    def setUp(self):
+        super().setUp()
+        self.hosts = Hosts(a=events.Verdict.NOT_HERE, b=events.Verdict.HANDLED)
+        self.map = Map({ONE: ('a',)}, {ONE: ('b',)})
+
+    def check_held(self, reason, **options):
+        self.assertEqual([200], self.route(self.map, self.hosts, self.EVENT, **options))
+        self.assertEqual(['a'], [host for host, _ in self.hosts.delivered])
+        (item,) = self.hold.items
+        self.assertIn(reason, item.reason)
+
+    def test_new_host_with_an_open_breaker(self):
+        self.check_held(answers.NOT_WAITED_FOR, silent=['b'])
+
+    def test_new_host_that_has_not_acknowledged_earlier_events(self):
+        self.hold.servers = {ONE: frozenset({'a'})}
+        self.check_held(answers.BEHIND)
+
+    def test_cached_hosts_of_some_servers_do_not_affect_others(self):
+        found = base.Lookup({ONE: ('b',), TWO: ('a',)}, remembered=frozenset({TWO}))
+        self.map = Map({ONE: ('a',), TWO: ('a',)}, found)
+        other = events.Event('network-changed', TWO)
+        self.assertEqual([200, 200], self.route(self.map, self.hosts, self.EVENT, other))
+        self.assertEqual(['a', 'b'], [host for host, _ in self.hosts.delivered])
+        self.assertEqual([(other, router.MAP_NOT_READ)], [(i.event, i.reason) for i in self.hold.items])
 
 
 class PerHostTest(RouteCase):

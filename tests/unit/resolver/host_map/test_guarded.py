@@ -100,7 +100,7 @@ class TestLookup(GuardedTestCase):
         found = guard.lookup([A, B, C])
         self.assertEqual(({A: ('one',), B: ()}, frozenset({C})), (found.hosts, found.unavailable))
         self.assertIn('gone', found.reason)
-        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=frozenset({A})), guard.lookup([A]))
 
     def test_deleted_server_is_removed_from_the_cache(self):
         guard = self.guard()
@@ -145,6 +145,29 @@ class TestLookup(GuardedTestCase):
         self.assertEqual('unexpected ZeroDivisionError of the host map', found.why(B))
 
 
+class TestSeveralSources(GuardedTestCase):
+    def test_cached_hosts_of_an_unavailable_source_are_marked(self):
+        class Partial(Source):
+            includes_held_servers = False
+            unavailable = frozenset()
+
+            def look_up(self, server_uuids, *, timeout):
+                found = {server: self.hosts[server] for server in server_uuids - self.unavailable}
+                return base.Lookup(found, self.unavailable, 'away' if self.unavailable else None)
+
+            def warm(self):
+                pass
+
+        hosts = self.source.hosts
+        self.source = Partial()
+        self.source.hosts = hosts
+        guard = self.guard()
+        self.assertEqual(frozenset(), guard.lookup([A, B]).remembered)
+        self.source.unavailable = frozenset({A})
+        found = guard.lookup([A, B])
+        self.assertEqual((hosts, frozenset({A})), (found.hosts, found.remembered))
+
+
 class TestWithHold(tests_base.TestCase):
     def setUp(self):
         super().setUp()
@@ -175,7 +198,7 @@ class TestWithHold(tests_base.TestCase):
     def test_held_servers_are_unknown_if_the_lookup_fails(self):
         self.map.lookup([A])
         self.source.error = exceptions.DatabaseUnavailable(reason='away')
-        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), self.map.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=frozenset({A})), self.map.lookup([A]))
 
     def test_map_without_held_servers(self):
         plain = guarded.GuardedHostMap(Source())
@@ -205,7 +228,7 @@ class TestHanging(GuardedTestCase):
         self.source.may_answer.clear()
         self.patch(guarded, 'FIRST_TRY_TIMEOUT_SHARE', 0.001)
         began = time.monotonic()
-        self.assertEqual(base.Lookup({A: ('one',)}, remembered=True), guard.lookup([A]))
+        self.assertEqual(base.Lookup({A: ('one',)}, remembered=frozenset({A})), guard.lookup([A]))
         self.assertLess(time.monotonic() - began, LONG / 2)
 
     def test_wait_for_unknown_servers_is_longer(self):
