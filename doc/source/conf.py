@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import pathlib
 
+from external_events_router.admin import openapi as admin_openapi
 from external_events_router.api import openapi
 
 project = 'external-events-router'
@@ -28,6 +29,7 @@ html_show_sourcelink = False
 generated = pathlib.Path(__file__).parent.parent / 'build' / 'generated'
 generated.mkdir(parents=True, exist_ok=True)
 (generated / 'openapi.json').write_text(json.dumps(openapi.document(), indent=2) + '\n')
+(generated / 'admin-openapi.json').write_text(json.dumps(admin_openapi.document(), indent=2) + '\n')
 html_extra_path = [str(generated)]
 html_static_path = ['_static']
 

@@ -98,14 +98,19 @@ def noauth(app: WSGIApp) -> WSGIApp:
     """Give every caller the role service, in the project of the path."""
 
     def authenticate(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        for key in [key for key in environ if key.startswith(_CLAIMS)]:
-            del environ[key]
+        remove_claims(environ)
         environ.update(NOAUTH_IDENTITY)
         if match := _PROJECT.match(environ['PATH_INFO']):
             environ['HTTP_X_PROJECT_ID'] = match[1]
         return app(environ, start_response)
 
     return authenticate
+
+
+def remove_claims(environ: dict[str, Any]) -> None:
+    """Remove all headers that claim an identity from a WSGI environment."""
+    for key in [key for key in environ if key.startswith(_CLAIMS)]:
+        del environ[key]
 
 
 def is_open(conf: cfg.ConfigOpts) -> bool:

@@ -1,4 +1,4 @@
-"""The HTTP server of ``external-events-all-in-one``: cheroot with strict rules for requests.
+"""The HTTP server of the all-in-one command and of the admin API: cheroot with strict rules for requests.
 
 cheroot parses lengths and chunk sizes with Python's ``int``, ends a body at a chunk of zero bytes
 without checking the bytes after it, keeps only the last of several headers with the same name, and
@@ -125,15 +125,24 @@ class _Connection(server.HTTPConnection):
     RequestHandlerClass = _Request
 
 
-def make_server(conf: cfg.ConfigOpts, app: auth.WSGIApp, *, shutdown_timeout: int) -> wsgi.Server:
+def make_server(
+    conf: cfg.ConfigOpts,
+    app: auth.WSGIApp,
+    *,
+    shutdown_timeout: int,
+    address: tuple[str, int] | None = None,
+    threads: int | None = None,
+) -> wsgi.Server:
     """Build the server for the address in the configuration.
 
     :param shutdown_timeout: seconds
+    :param address: host and port; None: those of ``[api]``
+    :param threads: number of requests that are handled at the same time; None: that of ``[api]``
     """
     made = wsgi.Server(
-        (conf.api.bind_host, conf.api.bind_port),
+        address or (conf.api.bind_host, conf.api.bind_port),
         app,
-        numthreads=conf.api.threads,
+        numthreads=threads or conf.api.threads,
         request_queue_size=socket.SOMAXCONN,
         timeout=conf.api.idle_timeout,
         shutdown_timeout=shutdown_timeout,

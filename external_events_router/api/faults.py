@@ -18,6 +18,8 @@ NAMES = {
     403: 'forbidden',
     404: 'itemNotFound',
     405: 'badMethod',
+    409: 'conflictingRequest',
+    412: 'preconditionFailed',
     413: 'overLimit',
     415: 'badMediaType',
     501: 'notImplemented',

@@ -196,14 +196,15 @@ def list_rules() -> Iterable[policy.DocumentedRuleDefault]:
     return RULES
 
 
-def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
+def make_enforcer(conf: cfg.ConfigOpts, *, rules: Iterable[policy.RuleDefault] = RULES) -> Enforcer:
     """Build an enforcer with the rules of the operator.
 
+    :param rules: defaults of all rules
     :raises ConfigurationError: a file of the operator cannot be used
     """
     opts.set_defaults(conf)
     enforcer = Enforcer(conf)
-    enforcer.register_defaults(RULES)
+    enforcer.register_defaults(list(rules))
     try:
         enforcer.load_rules()
     except Exception as exc:
@@ -211,12 +212,15 @@ def make_enforcer(conf: cfg.ConfigOpts) -> Enforcer:
     return enforcer
 
 
-def get_enforcer() -> Enforcer:
-    """Build an enforcer for the tools of oslo.policy, which pass no configuration."""
+def get_enforcer(*, rules: Iterable[policy.RuleDefault] = RULES) -> Enforcer:
+    """Build an enforcer for the tools of oslo.policy, which pass no configuration.
+
+    :param rules: see :func:`make_enforcer`
+    """
     # NOTE: keep only the options of this service; the others belong to the tool.
     argv = [arg for i, arg in enumerate(sys.argv[1:], 1) if _is_configuration(arg, sys.argv[i - 1])]
     cfg.CONF(argv, project='external-events-router')
-    return make_enforcer(cfg.CONF)
+    return make_enforcer(cfg.CONF, rules=rules)
 
 
 def _is_configuration(arg: str, before: str) -> bool:

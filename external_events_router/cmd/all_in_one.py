@@ -23,6 +23,7 @@ import oslo_messaging as messaging
 
 from external_events_router import checks
 from external_events_router import exceptions
+from external_events_router.admin import server as admin_server
 from external_events_router.agent import fleet as agent_fleet
 from external_events_router.agent import handlers as agent_handlers
 from external_events_router.api import app as api_app
@@ -107,6 +108,8 @@ def embed(conf: cfg.ConfigOpts, state: pathlib.Path) -> None:
     conf.set_default('transport_url', 'fake://')
     conf.set_default('connection', f'sqlite:///{state}/all-in-one.sqlite', group='database')
     conf.set_default('auth_strategy', 'noauth', group='api')
+    conf.set_default('auth_strategy', 'noauth', group='admin')
+    conf.set_default('bind_port', conf.api.bind_port + 1, group='admin')
 
 
 def check_exposure(conf: cfg.ConfigOpts) -> None:
@@ -246,7 +249,10 @@ def _run() -> int:
             refused=None if conf.journal.record == 'none' else refusals.Forwarder(resolver_api.refused),
         )
         url = stack.enter_context(running_api(conf, app))
-        LOG.info('Serving %s for %s', url, ', '.join(hosts))
+        admin = admin_server.AdminServer.from_conf(conf, unhealthy=lambda: guard.reason)
+        admin.start()
+        stack.callback(admin.stop)
+        LOG.info('Serving %s for %s, and the admin API at %s', url, ', '.join(hosts), admin.url)
         if conf.demo:
             as_expected = demo.show(url) and demo.explain(conf)
             if conf.exit:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
+from external_events_router.conf import admin
 from external_events_router.conf import agent
 from external_events_router.conf import api
 from external_events_router.conf import broker
@@ -40,6 +41,7 @@ GROUPS = (
     nova,
     metrics,
     health,
+    admin,
     upgrade_levels,
 )
 

@@ -384,6 +384,29 @@ class JournalRefusal(Base):
     names: orm.Mapped[str | None] = orm.mapped_column(sa.Text)
 
 
+class JournalAction(Base):
+    """An action of an operator; see ``journal.actions.ActionRow``.
+
+    :ivar seq: a random number that distinguishes actions of the same microsecond
+    :ivar filter: JSON in ASCII
+    """
+
+    __tablename__ = 'journal_actions'
+    __table_args__ = (sa.PrimaryKeyConstraint('at', 'seq'), _INNODB)
+
+    at: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    seq: orm.Mapped[int] = orm.mapped_column(sa.BigInteger)
+    action: orm.Mapped[str] = orm.mapped_column(_name(NAME_LENGTH))
+    user_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    user_name: orm.Mapped[str] = orm.mapped_column(_text(DETAIL_LENGTH))
+    project_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    address: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    request_id: orm.Mapped[str | None] = orm.mapped_column(_text(ID_LENGTH))
+    filter: orm.Mapped[str] = orm.mapped_column(sa.Text)
+    number: orm.Mapped[int] = orm.mapped_column(sa.Integer)
+    problem: orm.Mapped[str | None] = orm.mapped_column(_text(DETAIL_LENGTH))
+
+
 class JournalWorker(Base):
     """An incarnation of a worker; see ``journal.records.WorkerRow``."""
 

@@ -18,10 +18,12 @@ from external_events_router.journal import store
 LOG = log.getLogger(__name__)
 
 
-def recording(conf: cfg.ConfigOpts) -> Callable[[Sequence[entries.Step]], None]:
+def recording(conf: cfg.ConfigOpts, *, actor: str | None = None) -> Callable[[Sequence[entries.Step]], None]:
     """Return a function that records steps in the journal of the configuration.
 
     If the journal cannot be written, it writes a warning: the command has succeeded nevertheless.
+
+    :param actor: the operator; None: the user of the operating system
     """
     if conf.journal.record == 'none':
         return lambda steps: None
@@ -32,14 +34,14 @@ def recording(conf: cfg.ConfigOpts) -> Callable[[Sequence[entries.Step]], None]:
         try:
             with contextlib.closing(store.Store(recorder.open_database(conf))) as journal:
                 journal.synchronize()
-                journal.append(steps, actor=f'{_user()}@{conf.host}')
+                journal.append(steps, actor=actor or f'{user()}@{conf.host}')
         except exceptions.RouterError as exc:
             LOG.warning('The journal does not contain this command: %s', exc)
 
     return record
 
 
-def _user() -> str:
+def user() -> str:
     """Return the name of the user of the operating system."""
     try:
         return getpass.getuser()

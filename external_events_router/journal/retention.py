@@ -41,6 +41,7 @@ _TABLES: tuple[tuple[sa.Table, str], ...] = (
     (cast(sa.Table, models.JournalRequest.__table__), 'received_at'),
     (cast(sa.Table, models.JournalStep.__table__), 'at'),
     (cast(sa.Table, models.JournalRefusal.__table__), 'at'),
+    (cast(sa.Table, models.JournalAction.__table__), 'at'),
 )
 
 _events = cast(sa.Table, models.JournalEvent.__table__)

@@ -12,6 +12,7 @@ from typing import Any
 from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.journal import completeness
 from external_events_router.journal import explain
 from external_events_router.journal import reads
 from external_events_router.journal import records
@@ -33,8 +34,12 @@ STEPS = 200
 POLL = 1.0
 OVERLAP = 15.0
 
-#: Rows that one read of ``follow`` takes at most.
+#: Rows that one read of ``follow`` takes at most, and that one page of a list reads at most.
 BURST = 20_000
+MOST_READ = 5000
+
+#: Microseconds before now from which ``wait_for_new`` returns events at most.
+LONGEST_FOLLOW = 3600 * records.SECOND
 
 #: An event and its state.
 Found = tuple[records.EventRow, states.State]
@@ -107,18 +112,46 @@ class Matches:
         """
         return itertools.islice(self._of(period, page), most)
 
+    def page(
+        self, period: reads.Period, *, limit: int, most_read: int = MOST_READ
+    ) -> tuple[list[Found], reads.Key | None]:
+        """Return some events of a period, in its order.
+
+        :param limit: number of events at most
+        :param most_read: rows that are read at most, because a filter on the state reads many rows that do
+            not match; then the page has fewer events
+        :returns: the events, and the position after which the next page begins; None: this is the last page
+        """
+        found: list[Found] = []
+        read = 0
+        while read < most_read:
+            size = min(PAGE, limit + 1, most_read - read)
+            rows = self.reader.events(self._selection, period, limit=size)
+            for event in rows:
+                state = self.state_of(event)
+                if self._state in (None, state):
+                    if len(found) == limit:
+                        return found, key(found[-1][0])
+                    found.append((event, state))
+            if len(rows) < size:
+                return found, None
+            read += len(rows)
+            period = dataclasses.replace(period, after=key(rows[-1]))
+        return found, period.after
+
     def _of(self, period: reads.Period, page: int) -> Iterator[Found]:
         while True:
             found = self.reader.events(self._selection, period, limit=page)
             for event in found:
-                state = self._state_of(event)
+                state = self.state_of(event)
                 if self._state in (None, state):
                     yield event, state
             if len(found) < page:
                 return
             period = reads.Period(period.since, period.until, key(found[-1]), period.newest_first)
 
-    def _state_of(self, event: records.EventRow) -> states.State:
+    def state_of(self, event: records.EventRow) -> states.State:
+        """Return the state of an event now."""
         state = states.state(event, ())
         if state is not states.State.HELD:
             return state
@@ -170,6 +203,52 @@ def follow(matches: Matches, since: int, end: float | None) -> Iterator[Found]:
         if left <= 0:
             return
         time.sleep(left)
+
+
+def wait_for_new(
+    rows: journal.Journal, matches: Matches, after: reads.Key | None, *, limit: int, end: float
+) -> tuple[list[Found], reads.Key]:
+    """Wait until new events match, and return each of them once, in the order of their arrival.
+
+    An event is returned when all running workers have written the records up to its arrival, or after
+    :data:`OVERLAP` seconds.
+
+    :param after: position of the previous call; None: begin now, and return no events
+    :param limit: number of events at most
+    :param end: an instant of ``time.monotonic()`` at which to return without events
+    :returns: the events, and the position for the next call
+    """
+    while True:
+        horizon = _written_until(rows)
+        if after is None:
+            return [], (horizon, 0, 0)
+        since = max(after[0], rows.reader.now() - LONGEST_FOLLOW)
+        found, next_after = matches.page(reads.Period(since, horizon - 1, after), limit=limit)
+        # NOTE: all events before the horizon are known, and no worker has the number 0.
+        reached = next_after or max(after, (horizon, 0, 0))
+        left = end - time.monotonic()
+        if found or left <= 0:
+            return found, reached
+        after = reached
+        if next_after is None:
+            time.sleep(min(POLL, left))
+
+
+def instant(seconds: float) -> float:
+    """Return the instant of ``time.monotonic()`` after so many seconds."""
+    return time.monotonic() + seconds
+
+
+def _written_until(rows: journal.Journal) -> int:
+    """Return the time before which all running workers have written their records, in microseconds."""
+    now = rows.reader.now()
+    earliest = now - times.microseconds(OVERLAP)
+    running = [
+        worker.written_until
+        for worker in completeness.workers(rows.database, earliest, now)
+        if worker.stopped_at is None and worker.record != 'none'
+    ]
+    return max(earliest, min([now, *running]))
 
 
 def key(event: records.EventRow) -> reads.Key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -46,6 +47,22 @@ class Filter:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Preview:
+    """The events that an operation would change.
+
+    :ivar number: of events
+    :ivar by_kind: state, name and number of events
+    :ivar last_held: number of the last held event; likewise ``last_ended``. An operation with this preview
+        does not change later events
+    """
+
+    number: int
+    by_kind: Sequence[tuple[str, str, int]]
+    last_held: int
+    last_ended: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Retried:
     """The result of a retry.
 
@@ -72,15 +89,27 @@ def show(held: inspection.Inspection, event_id: str) -> base.Record:
     return found[0] if found[0].state is base.State.HELD else found[-1]
 
 
+def preview(held: inspection.Inspection, chosen: Filter) -> Preview:
+    """Count the events that match, and remember the last of them.
+
+    :raises DatabaseUnavailable: the hold cannot be read
+    """
+    counts: collections.Counter[tuple[str, str]] = collections.Counter()
+    last = {True: 0, False: 0}
+    for record in held.records(chosen.selection()):
+        is_held = record.state is base.State.HELD
+        last[is_held] = max(last[is_held], record.seq)
+        counts[str(record.state), record.event.name] += 1
+    by_kind = [(state, name, number) for (state, name), number in sorted(counts.items())]
+    return Preview(sum(counts.values()), by_kind, last[True], last[False])
+
+
 def count(held: inspection.Inspection, chosen: Filter) -> list[tuple[str, str, int]]:
     """Return the number of events for each state and name.
 
     :raises DatabaseUnavailable: the hold cannot be read
     """
-    counts = collections.Counter(
-        (str(record.state), record.event.name) for record in held.records(chosen.selection())
-    )
-    return [(state, name, number) for (state, name), number in sorted(counts.items())]
+    return list(preview(held, chosen).by_kind)
 
 
 def retry(
@@ -112,14 +141,18 @@ def drop(
     chosen: Filter,
     *,
     event_ids: Collection[str] = (),
+    up_to: Preview | None = None,
 ) -> inspection.Dropped:
     """Delete events, held or ended: those that match, or events by id.
 
+    :param up_to: only the events of this preview
     :returns: see :class:`inspection.Dropped`; ``until`` is None with nova-compute, which has no such time
     :raises NoSuchEvent: the hold does not contain one of the ids; nothing was changed
     :raises DatabaseUnavailable: not all events are deleted
     """
     selection = chosen.selection(event_ids)
+    if up_to is not None:
+        selection = dataclasses.replace(selection, last_held=up_to.last_held, last_ended=up_to.last_ended)
     if event_ids:
         inspection.require_found(held.records(selection), event_ids)
     dropped = held.drop(selection, grace=conf.delivery.ack_timeout)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -84,17 +85,25 @@ def plan(
 
 
 def send(
-    api: rpcapi.OperatorAPI, chosen: Sequence[records.EventRow], *, ack_timeout: float, actor: str
+    api: rpcapi.OperatorAPI,
+    chosen: Sequence[records.EventRow],
+    *,
+    ack_timeout: float,
+    actor: str,
+    end: float | None = None,
 ) -> list[events.Outcome]:
     """Have events sent again, one request after the other, so that those of a server keep their order.
 
     :param ack_timeout: seconds that a resolver waits for hosts
     :param actor: the operator, for the journal
+    :param end: an instant of ``time.monotonic()`` after which no further request is sent; None: no limit
     :raises ResolverUnavailable: no resolver answered; the events before were sent
     :raises BrokerUnavailable: the broker cannot be reached; the events before were sent
     """
     outcomes: list[events.Outcome] = []
     for ctxt, batch in replay.batches(chosen):
+        if end is not None and time.monotonic() > end:
+            break
         outcomes += api.replay(
             ctxt, batch, actor=actor, ack_timeout=ack_timeout, timeout=ack_timeout + MARGIN
         )

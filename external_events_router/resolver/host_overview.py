@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 from typing import cast
@@ -15,6 +16,14 @@ from external_events_router.resolver import host_states
 _server_hosts = cast(sa.Table, models.ServerHost.__table__)
 _held_hosts = cast(sa.Table, models.HeldHost.__table__)
 _held = cast(sa.Table, models.HeldEvent.__table__)
+
+#: Columns with the names of hosts. Each is the first column of an index or in it.
+_NAMES = (
+    _server_hosts.c.host,
+    _held_hosts.c.host,
+    cast(sa.Table, models.HostReport.__table__).c.host,
+    cast(sa.Table, models.OpenBreaker.__table__).c.host,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +63,36 @@ class HostOverview:
             for name in sorted({*states, *servers, *held})
         ]
 
+    def page(self, *, after: str = '', limit: int) -> list[Host]:
+        """Read some hosts, by name, as :meth:`read`.
+
+        :param after: only hosts whose name is greater
+        :param limit: number of hosts at most
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        return self.of(self._names(after, limit))
+
+    def of(self, names: Collection[str]) -> list[Host]:
+        """Read these hosts, by name. A host that the database does not know has no servers and no report.
+
+        :raises DatabaseUnavailable: the database cannot be asked
+        """
+        now, states = self._states.read(names)
+        servers, held = self._counts(names)
+        return [
+            self._host(name, now, states.get(name, host_states.State()), servers, held)
+            for name in sorted(names)
+        ]
+
+    @session.retried
+    def _names(self, after: str, limit: int) -> list[str]:
+        found: set[str] = set()
+        with self._database.reading() as connection:
+            for column in _NAMES:
+                query = sa.select(column).where(column > after).distinct().order_by(column).limit(limit)
+                found.update(connection.scalars(query))
+        return sorted(found)[:limit]
+
     def _host(
         self,
         name: str,
@@ -73,7 +112,7 @@ class HostOverview:
         )
 
     @session.retried
-    def _counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    def _counts(self, hosts: Collection[str] | None = None) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Return the numbers of servers and of held events by host."""
         of_servers = sa.select(_server_hosts.c.host, sa.func.count()).group_by(_server_hosts.c.host)
         of_held = (
@@ -81,6 +120,9 @@ class HostOverview:
             .join(_held, _held.c.server_uuid == _held_hosts.c.server_uuid)
             .group_by(_held_hosts.c.host)
         )
+        if hosts is not None:
+            of_servers = of_servers.where(self._database.among(_server_hosts.c.host, hosts))
+            of_held = of_held.where(self._database.among(_held_hosts.c.host, hosts))
         with self._database.reading() as connection:
             servers: dict[str, int] = dict(connection.execute(of_servers).tuples().all())
             held: dict[str, int] = dict(connection.execute(of_held).tuples().all())

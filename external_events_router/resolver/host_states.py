@@ -82,28 +82,35 @@ class HostStateStore:
                 connection.execute(sa.insert(_breakers), rows)
 
     @session.retried
-    def read(self) -> tuple[float, Mapping[str, State]]:
+    def read(self, hosts: Collection[str] | None = None) -> tuple[float, Mapping[str, State]]:
         """Read the states of all hosts that have one.
 
+        :param hosts: only the states of these hosts; None: of all hosts
         :returns: the time of the database, and host to state
         :raises DatabaseUnavailable: the database cannot be asked
         """
+        of_reports, of_breakers = (
+            () if hosts is None else (self._database.among(table.c.host, hosts),)
+            for table in (_reports, _breakers)
+        )
         with self._database.reading() as connection:
             now = self._database.now(connection)
             reported: dict[str, float] = dict(
-                connection.execute(sa.select(_reports.c.host, _reports.c.reported_at)).tuples().all()
+                connection.execute(sa.select(_reports.c.host, _reports.c.reported_at).where(*of_reports))
+                .tuples()
+                .all()
             )
             counts: dict[str, int] = dict(
                 connection.execute(
                     sa.select(_breakers.c.host, sa.func.count())
-                    .where(_breakers.c.seen_at > now - VALID)
+                    .where(_breakers.c.seen_at > now - VALID, *of_breakers)
                     .group_by(_breakers.c.host)
                 )
                 .tuples()
                 .all()
             )
-        hosts = reported.keys() | counts.keys()
-        return now, {host: State(reported.get(host), counts.get(host, 0)) for host in hosts}
+        found = reported.keys() | counts.keys()
+        return now, {host: State(reported.get(host), counts.get(host, 0)) for host in found}
 
 
 class HostStates:

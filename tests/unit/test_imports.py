@@ -181,6 +181,20 @@ ALLOWED = {
         'resolver.rpcapi',
     ),
     'agent.rpcapi': ('checks', 'context', 'events', 'exceptions', 'messaging'),
+    # The admin API: the pipeline of the senders' API, and the operations.
+    'admin': (
+        'api',
+        'checks',
+        'conf',
+        'context',
+        'db',
+        'events',
+        'exceptions',
+        'journal',
+        'operations',
+        'process',
+        'resolver',
+    ),
     # The operations of operators, for the commands and the admin API.
     'operations': (
         'checks',

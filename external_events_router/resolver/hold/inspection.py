@@ -43,12 +43,15 @@ class Selection:
     """Selects events of the hold that match all given values.
 
     :ivar host: they have to be acknowledged by this host, or had to be
+    :ivar last_held: only held events up to this number; None: all. Likewise ``last_ended``
     """
 
     event_ids: frozenset[str] | None = None
     state: base.State | None = None
     host: str | None = None
     server_uuid: str | None = None
+    last_held: int | None = None
+    last_ended: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -296,7 +299,8 @@ class Inspection:
             query = query.where(table.c.server_uuid == selection.server_uuid)
         if selection.event_ids is not None:
             query = query.where(self._database.among(table.c.event_id, selection.event_ids))
-        return query
+        last = selection.last_held if table is _held else selection.last_ended
+        return query if last is None else query.where(table.c.seq <= last)
 
     def _hosts_of(self, connection: sa.Connection, server_uuids: Collection[str]) -> dict[str, list[str]]:
         query = sa.select(_hosts).where(self._database.among(_hosts.c.server_uuid, server_uuids))

@@ -130,20 +130,29 @@ class SqlHostMap:
         return hosts[server_uuid]
 
     @session.retried
-    def assign(self, server_uuid: str, host: str) -> None:
-        """See :class:`base.WritableHostMap`."""
+    def assign(self, server_uuid: str, host: str, *, expected: Collection[str] | None = None) -> None:
+        """See :class:`base.WritableHostMap`.
+
+        :param expected: the hosts of the server, as the caller knows them; None: any
+        :raises Conflict: the server has other hosts; nothing was changed
+        """
         locations = {base.server_uuid(server_uuid): (self._host_name(host),)}
         with self._database.writing() as connection:
+            self._expect(connection, base.server_uuid(server_uuid), expected)
             self._add(connection, locations)
 
     @session.retried
-    def unassign(self, server_uuid: str, host: str) -> None:
-        """See :class:`base.WritableHostMap`. If the server is not on the host, nothing changes."""
+    def unassign(self, server_uuid: str, host: str, *, expected: Collection[str] | None = None) -> None:
+        """See :class:`base.WritableHostMap`. If the server is not on the host, nothing changes.
+
+        :param expected: see :meth:`assign`
+        """
         server_uuid, host = base.server_uuid(server_uuid), base.stored_host_name(host)
         with self._database.writing() as connection:
             found = connection.scalar(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid))
             if found is None:
                 raise exceptions.NoSuchServer(server_uuid=server_uuid)
+            self._expect(connection, server_uuid, expected)
             connection.execute(
                 sa.delete(_server_hosts).where(
                     _server_hosts.c.server_uuid == server_uuid, _server_hosts.c.host == host
@@ -151,10 +160,14 @@ class SqlHostMap:
             )
 
     @session.retried
-    def forget(self, server_uuid: str) -> None:
-        """See :class:`base.WritableHostMap`."""
+    def forget(self, server_uuid: str, *, expected: Collection[str] | None = None) -> None:
+        """See :class:`base.WritableHostMap`.
+
+        :param expected: see :meth:`assign`
+        """
         server_uuid = base.server_uuid(server_uuid)
         with self._database.writing() as connection:
+            self._expect(connection, server_uuid, expected)
             # The foreign key also deletes the rows of its hosts.
             if not connection.execute(sa.delete(_servers).where(_servers.c.uuid == server_uuid)).rowcount:
                 raise exceptions.NoSuchServer(server_uuid=server_uuid)
@@ -209,6 +222,18 @@ class SqlHostMap:
         while page := self._page(after):
             yield from (lines.Entry(server_uuid, hosts) for server_uuid, hosts in page.items())
             after = list(page)[-1]
+
+    def _expect(self, connection: sa.Connection, server_uuid: str, expected: Collection[str] | None) -> None:
+        """Lock a server until the end of the transaction, and compare its hosts.
+
+        :raises Conflict: they differ
+        """
+        if expected is None:
+            return
+        connection.execute(sa.select(_servers.c.uuid).where(_servers.c.uuid == server_uuid).with_for_update())
+        found = self._locate(connection, [server_uuid]).get(server_uuid)
+        if found is None or set(found) != set(expected):
+            raise exceptions.Conflict(what=f'server {server_uuid}')
 
     def _host_name(self, host: str) -> str:
         return base.host_name(host, longest=self._longest_host)
