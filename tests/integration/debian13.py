@@ -82,10 +82,7 @@ def root():
     """The folder of the root; it is made if it is missing."""
     if os.geteuid() != 0:
         services.missing('RabbitMQ 4', 'a root of Debian 13 is made and entered by root')
-    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-    at = pathlib.Path(
-        os.environ.get('EER_TEST_DEBIAN13_ROOT') or cache / 'external-events-router' / 'debian13'
-    )
+    at = pathlib.Path(os.environ.get('EER_TEST_DEBIAN13_ROOT') or services.CACHE / 'debian13')
     at.parent.mkdir(parents=True, exist_ok=True)
     with open(at.parent / f'{at.name}.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -39,8 +38,7 @@ def find(program):
     installed = shutil.which(program)
     if installed:
         return installed
-    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
-    at = cache / 'external-events-router' / 'prometheus'
+    at = services.CACHE / 'prometheus'
     at.parent.mkdir(parents=True, exist_ok=True)
     with open(at.parent / 'prometheus.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -22,6 +22,12 @@ import sqlalchemy as sa
 
 REQUIRED = os.environ.get('EER_TEST_REQUIRE_SERVICES') == '1'
 
+# NOTE: read once at the import, because each test has a temporary home.
+_CACHE = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+
+#: Folder of the software that the tests install, for all runs of the user.
+CACHE = pathlib.Path(_CACHE) / 'external-events-router'
+
 #: Seconds for one command of a service's administration.
 ADMIN_TIMEOUT = 60
 

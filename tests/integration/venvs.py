@@ -42,10 +42,9 @@ def make(name, requirements, *, variable):
 def _folder(name, requirements, variable):
     if path := os.environ.get(variable):
         return pathlib.Path(path)
-    cache = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     # NOTE: another Python, or another requirement, is another environment.
     mark = hashlib.sha256(repr((sys.version_info[:2], requirements)).encode()).hexdigest()[:12]
-    return pathlib.Path(cache) / 'external-events-router' / f'{name}-{mark}'
+    return services.CACHE / f'{name}-{mark}'
 
 
 def _install(what, command):

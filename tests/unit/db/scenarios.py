@@ -81,7 +81,7 @@ class TransactionScenarios:
         super().setUp()
         self.database = databases.database(self.url)
         self.addCleanup(self.database.close)
-        migration.upgrade(self.database)
+        databases.create_schema(self.database)
 
     def known(self):
         with self.database.reading() as connection:
