@@ -288,14 +288,16 @@ class Simulation(maps.BeginsAtOnce):
                 connection.execute(sa.delete(table))
         self.offset = 0.0
         self._patches = contextlib.ExitStack()
-        real = {name: getattr(time, name) for name in ('time', 'monotonic')}
-        now = self.database.now
-        for name, function in real.items():
+        # The real time does not count, because a loaded machine may need seconds for a step.
+        for name in ('time', 'monotonic'):
+            began = getattr(time, name)()
             self._patches.enter_context(
-                mock.patch.object(time, name, lambda function=function: function() + self.offset)
+                mock.patch.object(time, name, lambda began=began: began + self.passed())
             )
+        with self.database.reading() as connection:
+            now = self.database.now(connection)
         self._patches.enter_context(
-            mock.patch.object(self.database, 'now', lambda connection: now(connection) + self.offset)
+            mock.patch.object(self.database, 'now', lambda connection: now + self.passed())
         )
         wait = rounds.AckRound.wait
         self._patches.enter_context(
@@ -312,6 +314,11 @@ class Simulation(maps.BeginsAtOnce):
         self.posted = {}
         self.answered = {}
         self.instant = 0
+
+    def passed(self):
+        """The seconds since the beginning. Each reading of a clock takes a microsecond."""
+        self.offset += 1e-6
+        return self.offset
 
     #: The simulated host map is in the database of the hold.
     includes_held_servers = True
