@@ -116,8 +116,8 @@ class Host:
     def servers(self, host):
         return {server for server, hosts in self.world.locations.items() if host in hosts}
 
-    def add(self, receipt, result):
-        self.results.append((receipt, result))
+    def add(self, receipt, results):
+        self.results += [(receipt, result) for result in results]
 
     def send(self):
         """Do nothing: the results are sent when all results of a delivery exist."""
@@ -133,7 +133,7 @@ class Host:
 
     def process(self, ctxt, sent):
         self.results = []
-        self.dispatcher.receive(ctxt, sent)
+        self.dispatcher.receive(context.Deferred(None, ctxt), sent)
         said = {
             'mute': self.results[:0],
             'first': self.results[:1],
