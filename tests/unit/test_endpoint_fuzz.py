@@ -33,7 +33,7 @@ from tests import fuzzing
 from tests.unit.resolver import agents
 
 #: Messages of each property.
-EXAMPLES = 150
+EXAMPLES = 80
 
 WAITED_HOST = 'host-a'
 

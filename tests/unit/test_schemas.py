@@ -264,7 +264,7 @@ class BothValidatorsTest(base.TestCase):
     def test_result_is_equal_to_the_result_of_the_schema(self) -> None:
         seen = set()
 
-        @generated.examples(400)
+        @generated.examples(300)
         @hypothesis.given(BODIES, strategies.sampled_from([(2, 1), (2, 76), (2, 104)]), strategies.booleans())
         def as_the_schema_says(body: Any, version: events.Microversion, strict: bool) -> None:
             names = events.names_at(version)

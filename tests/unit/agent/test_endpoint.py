@@ -114,7 +114,7 @@ class AgentEndpointTest(base.TestCase):
         self.listener(envelope.Call('deliver_all', '1.1', {'deliveries': {}}, {}))
         self.assertNotIn('Traceback', self.logs.output)
 
-    @generated.examples(60)
+    @generated.examples(30)
     @hypothesis.given(
         strategies.sampled_from(('deliver', 'deliver_all', 'target', '__init__', '')),
         strategies.dictionaries(
@@ -132,7 +132,7 @@ class AgentEndpointTest(base.TestCase):
 
 
 class ContextTest(base.TestCase):
-    @generated.examples(60)
+    @generated.examples(30)
     @hypothesis.given(
         strategies.dictionaries(strategies.sampled_from((*context.CARRIED, 'user', 'x')), test_endpoint._json)
         | test_endpoint._json

@@ -65,7 +65,7 @@ class Client:
 
 
 class AckerTest(base.TestCase):
-    @generated.examples(100)
+    @generated.examples(40)
     @hypothesis.given(strategies.data())
     def test_each_result_is_sent_or_dropped_once(self, data):
         with test_acker.Timers() as timers:
@@ -158,7 +158,7 @@ class Acker:
 
 
 class DispatcherTest(base.TestCase):
-    @generated.examples(100)
+    @generated.examples(40)
     @hypothesis.given(strategies.data())
     def test_each_event_has_one_end(self, data):
         faults = exactly_once.Faults(data, strategies)

@@ -13,6 +13,10 @@ class TestReads(scenarios.ReadScenarios, base.TestCase):
 
 
 class TestPlans(scenarios.SQLitePlans, scenarios.PlanScenarios, base.TestCase):
-    def setUp(self):
-        self.url = f'sqlite:///{self.useFixture(fixtures.TempDir()).path}/router.db'
-        super().setUp()
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = fixtures.TempDir()
+        folder.setUp()
+        cls.addClassCleanup(folder.cleanUp)
+        cls.url = f'sqlite:///{folder.path}/router.db'

@@ -69,7 +69,7 @@ class Link:
 
 
 class PublisherTest(base.TestCase):
-    @generated.examples(100)
+    @generated.examples(40)
     @hypothesis.given(strategies.data())
     def test_each_message_has_one_result(self, data):
         faults = exactly_once.Faults(data, strategies)
@@ -150,7 +150,7 @@ class Watcher:
 
 
 class ConsumerTest(base.TestCase):
-    @generated.examples(60)
+    @generated.examples(40)
     @hypothesis.given(strategies.data())
     def test_each_message_is_passed_on_once_and_the_thread_continues(self, data):
         faults = exactly_once.Faults(data, strategies)

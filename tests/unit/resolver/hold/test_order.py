@@ -12,7 +12,7 @@ from tests import generated
 from tests.unit.resolver.hold import world
 
 # Hypothesis cannot shrink a seed.
-RUNS = generated.examples(10, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+RUNS = generated.examples(6, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
 
 
 class OrderTest(base.TestCase):

@@ -76,7 +76,7 @@ class SettleOnceTest(base.TestCase):
 
 
 class AgentAPITest(base.TestCase):
-    @generated.examples(60)
+    @generated.examples(40)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.0')))
     def test_end_of_each_cast_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
@@ -100,7 +100,7 @@ class AgentAPITest(base.TestCase):
 
 
 class AckAPITest(base.TestCase):
-    @generated.examples(60)
+    @generated.examples(40)
     @hypothesis.given(strategies.data(), strategies.sampled_from((None, '1.1', '1.0')))
     def test_end_is_reported_once(self, data, version):
         faults = exactly_once.Faults(data, strategies)
@@ -118,7 +118,7 @@ class AckAPITest(base.TestCase):
 
 
 class DirectTransportTest(base.TestCase):
-    @generated.examples(60)
+    @generated.examples(40)
     @hypothesis.given(strategies.data())
     def test_end_of_each_message_is_reported_once(self, data):
         faults = exactly_once.Faults(data, strategies)
@@ -139,7 +139,7 @@ class DirectTransportTest(base.TestCase):
 
 
 class CoalescingSenderTest(base.TestCase):
-    @generated.examples(100)
+    @generated.examples(40)
     @hypothesis.given(strategies.data(), strategies.booleans())
     def test_each_delivery_has_one_end(self, data, together):
         faults = exactly_once.Faults(data, strategies)
