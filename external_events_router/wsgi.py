@@ -86,7 +86,7 @@ class Application:
 
 
 class UWSGIChunks:
-    """A body without a length under uWSGI, whose own ``wsgi.input`` is empty in this case.
+    """Reads a request body without a length under uWSGI, because ``wsgi.input`` of uWSGI is empty for it.
 
     uWSGI treats a chunk size that is not a number as the end of the body.
 

@@ -1,6 +1,6 @@
 """A signal that any thread can set once, and for which one thread waits.
 
-It costs a quarter of an event of ``threading``, which has a condition and a lock of its own.
+It costs a quarter of an event of ``threading``, which has a separate condition and lock.
 """
 
 from __future__ import annotations

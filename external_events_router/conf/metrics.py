@@ -28,7 +28,7 @@ option in a file of each service, for example
         'directory',
         default='/var/lib/external-events-router/metrics',
         help="""
-Folder of the files in which processes count. Each service uses a folder of its own in
+Folder of the files in which processes count. Each service uses a separate folder in
 it, ``api``, ``resolver`` or ``agent``, and creates it. Two services of the same kind on
 one machine need different values. Choose a local file system.
 """,

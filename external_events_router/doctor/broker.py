@@ -240,7 +240,7 @@ def connected(
     :param name: of the check
     :raises BrokerUnavailable: no node accepts the login, or the connection was lost
     """
-    # NOTE: a connection of its own availability: a failure of a check is not a failure of the service.
+    # NOTE: with a separate object for the availability: a failed check is not a failure of the service.
     connection = broker.connect(name=f'doctor-{name}', timeout=TIMEOUT, on_blocked=on_blocked)
     try:
         yield connection

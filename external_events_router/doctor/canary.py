@@ -1,6 +1,6 @@
-"""Check of the whole way of an event: a host that this check creates, and that answers itself.
+"""Check of the whole path of an event: this check creates a host, sends it an event, and answers for it.
 
-The name of the host begins with ``external-events-doctor:``, which is the name of no real host. It is not
+The name of the host begins with ``external-events-doctor:``; no real host has such a name. The host is not
 in the host map, it sends no report, and only this check sends it events. Its queue, and the queue of its
 acknowledgements, are deleted at the end; if the process is killed, the broker deletes them after a
 minute.

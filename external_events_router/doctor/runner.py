@@ -72,7 +72,7 @@ def _run_together(checks: Sequence[base.Check], site: base.Site) -> Iterator[tup
     began = time.monotonic()
     waiting = []
     for check in checks:
-        # NOTE: a queue of its own: nothing reads the result of a check that ends too late.
+        # NOTE: a separate queue: nothing reads the result of a check that ends too late.
         answers: queue.SimpleQueue[base.Result] = queue.SimpleQueue()
         threading.Thread(
             target=_run_one, args=(check, site, answers), name=f'doctor-{check.name}', daemon=True

@@ -79,7 +79,7 @@ class Entry(Protocol):
     def until(self) -> float: ...
 
     def rows(self, clock: Clock, worker: int, seq: int) -> Iterator[Row]:
-        """The rows.
+        """Return the rows.
 
         :param worker: number of the incarnation of the worker
         :param seq: number of the first record
@@ -92,7 +92,7 @@ class Entry(Protocol):
 class Batch:
     """A batch that was answered.
 
-    :ivar answers: by the host and the id of the event
+    :ivar answers: the answers, by host and id of the event
     :ivar classify: states the reason of an outcome
     :ivar problems_only: leave out events that were simply delivered
     """

@@ -1,6 +1,6 @@
 """The answer to "what happened to the events of this server?", as data.
 
-It has no output of its own: a command prints it, and an API can return :func:`document`.
+It prints nothing: a command prints the answer, and an API can return :func:`document`.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Recorder(Protocol):
     ) -> None:
         """Record a batch that was routed.
 
-        :param answers: by the host and the id of the event; not changed afterwards
+        :param answers: the answers, by host and id of the event; not changed afterwards
         :param since: when it arrived, an instant of ``time.monotonic()``
         :param replayed: an operator had it sent again
         """

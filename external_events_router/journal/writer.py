@@ -3,7 +3,7 @@
 Entries wait in a bounded queue. A thread that adds an entry never waits: if the queue is full, the entry is
 dropped, and the period of the dropped entries becomes a gap in the journal. A transaction
 contains the rows of many entries, the gaps since the last one, and the progress of the worker.
-So the row of a worker always states truly which of its records are in the journal.
+So the row of a worker always states correctly which of its records are in the journal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
 
-#: Seconds between two transactions; records of one.
+#: Seconds between two transactions, and maximum number of records in a transaction.
 INTERVAL = 0.25
 MOST = 500
 
@@ -59,7 +59,7 @@ class _Group:
     """Entries that are written together, with their sequence numbers.
 
     :ivar complete_until: all earlier requests are in this group, in an earlier one, or in ``lost``
-    :ivar tried: a transaction with it has failed, and may have been committed nevertheless
+    :ivar tried: a transaction with it has failed, but may have been committed
     :ivar divided: its entries are written one by one
     """
 
@@ -114,7 +114,7 @@ class Writer:
         self._stopped = threading.Event()
         self._started = time.monotonic()
         self._deadline: float | None = None
-        # Guards the six below.
+        # Guards _queue, _size, _seq, _drops, _missed and _failing.
         self._lock = threading.Lock()
         self._queue: collections.deque[tuple[int, entries.Entry]] = collections.deque()
         self._size = 0
@@ -122,7 +122,8 @@ class Writer:
         self._drops: _Drops | None = None
         self._missed: list[_Drops] = []
         self._failing = False
-        # Of the thread alone: its number, the group that has failed, and two instants.
+        # Used only by the thread: the number of the worker, the group that has failed, and the instants of
+        # the last transaction and of the last check.
         self._worker: int | None = None
         self._group: _Group | None = None
         self._written_at = 0.0
@@ -144,7 +145,7 @@ class Writer:
         return parts.Status('journal', parts.State.DEGRADED if self._failing else parts.State.OK, details)
 
     def add(self, entry: entries.Entry) -> None:
-        """Have an entry written, or dropped if the queue is full. Never waits."""
+        """Add an entry to the queue, or drop it if the queue is full. Never waits."""
         size = entry.size
         with self._lock:
             seq = self._seq + 1
@@ -162,7 +163,7 @@ class Writer:
         )
 
     def miss(self, number: int, *, seconds: float) -> None:
-        """Have a gap of the last seconds recorded: so many requests did not reach this worker."""
+        """Record a gap of the last seconds, in which this number of requests did not reach this worker."""
         now = time.monotonic()
         missed = _Drops(reasons.GapReason.NOT_ROUTED, now - seconds, now, 0, 0, number)
         with self._lock:
@@ -200,7 +201,7 @@ class Writer:
     def _write_some(self) -> bool:
         """Write the whole queue.
 
-        :returns: whether nothing waits any more
+        :returns: whether the queue is empty
         """
         try:
             self._connect()
@@ -241,7 +242,7 @@ class Writer:
         self._stopped.wait(PAUSE)
 
     def _connect(self) -> None:
-        """Know the clock of the database, and have a number."""
+        """Compare the clocks if this is due, and register the worker if it has no number."""
         now = time.monotonic()
         if now - self._checked_at >= CHECK_INTERVAL or not self._checked_at:
             self._store.synchronize()

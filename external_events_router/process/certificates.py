@@ -120,7 +120,8 @@ def _value(conf: cfg.ConfigOpts, group: str, name: str) -> str:
 def first_expiry(file: File) -> datetime.datetime | None:
     """Return the time when the first certificate of a file expires.
 
-    :returns: with a time zone; None: it has no certificates, cannot be read, or is a trust store of others
+    :returns: a time with a time zone; None if the file has no certificates, cannot be read, or is a trust
+        store of the system
     """
     if file.kind == KEY:
         return None

@@ -1,7 +1,8 @@
 """Numbered slots: a process claims the lowest number that no other running process has.
 
-Numbers are few and are used again after a restart, so they can name what must not accumulate: queues at
-the broker, files in a folder. The operating system ends a claim with the process, however the process ends.
+The numbers are small and are used again after a restart. So queues at the broker, and files in a folder, can
+have names with these numbers without accumulating. The operating system ends a claim when the process ends,
+also after SIGKILL.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def claim_first(claims: Claims) -> Slot:
         claim = claims.claim(number)
         if claim is not None:
             return Slot(number, claim)
-    raise AssertionError('numbers do not end')
+    raise AssertionError('unreachable: the numbers are unlimited')
 
 
 class SocketClaims:
@@ -77,7 +78,7 @@ class SocketClaims:
 
     def __init__(self, purpose: str, name: str) -> None:
         """:param purpose: prefix of the names in the namespace
-        :param name: numbers of different names are independent
+        :param name: each name has independent numbers
         """
         self._purpose = purpose
         self._name = name

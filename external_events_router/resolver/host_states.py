@@ -1,6 +1,6 @@
 """Stores the last reports of hosts and the open circuit breakers of workers, for ``host list``.
 
-A worker writes both on a thread of its own, together, every :data:`INTERVAL`. While the database is
+A worker writes both together, on a separate thread, every :data:`INTERVAL` seconds. While the database is
 unavailable, the latest state waits. Nothing in the delivery of events depends on these tables.
 """
 

@@ -25,7 +25,7 @@ class Replay(app.Lister):
     """Send recorded events again, marked as replayed, with the ids that they had.
 
     Use it after a host lost its memory. A running agent ignores an event that it has handled.
-    The events go through a resolver: they get a code and are held, as those of a sender.
+    The events go through a resolver: they get a code and are held, like events of a sender.
     Events that are held now are left out, and events past their deadline, unless --force is
     given. The command first shows the number of events for each name and asks.
     """
@@ -77,7 +77,7 @@ class Replay(app.Lister):
     def _confirmed(self, plan: operation.Plan, parsed_args: argparse.Namespace) -> bool:
         """Return whether the operator agrees.
 
-        :raises RouterError: the standard input is no terminal
+        :raises RouterError: the standard input is not a terminal
         """
         for name, due, late, held in plan.selected.counts():
             self.app.stderr.write(f'{name}: {due} due, {late} past their deadline, {held} held\n')

@@ -206,7 +206,7 @@ class Hold:
         """Wait until events can be held immediately, which is after the first :meth:`learn`.
 
         :param timeout: seconds
-        :returns: whether this was the case in time
+        :returns: whether events could be held before the timeout
         """
         return self._warm.wait(timeout)
 

@@ -118,7 +118,7 @@ class NovaDeliverer:
         records: Mapping[str, object],
         settled: signal.Signal,
     ) -> base.Delivery:
-        """See :class:`base.Deliverer`. A connection to a cell may have to be made, which blocks."""
+        """See :class:`base.Deliverer`. The delivery is deferred, because a connection to a cell may block."""
         deliver = functools.partial(
             self.deliver, ctxt, by_host, deadline=deadline, lifetime=lifetime, records=records
         )
