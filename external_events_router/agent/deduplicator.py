@@ -63,8 +63,8 @@ class Deduplicator:
     def finish_all(self, event_ids: Sequence[str]) -> tuple[list[events.Result], int] | None:
         """Record that events were received and handled, without handler and waiter.
 
-        :returns: their results in their order, and the number of events that were handled before. None:
-            one of them is in progress; nothing was recorded
+        :returns: their results in their order, and the number of events that were handled before; None
+            if an event is in progress, and then nothing was recorded
         """
         results, repeated = list[events.Result](), 0
         with self._lock:

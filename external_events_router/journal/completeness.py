@@ -1,9 +1,9 @@
 """Which periods of the journal are complete, and why others are not.
 
 "No event arrived between T1 and T2" is true only if every worker that could receive an event
-in this period has written all its records. Each worker records until when this is so, its
-gaps, its start and its stop; the end of a killed worker is recorded by its successor. A worker
-that is only silent may run and receive events, so its record stays open until then.
+in this period has written all its records. Each worker records the time until which its records
+are complete, its gaps, its start and its stop. The successor of a killed worker records the end of
+it. A worker that is only silent may run and receive events, so its record stays open until then.
 """
 
 from __future__ import annotations

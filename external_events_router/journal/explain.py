@@ -21,7 +21,7 @@ class Explanation:
 
     :ivar entries: in the order of their times
     :ivar origin: the start of the wait, to which times are relative, microseconds since the epoch;
-        None: no start is known, and times are relative to the first entry that is no gap
+        None: no start is known, and times are relative to the first entry other than a gap
     """
 
     history: timeline.History

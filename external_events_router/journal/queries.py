@@ -17,12 +17,12 @@ from external_events_router.journal import reasons
 from external_events_router.journal import records
 from external_events_router.journal import timeline
 
-#: Events of a server, steps, and refusals that are read at most, the newest ones.
+#: Maximum number of events of a server, of steps, and of refusals. The newest are read.
 MAX_EVENTS = 500
 MAX_STEPS = 2000
 MAX_REFUSALS = 1000
 
-#: Refusals of requests whose servers are not all known that are shown at most, the newest ones.
+#: Maximum number of shown refusals of requests whose servers are not all known. The newest are shown.
 MAX_UNNAMED = 10
 
 #: Microseconds at the end of a period that workers may not have written yet: the period then
@@ -172,7 +172,7 @@ def _without_the_last_moments(
 ) -> tuple[int, list[records.Gap]]:
     """End the period where all running workers have written their records, if that is just before its end.
 
-    :param most: end it not later
+    :param most: the latest end
     """
     earliest = max(question.until - NOT_YET, (question.since + question.until) // 2)
     last = [

@@ -1,4 +1,4 @@
-"""Which recorded events an operator can have sent again, and in which batches.
+"""Decides which recorded events an operator can send again, and in which batches.
 
 Pure functions. An event keeps its id, so a running agent ignores it, and an agent that lost its
 memory handles it.
@@ -16,7 +16,7 @@ from external_events_router import events
 from external_events_router.journal import records
 from external_events_router.journal import states
 
-#: Events of one request to a resolver at most.
+#: Maximum number of events of one request to a resolver.
 MAX_BATCH = 100
 
 

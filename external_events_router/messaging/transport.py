@@ -53,7 +53,7 @@ class Message:
     """A cast to one server of a topic.
 
     :ivar encoded: its form on a direct AMQP connection, after :meth:`Transport.cast`
-    :ivar is_published: whether oslo.messaging has got it
+    :ivar is_published: whether it was passed to oslo.messaging
     """
 
     topic: str
@@ -64,7 +64,7 @@ class Message:
 
     @property
     def is_sent(self) -> bool:
-        """Whether it was given to a connection; False: the server does not get it before then."""
+        """Whether the message was passed to a connection. If not, the server cannot have received it."""
         return self.is_published or (self.encoded is not None and self.encoded.is_sent)
 
 
@@ -72,16 +72,16 @@ class Watcher(Protocol):
     """Is notified whether messages can arrive. The calls must not block."""
 
     def connected(self) -> None:
-        """Messages arrive from now on."""
+        """Handle that messages can arrive from now on."""
         ...
 
     def disconnected(self, reason: str) -> None:
-        """No message can arrive until :meth:`connected`. May be called again."""
+        """Handle that no message can arrive until :meth:`connected`. May be called repeatedly."""
         ...
 
 
 class Listener(Protocol):
-    """Takes the messages of one queue to its endpoint, in their order."""
+    """Passes the messages of one queue to its endpoint, in their order."""
 
     def start(self) -> None:
         """Begin to take messages."""

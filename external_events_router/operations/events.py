@@ -25,7 +25,7 @@ from external_events_router.resolver.host_map import base
 #: Default period of a list.
 SINCE = '1h'
 
-#: Events that are read at a time, and steps of one event at most.
+#: Number of events that are read at a time, and maximum number of steps of one event.
 PAGE = 500
 STEPS = 200
 
@@ -34,11 +34,11 @@ STEPS = 200
 POLL = 1.0
 OVERLAP = 15.0
 
-#: Rows that one read of ``follow`` takes at most, and that one page of a list reads at most.
+#: Maximum number of rows of one read of ``follow``, and of one page of a list.
 BURST = 20_000
 MOST_READ = 5000
 
-#: Microseconds before now from which ``wait_for_new`` returns events at most.
+#: Maximum age, in microseconds, of events that ``wait_for_new`` returns.
 LONGEST_FOLLOW = 3600 * records.SECOND
 
 #: An event and its state.

@@ -23,9 +23,9 @@ from external_events_router.resolver.host_map import base as host_map_base
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events: those for which everything that is set holds. The names are those of all clients.
+    """Selects the events that match all given filters. All clients use these names.
 
-    :ivar host: the event has to be acknowledged by this host, or had to be
+    :ivar host: a host that must acknowledge the event, or had to acknowledge it before it ended
     """
 
     host: str | None = None
@@ -68,8 +68,8 @@ class Retried:
 
     :ivar servers: number of servers whose events are retried now
     :ivar requeued: number of ended events that are held again
-    :ivar not_requeued: number of ended events that are not, because their rows cannot be read or another
-        operation changed them
+    :ivar not_requeued: number of ended events that are not held again, because their rows cannot be read or
+        another operation changed them
     """
 
     servers: int
@@ -119,7 +119,7 @@ def retry(
     event_ids: Collection[str] = (),
     ttl: Callable[[events.Event], float],
 ) -> Retried:
-    """Retry held events now: those that match, or events by id. An ended event by id is held again.
+    """Retry held events now: all matching events, or events by id. An ended event by id is held again.
 
     :param ttl: returns the seconds for which an ended event is held again, see :func:`lifetimes`
     :raises NoSuchEvent: the hold does not contain one of the ids; nothing was changed
@@ -143,7 +143,7 @@ def drop(
     event_ids: Collection[str] = (),
     up_to: Preview | None = None,
 ) -> inspection.Dropped:
-    """Delete events, held or ended: those that match, or events by id.
+    """Delete held or ended events: all matching events, or events by id.
 
     :param up_to: only the events of this preview
     :returns: see :class:`inspection.Dropped`; ``until`` is None with nova-compute, which has no such time

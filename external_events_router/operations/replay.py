@@ -1,4 +1,4 @@
-"""Recorded events that are sent again: which of them, through a resolver, and the results."""
+"""Sends recorded events again through a resolver: selects them, and returns the results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARGIN = 2.0
 #: Seconds in which the broker must accept a connection.
 CONNECT_TIMEOUT = 5.0
 
-#: Events of one operation at most.
+#: Maximum number of events of one operation.
 MAX_EVENTS = 100_000
 
 
@@ -67,7 +67,7 @@ def plan(
     :param chosen: filter with a host or a server
     :param since: seconds since the epoch; events that arrived later
     :param force: also send events past their deadline
-    :param most: number of events at most
+    :param most: maximum number of events
     :raises InvalidArgument: a filter is not valid, or there are too many events
     :raises DatabaseUnavailable: the journal cannot be read
     """
@@ -92,13 +92,13 @@ def send(
     actor: str,
     end: float | None = None,
 ) -> list[events.Outcome]:
-    """Have events sent again, one request after the other, so that those of a server keep their order.
+    """Send events again, one request after the other, so that the events of a server keep their order.
 
     :param ack_timeout: seconds that a resolver waits for hosts
     :param actor: the operator, for the journal
     :param end: an instant of ``time.monotonic()`` after which no further request is sent; None: no limit
-    :raises ResolverUnavailable: no resolver answered; the events before were sent
-    :raises BrokerUnavailable: the broker cannot be reached; the events before were sent
+    :raises ResolverUnavailable: no resolver answered; the previous requests were sent
+    :raises BrokerUnavailable: the broker cannot be reached; the previous requests were sent
     """
     outcomes: list[events.Outcome] = []
     for ctxt, batch in replay.batches(chosen):

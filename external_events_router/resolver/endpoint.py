@@ -195,7 +195,7 @@ class OperatorEndpoint:
         ack_timeout: float = 60.0,
     ) -> None:
         """:param journal: records who had events sent again
-        :param ack_timeout: seconds that a batch waits for its hosts at most
+        :param ack_timeout: maximum seconds that a batch waits for its hosts
         """
         self._router = events_router
         self._breakers = breakers

@@ -70,7 +70,7 @@ Then = Callable[[Found | None], None]
 class PendingLookup:
     """A look-up that was begun.
 
-    :ivar may_call: whether the thread of the query calls the function that it was given
+    :ivar may_call: whether the thread of the query may call the function ``then``
     """
 
     def __init__(self, result: Callable[[], Found], *, may_call: bool) -> None:

@@ -326,9 +326,9 @@ class Router:
                 unasked.update(
                     {(host, event.id): host_answers.Answer(None, host_answers.BEHIND) for event in behind}
                 )
-                # NOTE: then nothing is asked of it. A host that is let through to be tried
-                # would not be, and not again for a while: a server with an event at each
-                # moment would be held for as long as that goes on.
+                # NOTE: no event is sent to this host now. If the breaker admitted this host for a trial, the
+                # trial would not happen, and the next one would be admitted only later: a server that
+                # always has a waiting event would never be tried.
                 if len(behind) == len(sent):
                     asked.discard(host)
         refused = asked - self._breakers.admit(self._slow_hosts.admit(frozenset(asked)))

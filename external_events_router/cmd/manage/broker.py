@@ -39,7 +39,7 @@ class PrintPermissions(command.Command):
         parser.add_argument(
             '--user',
             metavar='NAME',
-            help='Name of the user. Default: external-events-ROLE, for an agent with -HOST.',
+            help='Name of the user. Default: external-events-ROLE; external-events-agent-HOST for an agent.',
         )
         return parser
 

@@ -155,13 +155,15 @@ class Drop(app.ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
         _add_filters(parser, state=True)
-        parser.add_argument('--yes', action='store_true', help='Needed where no event is named.')
+        parser.add_argument(
+            '--yes', action='store_true', help='Confirm the command. Required without event ids.'
+        )
         parser.add_argument('events', metavar='EVENT', nargs='*', help='The id of an event.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         if not parsed_args.events and not parsed_args.yes:
-            raise exceptions.RouterError('to drop events that are not named takes --yes')
+            raise exceptions.RouterError('nothing was deleted: without event ids, use --yes to confirm')
         dropped = operation.drop(
             app.configuration(self), _hold(self), _filter(parsed_args), event_ids=parsed_args.events
         )

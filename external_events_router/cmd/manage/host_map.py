@@ -83,7 +83,9 @@ class _OfServerAndHost(_OfServer):
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
-        parser.add_argument('host', metavar='HOST', help='Host name, as its agent has it (--host).')
+        parser.add_argument(
+            'host', metavar='HOST', help='Host name. It must be the name that the agent of the host uses.'
+        )
         return parser
 
 

@@ -83,7 +83,7 @@ def _check_queue(connection: Any, option: str, *, durable: bool, arguments: Mapp
         )
         channel.queue_delete(name)
     except amqp_exceptions.AccessRefused:
-        # NOTE: permissions depend on the names of queues, so this refusal does not matter for real names.
+        # NOTE: permissions depend on the names of queues, so this refusal does not apply to the real queues.
         return
     except amqp_exceptions.AMQPError as exc:
         raise _refused(option, exc) from exc

@@ -69,8 +69,9 @@ class HostRecovery:
         self._wake = wake
         self._peers = peers
         self._pool = bounded_pool.BoundedPool(5, 'host-recovery')
-        # Host to whether the other workers must be informed in any case; servers; hosts that respond to
-        # another worker; host to whether its queue has no consumer; hosts that respond again.
+        # _hosts: host to whether the other workers must be informed in any case. _from_peers: hosts that
+        # respond to another worker. _silent: host to whether its queue has no consumer. _back: hosts that
+        # respond again.
         self._hosts: _Gathered[bool] = _Gathered(self._pool, self._flush_hosts)
         self._servers: _Gathered[None] = _Gathered(self._pool, self._flush_servers)
         self._from_peers: _Gathered[None] = _Gathered(self._pool, self._flush_from_peers)

@@ -21,10 +21,10 @@ from external_events_router.db import session
 from external_events_router.resolver.drivers.nova import cells
 from external_events_router.resolver.drivers.nova import tables
 
-#: Actions of a server that are read at most, the newest ones.
+#: Maximum number of actions of a server. The newest are read.
 MAX_ACTIONS = 100
 
-#: Steps of these actions that are read at most.
+#: Maximum number of steps of these actions.
 MAX_STEPS = 1000
 
 _OPTION = '[nova] api_connection'

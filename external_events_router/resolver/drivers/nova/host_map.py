@@ -285,7 +285,7 @@ class _Reader:
         self.cell = cell
         self.pause = pause.Pause()
         self._pool = bounded_pool.BoundedPool(READERS, 'cell-reader')
-        # Held by the thread that tries a cell that has failed too often; one at a time.
+        # Held by the only thread that may try a cell that has failed too often.
         self._trying = threading.Semaphore()
         # Guards the connection pool, which is created at the first use.
         self._lock = threading.Lock()
