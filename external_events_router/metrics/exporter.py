@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 import errno
-import http.server
 import logging
-import socket
-import socketserver
 import threading
-import time
 from typing import Any
 
 from prometheus_client import core
 from prometheus_client import exposition
 
 from external_events_router import exceptions
+from external_events_router.process import bounded_http
 from external_events_router.process import essential
 from external_events_router.process import slots
 
@@ -24,15 +21,10 @@ LOG = logging.getLogger(__name__)
 
 PATH = '/metrics'
 
-#: Maximum number of connections; a further connection is closed at once.
-MAX_CONNECTIONS = 8
-
 #: Seconds that one connection may take.
 TIMEOUT = 10.0
 
-#: Seconds between two checks for connections that are too old, and seconds until a port in use is tried
-#: again.
-CHECK_INTERVAL = 0.5
+#: Seconds until a port in use is tried again.
 RETRY = 2.0
 
 
@@ -57,14 +49,14 @@ class Exporter:
         self._claimed: slots.Claim | None = None
         self._collect = collect
         self._wait = wait
-        self._server: _Server | None = None
+        self._server: bounded_http.Server | None = None
         self._stopping = threading.Event()
         self._thread = essential.EssentialThread(self._run, name='metrics', is_stopped=self._stopping.is_set)
 
     @property
     def port(self) -> int:
         """The port on which it listens; 0 while it does not listen."""
-        return int(self._server.server_address[1]) if self._server else 0
+        return self._server.port if self._server else 0
 
     def start(self) -> None:
         """Listen, and answer on a thread.
@@ -81,7 +73,7 @@ class Exporter:
         if self._thread.is_alive():
             self._thread.join(TIMEOUT)
 
-    def _listen(self) -> _Server:
+    def _listen(self) -> bounded_http.Server:
         if self._claimed is None:
             self._claimed = self._claim()
         if self._claimed is None:
@@ -90,7 +82,7 @@ class Exporter:
                 reason='another service of this kind uses it, so both would report the sums of both: use '
                 'different values',
             )
-        return _Server(self._address, self._collect)
+        return _server(self._address, self._collect)
 
     def _run(self) -> None:
         while self._server is None and not self._stopping.is_set():
@@ -111,99 +103,28 @@ def check(host: str, port: int) -> None:
 
     :raises ConfigurationError: it cannot
     """
-    _Server((host, port), list).server_close()
+    _server((host, port), list).server_close()
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = MAX_CONNECTIONS
-    timeout = CHECK_INTERVAL
+def _server(address: tuple[str, int], collect: Callable[[], Iterable[core.Metric]]) -> bounded_http.Server:
+    collecting = threading.Lock()
 
-    def __init__(self, address: tuple[str, int], collect: Callable[[], Iterable[core.Metric]]) -> None:
-        self.collect = collect
-        #: Held during a collection: only one runs at a time.
-        self.collecting = threading.Lock()
-        # Guards _open: connection to the instant at which it is closed.
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, float] = {}
-        try:
-            self.address_family, _, _, _, found = socket.getaddrinfo(
-                *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            super().__init__(found[:2], _Handler)  # type: ignore[arg-type]
-        except (OSError, UnicodeError) as exc:
-            raise exceptions.ConfigurationError(
-                option='[metrics] bind_host, bind_port', reason=_problem(address, exc)
-            ) from exc
+    def answer(path: str) -> bounded_http.Answer:
+        if path != PATH:
+            return bounded_http.Answer(
+                404, 'text/plain; charset=utf-8', f'The only path is {PATH}\n'.encode()
+            )
+        # NOTE: for one request at a time, because each reads all files.
+        with collecting:
+            body = exposition.generate_latest(_Once(collect))
+        return bounded_http.Answer(200, exposition.CONTENT_TYPE_LATEST, body)
 
-    def run(self, stopping: threading.Event) -> None:
-        """Answer until the stop."""
-        while not stopping.is_set():
-            self.handle_request()
-            self._close_overdue()
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse connections beyond the limit."""
-        with self._lock:
-            if len(self._open) >= MAX_CONNECTIONS:
-                return False
-            self._open[request] = time.monotonic() + TIMEOUT
-            return True
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
-        with self._lock:
-            self._open.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log that a client closed its connection, or was too slow."""
-        LOG.debug('The connection of %s for metrics ended early', client_address, exc_info=True)
-
-    def server_close(self) -> None:
-        """Close everything."""
-        super().server_close()
-        self._close_overdue(before=float('inf'))
-
-    def _close_overdue(self, before: float | None = None) -> None:
-        now = time.monotonic() if before is None else before
-        with self._lock:
-            overdue = [request for request, until in self._open.items() if until <= now]
-        for request in overdue:
-            # NOTE: this wakes the thread that uses the connection, and the thread closes it.
-            try:
-                request.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-    server_version = 'external-events-metrics'
-    sys_version = ''
-    timeout = TIMEOUT
-
-    def do_GET(self) -> None:
-        """Answer with the metrics."""
-        if self.path.partition('?')[0] != PATH:
-            self._answer(404, 'text/plain; charset=utf-8', f'The only path is {PATH}\n'.encode())
-            return
-        with self.server.collecting:
-            body = exposition.generate_latest(_Once(self.server.collect))
-        self._answer(200, exposition.CONTENT_TYPE_LATEST, body)
-
-    def _answer(self, status: int, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header('Content-Type', content_type)
-        self.send_header('Content-Length', str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log a request at level DEBUG; the method of the parent writes to the standard error."""
-        LOG.debug('Request for metrics of %s: %s', self.client_address[0], format % args)
+    try:
+        return bounded_http.Server(address, answer, name='external-events-metrics', timeout=TIMEOUT)
+    except (OSError, OverflowError, UnicodeError) as exc:
+        raise exceptions.ConfigurationError(
+            option='[metrics] bind_host, bind_port', reason=_problem(address, exc)
+        ) from exc
 
 
 class _Once(core.CollectorRegistry):

@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 import errno
-import http.server
 import json
-import logging
-import socket
 import threading
 import time
 
 from oslo_config import cfg
 
 from external_events_router import exceptions
+from external_events_router.process import bounded_http
 from external_events_router.process import essential
 from external_events_router.process import readiness
 
-LOG = logging.getLogger(__name__)
-
-#: Maximum seconds of one request, and seconds between two checks whether to stop.
+#: Maximum seconds of one connection.
 TIMEOUT = 2.0
-CHECK_INTERVAL = 0.5
 
-#: Seconds to wait for a port that the predecessor of this process still uses.
+#: Seconds to wait for a port that the predecessor of this process still uses, and between two attempts.
 BIND_WAIT = 10.0
+RETRY = 0.5
 
 
 class HealthServer:
-    """The HTTP server and its thread, which answers one request at a time."""
+    """The HTTP server and the thread that accepts its connections."""
 
-    def __init__(self, server: _Server) -> None:
+    def __init__(self, server: bounded_http.Server) -> None:
         self._server = server
         self._stopping = threading.Event()
         self._thread = essential.EssentialThread(self._run, name='health', is_stopped=self._stopping.is_set)
@@ -39,7 +35,7 @@ class HealthServer:
     @property
     def port(self) -> int:
         """The port on which it listens."""
-        return int(self._server.server_address[1])
+        return self._server.port
 
     def start(self) -> None:
         """Answer requests on a thread."""
@@ -49,12 +45,27 @@ class HealthServer:
         """Answer no more requests."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(TIMEOUT + CHECK_INTERVAL)
+            self._thread.join(TIMEOUT)
         self._server.server_close()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._server.handle_request()
+        self._server.run(self._stopping)
+
+
+def make_server(address: tuple[str, int], answers: readiness.Readiness) -> bounded_http.Server:
+    """Return a server that listens on an address; see :class:`bounded_http.Server`."""
+
+    def answer(path: str) -> bounded_http.Answer:
+        path = path.rstrip('/')
+        status, body = answers.read()
+        if path == '/healthcheck':
+            body = {'process': body['parts']['process']}
+            status = 200 if body['process']['status'] == 'ok' else 503
+        elif path != '/readiness':
+            status, body = 404, {'paths': ['/healthcheck', '/readiness']}
+        return bounded_http.Answer(status, 'application/json', json.dumps(body).encode() + b'\n')
+
+    return bounded_http.Server(address, answer, name='external-events-health', timeout=TIMEOUT)
 
 
 def from_conf(
@@ -92,10 +103,10 @@ def check(wanted: Collection[tuple[str, int]]) -> None:
         _listen(address, readiness.Readiness(lambda: None), deadline).server_close()
 
 
-def _listen(address: tuple[str, int], answers: readiness.Readiness, deadline: float) -> _Server:
+def _listen(address: tuple[str, int], answers: readiness.Readiness, deadline: float) -> bounded_http.Server:
     while True:
         try:
-            return _Server(address, answers)
+            return make_server(address, answers)
         except (OSError, OverflowError, UnicodeError) as exc:
             in_use = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() > deadline:
@@ -104,51 +115,4 @@ def _listen(address: tuple[str, int], answers: readiness.Readiness, deadline: fl
                     reason=f'cannot listen on {address[0]} port {address[1]}: {exc}; services on one '
                     'machine need different ports',
                 ) from exc
-        time.sleep(CHECK_INTERVAL)
-
-
-class _Server(http.server.HTTPServer):
-    allow_reuse_address = True
-    timeout = CHECK_INTERVAL
-
-    def __init__(self, address: tuple[str, int], answers: readiness.Readiness) -> None:
-        self.answers = answers
-        self.address_family, _, _, _, found = socket.getaddrinfo(
-            *address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        super().__init__((str(found[0]), int(found[1])), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without the name look-up of the base class."""
-        super(http.server.HTTPServer, self).server_bind()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Log a client that ended the connection, or that was too slow."""
-        LOG.debug('A health request of %s ended early', client_address, exc_info=True)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-    server_version = 'external-events-health'
-    sys_version = ''
-    timeout = TIMEOUT
-
-    def do_GET(self) -> None:
-        """Answer with the health of the process."""
-        path = self.path.partition('?')[0].rstrip('/')
-        status, body = self.server.answers.read()
-        if path == '/healthcheck':
-            body = {'process': body['parts']['process']}
-            status = 200 if body['process']['status'] == 'ok' else 503
-        elif path != '/readiness':
-            status, body = 404, {'paths': ['/healthcheck', '/readiness']}
-        data = json.dumps(body).encode() + b'\n'
-        self.send_response(status)
-        self.send_header('Content-Type', 'application/json')
-        self.send_header('Content-Length', str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Log a request at DEBUG, not on the standard error."""
-        LOG.debug('Health request of %s: %s', self.client_address[0], format % args)
+        time.sleep(RETRY)

@@ -17,7 +17,7 @@ class HealthCommandTest(base.TestCase):
         super().setUp()
         self.reason: str | None = None
         answers = readiness.Readiness(lambda: self.reason)
-        self.server = health_server.HealthServer(health_server._Server(('127.0.0.1', 0), answers))
+        self.server = health_server.HealthServer(health_server.make_server(('127.0.0.1', 0), answers))
         self.server.start()
         self.addCleanup(self.server.stop)
 

@@ -72,9 +72,17 @@ ALLOWED = {
     'conf': (),
     'conf.opts': ('conf', 'messaging'),
     'db': ('exceptions',),
-    'metrics': ('checks', 'events', 'exceptions', 'process.essential', 'process.slots'),
+    'metrics': (
+        'checks',
+        'events',
+        'exceptions',
+        'process.bounded_http',
+        'process.essential',
+        'process.slots',
+    ),
     'metrics.recorder': ('events',),
     'process.slots': (),
+    'process.bounded_http': (),
     'process.monitoring': ('conf', 'db', 'exceptions', 'metrics', 'process', 'resolver.hold.statistics'),
     'api': (
         'concurrency',

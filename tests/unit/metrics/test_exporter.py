@@ -16,6 +16,7 @@ from external_events_router.metrics import collector
 from external_events_router.metrics import exporter
 from external_events_router.metrics import recorder
 from external_events_router.metrics import setup
+from external_events_router.process import bounded_http
 from external_events_router.process import slots
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
@@ -84,7 +85,7 @@ class ExporterTest(base.TestCase):
     def test_connections_are_limited_in_number_and_time(self):
         self.useFixture(fixtures.MonkeyPatch(f'{exporter.__name__}.TIMEOUT', 1.5))
         made = self.start(self.metric)
-        idle = [self.connect(made) for _ in range(exporter.MAX_CONNECTIONS)]
+        idle = [self.connect(made) for _ in range(bounded_http.MAX_CONNECTIONS)]
         for connection in idle:
             connection.sendall(b'GET /met')
         # A connection that sends a byte now and then does not live longer.

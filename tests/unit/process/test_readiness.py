@@ -7,10 +7,12 @@ import json
 import pathlib
 import socket
 import threading
+import time
 from typing import Any
 
 import fixtures
 
+from external_events_router.process import bounded_http
 from external_events_router.process import health_server
 from external_events_router.process import parts
 from external_events_router.process import readiness
@@ -75,7 +77,7 @@ class HealthServerTest(base.TestCase):
         super().setUp()
         self.reason: str | None = None
         answers = readiness.Readiness(lambda: self.reason)
-        self.server = health_server.HealthServer(health_server._Server(('127.0.0.1', 0), answers))
+        self.server = health_server.HealthServer(health_server.make_server(('127.0.0.1', 0), answers))
         self.server.start()
         self.addCleanup(self.server.stop)
 
@@ -94,6 +96,16 @@ class HealthServerTest(base.TestCase):
         self.assertEqual(503, self.get('/readiness')[0])
         self.assertEqual(503, self.get('/healthcheck')[0])
 
-    def test_a_client_that_sends_nothing_delays_others_for_a_limited_time(self) -> None:
-        with socket.create_connection(('127.0.0.1', self.server.port), timeout=20):
-            self.assertEqual(200, self.get('/readiness')[0])
+    def test_a_slow_client_delays_no_other_and_is_ended(self) -> None:
+        self.patch(bounded_http, 'CHECK_INTERVAL', 0.05)
+        slow = socket.create_connection(('127.0.0.1', self.server.port), timeout=20)
+        self.addCleanup(slow.close)
+        slow.sendall(b'GET /readi')
+        began = time.monotonic()
+        self.assertEqual(200, self.get('/readiness')[0])
+        self.assertLess(time.monotonic() - began, health_server.TIMEOUT)
+        # NOTE: each byte comes in time, but the request does not.
+        with self.assertRaisesRegex(OSError, ''):
+            for _ in range(100):
+                slow.sendall(b'n')
+                time.sleep(0.1)
