@@ -44,9 +44,11 @@ class Application:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-        # Guards _app.
+        # Guards what follows. _guard, _counts: the parts of the process that a start that failed has left.
         self._lock = threading.Lock()
         self._app: auth.WSGIApp | None = None
+        self._guard: failures.Guard | None = None
+        self._counts = False
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         uwsgi = sys.modules.get('uwsgi')
@@ -62,17 +64,25 @@ class Application:
         """
         with self._lock:
             if self._app is None:
-                startup.announce(self._conf, 'external-events-api')
-                guard = failures.Guard()
-                guard.install()
-                setup.count(self._conf, monitoring.wsgi(self._conf))
-                # NOTE: the WSGI server starts the workers; one of them serves the metrics of all.
-                metrics = monitoring.make_exporter(self._conf, monitoring.wsgi(self._conf), wait=True)
-                if metrics is not None:
-                    metrics.start()
+                guard = self._prepare()
                 self._app = api_application.make_app(self._conf, unhealthy=lambda: guard.reason)
                 memory.freeze()
             return self._app
+
+    def _prepare(self) -> failures.Guard:
+        """Do once what belongs to the process, and not to the application, whose start may be repeated."""
+        if self._guard is None:
+            startup.announce(self._conf, 'external-events-api')
+            self._guard = failures.Guard()
+            self._guard.install()
+        if not self._counts:
+            # NOTE: the WSGI server starts the workers; one of them serves the metrics of all.
+            metrics = monitoring.make_exporter(self._conf, monitoring.wsgi(self._conf), wait=True)
+            setup.count(self._conf, monitoring.wsgi(self._conf))
+            self._counts = True
+            if metrics is not None:
+                metrics.start()
+        return self._guard
 
     def start_in_background(self) -> None:
         """Call :meth:`start` on a thread, for a process that was just forked."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+
+import fixtures
 
 from external_events_router.process import startup
 from tests import base
@@ -49,8 +52,8 @@ else:
 class StartTest(base.TestCase):
     TIMEOUT_SCALING_FACTOR = 3
 
-    def output_of(self, server: str) -> list[str]:
-        config = self.create_tempfiles([('router', '[DEFAULT]\ntransport_url = fake://\n')])[0]
+    def output_of(self, server: str, options: str = '') -> list[str]:
+        config = self.create_tempfiles([('router', f'[DEFAULT]\ntransport_url = fake://\n{options}')])[0]
         done = subprocess.run(
             [sys.executable, '-c', PROGRAM.replace('{server}', server)],
             capture_output=True,
@@ -92,6 +95,27 @@ class StartTest(base.TestCase):
         request = "import io\nprint(wsgi.application({'wsgi.input': io.BytesIO(b'body')}, None))\n"
         self.assertEqual(['end'], self.output_of(IMPORT))
         self.assertEqual(['started True', "[b'body']", 'end'], self.output_of(IMPORT + request))
+
+    def test_a_start_that_fails_again_and_again_claims_one_slot(self) -> None:
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        with socket.create_server(('127.0.0.1', 0)) as used:
+            options = (
+                f'[metrics]\nbind_port = {used.getsockname()[1]}\ndirectory = {folder}\n'
+                f'[database]\nconnection = sqlite:///{folder}/router.sqlite\n'
+            )
+            fail = (
+                'from external_events_router import exceptions\n'
+                'def fail(conf, *, unhealthy):\n'
+                "    raise exceptions.ConfigurationError(option='[api]', reason='not possible')\n"
+                'front.make_app = fail\n'
+                'for _ in range(3):\n'
+                '    try:\n'
+                '        wsgi.application({}, None)\n'
+                '    except exceptions.ConfigurationError as exc:\n'
+                "        print('failed', flush=True)\n"
+            )
+            self.assertEqual(['failed'] * 3 + ['end'], self.output_of(IMPORT + fail, options))
+        self.assertEqual(['slot_0.lock'], [path.name for path in (folder / 'api').glob('slot_*.lock')])
 
     def test_chunked_body_under_uwsgi(self) -> None:
         request = (
