@@ -218,7 +218,8 @@ BREAKER_CHANGES = _counter(
 )
 BROKER_UP = _gauge(
     'broker_up',
-    '1 if every worker has its connections to the message broker, 0 if a worker has lost one.',
+    '1 if every worker has its connections to the message broker, 0 if a worker has lost one. A broker '
+    'that oslo.messaging casts to counts as lost for 5 minutes after a cast that failed.',
     EVERY_ROLE,
     Mode.LIVE_MIN,
 )

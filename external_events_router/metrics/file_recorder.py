@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import threading
 import time
+import weakref
 
 from external_events_router import events
 from external_events_router.metrics import catalogue
@@ -34,8 +35,8 @@ class FileRecorder(recorder.Recorder):
         self._senders = sender_names
         # Guards both sets: connections that are lost, and connections that the broker blocks.
         self._lock = threading.Lock()
-        self._lost: set[Hashable] = set()
-        self._blocked: set[Hashable] = set()
+        self._lost: weakref.WeakSet[Hashable] = weakref.WeakSet()
+        self._blocked: weakref.WeakSet[Hashable] = weakref.WeakSet()
         stored.set(catalogue.BROKER_UP, 1.0)
 
     def close(self) -> None:

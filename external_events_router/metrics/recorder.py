@@ -92,7 +92,10 @@ class Recorder:
         """The numbers of hosts were determined."""
 
     def broker_lost(self, connections: Hashable, present: bool) -> None:
-        """The broker is unavailable to some connections of this process, or is available again."""
+        """The broker is unavailable to some connections of this process, or is available again.
+
+        :param connections: any object; one that does not exist any longer counts no more
+        """
 
     def broker_blocked(self, connections: Hashable, present: bool) -> None:
         """The broker blocks the messages of some connections of this process, or accepts them again."""

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import inspect
 import time
 
@@ -121,23 +122,35 @@ class RecorderTest(base.TestCase):
         self.check(40.0, 'hosts_known')
 
     def test_broker_is_up_until_a_connection_is_lost(self):
+        one, other = Connection(), Connection()
         self.check(1.0, 'broker_up')
-        self.recorder.broker_lost('one', True)
-        self.recorder.broker_lost('other', True)
+        self.recorder.broker_lost(one, True)
+        self.recorder.broker_lost(other, True)
         self.check(0.0, 'broker_up')
         self.check(1.0, 'broker_losses_total')
-        self.recorder.broker_lost('one', False)
+        self.recorder.broker_lost(one, False)
         self.check(0.0, 'broker_up')
-        self.recorder.broker_lost('other', False)
+        self.recorder.broker_lost(other, False)
         self.check(1.0, 'broker_up')
-        self.recorder.broker_lost('other', False)
-        self.recorder.broker_lost('one', True)
+        self.recorder.broker_lost(other, False)
+        self.recorder.broker_lost(one, True)
         self.check(2.0, 'broker_losses_total')
 
+    def test_a_connection_that_does_not_exist_any_longer_is_not_lost(self):
+        one, other = Connection(), Connection()
+        self.recorder.broker_lost(one, True)
+        del one
+        gc.collect()
+        self.recorder.broker_lost(other, True)
+        self.check(2.0, 'broker_losses_total')
+        self.recorder.broker_lost(other, False)
+        self.check(1.0, 'broker_up')
+
     def test_broker_that_blocks(self):
-        self.recorder.broker_blocked('one', True)
+        one = Connection()
+        self.recorder.broker_blocked(one, True)
         self.check(1.0, 'broker_blocked')
-        self.recorder.broker_blocked('one', False)
+        self.recorder.broker_blocked(one, False)
         self.check(0.0, 'broker_blocked')
         self.check(1.0, 'broker_up')
 
@@ -202,6 +215,37 @@ class BrokerTest(base.TestCase):
         with casts.cast():
             pass
         self.assertEqual((1.0, 0.0, 1.0), self.state())
+
+    def test_a_broker_to_which_nothing_is_cast_any_longer(self):
+        now = [100.0]
+        casts = gate.BrokerGate('the broker of cell 1', clock=lambda: now[0])
+
+        def fail():
+            with contextlib.suppress(exceptions.BrokerUnavailable):
+                with casts.cast():
+                    raise exceptions.BrokerUnavailable(reason='refused')
+
+        fail()
+        now[0] += gate.MEMORY - 1
+        fail()
+        casts.forget()
+        self.assertEqual((0.0, 0.0, 1.0), self.state())
+        now[0] += gate.MEMORY
+        casts.forget()
+        self.assertEqual((1.0, 0.0, 1.0), self.state())
+        fail()
+        self.assertEqual((0.0, 0.0, 2.0), self.state())
+
+    def test_a_timer_reports_it(self):
+        self.patch(gate, 'MEMORY', 0.05)
+        casts = gate.BrokerGate('the broker of cell 1')
+        with contextlib.suppress(exceptions.BrokerUnavailable):
+            with casts.cast():
+                raise exceptions.BrokerUnavailable(reason='refused')
+        deadline = time.monotonic() + 20
+        while self.state() != (1.0, 0.0, 1.0):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
 
     def test_rejected_item(self):
         rejected.ALL.note('result', 'it is dropped', {})
