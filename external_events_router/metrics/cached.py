@@ -14,10 +14,14 @@ from prometheus_client import core
 LOG = logging.getLogger(__name__)
 
 
+#: Seconds after which a call that has not ended makes the last result invalid.
+LONGEST = 15.0
+
+
 class Cached:
     """Keeps the last result of a function. Thread-safe; a call waits only a limited time.
 
-    A database that hangs occupies one thread, and the answer has the last values meanwhile.
+    A database that hangs occupies one thread. Until :data:`LONGEST` the answer has the last values.
     """
 
     def __init__(
@@ -26,21 +30,26 @@ class Cached:
         *,
         interval: float,
         wait_limit: float = 1.0,
+        overdue: Callable[[], Iterable[core.Metric]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param determine: must handle the errors that it expects
         :param interval: minimum number of seconds between two calls of it
         :param wait_limit: seconds that a caller waits for it
+        :param overdue: the result while a call of ``determine`` takes longer than :data:`LONGEST`; None:
+            the last result stays valid
         """
         self._determine = determine
         self._interval = interval
         self._wait_limit = wait_limit
+        self._overdue = overdue
         self._clock = clock
-        # Guards _ended (set while no call is in progress), _next and _kept.
+        # Guards _ended (set while no call is in progress), _began (instant of the last call), _next, _kept.
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._ended.set()
         self._next = float('-inf')
+        self._began = 0.0
         self._kept: Sequence[core.Metric] = ()
 
     def collect(self) -> Sequence[core.Metric]:
@@ -49,11 +58,15 @@ class Cached:
             due = self._ended.is_set() and self._clock() >= self._next
             if due:
                 self._ended.clear()
-                self._next = self._clock() + self._interval
+                self._began = self._clock()
+                self._next = self._began + self._interval
         if due:
             threading.Thread(target=self._run, name='metrics-read', daemon=True).start()
         self._ended.wait(self._wait_limit)
         with self._lock:
+            hangs = not self._ended.is_set() and self._clock() - self._began > LONGEST
+            if hangs and self._overdue is not None:
+                return list(self._overdue())
             return self._kept
 
     def _run(self) -> None:

@@ -71,7 +71,8 @@ def make_exporter(
     parts: list[setup.Part] = [cached.Cached(read, interval=CERTIFICATE_INTERVAL).collect]
     if catalogue.Role.RESOLVER in service.roles:
         held = statistics.Statistics(session.Database.from_conf(conf, read_timeout=READ_TIMEOUT))
-        parts.append(cached.Cached(functools.partial(read_hold, held), interval=DATABASE_INTERVAL).collect)
+        read_held = functools.partial(read_hold, held)
+        parts.append(cached.Cached(read_held, interval=DATABASE_INTERVAL, overdue=no_database).collect)
     return setup.make_exporter(conf, service, version=startup.version(), parts=parts, wait=wait)
 
 
@@ -81,7 +82,7 @@ def read_hold(held: statistics.Statistics) -> Iterator[core.Metric]:
         counts = held.read()
     except exceptions.RouterError as exc:
         LOG.debug('The numbers of held events cannot be read: %s', exc)
-        yield collector.simple(catalogue.DATABASE_UP, {(): 0.0})
+        yield from no_database()
         return
     by_state: dict[catalogue.LabelValues, float] = {
         (str(state),): float(number) for state, number in counts.by_state.items()
@@ -89,6 +90,11 @@ def read_hold(held: statistics.Statistics) -> Iterator[core.Metric]:
     yield collector.simple(catalogue.DATABASE_UP, {(): 1.0})
     yield collector.simple(catalogue.HELD, by_state)
     yield collector.simple(catalogue.HELD_OLDEST, {(): counts.oldest})
+
+
+def no_database() -> Iterator[core.Metric]:
+    """The metrics of the hold while the database does not answer."""
+    yield collector.simple(catalogue.DATABASE_UP, {(): 0.0})
 
 
 def read_certificates(conf: cfg.ConfigOpts) -> Iterator[core.Metric]:

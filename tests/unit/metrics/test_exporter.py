@@ -17,6 +17,7 @@ from external_events_router.metrics import exporter
 from external_events_router.metrics import recorder
 from external_events_router.metrics import setup
 from external_events_router.process import bounded_http
+from external_events_router.process import monitoring
 from external_events_router.process import slots
 from tests import base
 from tests.unit.metrics import fixtures as metrics_fixtures
@@ -206,6 +207,24 @@ class CachedTest(base.TestCase):
             self.assertEqual([1], source.collect())
         self.assertLess(time.monotonic() - began, 10)
         self.assertEqual(2, self.calls)
+
+    def test_a_reading_that_hangs_for_long_ends_the_values(self):
+        source = self.make(wait_limit=0.05, overdue=lambda: iter([0]))
+        wait_until(lambda: source.collect() == [1])
+        self.release.clear()
+        self.addCleanup(self.release.set)
+        self.now = 15.0
+        self.assertEqual([1], source.collect())
+        self.now += cached.LONGEST + 1
+        self.assertEqual([0], source.collect())
+        self.release.set()
+        wait_until(lambda: source.collect() == [2])
+
+    def test_the_database_is_not_up_while_its_reading_hangs(self):
+        self.assertEqual(
+            [('external_events_database_up', 0.0)],
+            [(metric.name, metric.samples[0].value) for metric in monitoring.no_database()],
+        )
 
     def test_an_error_ends_the_values(self):
         source = self.make(wait_limit=20.0)
