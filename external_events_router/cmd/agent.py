@@ -12,8 +12,8 @@ import signal
 
 from oslo_config import cfg
 
-from external_events_router import exceptions
 from external_events_router.agent import fleet as agent_fleet
+from external_events_router.agent import handlers as agent_handlers
 from external_events_router.messaging import rpc
 from external_events_router.metrics import setup
 from external_events_router.process import certificates
@@ -81,21 +81,16 @@ def hosts_of(conf: cfg.ConfigOpts) -> list[str]:
 
 def _serve(conf: cfg.ConfigOpts, fleet: agent_fleet.Fleet, came: signals.Signals) -> None:
     while (number := came.get()) == signal.SIGHUP:
-        LOG.info('SIGHUP: reading the configuration again')
-        if problem := _read_again(conf):
+        LOG.info('SIGHUP received: reading the configuration again')
+        if problem := startup.mutate(conf, PROG, cli_opts=CLI_OPTS, also=_try_handlers):
             LOG.error('Configuration not reloaded: %s; the previous handlers stay in effect', problem)
         else:
             fleet.reload(conf)
     LOG.info('%s received: finishing the current events, then stopping', signal.Signals(number).name)
 
 
-def _read_again(conf: cfg.ConfigOpts) -> str | None:
-    try:
-        conf.mutate_config_files()
-        startup.check(conf)
-    except (exceptions.ConfigurationError, cfg.Error, ValueError, OSError) as exc:
-        return str(exc)
-    return None
+def _try_handlers(conf: cfg.ConfigOpts) -> None:
+    agent_handlers.Handlers(agent_handlers.load(conf)).close()
 
 
 main = startup.entry_point(run)

@@ -258,8 +258,9 @@ def _run() -> int:
             if conf.exit:
                 return 0 if as_expected else 1
         while (number := came.get()) == signal.SIGHUP:
-            LOG.info('SIGHUP: reading the configuration again')
-            conf.mutate_config_files()
+            LOG.info('SIGHUP received: reading the configuration again')
+            if problem := startup.mutate(conf, PROG, cli_opts=CLI_OPTS):
+                LOG.error('Configuration not reloaded: %s; the previous values stay in effect', problem)
         LOG.info('%s received: finishing the current work, then stopping', signal.Signals(number).name)
     return 1 if guard.reason else 0
 

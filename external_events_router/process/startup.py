@@ -51,6 +51,37 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
     :raises ConfigurationError: a value or a file is not valid
     """
     conf = cfg.CONF
+    _parse(conf, prog, argv, cli_opts)
+    set_up_log(conf)
+    memory.share_heaps()
+    return conf
+
+
+def mutate(
+    conf: cfg.ConfigOpts,
+    prog: str,
+    *,
+    cli_opts: Sequence[cfg.Opt] = (),
+    also: Callable[[cfg.ConfigOpts], object] = lambda fresh: None,
+) -> str | None:
+    """Read the configuration files again, and change the options that can change while a service runs.
+
+    :param prog: as for :func:`load`; ``cli_opts`` likewise
+    :param also: a further check; raises ``ConfigurationError``
+    :returns: why the files are not valid, in which case nothing has changed; None: they are
+    """
+    # NOTE: a separate object, because oslo.config cannot return to the previous values.
+    fresh = cfg.ConfigOpts()
+    try:
+        _parse(fresh, prog, None, cli_opts)
+        also(fresh)
+        conf.mutate_config_files()
+    except (exceptions.RouterError, cfg.Error, OSError, ValueError) as exc:
+        return reason_of(exc)
+    return None
+
+
+def _parse(conf: cfg.ConfigOpts, prog: str, argv: Sequence[str] | None, cli_opts: Sequence[cfg.Opt]) -> None:
     opts.set_library_defaults()
     log.register_options(conf)
     router_conf.register_all(conf)
@@ -70,9 +101,6 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
         ) from exc
     except (cfg.Error, OSError, ValueError) as exc:
         raise exceptions.ConfigurationError(option='configuration', reason=reason_of(exc)) from exc
-    set_up_log(conf)
-    memory.share_heaps()
-    return conf
 
 
 def announce(conf: cfg.ConfigOpts, prog: str) -> None:

@@ -83,9 +83,14 @@ class TestAgentCommand(base.TestCase):
         self._configure('debug = true\n[agent]\nhandlers = exec, log\n[exec]\ncommand = cat\n')
         process.send_signal(signal.SIGHUP)
         self._wait_for_log('Handlers: exec, log', 'Option DEFAULT.debug changed')
+        # Nothing changes if any value is not valid.
+        self._configure('debug = false\n[agent]\nhandlers = exec\n')
+        process.send_signal(signal.SIGHUP)
+        helpers.wait_until(lambda: self.log.read_text().count('the exec handler needs a command') == 2)
+        self.assertEqual(1, self.log.read_text().count('Option DEFAULT.debug changed'))
         self._configure('[agent\n')
         process.send_signal(signal.SIGHUP)
-        self._wait_for_log('Configuration not reloaded: Failed to parse')
+        self._wait_for_log('Configuration not reloaded: configuration: Failed to parse')
         self._end(process, signal.SIGTERM)
 
     def test_invalid_configuration_prevents_the_start(self):

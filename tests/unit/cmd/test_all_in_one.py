@@ -1,16 +1,25 @@
-"""Configurations that ``external-events-all-in-one`` refuses."""
+"""``external-events-all-in-one``: configurations that it refuses, and its signals."""
 
 from __future__ import annotations
 
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
 from typing import Any
 
+import fixtures
 from oslo_config import cfg
 
 from external_events_router import exceptions
 from external_events_router.api import auth
 from external_events_router.cmd import all_in_one
 from tests import base
+from tests.unit.agent import helpers
 from tests.unit.api import client
+
+COMMAND = 'import sys; from external_events_router.cmd import all_in_one; sys.exit(all_in_one.main())'
 
 
 class ExposureTest(base.TestCase):
@@ -46,3 +55,35 @@ class ExposureTest(base.TestCase):
 
     def test_option_is_an_argument_of_the_command(self) -> None:
         self.assertIn('allow-insecure-noauth', [opt.name for opt in all_in_one.CLI_OPTS])
+
+
+class ReloadTest(base.TestCase):
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def test_a_file_that_is_not_valid_changes_nothing(self) -> None:
+        folder = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
+        config, log = folder / 'c.conf', folder / 'log'
+        config.write_text('[api]\nbind_port = 0\n')
+        self.useFixture(fixtures.EnvironmentVariable('XDG_STATE_HOME', str(folder)))
+        arguments = ['--config-file', config, '--log-file', log]
+        process = subprocess.Popen([sys.executable, '-c', COMMAND, *arguments])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def wait_for(text: str, times: int = 1) -> None:
+            helpers.wait_until(lambda: log.exists() and log.read_text().count(text) >= times)
+
+        wait_for('Serving http')
+        for number, text in enumerate(('[api\n', 'debug = true\n[delivery]\nack_timeout = soon\n'), 1):
+            config.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            wait_for('ERROR external_events_router.cmd.all_in_one [-] Configuration not reloaded: ', number)
+        config.write_text('[DEFAULT]\ndebug = true\n')
+        process.send_signal(signal.SIGHUP)
+        wait_for('Option DEFAULT.debug changed')
+        self.assertEqual(1, log.read_text().count('Option DEFAULT.debug changed'))
+        process.send_signal(signal.SIGTERM)
+        killer = threading.Timer(helpers.PATIENCE, process.kill)
+        killer.start()
+        self.addCleanup(killer.cancel)
+        self.assertEqual(0, process.wait())
