@@ -17,6 +17,7 @@ from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
+from keystoneauth1 import session
 from keystonemiddleware import auth_token
 from keystonemiddleware.auth_token import _exceptions as ksm_exceptions
 from oslo_config import cfg
@@ -184,6 +185,50 @@ def set_library_defaults() -> None:
     set_middleware_defaults()
 
 
+def check_service_user(conf: cfg.ConfigOpts) -> None:
+    """Log in to Keystone as the service user, and log an ERROR with the remedy if this is not possible.
+
+    :raises ConfigurationError: see :func:`keystone`
+    """
+    if conf.api.auth_strategy != 'keystone':
+        return
+    options = conf[GROUP]
+    login = session.Session(
+        auth=check_plugin(conf),
+        verify=(options.cafile or True) if not options.insecure else False,
+        cert=(options.certfile, options.keyfile) if options.certfile and options.keyfile else None,
+        timeout=CONNECT_TIMEOUT,
+    )
+    try:
+        login.get_token()
+    except ksa_exceptions.ClientException as exc:
+        LOG.error('%s. Until then, requests with tokens that are not cached get 503', _problem_of(exc))
+        LOG.debug('The login to Keystone failed', exc_info=True)
+
+
+def _problem_of(exc: BaseException) -> str:
+    """Return why Keystone does not validate tokens, and the remedy.
+
+    :param exc: of keystoneauth, or an exception that one of them has caused
+    """
+    cause: BaseException | None = exc
+    while cause is not None and not isinstance(cause, ksa_exceptions.ClientException):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ksa_exceptions.Unauthorized):
+        return (
+            'Keystone refuses the service user: correct username, password, project_name and the domains '
+            f'in [{GROUP}]'
+        )
+    if isinstance(cause, ksa_exceptions.SSLError):
+        return f'The certificate of Keystone cannot be verified: set cafile in [{GROUP}]'
+    if isinstance(cause, ksa_exceptions.ConnectionError | ksa_exceptions.DiscoveryFailure):
+        return (
+            f'Keystone cannot be reached ({type(cause).__name__}): check auth_url in [{GROUP}], Keystone '
+            'and the network'
+        )
+    return f'Keystone is unavailable ({type(cause or exc).__name__}): see its log'
+
+
 class Tokens(auth_token.AuthProtocol):
     """keystonemiddleware with one change: an unavailable Keystone always results in 503 in the API's format.
 
@@ -213,13 +258,11 @@ class Tokens(auth_token.AuthProtocol):
         try:
             return super().fetch_token(token, **kwargs)
         except ksa_exceptions.ClientException as exc:
-            LOG.error(
-                'Keystone is unavailable (%s); requests with uncached tokens get 503', type(exc).__name__
-            )
+            LOG.error('%s. Until then, requests with tokens that are not cached get 503', _problem_of(exc))
             LOG.debug('The request to Keystone failed', exc_info=True)
-        except webob.exc.HTTPServiceUnavailable:
-            # NOTE: the middleware has logged the reason.
-            pass
+        except webob.exc.HTTPServiceUnavailable as exc:
+            # NOTE: the middleware has logged the text of the error, but neither cause nor remedy.
+            LOG.error('%s. Until then, requests with tokens that are not cached get 503', _problem_of(exc))
         self._failed_at = time.monotonic()
         fault = faults.Fault(503, 'The token cannot be validated: Keystone is unavailable. Try again later.')
         raise webob.exc.HTTPServiceUnavailable(body=fault.body(), content_type=faults.CONTENT_TYPE)
@@ -233,10 +276,10 @@ def _remember(app: WSGIApp, cache: token_cache.TokenCache) -> WSGIApp:
     return hand_over
 
 
-def check_plugin(conf: cfg.ConfigOpts) -> None:
-    """Check that ``[keystone_authtoken]`` names a user or another way to log in.
+def check_plugin(conf: cfg.ConfigOpts) -> Any:
+    """Return the auth plug-in of the service user.
 
-    :raises ConfigurationError: it does not
+    :raises ConfigurationError: it is not configured, or an option that it needs is missing
     """
     loading.register_auth_conf_options(conf, GROUP)
     try:
@@ -248,3 +291,4 @@ def check_plugin(conf: cfg.ConfigOpts) -> None:
             option=f'[{GROUP}] auth_type',
             reason='is not set, but [api] auth_strategy = keystone needs it to validate tokens',
         )
+    return plugin

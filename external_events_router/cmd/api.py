@@ -267,6 +267,7 @@ def run(argv: Sequence[str]) -> int:
     rpc.check_broker(conf)
     certificates.warn(conf)
     api_application.check(conf)
+    auth.check_service_user(conf)
     metrics = monitoring.make_exporter(conf, monitoring.api(conf))
     if auth.is_open(conf):
         LOG.warning('%s', auth.open_warning(conf))

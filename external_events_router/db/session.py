@@ -32,6 +32,7 @@ from sqlalchemy.dialects import sqlite
 
 from external_events_router import exceptions
 from external_events_router.db import connecting
+from external_events_router.db import problems
 
 _P = ParamSpec('_P')
 _T = TypeVar('_T')
@@ -395,4 +396,6 @@ def _error_text(exc: BaseException) -> str:
     # NOTE: the text of SQLAlchemy would contain the statement and its values, and so would further
     # lines of psycopg.
     inner = getattr(exc, 'inner_exception', None) or exc
-    return ': '.join([type(inner).__name__, *str(inner).strip().splitlines()[:1]])
+    text = ': '.join([type(inner).__name__, *str(inner).strip().splitlines()[:1]])
+    described = problems.describe(getattr(inner, 'orig', None) or inner)
+    return f'{described} ({text})' if described else text

@@ -369,7 +369,7 @@ def check_broker(conf: cfg.ConfigOpts, timeout: float = brokers.CONNECT_TIMEOUT)
         connection = broker.connect(name='check', timeout=timeout)
     except exceptions.BrokerUnavailable as exc:
         raise exceptions.ConfigurationError(
-            option='[DEFAULT] transport_url', reason=f'no broker can be reached ({exc.kwargs["reason"]})'
+            option='[DEFAULT] transport_url', reason=f'RabbitMQ accepts no connection: {exc.kwargs["reason"]}'
         ) from exc
     try:
         broker_check.check_declarations(

@@ -202,7 +202,7 @@ class TLSTest(base.TestCase):
         other_authority = self.useFixture(certificates.Authority()).certificate
         status, text = self.run_api(oslo_messaging_rabbit__ssl_ca_file=other_authority)
         self.assertEqual(1, status)
-        self.assertIn('[DEFAULT] transport_url: no broker can be reached', text)
+        self.assertIn('[DEFAULT] transport_url: RabbitMQ accepts no connection', text)
         self.assertIn('certificate verify failed', text)
 
     def test_unusable_files_are_reported_at_start(self):

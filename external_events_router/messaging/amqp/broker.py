@@ -16,6 +16,7 @@ import kombu.exceptions
 
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import availability as availabilities
+from external_events_router.messaging.amqp import refusals
 
 #: Maximum seconds for a connection and its login, for all nodes of a cluster together.
 CONNECT_TIMEOUT = 5.0
@@ -145,8 +146,9 @@ class Broker:
             *connection.channel_errors,
         ) as exc:
             connection.release()
-            message = str(exc).replace(node.password or '\0', '***')
-            raise exceptions.BrokerUnavailable(reason=message or type(exc).__name__) from exc
+            reason = refusals.describe(exc, user=node.username, virtual_host=self.virtual_host)
+            reason = reason.replace(node.password or '\0', '***')
+            raise exceptions.BrokerUnavailable(reason=reason) from exc
         made = connection.connection
         made.transport.sock.settimeout(IO_TIMEOUT)
         return made

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import http.server
 import inspect
+import socket
+import threading
 from typing import Any
 
 import fixtures
@@ -74,6 +77,23 @@ class NoAuthTest(base.TestCase):
         self.assertIn('every client has the role service', self.logs.output)
 
 
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers as Keystone to a wrong password."""
+
+    def do_POST(self) -> None:
+        body = b'{"error": {"code": 401, "message": "not authorized", "title": "Unauthorized"}}'
+        self.send_response(401)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 class KeystoneTest(base.TestCase):
     """These requests are answered before Keystone would be queried."""
 
@@ -117,6 +137,38 @@ class KeystoneTest(base.TestCase):
             self.assertEqual((503, ('serviceUnavailable', 503)), (reply.status, reply.fault), repr(error))
             self.assertEqual('application/json; charset=UTF-8', reply.headers['content-type'])
         self.assertNotIn('some-token-of-somebody', self.logs.output)
+
+    def test_login_of_the_service_user(self) -> None:
+        """A server that answers as Keystone does to a wrong password, and then none."""
+        refusing = http.server.HTTPServer(('127.0.0.1', 0), Refusing)
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        self.addCleanup(refusing.server_close)
+        self.addCleanup(refusing.shutdown)
+        url = f'http://127.0.0.1:{refusing.server_port}/v3'
+        values = {
+            'auth_type': 'v3password',
+            'auth_url': url,
+            'username': 'router',
+            'password': 'pass-2b9d',
+            'user_domain_id': 'default',
+        }
+        front = self.front(**values)
+        conf = self.conf(**values)
+        auth.keystone(conf)
+        auth.check_service_user(conf)
+        self.assertIn('Keystone refuses the service user: correct username, password', self.logs.output)
+        self.assertNotIn('cannot be reached', self.logs.output)
+        # The same while the service runs.
+        reply = front.post([EVENT], {'X-Auth-Token': 'a-token'})
+        self.assertEqual(503, reply.status)
+        self.assertEqual(2, self.logs.output.count('Keystone refuses the service user'))
+        with socket.create_server(('127.0.0.1', 0)) as unused:
+            port = unused.getsockname()[1]
+        conf = self.conf(**{**values, 'auth_url': f'http://127.0.0.1:{port}/v3'})
+        auth.keystone(conf)
+        auth.check_service_user(conf)
+        self.assertIn('Keystone cannot be reached (ConnectFailure): check auth_url', self.logs.output)
+        self.assertNotIn('pass-2b9d', self.logs.output)
 
     def test_malformed_token_is_not_sent_to_keystone(self) -> None:
         asked = self.useFixture(
