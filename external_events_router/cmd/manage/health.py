@@ -36,12 +36,20 @@ class Health(app.Lister):
             required=True,
             help='Service to ask, at the address in its configuration file.',
         )
+        parser.add_argument(
+            '--cert',
+            metavar='FILE',
+            help='Certificate of the client, if the API requires one ([api] tls_client_ca_file).',
+        )
+        parser.add_argument('--key', metavar='FILE', help='Private key of this certificate.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         rows: list[tuple[Any, ...]] = []
-        for url in urls(read(self, parsed_args.service), parsed_args.service):
-            status, body = ask(url)
+        conf = read(self, parsed_args.service)
+        tls = client_tls(conf, parsed_args.service, cert=parsed_args.cert, key=parsed_args.key)
+        for url in urls(conf, parsed_args.service):
+            status, body = ask(url, tls)
             self.is_ready = self.is_ready and status == 200
             rows.append((url, 'all', body['status'], ''))
             for name, part in body['parts'].items():
@@ -85,10 +93,30 @@ def urls(conf: cfg.ConfigOpts, service: str) -> Iterator[str]:
         yield f'http://{_address(conf.health.bind_host)}:{conf.health.bind_port + number}/readiness'
 
 
-def ask(url: str) -> tuple[int, dict[str, Any]]:
-    """Return the status and the body of an answer; status 0 if the process does not answer."""
-    # NOTE: the certificate is for the name of the machine, and the connection does not leave it.
+def client_tls(conf: cfg.ConfigOpts, service: str, *, cert: str | None, key: str | None) -> ssl.SSLContext:
+    """Return the settings of a connection, with a certificate if the API requires one.
+
+    :raises ConfigurationError: the certificate is missing or cannot be used
+    """
+    # NOTE: the certificate of the API is for the name of the machine, and the connection does not leave it.
     tls = ssl._create_unverified_context()  # noqa: S323
+    if cert is not None:
+        try:
+            tls.load_cert_chain(cert, key, password='')
+        except (OSError, ValueError) as exc:
+            reason = f'cannot be used: {getattr(exc, "reason", None) or exc}'
+            raise exceptions.ConfigurationError(option='--cert, --key', reason=reason) from exc
+    elif service == 'api' and conf.api.tls_client_ca_file:
+        raise exceptions.ConfigurationError(
+            option='--cert, --key',
+            reason='are missing, but [api] tls_client_ca_file requires a certificate of each client: issue '
+            'one for this command',
+        )
+    return tls
+
+
+def ask(url: str, tls: ssl.SSLContext) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an answer; status 0 if the process does not answer."""
     # NOTE: the environment may name a proxy for other hosts.
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=tls)
