@@ -44,7 +44,6 @@ class Mode(enum.StrEnum):
     MAX = 'max'
     LIVE_MAX = 'livemax'
     LIVE_MIN = 'livemin'
-    LIVE_SUM = 'livesum'
 
 
 EVERY_ROLE = frozenset(Role)

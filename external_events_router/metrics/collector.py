@@ -26,7 +26,6 @@ _COMBINE: Mapping[str, Callable[[float, float], float]] = {
     'gauge_max': max,
     'gauge_livemax': max,
     'gauge_livemin': min,
-    'gauge_livesum': lambda one, other: one + other,
 }
 
 #: Values of the labels to the value of a series.

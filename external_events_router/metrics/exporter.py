@@ -13,6 +13,7 @@ from prometheus_client import core
 from prometheus_client import exposition
 
 from external_events_router import exceptions
+from external_events_router import throttled_log
 from external_events_router.process import bounded_http
 from external_events_router.process import essential
 from external_events_router.process import slots
@@ -50,6 +51,7 @@ class Exporter:
         self._collect = collect
         self._wait = wait
         self._server: bounded_http.Server | None = None
+        self._failures = throttled_log.ThrottledLog(LOG)
         self._stopping = threading.Event()
         self._thread = essential.EssentialThread(self._run, name='metrics', is_stopped=self._stopping.is_set)
 
@@ -89,7 +91,11 @@ class Exporter:
             try:
                 self._server = self._listen()
             except (exceptions.ConfigurationError, OSError) as exc:
-                LOG.debug('Metrics are not served by this process now: %s', exc)
+                # NOTE: without the claim another process serves the metrics, which is normal.
+                level = logging.DEBUG if self._claimed is None else logging.WARNING
+                self._failures.occurred(
+                    level, 'No process serves the metrics now: %s; trying again every %.0f s', exc, RETRY
+                )
                 self._stopping.wait(RETRY)
         if self._server is not None:
             with self._server as server:

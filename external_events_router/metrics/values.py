@@ -95,6 +95,14 @@ class Values:
             if histogram is not None:
                 histogram.observe(max(0.0, value), number)
 
+    def observe_all(self, metric: catalogue.Metric, observed: Iterable[float], *labels: str) -> None:
+        """Count several values in a histogram at once."""
+        with self._lock:
+            histogram = None if self._closed else self._histograms.get((metric.name, labels))
+            if histogram is not None:
+                for value in observed:
+                    histogram.observe(max(0.0, value), 1)
+
     def close(self) -> None:
         """Close the files and release the slot."""
         with self._lock:

@@ -50,7 +50,3 @@ class Statistics:
             ended: dict[str, int] = dict(connection.execute(of_states).tuples().all())
         counts = {state: ended.get(str(state), 0) for state in base.State} | {base.State.HELD: held}
         return Counts(counts, 0.0 if since is None else max(0.0, now - since))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()

@@ -136,6 +136,8 @@ class ExporterTest(base.TestCase):
         second.start()
         self.addCleanup(second.stop)
         self.assertEqual(0, second.port)
+        wait_until(lambda: 'WARNING' in self.logs.output)
+        self.assertIn('No process serves the metrics now: [metrics] bind_host, bind_port', self.logs.output)
         port = first.port
         first.stop()
         wait_until(lambda: second.port)
