@@ -78,6 +78,12 @@ CLI_OPTS = (
         'reaches the port can then send events to every server. Without this option the command '
         'refuses ``[api] auth_strategy = noauth`` unless ``[api] bind_host`` is a loopback address.',
     ),
+    cfg.PortOpt(
+        'port',
+        dest='api_port',
+        metavar='PORT',
+        help='Port of the API. Replaces ``[api] bind_port``; 0 selects a free port.',
+    ),
     cfg.BoolOpt('exit', default=False, help='With --demo: stop after the outcomes are printed.'),
 )
 
@@ -108,8 +114,11 @@ def embed(conf: cfg.ConfigOpts, state: pathlib.Path) -> None:
     conf.set_default('transport_url', 'fake://')
     conf.set_default('connection', f'sqlite:///{state}/all-in-one.sqlite', group='database')
     conf.set_default('auth_strategy', 'noauth', group='api')
+    if conf.api_port is not None:
+        conf.set_override('bind_port', conf.api_port, group='api')
     conf.set_default('auth_strategy', 'noauth', group='admin')
-    conf.set_default('bind_port', conf.api.bind_port + 1, group='admin')
+    # NOTE: port 0 selects a free port.
+    conf.set_default('bind_port', conf.api.bind_port and conf.api.bind_port + 1, group='admin')
 
 
 def check_exposure(conf: cfg.ConfigOpts) -> None:
@@ -169,7 +178,9 @@ def running_api(conf: cfg.ConfigOpts, app: auth.WSGIApp) -> Iterator[str]:
     try:
         server.prepare()
     except OSError as exc:
-        raise exceptions.ConfigurationError(option='[api] bind_host, bind_port', reason=str(exc)) from exc
+        raise exceptions.ConfigurationError(
+            option='[api] bind_host, bind_port', reason=f'{exc}; select another port with --port'
+        ) from exc
     stopped = threading.Event()
     thread = essential.EssentialThread(server.serve, name='api', is_stopped=stopped.is_set)
     thread.start()
@@ -254,9 +265,11 @@ def _run() -> int:
         stack.callback(admin.stop)
         LOG.info('Serving %s for %s, and the admin API at %s', url, ', '.join(hosts), admin.url)
         if conf.demo:
+            demo.announce(url, ack_timeout=conf.delivery.ack_timeout)
             as_expected = demo.show(url) and demo.explain(conf)
             if conf.exit:
                 return 0 if as_expected else 1
+            print(f'Serving {url} until you press Ctrl-C.', flush=True)
         while (number := came.get()) == signal.SIGHUP:
             LOG.info('SIGHUP received: reading the configuration again')
             if problem := startup.mutate(conf, PROG, cli_opts=CLI_OPTS):

@@ -46,6 +46,7 @@ from external_events_router.metrics import setup
 from external_events_router.process import api_application
 from external_events_router.process import certificates
 from external_events_router.process import failures
+from external_events_router.process import library_log
 from external_events_router.process import memory
 from external_events_router.process import monitoring
 from external_events_router.process import notify
@@ -78,14 +79,24 @@ BIND_INTERVAL = 0.1
 #: this is the default action of this signal.
 LAST_ANSWERS = signal.SIGURG
 
-#: Send the log messages of granian through the same handlers as all others.
+#: Send the log messages of granian through the same handlers as all others. The number of its threads is
+#: the number of connections, most of which wait, so its warning about this number is not useful.
 LOGGERS: dict[str, Any] = {
     'version': 1,
     'disable_existing_loggers': False,
     'formatters': {},
     'handlers': {},
+    'filters': {
+        'normal': {
+            '()': functools.partial(
+                library_log.Without,
+                'Configuration allows spawning up to',
+                'Granian shutdown completed, see ya',
+            )
+        },
+    },
     'loggers': {
-        '_granian': {'handlers': [], 'propagate': True},
+        '_granian': {'handlers': [], 'propagate': True, 'filters': ['normal']},
         'granian.access': {'handlers': [], 'propagate': True},
     },
 }
@@ -162,9 +173,8 @@ def load_worker(argv: Sequence[str], *, worker: int, heartbeats: notify.Heartbea
 def usable(conf: cfg.ConfigOpts) -> bool:
     """Read the configuration again and return whether a worker can start with it; log the reason if not."""
     try:
-        if not conf.reload_config_files():
-            raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
-        startup.check(conf)
+        startup.read_again(PROG)
+        conf.reload_config_files()
         api_application.check(conf)
         tls.server_options(conf)
     except exceptions.RouterError as exc:

@@ -102,6 +102,19 @@ def refuse_the_unknown_port(ctxt: context.RequestContext, event: events.Event) -
         raise exceptions.Refused(reason='no such port on this host')
 
 
+def announce(url: str, *, ack_timeout: float) -> None:
+    """Print what the demo does, how long it takes, and how to end it.
+
+    :param ack_timeout: ``[delivery] ack_timeout``, for which the batch waits for the silent host
+    """
+    print(
+        f'Demo of the API at {url}: posts {len(SAMPLES)} events in a batch, waits {ack_timeout:.0f} s for a '
+        f'host that does not respond, and explains the events of {len(EXPLAINED)} servers. This takes about '
+        f'{ack_timeout + JOURNAL_TIMEOUT / 2:.0f} s. Ctrl-C ends the demo at any time.\n',
+        flush=True,
+    )
+
+
 def show(url: str) -> bool:
     """Post the example batch, print its outcomes, and print a command that posts another event.
 

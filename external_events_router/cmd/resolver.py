@@ -18,7 +18,6 @@ from cotyledon import oslo_config_glue
 from cotyledon import types
 from oslo_config import cfg
 
-from external_events_router import exceptions
 from external_events_router.messaging import rpc
 from external_events_router.metrics import setup
 from external_events_router.process import certificates
@@ -135,9 +134,8 @@ class Supervisor(cotyledon.ServiceManager):
 
 def _try_reload(conf: cfg.ConfigOpts) -> None:
     used = health_server.addresses(conf, conf.resolver.workers)
-    if not conf.reload_config_files():
-        raise exceptions.ConfigurationError(option='configuration', reason='a file cannot be read')
-    startup.check(conf)
+    startup.read_again(PROG)
+    conf.reload_config_files()
     startup.set_up_log(conf)
     _check(conf, used=used, is_serving=True)
 

@@ -15,6 +15,7 @@ import logging
 
 from external_events_router import rejected
 from external_events_router.messaging.amqp import availability
+from external_events_router.process import library_log
 
 #: Logger, to the prefix of its log messages with a traceback, and the consequence.
 PROBLEMS = {
@@ -108,6 +109,8 @@ class LostReplies(logging.Filter):
 
 def install() -> None:
     """Install the filters. Repeated calls have no effect."""
+    # NOTE: oslo.messaging cancels its consumers while messages arrive. They stay in their queues.
+    library_log.drop('amqp', 'Received method %s during closing channel')
     for name, problem in PROBLEMS.items():
         logger = logging.getLogger(name)
         if not any(isinstance(each, ShortMessages) for each in logger.filters):

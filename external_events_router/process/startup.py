@@ -57,6 +57,17 @@ def load(prog: str, argv: Sequence[str] | None = None, *, cli_opts: Sequence[cfg
     return conf
 
 
+def read_again(prog: str, *, cli_opts: Sequence[cfg.Opt] = ()) -> cfg.ConfigOpts:
+    """Read the files of this process into a new object, because oslo.config cannot restore previous values.
+
+    :param prog: as for :func:`load`; ``cli_opts`` likewise
+    :raises ConfigurationError: a value or a file is not valid
+    """
+    fresh = cfg.ConfigOpts()
+    _parse(fresh, prog, None, cli_opts)
+    return fresh
+
+
 def mutate(
     conf: cfg.ConfigOpts,
     prog: str,
@@ -70,11 +81,8 @@ def mutate(
     :param also: a further check; raises ``ConfigurationError``
     :returns: why the files are not valid, in which case nothing has changed; None: they are
     """
-    # NOTE: a separate object, because oslo.config cannot return to the previous values.
-    fresh = cfg.ConfigOpts()
     try:
-        _parse(fresh, prog, None, cli_opts)
-        also(fresh)
+        also(read_again(prog, cli_opts=cli_opts))
         conf.mutate_config_files()
     except (exceptions.RouterError, cfg.Error, OSError, ValueError) as exc:
         return reason_of(exc)

@@ -197,6 +197,11 @@ class ReloadedResolverTest(base.TestCase):
 
     def test_workers_stay_if_a_value_is_not_valid(self):
         self.assertNotReloaded('[delivery] ack_timeout', delivery__ack_timeout='soon')
+        text = self.router.config.read_text()
+        self.router.config.write_text('this is\nno configuration\n')
+        self.process.process.send_signal(signal.SIGHUP)
+        self.process.wait_for('Configuration not reloaded: configuration: Failed to parse')
+        self.router.config.write_text(text)
         self.assertNotReloaded('[host_map] backend', host_map__backend='nonsense')
         self.assertNotReloaded('[DEFAULT] log_file', log_file='/proc/nonsense/log')
         with socket.create_server(('127.0.0.1', 0)) as used:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from external_events_router import exceptions
 from external_events_router.api import auth
 from external_events_router.cmd import all_in_one
 from tests import base
+from tests import interpreter
 from tests.unit.agent import helpers
 from tests.unit.api import client
 
@@ -87,3 +89,24 @@ class ReloadTest(base.TestCase):
         killer.start()
         self.addCleanup(killer.cancel)
         self.assertEqual(0, process.wait())
+
+
+class DemoTest(base.TestCase):
+    TIMEOUT_SCALING_FACTOR = 3
+
+    def test_it_states_its_duration_and_uses_the_port(self) -> None:
+        with socket.create_server(('127.0.0.1', 0)) as unused:
+            port = unused.getsockname()[1]
+        (path,) = self.create_tempfiles([('router', '[admin]\nbind_port = 0\n')])
+        arguments = ('--config-file', path, '--demo', '--exit', '--port', str(port))
+        done = interpreter.run(COMMAND, *arguments, cwd='/', timeout=120)
+        self.assertEqual(0, done.returncode, done.stdout + done.stderr)
+        self.assertIn(f'Demo of the API at http://127.0.0.1:{port}: posts 7 events', done.stdout)
+        self.assertIn('This takes about 7 s. Ctrl-C ends the demo at any time.', done.stdout)
+
+    def test_a_port_in_use(self) -> None:
+        with socket.create_server(('127.0.0.1', 0)) as used:
+            port = used.getsockname()[1]
+            done = interpreter.run(COMMAND, '--demo', '--exit', '--port', str(port), cwd='/', timeout=120)
+        self.assertEqual(1, done.returncode, done.stdout + done.stderr)
+        self.assertIn('select another port with --port', done.stderr)
