@@ -166,7 +166,12 @@ class BatchLoader(Generic[A]):
             self._start()
 
     def _start(self) -> None:
-        if self._pool.submit(self._work).cancelled():
+        try:
+            started = not self._pool.submit(self._work).cancelled()
+        except RuntimeError as exc:
+            LOG.error('A thread for queries cannot be started: %s', exc)
+            started = False
+        if not started:
             with self._lock:
                 self._running -= 1
                 questions, self._waiting = self._waiting, []

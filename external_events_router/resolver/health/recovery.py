@@ -206,11 +206,23 @@ class _Gathered(Generic[T]):
                 self._items[key] = self._items.get(key) or value
             begun, self._running = not self._running, True
         if begun:
+            self._start()
+
+    def _start(self) -> None:
+        try:
             self._pool.submit(self._run)
+        except RuntimeError as exc:
+            # NOTE: the items stay, and the next call tries again.
+            LOG.error('A thread that handles responding hosts cannot be started: %s', exc)
+            with self._lock:
+                self._running = False
 
     def _run(self) -> None:
         while taken := self._take():
-            self._job(taken)
+            try:
+                self._job(taken)
+            except Exception:  # the other items must not stay
+                LOG.exception('Could not handle %d hosts or servers; continuing', len(taken))
 
     def _take(self) -> dict[str, T]:
         with self._lock:

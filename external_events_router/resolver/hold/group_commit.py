@@ -142,7 +142,12 @@ class GroupCommit:
             return True
 
     def _start(self) -> None:
-        if self._pool.submit(self._work).cancelled():
+        try:
+            started = not self._pool.submit(self._work).cancelled()
+        except RuntimeError as exc:
+            LOG.error('A thread that holds events cannot be started: %s', exc)
+            started = False
+        if not started:
             with self._lock:
                 self._running -= 1
                 entries, self._waiting = self._waiting, []

@@ -1,6 +1,7 @@
 """Queries that are combined, and threads that block."""
 
 import threading
+from unittest import mock
 
 from external_events_router import exceptions
 from external_events_router.concurrency import batch_loader
@@ -42,6 +43,13 @@ class BatchLoaderTest(base.TestCase):
 
     def answer(self, question, timeout=LONG):
         return self.questions.answer(question, timeout=timeout)
+
+    def test_thread_that_cannot_be_started_fails_only_the_waiting_queries(self):
+        with mock.patch.object(self.questions._pool, 'submit', side_effect=RuntimeError):
+            question = self.begin('a')
+        self.assertRaises(TimeoutError, self.answer, question)
+        self.source.may_answer.release()
+        self.assertEqual({'b'}, self.answer(self.begin('b')))
 
     def run_first(self):
         """Start a query and wait until it runs."""

@@ -1,4 +1,5 @@
 import threading
+from unittest import mock
 
 from external_events_router import exceptions
 from external_events_router.resolver.health import circuit_breaker
@@ -162,6 +163,13 @@ class HostRecoveryTest(base.TestCase):
             self.wait_for(lambda: self.peers.back)
             self.peers.back.clear()
         self.assertEqual(2, self.logs.output.count('Could not schedule an immediate retry'))
+
+    def test_thread_that_cannot_be_started_does_not_stop_later_hosts(self):
+        with mock.patch.object(self.host_recovery._pool, 'submit', side_effect=RuntimeError):
+            self.host_recovery.appeared('a')
+        self.host_recovery.appeared('b')
+        self.wait_for(lambda: self.held.asked)
+        self.assertEqual([(['a', 'b'], [])], self.held.asked)
 
     def test_unavailable_broker_is_logged_once(self):
         self.peers.problem = exceptions.BrokerUnavailable(reason='away')

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from unittest import mock
 import uuid
 
 from oslo_db import exception as db_exception
@@ -69,6 +70,13 @@ class GroupCommitTest(base.TestCase):
         made = group_commit.GroupCommit(self.table.write, **kwargs)
         self.addCleanup(made.close)
         return made
+
+    def test_thread_that_cannot_be_started_fails_only_the_waiting_requests(self):
+        deadline = time.monotonic() + helpers.PATIENCE
+        with mock.patch.object(self.commits._pool, 'submit', side_effect=RuntimeError):
+            self.assertRaises(TimeoutError, self.commits.write, request('1'), deadline=deadline)
+        self.commits.write(request('2'), deadline=deadline)
+        self.assertEqual([['2']], self.table.written)
 
     def write(self, tag, *, seconds=helpers.PATIENCE):
         """Write on a separate thread; ``ends`` gets the result."""
