@@ -321,6 +321,12 @@ class Consumer:
         else:
             channel = self._link.channel.channel_id
         with self._lock:
+            # NOTE: a queue that is cancelled from now on has its channel, and the consumer is ended after
+            # this. One that was cancelled before has none, and must not be consumed.
+            if self._queues.get(name) is not entry:
+                if entry.alone:
+                    self._free.append(channel)
+                return
             entry.channel = channel
         self._unconfirmed.setdefault(channel, collections.deque()).append(name)
         self._link.write(frames.consume(channel, name))

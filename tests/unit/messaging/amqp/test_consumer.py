@@ -2,11 +2,13 @@
 
 import collections
 import struct
+from unittest import mock
 
 import hypothesis
 from hypothesis import strategies
 
 from external_events_router import rejected
+from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import declaring
 from external_events_router.messaging.amqp import envelope
@@ -208,3 +210,23 @@ class BackOffTest(base.TestCase):
         self.now = due
         link.on_ready()
         self.assertIsNone(self.entry.due)
+
+
+class CancelledTest(base.TestCase):
+    def test_queue_that_was_cancelled_meanwhile_is_not_consumed(self):
+        consuming, written = consumer.Consumer(brokers.Broker((), '/', 'e'), name='test'), []
+        consuming._link = mock.Mock(write=written.append)
+        consuming._link.channel.channel_id = 1
+        is_current = consuming._is_current
+
+        def cancelled_after(name, entry):
+            current = is_current(name, entry)
+            self.cancelled = consuming.cancel(name)
+            return current
+
+        consuming._is_current = cancelled_after
+        consuming.listen('queue', lambda call: None)
+        consuming._declared('queue', consuming._queues['queue'], None, None)
+        self.assertEqual([], written)
+        consuming._see_to_queues(0.0)
+        self.assertTrue(self.cancelled.is_set())
