@@ -21,6 +21,12 @@ NO_ACK = 'no acknowledgement in time'
 #: Reason of a missing answer of a host to which the message was not sent.
 NOT_SENT = 'not sent in time'
 
+#: Reasons of a missing answer for which this worker, not the host or a broker, is responsible: the instance
+#: is not known, no thread was free, an unexpected error (with its type).
+NOT_READ = 'the instance could not be read'
+NO_THREAD = 'no thread of its cell was free in time'
+UNEXPECTED = 'unexpected '
+
 #: Why a host was not asked about an event.
 BEHIND = 'behind an earlier event of the server'
 NOT_WAITED_FOR = 'the host is not waited for'

@@ -27,6 +27,14 @@ from external_events_router.resolver.health import liveness
 #: Texts in a reason that show that the queue of a host has no consumer.
 _NO_QUEUE = (liveness.NO_CONSUMER, str(exceptions.HostUnreachable(host='')).strip())
 
+#: Beginnings of reasons for which neither the host nor the broker is responsible.
+_OF_THIS_WORKER = (
+    host_answers.NOT_SENT,
+    host_answers.NOT_READ,
+    host_answers.NO_THREAD,
+    host_answers.UNEXPECTED,
+)
+
 #: Members of a refused request.
 _TEXTS = (
     'detail',
@@ -98,7 +106,7 @@ def _missing(answer: host_answers.Answer) -> reasons.Reason:
         return reasons.Reason.HELD_BEHIND
     if reason.startswith(_NO_QUEUE):
         return reasons.Reason.HELD_NO_QUEUE
-    if reason == host_answers.NOT_SENT:
+    if reason.startswith(_OF_THIS_WORKER):
         return reasons.Reason.HELD_OTHER
     if not answer.asked:
         return reasons.Reason.HELD_BROKER_UNAVAILABLE

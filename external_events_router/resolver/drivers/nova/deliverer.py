@@ -38,7 +38,7 @@ from external_events_router.resolver.drivers.nova import objects
 LOG = log.getLogger(__name__)
 
 _HANDLED = answers.Answer(events.Verdict.HANDLED)
-_UNREAD = answers.Answer(None, 'the instance could not be read')
+_UNREAD = answers.Answer(None, answers.NOT_READ, asked=False)
 #: Errors of nova-compute without any handled event: it does not support the message, or does not have the
 #: server.
 _NOT_UNDERSTOOD = frozenset(
@@ -49,7 +49,7 @@ _NOT_THERE = 'InstanceNotFound'
 #: Verdicts of a reply that concern only one event.
 _OF_ONE = (events.Verdict.NOT_HERE, events.Verdict.REFUSED)
 
-_NOT_BEGUN = answers.Answer(None, 'no thread of its cell was free in time')
+_NOT_BEGUN = answers.Answer(None, answers.NO_THREAD, asked=False)
 
 
 class Clients(Protocol):
@@ -150,8 +150,9 @@ class NovaDeliverer:
             if future.cancel():
                 for key in load.keys(event.id for event in sent):
                     self._pending.settle(key, _NOT_BEGUN)
-        received |= asks.wait(0.0)
+        # NOTE: in this order. A result that arrives later is kept for the next attempt.
         self._pending.leave(keys, asks)
+        received |= asks.wait(0.0)
         for key in keys:
             received.setdefault(key, answers.Answer(None, answers.NO_ACK))
         self._report(by_host, received)
@@ -180,7 +181,7 @@ class NovaDeliverer:
             except Exception as exc:
                 LOG.exception('Could not use the cell of host %s; its events are held', host)
                 for event in readable:
-                    asks.answer((host, event.id), _unexpected(exc))
+                    asks.answer((host, event.id), _unexpected(exc, asked=False))
             else:
                 loads.append(_Load(host, cell_client, readable, known, time.monotonic()))
         return loads
@@ -200,14 +201,13 @@ class NovaDeliverer:
             fresh = [event for event in load.sent if not self._pending.join((load.host, event.id), asks)]
             try:
                 packed = cast_batches.group_into_casts(fresh, context_of)
+                if packed:
+                    future = load.cell_client.pool.submit(functools.partial(self._send, load, packed))
+                    begun.append((load, fresh, future))
             except Exception as exc:
                 LOG.exception('Could not send %d events to host %s; they are held', len(fresh), load.host)
                 for key in load.keys(event.id for event in fresh):
-                    self._pending.settle(key, _unexpected(exc))
-                continue
-            if packed:
-                future = load.cell_client.pool.submit(functools.partial(self._send, load, packed))
-                begun.append((load, fresh, future))
+                    self._pending.settle(key, _unexpected(exc, asked=False))
         return begun
 
     def _send(self, load: _Load, packed: Iterable[cast_batches.CastBatch]) -> None:
@@ -287,14 +287,14 @@ class NovaDeliverer:
             of_host = [received[host, event.id] for event in sent]
             if any(answer.verdict is not None for answer in of_host):
                 self._observer.answered(host)
-            elif tried := [answer for answer in of_host if answer.asked and answer is not _UNREAD]:
+            elif tried := [answer for answer in of_host if answer.asked]:
                 silent[host] = tried[0].reason or answers.NO_ACK
         if silent:
             self._observer.silent(silent)
 
 
-def _unexpected(exc: Exception) -> answers.Answer:
-    return answers.Answer(None, f'unexpected {type(exc).__name__}')
+def _unexpected(exc: Exception, *, asked: bool = True) -> answers.Answer:
+    return answers.Answer(None, f'{answers.UNEXPECTED}{type(exc).__name__}', asked)
 
 
 def _problem(

@@ -60,6 +60,7 @@ class InFlight:
                 self._late[key] = answer
                 while len(self._late) > self._remembered:
                     self._late.popitem(last=False)
-        for asks in waiting:
-            asks.answer(key, answer)
+            # NOTE: with the lock, so that a round has all its answers when it leaves.
+            for asks in waiting:
+                asks.answer(key, answer)
         return bool(waiting)

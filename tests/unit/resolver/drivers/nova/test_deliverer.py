@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 import time
+from unittest import mock
 
 from external_events_router import context
 from external_events_router import events
@@ -198,9 +199,12 @@ class NovaDelivererTest(base.TestCase):
         self.assertEqual({('g', '2'): host_answers.NO_ACK, ('h', '2'): HANDLED}, answers)
         # The only thread of the cell hangs, so no other task starts there or remains in its queue.
         waiting = {'g@uuid-two': [self.event(B, '3')]}
+        self.silent.clear()
         self.assertEqual(
             {('g', '3'): 'no thread of its cell was free in time'}, self.deliver(waiting, seconds=0.1)
         )
+        # This is no evidence about the host.
+        self.assertEqual({}, self.silent)
         self.assertEqual({('h', '4'): HANDLED}, self.deliver({'h@uuid-one': [self.event(A, '4')]}))
         self.lines['two'].may_take.set()
         self.assertTrue(self.late.acquire(timeout=LONG))
@@ -216,6 +220,14 @@ class NovaDelivererTest(base.TestCase):
         self.assertTrue(self.late.acquire(timeout=LONG))
         self.assertEqual({('h', '1'): HANDLED}, self.deliver(load))
         self.assertEqual(1, len(line.sent))
+
+    def test_cast_whose_thread_cannot_be_started_is_repeated(self):
+        load = {'h@uuid-one': [self.event(A, '1')], 'g@uuid-two': [self.event(B, '2')]}
+        with mock.patch.object(self.lines['one'].pool, 'submit', side_effect=RuntimeError):
+            answers = self.deliver(load)
+        self.assertEqual({('h', '1'): 'unexpected RuntimeError', ('g', '2'): HANDLED}, answers)
+        self.assertEqual({}, self.silent)
+        self.assertEqual({('h', '1'): HANDLED}, self.deliver({'h@uuid-one': load['h@uuid-one']}))
 
     def test_events_with_an_action_have_their_own_context(self):
         own = {'v': context.RequestContext(request_id='req-own', overwrite=False)}
