@@ -35,6 +35,7 @@ class AckRound:
         self._missing = set(keys)
         self._answers: answers.Answers = {}
         self._failed: frozenset[str] = frozenset()
+        self._closed = False
         if not self._missing:
             self._settled.set()
 
@@ -42,14 +43,17 @@ class AckRound:
         """Record the answer of a host to an event; a second answer is ignored."""
         self._settle({key: answer})
 
-    def acknowledge(self, host: str, results: Iterable[events.Result]) -> None:
-        """Record the results of a host; a second result for the same event is ignored."""
+    def acknowledge(self, host: str, results: Iterable[events.Result]) -> bool:
+        """Record the results of a host; a second result for the same event is ignored.
+
+        :returns: False: the round is closed
+        """
         received: answers.Answers = {}
         now = time.monotonic()
         for result in results:
             answer = answers.Answer(result.verdict, result.reason, at=now, handling=result.handling)
             received.setdefault((host, result.event_id), answer)
-        self._settle(received)
+        return self._settle(received)
 
     def fail(self, host: str, reason: str, *, asked: bool = True) -> None:
         """End the wait for a host.
@@ -87,11 +91,27 @@ class AckRound:
         """Return when every host has answered for every event, or at the deadline.
 
         :param deadline: instant of ``time.monotonic()``
-        :returns: an answer for every key; a missing answer has no verdict
+        :returns: an answer for every key; a missing one has no verdict
+        """
+        self.wait_until(deadline)
+        with self._lock:
+            return self._all()
+
+    def wait_until(self, deadline: float) -> None:
+        """Return when no answer is missing any longer, or at the deadline.
+
+        :param deadline: instant of ``time.monotonic()``
         """
         self._settled.wait_until(deadline)
+
+    def close(self) -> answers.Answers:
+        """Take no more answers, and return them as :meth:`wait` does."""
         with self._lock:
-            return {**self._answers, **dict.fromkeys(self._missing, answers.Answer(None, answers.NO_ACK))}
+            self._closed = True
+            return self._all()
+
+    def _all(self) -> answers.Answers:
+        return {**self._answers, **dict.fromkeys(self._missing, answers.Answer(None, answers.NO_ACK))}
 
     def silent(self) -> frozenset[str]:
         """Return the hosts that have not answered all of their events."""
@@ -100,8 +120,14 @@ class AckRound:
                 return frozenset()
             return self._failed.union(host for host, _event_id in self._missing)
 
-    def _settle(self, received: answers.Answers) -> None:
+    def _settle(self, received: answers.Answers) -> bool:
+        """Record answers.
+
+        :returns: False: the round is closed
+        """
         with self._lock:
+            if self._closed:
+                return False
             waited = bool(self._missing)
             for key, answer in received.items():
                 if key in self._missing:
@@ -109,3 +135,4 @@ class AckRound:
                     self._answers[key] = answer
             if waited and not self._missing:
                 self._settled.set()
+        return True

@@ -45,7 +45,7 @@ class BatchLoaderTest(base.TestCase):
         return self.questions.answer(question, timeout=timeout)
 
     def test_thread_that_cannot_be_started_fails_only_the_waiting_queries(self):
-        with mock.patch.object(self.questions._pool, 'submit', side_effect=RuntimeError):
+        with mock.patch.object(self.questions._pool, 'submit', autospec=True, side_effect=RuntimeError):
             question = self.begin('a')
         self.assertRaises(TimeoutError, self.answer, question)
         self.source.may_answer.release()

@@ -7,6 +7,7 @@ acknowledgement topic calls it. This module sends nothing and decides nothing.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from oslo_log import log
 from external_events_router import events
 from external_events_router import rejected
 from external_events_router.concurrency import signal
+from external_events_router.resolver import answers as host_answers
 from external_events_router.resolver.drivers import base
 from external_events_router.resolver.drivers import rounds
 
@@ -99,12 +101,19 @@ class Collector:
                 self._waiting[delivery.id] = (host, waiting)
         return waiting
 
-    def end(self, deliveries: Mapping[str, events.Delivery], waiting: rounds.AckRound) -> None:
-        """End the waits for deliveries. Their late acknowledgements are still recognised."""
+    def end(
+        self, deliveries: Mapping[str, events.Delivery], waiting: rounds.AckRound
+    ) -> host_answers.Answers:
+        """End the waits for deliveries. Each acknowledgement after that is late.
+
+        :returns: the answers of the round, see :meth:`rounds.AckRound.close`
+        """
         with self._lock:
             for delivery in deliveries.values():
                 del self._waiting[delivery.id]
-        self._remember(deliveries, waiting.silent())
+            answers = waiting.close()
+            self._remember(deliveries, waiting.silent())
+        return answers
 
     def overdue(self, age: float) -> list[str]:
         """Return the hosts that have not answered a delivery for this number of seconds."""
@@ -191,19 +200,32 @@ class Collector:
             problem = f'it is dropped, because the delivery was sent to host {host}'
             rejected.ALL.note('acknowledgement of another host', problem, sender, source=sender)
         else:
-            if waiting is not None:
-                if observer is not None:
-                    observer.responded(host, waiting.began)
-                waiting.acknowledge(host, results)
-            if observer is not None and (waiting is None or waiting.abandoned):
-                observer.late(host, () if ended is None else ended.of_servers(results))
+            if waiting is not None and observer is not None:
+                _tell(observer.responded, host, waiting.began)
+            in_time = waiting is not None and waiting.acknowledge(host, results) and not waiting.abandoned
+            if observer is not None and not in_time:
+                if ended is None:
+                    # NOTE: the round may have ended meanwhile.
+                    with self._lock:
+                        ended = self._ended.get(delivery_id)
+                _tell(observer.late, host, () if ended is None else ended.of_servers(results))
 
     def _remember(self, deliveries: Mapping[str, events.Delivery], silent: Iterable[str]) -> None:
-        """Remember deliveries that were not acknowledged, up to :data:`MAX_ENDED` of the newest."""
-        with self._lock:
-            for host in silent:
-                delivery = deliveries[host]
-                servers = tuple((event.id, event.server_uuid) for event in delivery.events[:MAX_SERVERS])
-                self._ended[delivery.id] = _Ended(host, servers)
-            while len(self._ended) > MAX_ENDED:
-                self._ended.popitem(last=False)
+        """Remember deliveries that were not acknowledged, up to :data:`MAX_ENDED` of the newest.
+
+        Called with the lock held.
+        """
+        for host in silent:
+            delivery = deliveries[host]
+            servers = tuple((event.id, event.server_uuid) for event in delivery.events[:MAX_SERVERS])
+            self._ended[delivery.id] = _Ended(host, servers)
+        while len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
+
+
+def _tell(observe: Callable[..., None], *arguments: object) -> None:
+    """Inform the observer; an error must not affect the other acknowledgements of a message."""
+    try:
+        observe(*arguments)
+    except Exception:
+        LOG.exception('Could not handle what an acknowledgement shows about its host; continuing')

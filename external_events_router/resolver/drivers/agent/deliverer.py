@@ -120,7 +120,6 @@ class AgentDeliverer:
         ended = contextlib.ExitStack()
         unsent: Callable[[], Sequence[str]] = list
         try:
-            ended.callback(self._collector.end, deliveries, waiting)
             # NOTE: of an abandoned round nothing is sent. The events are held, and delivered once the
             # acknowledgements of that can arrive.
             if not waiting.abandoned:
@@ -130,10 +129,17 @@ class AgentDeliverer:
                 unsent = casts.unsent
                 ended.enter_context(self._observer.wait(deliveries))
         except BaseException:
-            ended.close()
+            try:
+                ended.close()
+            finally:
+                self._collector.end(deliveries, waiting)
             raise
         return _AgentDelivery(
-            waiting, deadline, ended.close, functools.partial(self._report, by_host, unsent)
+            waiting,
+            deadline,
+            withdraw=ended.close,
+            end=functools.partial(self._collector.end, deliveries, waiting),
+            report=functools.partial(self._report, by_host, unsent),
         )
 
     def _report(
@@ -177,23 +183,28 @@ class _AgentDelivery:
         self,
         waiting: rounds.AckRound,
         deadline: float,
-        end: Callable[[], None],
+        *,
+        withdraw: Callable[[], None],
+        end: Callable[[], host_answers.Answers],
         report: Callable[[host_answers.Answers], None],
     ) -> None:
-        """:param end: called after the wait
+        """:param withdraw: called after the wait
+        :param end: called after that; returns the answers
         :param report: called with the answers then
         """
         self._waiting = waiting
         self._deadline = deadline
+        self._withdraw = withdraw
         self._end = end
         self._report = report
 
     def finish(self) -> host_answers.Answers:
         """See ``drivers.base.Delivery``."""
         try:
-            answers = self._waiting.wait(self._deadline)
+            self._waiting.wait_until(self._deadline)
         finally:
-            self._end()
+            # NOTE: the answers are taken at the same moment from which an acknowledgement is late.
+            answers = self._close()
         try:
             self._report(answers)
         except Exception:  # the answers are complete
@@ -202,4 +213,11 @@ class _AgentDelivery:
 
     def cancel(self) -> None:
         """See ``drivers.base.Delivery``. A late acknowledgement still shows that its host responds."""
-        self._end()
+        self._close()
+
+    def _close(self) -> host_answers.Answers:
+        try:
+            self._withdraw()
+        except Exception:  # the deliveries must be forgotten
+            LOG.exception('Could not withdraw the casts of a delivery; continuing')
+        return self._end()

@@ -165,7 +165,7 @@ class HostRecoveryTest(base.TestCase):
         self.assertEqual(2, self.logs.output.count('Could not schedule an immediate retry'))
 
     def test_thread_that_cannot_be_started_does_not_stop_later_hosts(self):
-        with mock.patch.object(self.host_recovery._pool, 'submit', side_effect=RuntimeError):
+        with mock.patch.object(self.host_recovery._pool, 'submit', autospec=True, side_effect=RuntimeError):
             self.host_recovery.appeared('a')
         self.host_recovery.appeared('b')
         self.wait_for(lambda: self.held.asked)

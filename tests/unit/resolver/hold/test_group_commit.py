@@ -73,7 +73,7 @@ class GroupCommitTest(base.TestCase):
 
     def test_thread_that_cannot_be_started_fails_only_the_waiting_requests(self):
         deadline = time.monotonic() + helpers.PATIENCE
-        with mock.patch.object(self.commits._pool, 'submit', side_effect=RuntimeError):
+        with mock.patch.object(self.commits._pool, 'submit', autospec=True, side_effect=RuntimeError):
             self.assertRaises(TimeoutError, self.commits.write, request('1'), deadline=deadline)
         self.commits.write(request('2'), deadline=deadline)
         self.assertEqual([['2']], self.table.written)

@@ -1,5 +1,6 @@
 import threading
 import time
+from unittest import mock
 
 from external_events_router import events
 from external_events_router.resolver import answers as host_answers
@@ -137,6 +138,28 @@ class CollectorTest(base.TestCase):
         ((server, result),) = observer.late_results
         self.assertEqual((delivery(1).events[0].server_uuid, '1.0'), (server, result.event_id))
         self.assertEqual({'a': waiting.began}, observer.began)
+
+    def test_each_acknowledgement_is_in_time_or_late(self):
+        """Also if it arrives while the round ends."""
+        observer, deliveries = agents.Observer(), {'a': delivery(1)}
+        waiting = self.collector.begin(deliveries)
+        acknowledge = waiting.acknowledge
+
+        def interrupted(host, results):
+            self.answers = self.collector.end(deliveries, waiting)
+            return acknowledge(host, results)
+
+        waiting.acknowledge = interrupted
+        self.collector.acknowledge('delivery-1', handled('1.0'), sender='a', observer=observer)
+        self.assertIsNone(self.answers['a', '1.0'].verdict)
+        self.assertEqual(['a'], observer.late_hosts)
+        self.assertEqual(1, len(observer.late_results))
+
+    def test_observer_that_fails_does_not_affect_the_acknowledgement(self):
+        observer = mock.Mock(responded=mock.Mock(side_effect=ZeroDivisionError))
+        with self.collector.expect({'a': delivery(1)}) as waiting:
+            self.collector.acknowledge('delivery-1', handled('1.0'), observer=observer)
+            self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '1.0'].verdict)
 
     def test_nothing_is_remembered_after_the_block(self):
         for number in range(10):

@@ -223,7 +223,7 @@ class NovaDelivererTest(base.TestCase):
 
     def test_cast_whose_thread_cannot_be_started_is_repeated(self):
         load = {'h@uuid-one': [self.event(A, '1')], 'g@uuid-two': [self.event(B, '2')]}
-        with mock.patch.object(self.lines['one'].pool, 'submit', side_effect=RuntimeError):
+        with mock.patch.object(self.lines['one'].pool, 'submit', autospec=True, side_effect=RuntimeError):
             answers = self.deliver(load)
         self.assertEqual({('h', '1'): 'unexpected RuntimeError', ('g', '2'): HANDLED}, answers)
         self.assertEqual({}, self.silent)
