@@ -226,12 +226,12 @@ class TestWithoutThread(base.TestCase):
     def test_no_turn_is_requested_while_the_results_have_to_wait(self):
         self._send('d1')
         self._add('d2')
-        self._tell(AWAY)
+        self._settle(AWAY)
         self._add('d3')
         self.assertEqual(0, len(self.soon))
         self.timers.end()
         self.assertEqual(('worker', ('d', '123')), self.client.casts[-1])
-        self._tell()
+        self._settle()
         self._send('d4')
         self.assertEqual(('worker', ('d', '4')), self.client.casts[-1])
 
