@@ -5,7 +5,7 @@ libraries of an installation) and ``licences.md``. The steps:
 
 1. Generate the samples of configuration and policy, build sdist and wheel, and check their metadata.
 2. Install the wheel with the libraries of ``requirements-hashed.txt`` in an empty environment. Every
-   data file of ``setup.cfg`` must be there, and every command must print its help.
+   data file of ``setup.cfg`` must exist, and every command must print its help.
 3. Build a wheel from the sdist alone: it must contain the same files.
 4. Run the demo of ``external-events-all-in-one`` in that environment.
 5. Write the SBOM, and check that the licence of each library is in ``LICENCES``.
@@ -158,7 +158,7 @@ def write_sbom(python: pathlib.Path, file: pathlib.Path) -> None:
 
 
 def check_licences(python: pathlib.Path, file: pathlib.Path) -> None:
-    """Write the licences of the libraries; refuse one that nobody has read."""
+    """Write the licences of the libraries; refuse a licence that was not reviewed."""
     options = ('--python', python, '--from=mixed')
     file.write_text(run('pip-licenses', *options, '--format=markdown', '--with-urls'), encoding='utf-8')
     rows: list[dict[str, Any]] = json.loads(run('pip-licenses', *options, '--format=json'))

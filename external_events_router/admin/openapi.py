@@ -16,7 +16,7 @@ PATH = f'{routes.PREFIX}/openapi.json'
 
 _JSON = 'application/json'
 
-#: What a request needs besides its parameters.
+#: Further requirements of a request, besides its parameters.
 SECURITY: list[Schema] = [{'token': []}]
 
 _FAULTS = {

@@ -169,14 +169,14 @@ class Forwarder:
         """:param send: sends some requests, and the number of requests that were dropped before them"""
         self._send = send
         self._away = throttled_log.ThrottledLog(LOG)
-        # Guards the three below. Each waiting item has the instant at which it came.
+        # Guards _waiting (each item with the instant of its arrival), _dropped and _running.
         self._changed = threading.Condition()
         self._waiting: collections.deque[tuple[float, Mapping[str, Any]]] = collections.deque()
         self._dropped = 0
         self._running = False
 
     def __call__(self, refusals: Sequence[Mapping[str, Any]]) -> None:
-        """Have refused requests sent; drop the oldest if too many wait."""
+        """Queue refused requests for sending; drop the oldest if too many wait."""
         now = time.monotonic()
         with self._changed:
             self._waiting.extend((now, refusal) for refusal in refusals)

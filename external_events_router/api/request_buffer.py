@@ -1,6 +1,6 @@
 """Receives whole requests before they are handled, so that a slow sender delays only itself.
 
-Plain WSGI. A body is read on a thread of the server, of which there can be as many as connections.
+This is a WSGI filter. A body is read on a thread of the server, which can have a thread for each connection.
 After that the request waits for one of the few places in which requests are handled. The memory of
 all bodies together is limited. ``connections`` limits the time for a body, because no WSGI server
 has an interface to stop reading.
@@ -76,7 +76,7 @@ class Memory:
         self._left = size
         self._wait_limit = wait_limit
         self._waiting = 0
-        # Guards the two above.
+        # Guards the attributes above.
         self._changed = threading.Condition()
 
     def take(self, size: int) -> bool:

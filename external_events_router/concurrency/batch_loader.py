@@ -140,7 +140,7 @@ class BatchLoader(Generic[A]):
         """Wait for the answer or the error; :meth:`answer` has to follow.
 
         :param deadline: instant of ``time.monotonic()``
-        :returns: whether there is one
+        :returns: whether the query has ended
         """
         if question.wait_until(min(deadline, question.began + PARALLEL_AFTER)):
             return True

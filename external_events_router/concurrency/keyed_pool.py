@@ -151,7 +151,7 @@ class KeyedPool:
         self._waking = wakes
 
     def _run(self, wakes: threading.Lock) -> None:
-        """Run tasks until there are none for some time; the function of each thread."""
+        """Run tasks until no task arrives for some time; the function of each thread."""
         with self._lock:
             self._is_awake(wakes)
             taken = self._take(wakes)

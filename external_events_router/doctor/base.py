@@ -40,7 +40,7 @@ class Status(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What a check has found.
+    """The finding of a check.
 
     :ivar evidence: the facts, in one line
     :ivar remedy: what the operator should do; empty if nothing

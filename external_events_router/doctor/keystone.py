@@ -71,8 +71,8 @@ def check_senders(site: base.Site) -> base.Result:
         except (ksa_exceptions.Forbidden, ksa_exceptions.Unauthorized):
             return base.warn(
                 f'user {plugin.get_access(session).username} may not list users and role assignments',
-                f'compare by hand: openstack role assignment list --names --user {name}; the policy needs '
-                f'{policies.RULES[0].check_str}',
+                f'compare the roles with: openstack role assignment list --names --user {name}; '
+                f'the policy needs {policies.RULES[0].check_str}',
             )
         if not assignments:
             unknown.append(name)

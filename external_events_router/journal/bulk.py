@@ -63,7 +63,7 @@ def _insert_literals(connection: sa.Connection, table: str, columns: Sequence[st
     escape = driver.escape
     values = ', '.join([f'({", ".join([literal(value, escape) for value in row])})' for row in rows])
     statement = f'{_insert_into(table, tuple(columns))} {values}'
-    # NOTE: without this option the driver would take a percent sign in a text for a parameter.
+    # NOTE: without this option the driver would interpret a percent sign in a text as a parameter.
     connection.execution_options(no_parameters=True).exec_driver_sql(statement)
 
 

@@ -100,8 +100,8 @@ class Store:
         """Record the start of a worker. A predecessor of the same name was killed: record that, too.
 
         :param started: an instant of ``time.monotonic()``
-        :param again: the worker runs, and another one recorded its end; a worker of the same name is no
-            predecessor then
+        :param again: the worker still runs, but another worker recorded its end; then an earlier worker of
+            the same name is not its predecessor
         :returns: the number of the incarnation
         :raises DatabaseUnavailable: nothing is recorded
         """
@@ -199,9 +199,9 @@ class Store:
             )
 
     def end_silent(self, silence: float, *, worker: int | None = None) -> int:
-        """Record the end of workers that have not written for so many seconds.
+        """Record the end of workers that have not written for a number of seconds.
 
-        :param worker: only this one
+        :param worker: only this worker
         :returns: their number
         :raises DatabaseUnavailable: nothing is recorded
         """

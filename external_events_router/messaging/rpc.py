@@ -95,7 +95,7 @@ def get_transport(conf: cfg.ConfigOpts) -> messaging.RPCTransport:
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
         # NOTE: without the text of the error, which may contain the password of the URL.
         raise exceptions.ConfigurationError(
-            option='[DEFAULT] transport_url', reason='no transport can be made from this URL'
+            option='[DEFAULT] transport_url', reason='oslo.messaging cannot create a transport for this URL'
         ) from exc
 
 
@@ -119,7 +119,7 @@ def get_transport_at(conf: cfg.ConfigOpts, url: str, *, source: str) -> messagin
     except (messaging.InvalidTransportURL, messaging.DriverLoadFailure, ValueError) as exc:
         # NOTE: without the text of the error, which may contain the password of the URL.
         raise exceptions.ConfigurationError(
-            option=source, reason='no transport can be made from this URL'
+            option=source, reason='oslo.messaging cannot create a transport for this URL'
         ) from exc
 
 

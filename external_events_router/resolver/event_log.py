@@ -34,7 +34,7 @@ class EventLog:
     """Writes the lines of one worker. Thread-safe."""
 
     def __init__(self, *, lines: int = LINES) -> None:
-        """:param lines: in a minute; the others are counted"""
+        """:param lines: maximum number of lines in a minute; further lines are counted"""
         self._lines = throttled_log.Bounded(
             LOG,
             lines=lines,

@@ -66,7 +66,7 @@ class HostStateStore:
         """Write what has changed.
 
         :param reported: hosts that have reported since the last call
-        :param breakers: all hosts whose breaker is open in the worker; None: as before
+        :param breakers: all hosts whose breaker is open in the worker; None: unchanged
         :raises DatabaseUnavailable: nothing was written
         """
         with self._database.writing() as connection:

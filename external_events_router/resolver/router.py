@@ -122,7 +122,7 @@ class _Routing:
         self.delivery: _Delivery | None = None
         # Held by the thread that begins.
         self._claim = threading.Lock()
-        # Guards the change of both attributes: ``delivery``, and whether nobody waits for it.
+        # Guards changes of delivery and _is_given_up: no thread waits for the delivery any longer.
         self._lock = threading.Lock()
         self._is_given_up = False
 
@@ -372,7 +372,7 @@ class Router:
         found, held_servers = self._lookup.hosts_and_held_servers(
             _servers(stale), deadline=routing.deadlines.lookups
         )
-        # NOTE: the cached hosts are those that were asked; where the server is now, only the map can say.
+        # NOTE: the cached hosts were already asked; only the map knows the current host of the server.
         unread = [event for event in stale if event.server_uuid in found.remembered]
         again = plan.by_host([event for event in stale if event.server_uuid not in found.remembered], found)
         by_host = again.without(answers)

@@ -426,7 +426,7 @@ class OperatorAPI:
         ack_timeout: float,
         timeout: float,
     ) -> list[events.Outcome]:
-        """Have events of one request sent again, with the ids that they had.
+        """Request that a resolver sends events of one request again, with their ids.
 
         :param ctxt: the context of the request
         :param actor: the operator, for the journal

@@ -20,7 +20,7 @@ from external_events_router.resolver.host_map import base
 
 
 class HostsColumn(columns.FormattableColumn[list[dict[str, Any]]]):
-    """Hosts: objects for programs, a text for each for people."""
+    """Formats hosts: as objects for programs, and as one text per host for people."""
 
     def __init__(self, hosts: Sequence[simulate.Host]) -> None:
         super().__init__([dataclasses.asdict(host) for host in hosts])

@@ -192,7 +192,7 @@ class Connection:
         return since is not None and time.monotonic() - since > seconds
 
     def wake(self) -> None:
-        """Have :meth:`ConnectionHandler.on_ready` called."""
+        """Request a call of :meth:`ConnectionHandler.on_ready`."""
         self.loop.wake()
 
     def stop(self, timeout: float) -> None:

@@ -119,7 +119,7 @@ class Record:
     :ivar hosts: hosts that have to acknowledge it, or had to
     :ivar acknowledged: hosts that have acknowledged a held event
     :ivar attempts: number of attempts for its server
-    :ivar held_at: seconds since the epoch, by the clock of the database; likewise the others
+    :ivar held_at: seconds since the epoch, by the clock of the database, as all times of this class
     :ivar expires_at: deadline of a held event; None: it has ended
     :ivar ended_at: time when an event ended; None: it is held
     """

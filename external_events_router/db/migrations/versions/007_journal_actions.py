@@ -1,4 +1,4 @@
-"""The actions of operators: who did what, with which filter, to how many objects, and when."""
+"""Add the table of actions of operators: operator, action, filter, number of objects, and time."""
 
 from __future__ import annotations
 

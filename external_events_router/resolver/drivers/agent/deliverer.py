@@ -208,7 +208,7 @@ class _AgentDelivery:
         try:
             self._report(answers)
         except Exception:  # the answers are complete
-            LOG.exception('Could not handle what a delivery showed about its hosts; continuing')
+            LOG.exception('Could not update the states of hosts after a delivery; continuing')
         return answers
 
     def cancel(self) -> None:

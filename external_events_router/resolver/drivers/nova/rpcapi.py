@@ -39,7 +39,8 @@ class ComputeAPI:
         except Exception as exc:
             # NOTE: without the text of the error, which may contain the password of the URL.
             raise exceptions.ConfigurationError(
-                option=source, reason=f'no transport can be made from this URL ({type(exc).__name__})'
+                option=source,
+                reason=f'oslo.messaging cannot create a transport for this URL ({type(exc).__name__})',
             ) from exc
         target = messaging.Target(exchange=conf.nova.control_exchange)
         self._client = rpc.get_client(
