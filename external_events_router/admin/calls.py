@@ -37,7 +37,7 @@ class Call:
 
     @property
     def limit(self) -> int:
-        """The number of objects in the answer at most."""
+        """Return the maximum number of objects in the answer."""
         return int(self.query['limit'])
 
     @property

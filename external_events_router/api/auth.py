@@ -209,7 +209,7 @@ def check_service_user(conf: cfg.ConfigOpts) -> None:
 def _problem_of(exc: BaseException) -> str:
     """Return why Keystone does not validate tokens, and the remedy.
 
-    :param exc: of keystoneauth, or an exception that one of them has caused
+    :param exc: an exception of keystoneauth, or an exception that was caused by one
     """
     cause: BaseException | None = exc
     while cause is not None and not isinstance(cause, ksa_exceptions.ClientException):

@@ -27,8 +27,8 @@ retried.
         min=0.1,
         max=86400.0,
         help="""
-Seconds after which the agent kills the command and its child processes. The event has
-failed then.
+Seconds after which the agent kills the command and its child processes. The event is
+then refused.
 """,
     ),
     cfg.ListOpt(

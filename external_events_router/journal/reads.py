@@ -1,4 +1,4 @@
-"""Reading the journal. Every read uses an index, whatever the selection.
+"""Reads the journal. Every read uses an index, for every selection of rows.
 
 An index that begins with the hour is read once for each hour of the period. A long period is
 read in parts, nearest part first, so that a limited read of a long period stays short.
@@ -30,8 +30,8 @@ _event_hosts = cast(sa.Table, models.JournalEventHost.__table__)
 _steps = cast(sa.Table, models.JournalStep.__table__)
 _refusals = cast(sa.Table, models.JournalRefusal.__table__)
 
-#: Hours of the first part of a long period, by how much each further part is longer, and the
-#: most hours of one.
+#: Hours of the first part of a long period, the factor by which each further part is longer, and the
+#: maximum number of hours of a part.
 FIRST_PART = 2
 GROWTH = 4
 LONGEST_PART = 128
@@ -39,7 +39,7 @@ LONGEST_PART = 128
 #: Rows of one read, unless the caller states another number.
 LIMIT = 1000
 
-#: What identifies a row: time, worker, sequence number.
+#: The identity of a row: time, worker, sequence number.
 Key = tuple[int, int, int]
 
 _Row = TypeVar('_Row', records.EventRow, records.StepRow, records.RefusalRow)
@@ -47,13 +47,13 @@ _Row = TypeVar('_Row', records.EventRow, records.StepRow, records.RefusalRow)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events or steps to read: those for which everything that is set holds.
+    """Selects the events or steps that match all given values.
 
     :ivar tag: for network events, the port, as its sender wrote it; this and the following members do not
         apply to steps
     :ivar request_id: the id of the router or of the sender
     :ivar codes: codes in the answer
-    :ivar names: has no index of its own
+    :ivar names: names of events; this selection has no separate index
     :ivar kinds: for steps only
     """
 

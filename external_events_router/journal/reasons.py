@@ -85,7 +85,7 @@ HELD = frozenset(reason for reason in Reason if reason.startswith('held_'))
 class Step(enum.StrEnum):
     """What happened to an event after its batch was answered."""
 
-    #: An operator had an ended event held again.
+    #: An operator requested that an ended event is held again.
     HELD = 'held'
     #: The event was sent to a host again, and the host did not handle it.
     ATTEMPT = 'attempt'
@@ -101,7 +101,7 @@ class Step(enum.StrEnum):
     DAMAGED = 'damaged'
     #: An operator dropped the event.
     DROPPED = 'dropped'
-    #: An operator had the event sent again.
+    #: An operator requested that the event is sent again.
     REPLAYED = 'replayed'
     #: A host acknowledged after the router had stopped waiting for it.
     LATE_ACK = 'late_ack'

@@ -14,7 +14,7 @@ from typing import Any
 
 LOG = logging.getLogger(__name__)
 
-#: Connections at a time; another one is closed at once.
+#: Maximum number of connections; a further connection is closed at once.
 MAX_CONNECTIONS = 8
 
 #: Seconds between two checks of the ages of connections.
@@ -43,7 +43,7 @@ class Server(socketserver.ThreadingTCPServer):
         self, address: tuple[str, int], answer: Callable[[str], Answer], *, name: str, timeout: float
     ) -> None:
         """:param answer: called with the path of a request, without its query, on several threads
-        :param name: of the server, for its answers and for the log
+        :param name: the name of the server, for its answers and for the log
         :param timeout: seconds that one connection may take, from its beginning
         :raises OSError: it cannot listen on the address, as ``OverflowError`` and ``UnicodeError``
         """

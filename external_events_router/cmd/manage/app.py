@@ -110,7 +110,7 @@ class ManageApp(app.App):
     def run(self, argv: list[str]) -> int:
         """Run a command.
 
-        :returns: exit status; of ``doctor``, a configuration that is not valid is a failure like the others
+        :returns: exit status; for ``doctor``, an invalid configuration counts as a failed check
         """
         status = super().run(argv)
         return FAILED_CHECK if status and self._conf is None and 'doctor' in argv else status
