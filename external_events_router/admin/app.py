@@ -27,6 +27,7 @@ from external_events_router import context
 from external_events_router import exceptions
 from external_events_router.admin import authentication
 from external_events_router.admin import calls
+from external_events_router.admin import etags
 from external_events_router.admin import openapi
 from external_events_router.admin import parameters
 from external_events_router.admin import policies
@@ -175,6 +176,8 @@ class Operation:
         policies.authorize(
             self._enforcer, ctxt, self._route.rule, operator_projects=conf.admin.operator_projects
         )
+        if_match = req.get_header('If-Match') if self._route.versioned else None
+        etags.check_form(if_match)
         query, raw_query = parameters.parse(req.query_string, self._query)
         call = calls.Call(
             services=self._shared,
@@ -184,7 +187,7 @@ class Operation:
             query=query,
             raw_query=raw_query,
             body=self._body(req),
-            if_match=req.get_header('If-Match') if self._route.versioned else None,
+            if_match=if_match,
             address=req.env.get('REMOTE_ADDR'),
         )
         _render(resp, self._route.handler(call))

@@ -10,7 +10,10 @@ from typing import Any
 
 from external_events_router.api import faults
 
-_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
+#: The form of ``If-Match``: any version, or entity tags.
+PATTERN = '^([*]|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
+
+_HEADER = re.compile(PATTERN)
 
 
 def of(document: Mapping[str, Any]) -> str:
@@ -19,18 +22,25 @@ def of(document: Mapping[str, Any]) -> str:
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
+def check_form(if_match: str | None) -> None:
+    """Check the form of the header ``If-Match``, before anything is read.
+
+    :raises Fault: 400, the header is malformed
+    """
+    if if_match is not None and not _HEADER.fullmatch(if_match):
+        raise faults.Fault(400, 'If-Match is not a list of entity tags in double quotes.')
+
+
 def check(if_match: str | None, document: Mapping[str, Any]) -> bool:
     """Compare the header ``If-Match`` with a document.
 
     :returns: whether the header names a version; False: it is missing or permits any version
     :raises Fault: 412, the document has another version; 400, the header is malformed
     """
-    if if_match is None or if_match.strip() == '*':
+    check_form(if_match)
+    if if_match is None or if_match == '*':
         return False
-    tags = [tag.strip() for tag in if_match.split(',')]
-    if not all(_TAG.fullmatch(tag) for tag in tags):
-        raise faults.Fault(400, 'If-Match is not a list of entity tags in double quotes.')
-    if of(document) not in tags:
+    if of(document) not in [tag.strip() for tag in if_match.split(',')]:
         raise faults.Fault(
             412, 'The object was changed since it was read: read it again, and use its new ETag in If-Match.'
         )

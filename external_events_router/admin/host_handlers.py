@@ -163,6 +163,20 @@ def summary(call: calls.Call) -> calls.Answer:
     return calls.Answer(summaries.summary(call.services.database, call.services.rows))
 
 
+def doctor(call: calls.Call) -> calls.Answer:
+    """Check the installation, from the machine of the admin API."""
+    # NOTE: imported here, because it imports all services.
+    from external_events_router.operations import doctor as operation
+
+    if not call.services.doctor.acquire(blocking=False):
+        raise faults.Fault(503, 'Another request checks the installation. Try again later.')
+    try:
+        worst, results = operation.run(call.services.conf, service=call.query['service'])
+    finally:
+        call.services.doctor.release()
+    return calls.Answer({'status': worst.name, 'checks': results})
+
+
 def list_actions(call: calls.Call) -> calls.Answer:
     """List the actions of operators, the newest first."""
     since = times.microseconds(call.query['since'].seconds(call.services.rows.now()))

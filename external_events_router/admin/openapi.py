@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from external_events_router.admin import etags
 from external_events_router.admin import routes
 from external_events_router.admin import schemas
 from external_events_router.api import faults
@@ -89,7 +90,7 @@ def _operation(route: routes.Route, max_limit: int) -> Schema:
                 'in': 'header',
                 'description': 'The ETag of the version that the caller has read. If the object has another '
                 'version, nothing is changed and the answer is 412.',
-                'schema': {'type': 'string', 'pattern': '^("[0-9a-f]{32}"|[*])$'},
+                'schema': {'type': 'string', 'pattern': etags.PATTERN},
             }
         )
     operation: Schema = {

@@ -252,6 +252,14 @@ QUEUES = Parameter(
     _boolean,
     default=True,
 )
+_SERVICES = ('api', 'resolver')
+SERVICE = Parameter(
+    'service',
+    'The service whose checks run. Default: api.',
+    {'type': 'string', 'enum': list(_SERVICES)},
+    one_of(_SERVICES),
+    default='api',
+)
 WAIT = Parameter(
     'wait',
     'Seconds to wait for new events.',

@@ -84,6 +84,7 @@ RULES: list[policy.RuleDefault] = [
     _rule('host-map:forget', _ADMIN, 'Delete a server from the host map.', ('DELETE', '/host-map/{server}')),
     _rule('simulate', _READER, 'Predict the answer to an event.', ('POST', '/simulate')),
     _rule('summary:get', _READER, 'Read the overall state.', ('GET', '/summary')),
+    _rule('doctor:get', _READER, 'Check the installation.', ('GET', '/doctor')),
     _rule('actions:get', _READER, 'Read the actions of operators.', ('GET', '/actions')),
 ]
 

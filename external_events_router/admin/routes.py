@@ -136,6 +136,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route('POST', '/simulate', event_handlers.simulate_event, 'simulate', 'prediction', body='simulate'),
     Route('GET', '/summary', host_handlers.summary, 'summary:get', 'summary'),
+    Route('GET', '/doctor', host_handlers.doctor, 'doctor:get', 'doctor', (parameters.SERVICE,)),
     Route(
         'GET',
         '/actions',

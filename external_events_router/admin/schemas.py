@@ -236,6 +236,13 @@ ANSWERS: dict[str, Schema] = {
             'items': _object(**{'from': _TIME, 'to': _TIME, 'reason': _TEXT, 'worker': _NULLABLE}),
         },
     ),
+    'doctor': _object(
+        status={'enum': ['OK', 'WARN', 'FAIL']},
+        checks={
+            'type': 'array',
+            'items': _object(status=_TEXT, check=_TEXT, evidence=_TEXT, remedy=_TEXT),
+        },
+    ),
     'actions': _list('actions', _ACTION),
 }
 

@@ -23,6 +23,7 @@ class Services:
     :ivar rows: the journal
     :ivar actions: the recorded actions of operators
     :ivar host_map: the map in the database of this service
+    :ivar doctor: place of a request that checks the installation
     :ivar followers: places of requests that wait for new events
     """
 
@@ -35,6 +36,7 @@ class Services:
         self.confirmations = confirmations.Confirmations(
             report_key.ReportKey(database).read, lifetime=conf.admin.confirmation_lifetime
         )
+        self.doctor = threading.BoundedSemaphore(1)
         self.followers = threading.BoundedSemaphore(max(1, conf.admin.threads // 2))
 
     @classmethod

@@ -81,6 +81,26 @@ class SameResultsTest(base.TestCase):
         )
         self.assertEqual(self.command(f'host-map show {A} -f json'), self.admin.get(f'/host-map/{A}'))
 
+    def test_actions_and_summary(self):
+        (event,) = [held['event'] for held in self.admin.get('/held')['held']]
+        self.command(f'held drop {event} -f json')
+        self.admin.request('PUT', f'/host-map/{A}/hosts/host-b')
+        listed, answered = self.command('actions list -f json'), self.admin.get('/actions')['actions']
+        self.assertEqual(['host-map:assign', 'held:drop'], [action['action'] for action in listed])
+        self.assertEqual({'events': [event]}, listed[1]['filter'])
+        self.assertEqual(listed, [{column: action[column] for column in listed[0]} for action in answered])
+        shown, summary = self.command('summary -f json'), self.admin.get('/summary')
+        for member in ('time', 'sentence', 'held_oldest_seconds', 'journal_gaps'):
+            del shown[member], summary[member]
+        self.assertEqual(shown, summary)
+
+    def test_doctor(self):
+        checked = self.command('doctor -f json --check database-schema')
+        answered = self.admin.get('/doctor')
+        by_name = {check['check']: check for check in answered['checks']}
+        for check in checked:
+            self.assertEqual(check['status'], by_name[check['check']]['status'])
+
     def test_replay(self):
         counted = self.command('replay --host host-a --since 1h --dry-run -f json')
         body = {'since': '1h', 'dry_run': True}

@@ -206,6 +206,8 @@ ALLOWED = {
         'process',
         'resolver',
     ),
+    # It runs the checks, which import all services.
+    'operations.doctor': ('doctor',),
     # The operations of operators, for the commands and the admin API.
     'operations': (
         'checks',

@@ -13,6 +13,7 @@ import sys
 from typing import TextIO
 from typing import cast
 
+from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import broker
 from external_events_router.cmd.manage import db
@@ -31,6 +32,7 @@ from external_events_router.process import startup
 
 #: The words of a command, and its class.
 COMMANDS = {
+    **actions.COMMANDS,
     **broker.COMMANDS,
     **db.COMMANDS,
     **doctor.COMMANDS,

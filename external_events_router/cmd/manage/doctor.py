@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-import contextlib
 import logging
 
 from external_events_router import exceptions
@@ -60,26 +59,22 @@ class Doctor(app.Lister):
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[object, ...]]]:
         from external_events_router.api import auth
-        from external_events_router.doctor import runner
+        from external_events_router.operations import doctor as operation
 
         auth.set_middleware_defaults()
         conf = app.configuration(self)
         if not conf.debug:
             # NOTE: the result of a check is the message.
             logging.getLogger('keystoneauth').setLevel(logging.CRITICAL)
-        site = base.Site(
+        worst, results = operation.run(
             conf,
+            self._checks(parsed_args),
             service=parsed_args.service,
             senders=parsed_args.sender,
             host=parsed_args.host,
         )
-        with contextlib.closing(site):
-            reports = runner.run(self._checks(parsed_args), site)
-        self.status = int(runner.worst(reports))
-        return COLUMNS, (
-            (report.result.status.name, report.name, report.result.evidence, report.result.remedy)
-            for report in reports
-        )
+        self.status = int(worst)
+        return COLUMNS, (tuple(result[column] for column in COLUMNS) for result in results)
 
     status = 0
 

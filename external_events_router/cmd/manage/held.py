@@ -13,6 +13,7 @@ import itertools
 from cliff import command
 
 from external_events_router import exceptions
+from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import host_map
 from external_events_router.journal import operators
@@ -129,12 +130,10 @@ class Retry(app.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         if parsed_args.ttl is not None and not parsed_args.events:
             raise exceptions.RouterError('--ttl requires event ids')
-        retried = operation.retry(
-            _hold(self),
-            _filter(parsed_args),
-            event_ids=parsed_args.events,
-            ttl=operation.lifetimes(app.configuration(self), parsed_args.ttl),
-        )
+        hold, ttl = _hold(self), operation.lifetimes(app.configuration(self), parsed_args.ttl)
+        with actions.recording(self)('held:retry', _described(parsed_args)) as done:
+            retried = operation.retry(hold, _filter(parsed_args), event_ids=parsed_args.events, ttl=ttl)
+            done.number = retried.servers
         if retried.not_requeued:
             self.app.stderr.write(
                 f'{retried.not_requeued} events were not held again, because their rows cannot be read '
@@ -164,9 +163,10 @@ class Drop(app.ShowOne):
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         if not parsed_args.events and not parsed_args.yes:
             raise exceptions.RouterError('nothing was deleted: without event ids, use --yes to confirm')
-        dropped = operation.drop(
-            app.configuration(self), _hold(self), _filter(parsed_args), event_ids=parsed_args.events
-        )
+        conf, hold = app.configuration(self), _hold(self)
+        with actions.recording(self)('held:drop', _described(parsed_args)) as done:
+            dropped = operation.drop(conf, hold, _filter(parsed_args), event_ids=parsed_args.events)
+            done.number = dropped.events
         return ('dropped', 'may_be_handled_by', 'may_be_handled_until'), (
             dropped.events,
             host_map.HostsColumn(sorted(dropped.hosts)),
@@ -207,6 +207,12 @@ def _filter(parsed_args: argparse.Namespace) -> operation.Filter:
         server=parsed_args.server,
         state=None if state is None else base.State(state),
     )
+
+
+def _described(parsed_args: argparse.Namespace) -> dict[str, object]:
+    """Return the filters of a command, for the record of actions."""
+    names = ('host', 'server', 'state', 'events')
+    return {name: getattr(parsed_args, name, None) for name in names}
 
 
 def _row(record: base.Record, columns: tuple[str, ...]) -> tuple[object, ...]:

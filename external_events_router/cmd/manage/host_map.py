@@ -12,6 +12,7 @@ from typing import BinaryIO
 from cliff import columns
 from cliff import command
 
+from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import progress
 from external_events_router.resolver.host_map import base
@@ -94,7 +95,8 @@ class Assign(_OfServerAndHost):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         host_map = _host_map(self)
-        host_map.assign(parsed_args.server, parsed_args.host)
+        with _recorded(self, 'host-map:assign', parsed_args):
+            host_map.assign(parsed_args.server, parsed_args.host)
         return self.shown(host_map, parsed_args.server)
 
 
@@ -103,7 +105,8 @@ class Unassign(_OfServerAndHost):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         host_map = _host_map(self)
-        host_map.unassign(parsed_args.server, parsed_args.host)
+        with _recorded(self, 'host-map:unassign', parsed_args):
+            host_map.unassign(parsed_args.server, parsed_args.host)
         return self.shown(host_map, parsed_args.server)
 
 
@@ -116,7 +119,9 @@ class Forget(command.Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        _host_map(self).forget(parsed_args.server)
+        host_map = _host_map(self)
+        with _recorded(self, 'host-map:forget', parsed_args):
+            host_map.forget(parsed_args.server)
 
 
 COMMANDS: dict[str, type[command.Command]] = {
@@ -127,6 +132,15 @@ COMMANDS: dict[str, type[command.Command]] = {
     'host-map unassign': Unassign,
     'host-map forget': Forget,
 }
+
+
+@contextlib.contextmanager
+def _recorded(cmd: command.Command, action: str, parsed_args: argparse.Namespace) -> Iterator[None]:
+    """Record an action, see ``journal.actions``."""
+    chosen = {'server': parsed_args.server, 'host': getattr(parsed_args, 'host', None)}
+    with actions.recording(cmd)(action, chosen) as done:
+        yield
+        done.number = 1
 
 
 def _host_map(cmd: command.Command) -> sql.SqlHostMap:

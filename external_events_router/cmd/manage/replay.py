@@ -12,6 +12,7 @@ from cliff import command
 
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
@@ -67,10 +68,18 @@ class Replay(app.Lister):
         outcomes: list[events.Outcome] = []
         if plan.chosen and not parsed_args.dry_run and self._confirmed(plan, parsed_args):
             actor = f'{getpass.getuser()}@{socket.gethostname()}'
-            with operation.resolver(conf) as api:
+            described = {
+                'host': chosen.host,
+                'server': chosen.server,
+                'name': sorted(chosen.name),
+                'since': times.utc(since),
+                'force': parsed_args.force,
+            }
+            with actions.recording(self)('replay', described) as done, operation.resolver(conf) as api:
                 outcomes = operation.send(
                     api, plan.chosen, ack_timeout=conf.delivery.ack_timeout, actor=actor
                 )
+                done.number = len(outcomes)
         rows_of_names = operation.results(plan.selected, outcomes)
         return _COLUMNS, (tuple(row[column] for column in _COLUMNS) for row in rows_of_names)
 
