@@ -62,8 +62,9 @@ class OpenAPITest(base.TestCase):
         operations = [found for result in schema.get_all_operations() if (found := result.ok())]
         self.assertEqual(len(routes.ROUTES), len(operations))
         for operation in operations:
-            for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
-                self.attack(operation, mode)
+            self.attack(operation, schemathesis.GenerationMode.POSITIVE)
+            if operation.definition.raw.get('parameters') or 'requestBody' in operation.definition.raw:
+                self.attack(operation, schemathesis.GenerationMode.NEGATIVE)
 
     def attack(self, operation, mode):
         """Send requests of one operation, and check each answer."""
