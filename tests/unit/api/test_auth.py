@@ -152,14 +152,14 @@ class KeystoneTest(base.TestCase):
             'password': 'pass-2b9d',
             'user_domain_id': 'default',
         }
-        front = self.front(**values)
+        app = self.app(**values)
         conf = self.conf(**values)
         auth.keystone(conf)
         auth.check_service_user(conf)
         self.assertIn('Keystone refuses the service user: correct username, password', self.logs.output)
         self.assertNotIn('cannot be reached', self.logs.output)
         # The same while the service runs.
-        reply = front.post([EVENT], {'X-Auth-Token': 'a-token'})
+        reply = app.post([EVENT], {'X-Auth-Token': 'a-token'})
         self.assertEqual(503, reply.status)
         self.assertEqual(2, self.logs.output.count('Keystone refuses the service user'))
         with socket.create_server(('127.0.0.1', 0)) as unused:
