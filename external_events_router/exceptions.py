@@ -63,6 +63,15 @@ class BrokerUnavailable(RouterError):
     template = 'the message broker did not accept the message: {reason}'
 
 
+class NewerSchema(RouterError):
+    """The schema of the database belongs to a newer release."""
+
+    template = (
+        'the schema has version {revision}, newer than this release supports ({newest}); nothing changed. '
+        'Run this command from the newer release, or restore a backup to return to this release'
+    )
+
+
 class HostUnreachable(RouterError):
     """The broker has no queue for the host, because no agent has started there."""
 

@@ -51,13 +51,15 @@ def upgrade(database: session.Database) -> None:
     """Upgrade the schema to :func:`head`. Two simultaneous upgrades run one after the other.
 
     :raises DatabaseUnavailable: the database is unavailable, or a step has failed
+    :raises NewerSchema: a newer release has upgraded the schema; nothing has changed
     """
     with session.translated(), _alone(database), database.writing() as connection:
         revision = _revision(connection)
-        if revision is None or is_known(revision):
-            settings = _config()
-            settings.attributes['connection'] = connection
-            command.upgrade(settings, 'head')
+        if revision is not None and not is_known(revision):
+            raise exceptions.NewerSchema(revision=revision, newest=head())
+        settings = _config()
+        settings.attributes['connection'] = connection
+        command.upgrade(settings, 'head')
 
 
 def check(database: session.Database, *, option: str = connecting.OPTION) -> None:

@@ -159,9 +159,6 @@ class _NoObserver:
     def late(self, host: str, results: Sequence[tuple[str, events.Result]] = ()) -> None:
         pass
 
-    def heard(self, host: str, began: float) -> None:
-        pass
-
     def wait(self, hosts: Collection[str]) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from external_events_router.cmd import manage
 from external_events_router.cmd.manage import app
+from external_events_router.conf import opts
 from external_events_router.doctor import catalogue
 from tests import base
 from tools import panels
@@ -24,7 +25,22 @@ _LITERAL = re.compile(rf'``{NAME}\s([^`]+)``')
 _LINE = re.compile(
     rf'^\s+(?:\S*[$#]\s+)?(?:\S*/)?{NAME} ([^|>\n]*?(?:\\\n[^|>\n]*?)*)(?:[|>]|$)', re.MULTILINE
 )
+_OPTION = re.compile(r'``\[([a-z_]+)\] ([a-z_]+)')
 _PANEL = re.compile(r'panels? ((?:"[^"]+"(?:, | and )?)+)')
+
+#: Questions that the table of the page must answer.
+QUESTIONS = (
+    'Why did server X time out?',
+    'Which hosts cannot be reached?',
+    'Does Neutron send events?',
+    'What are the rate, the latency and the share of held events?',
+    'Is the upgrade safe?',
+    'How do I drain an API process?',
+    'Where is the dashboard?',
+    'How do I run it in containers?',
+    'How do I back up?',
+    'How do I write a report about a process that hangs?',
+)
 
 #: Words that end the command in an example.
 _ENDS = ('&&', ';', '&')
@@ -52,7 +68,7 @@ def problem(words: list[str]) -> str | None:
             return _unknown_option(factory, words[length:])
     if f'{words[0]} ' in ' '.join(f'{name} ' for name in manage.COMMANDS) and len(words) == 1:
         return None
-    return f'there is no command {" ".join(words[:2])}'
+    return f'unknown command {" ".join(words[:2])}'
 
 
 def _unknown_option(factory: Any, words: list[str]) -> str | None:
@@ -80,9 +96,26 @@ class DocumentedCommandsTest(base.TestCase):
     def test_unknown_commands_and_options_are_found(self) -> None:
         page = f'Use ``{NAME} nothing here``::\n\n    $ {NAME} held list --nowhere | less\n'
         self.assertEqual(
-            ['there is no command nothing here', 'List has no option --nowhere'],
+            ['unknown command nothing here', 'List has no option --nowhere'],
             [problem(words) for words in commands(page)],
         )
+
+    def test_each_option_exists(self) -> None:
+        known = {group: {opt.dest for opt in group_opts} for group, group_opts in opts.list_opts()}
+        found, unknown = 0, []
+        for path in sorted((PAGES / 'admin').rglob('*.rst')):
+            for group, name in _OPTION.findall(' '.join(path.read_text(encoding='utf-8').split())):
+                if group in known and group not in ('DEFAULT', 'database'):
+                    found += 1
+                    unknown += [] if name in known[group] else [f'{path.name}: [{group}] {name}']
+        # NOTE: this is an option of nova.conf.
+        self.assertEqual(['nova.rst: [upgrade_levels] compute'], unknown)
+        self.assertGreater(found, 100)
+
+    def test_the_questions_of_operators_have_an_answer(self) -> None:
+        text = TROUBLESHOOTING.read_text()
+        for question in QUESTIONS:
+            self.assertIn(f'   * - {question}\n     - ', text)
 
     def test_each_panel_exists(self) -> None:
         titles = {panel.title for row in panels.ROWS for panel in row.panels}

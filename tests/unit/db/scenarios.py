@@ -66,7 +66,8 @@ class SchemaScenarios:
         self._set_revision('999')
         migration.check(self.database)
         self.assertIn('newer than this release supports', self.logs.output)
-        migration.upgrade(self.database)
+        error = self.assertRaises(exceptions.NewerSchema, migration.upgrade, self.database)
+        self.assertIn('version 999, newer than', str(error))
         self.assertEqual('999', migration.current(self.database))
 
     def _set_revision(self, revision):
