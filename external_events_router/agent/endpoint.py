@@ -49,8 +49,10 @@ class AgentEndpoint:
     #: See ``rpc.listener``: only handlers and log messages need the context of a delivery.
     defers_contexts = True
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, host: str) -> None:
+        """:param host: whose queue the agent consumes; deliveries for other hosts are dropped"""
         self._receiver = receiver
+        self._host = host
 
     @rpc.exposed()
     def deliver(
@@ -60,14 +62,24 @@ class AgentEndpoint:
         reply_to: str,
         deadline: float,
         events: Sequence[Any],
+        host: str | None = None,
     ) -> None:
         """See ``AgentAPI.cast``."""
+        if self._is_for_another(host):
+            return
         own = ctxt if isinstance(ctxt, context.Deferred) else context.Deferred(None, ctxt)
         self._receive(own, delivery_id=delivery_id, reply_to=reply_to, deadline=deadline, events=events)
 
     @rpc.exposed()
-    def deliver_all(self, ctxt: context.RequestContext | context.Deferred, deliveries: Sequence[Any]) -> None:
+    def deliver_all(
+        self,
+        ctxt: context.RequestContext | context.Deferred,
+        deliveries: Sequence[Any],
+        host: str | None = None,
+    ) -> None:
         """See ``AgentAPI.cast``."""
+        if self._is_for_another(host):
+            return
         if type(deliveries) is not list:
             raise exceptions.MalformedMessage(what='deliveries', value=deliveries)
         for each in deliveries:
@@ -91,6 +103,20 @@ class AgentEndpoint:
         if not checks.is_id(token):
             raise exceptions.MalformedMessage(what='token', value=token)
         self._receiver.take_token(token)
+
+    def _is_for_another(self, host: object) -> bool:
+        """Return whether a message is for another host; it is counted and dropped.
+
+        :param host: None: a resolver of version 1.2 does not send it
+        """
+        if host is None or host == self._host:
+            return False
+        problem = (
+            f'it is dropped and not acknowledged, because this agent serves host {self._host}; check the '
+            'bindings of its queue'
+        )
+        rejected.ALL.note('delivery for another host', problem, host)
+        return True
 
     def _receive(
         self,

@@ -50,9 +50,11 @@ class AgentAPI:
     * 1.0: ``deliver``
     * 1.1: ``deliver_all``, several deliveries in one cast
     * 1.2: ``take_token``
+    * 1.3: ``deliver`` and ``deliver_all`` contain the host, so that an agent does not handle the events of
+      another host whose queue was bound to more routing keys
     """
 
-    VERSION = '1.2'
+    VERSION = '1.3'
 
     def __init__(
         self, transport: transports.Transport, *, topic: str, version_cap: str | None = None
@@ -64,6 +66,7 @@ class AgentAPI:
         newest = version_cap or self.VERSION
         self._together = rpc.version_includes(newest, '1.1')
         self._sends_tokens = rpc.version_includes(newest, '1.2')
+        self._names_host = rpc.version_includes(newest, '1.3')
 
     def cast(self, casts: Sequence[Cast], done: transports.Done, *, until: float) -> None:
         """Cast to many hosts at once, without waiting.
@@ -115,25 +118,26 @@ class AgentAPI:
         """:raises InvalidHost: the host can have no queue"""
         self._check(cast.host)
         cast.messages = messages = [
-            transports.Message(self._topic, cast.host, call)
-            for call in self._calls(cast.deliveries, contexts)
+            transports.Message(self._topic, cast.host, call) for call in self._calls(cast, contexts)
         ]
         return messages
 
-    def _calls(
-        self, deliveries: Sequence[tuple[context.RequestContext, events.Delivery]], contexts: _Contexts
-    ) -> Sequence[envelope.Call]:
-        if len(deliveries) == 1 or not self._together:
+    def _calls(self, cast: Cast, contexts: _Contexts) -> Sequence[envelope.Call]:
+        host = {'host': cast.host} if self._names_host else {}
+        if len(cast.deliveries) == 1 or not self._together:
+            version = '1.3' if self._names_host else '1.0'
             return [
-                envelope.Call('deliver', '1.0', _arguments(delivery), contexts.of(ctxt))
-                for ctxt, delivery in deliveries
+                envelope.Call('deliver', version, {**_arguments(delivery), **host}, contexts.of(ctxt))
+                for ctxt, delivery in cast.deliveries
             ]
         arguments = {
             'deliveries': [
-                {**_arguments(delivery), 'context': contexts.of(ctxt)} for ctxt, delivery in deliveries
-            ]
+                {**_arguments(delivery), 'context': contexts.of(ctxt)} for ctxt, delivery in cast.deliveries
+            ],
+            **host,
         }
-        return [envelope.Call('deliver_all', '1.1', arguments, contexts.of(deliveries[0][0]))]
+        version = '1.3' if self._names_host else '1.1'
+        return [envelope.Call('deliver_all', version, arguments, contexts.of(cast.deliveries[0][0]))]
 
 
 class _Contexts:

@@ -85,7 +85,7 @@ class Agent:
                 remembered_events=remembered_events, remembered_seconds=remembered_seconds
             ),
         )
-        self._listener = self._runtime.transport.listener(topic, host, endpoint.AgentEndpoint(self))
+        self._listener = self._runtime.transport.listener(topic, host, endpoint.AgentEndpoint(self, host))
         self._stopped = threading.Event()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 import fixtures as test_fixtures
 import oslo_messaging as messaging
@@ -13,7 +14,6 @@ from external_events_router.messaging import rpc
 from external_events_router.messaging import transport as transports
 from external_events_router.resolver import rpcapi
 from tests import base
-from tests import casting
 from tests.functional import fixtures
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
@@ -147,7 +147,9 @@ class TokenVersionsTest(base.TestCase):
         self.addCleanup(transport.stop)
         api = agent_rpcapi.AgentAPI(transport, topic='compute')
         self.assertTrue(api.take_token('host-a', 'token'))
-        casting.deliver(router.transport, 'host-a', events.Delivery('d', 'worker', 0.0, ()))
+        older = agent_rpcapi.AgentAPI(transport, topic='compute', version_cap='1.1')
+        cast = agent_rpcapi.Cast('host-a', [(context.for_service(), events.Delivery('d', 'worker', 0.0, ()))])
+        older.cast([cast], lambda index, error: None, until=time.monotonic() + 60)
         router.wait_until(lambda: old.received == ['d'])
         self.assertNotIn('Traceback', self.logs.output)
 

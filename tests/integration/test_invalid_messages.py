@@ -131,7 +131,9 @@ class InvalidMessagesTest(base.TestCase):
         consuming = consumer.Consumer(self.broker, name='test')
         consuming.start()
         self.addCleanup(consuming.stop, 5)
-        listens = consuming.listen(f'{self.topic}.a', rpc.listener(endpoint.AgentEndpoint(self.receiver)))
+        listens = consuming.listen(
+            f'{self.topic}.a', rpc.listener(endpoint.AgentEndpoint(self.receiver, 'a'))
+        )
         self.assertTrue(listens.wait(30))
         self.addCleanup(self.delete_queue)
         self.check()
@@ -139,7 +141,7 @@ class InvalidMessagesTest(base.TestCase):
 
     def test_oslo_messaging(self):
         transport = transports.OsloTransport(self.transport)
-        listener = transport.listener(self.topic, 'a', endpoint.AgentEndpoint(self.receiver))
+        listener = transport.listener(self.topic, 'a', endpoint.AgentEndpoint(self.receiver, 'a'))
         listener.start()
         self.addCleanup(listener.stop, 30)
         self.check()

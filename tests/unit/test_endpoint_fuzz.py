@@ -105,7 +105,7 @@ class EndpointFuzzTest(base.TestCase):
             ),
             resolver_endpoint.PeerEndpoint(behind, behind),
             resolver_endpoint.OperatorEndpoint(behind, circuit_breaker.CircuitBreakers()),
-            agent_endpoint.AgentEndpoint(behind),
+            agent_endpoint.AgentEndpoint(behind, 'a'),
         ]
 
     def feed(self, body: bytes) -> None:

@@ -15,6 +15,7 @@ from tests import base
 from tests import generated
 from tests.unit.resolver import test_endpoint
 
+HOST = 'node-1'
 SERVER = '5bb6d8f4-5a5d-4c5c-9a3c-8a7c1d0a5a01'
 
 
@@ -37,7 +38,7 @@ class AgentEndpointTest(base.TestCase):
         rejected.ALL.reset()
         self.addCleanup(rejected.ALL.reset)
         self.receiver = Receiver()
-        self.listener = rpc.listener(endpoint.AgentEndpoint(self.receiver))
+        self.listener = rpc.listener(endpoint.AgentEndpoint(self.receiver, HOST))
 
     def delivery(self, **changes):
         return {
@@ -83,6 +84,21 @@ class AgentEndpointTest(base.TestCase):
         self.assertNotIn('Traceback', self.logs.output)
         self.deliver()
         self.assertEqual(1, len(self.receiver.received))
+
+    def test_delivery_for_another_host_is_dropped(self):
+        for host in ('node-2', '', '#', 7, ['node-1'], 'x' * 300):
+            several = [{**self.delivery(), 'context': {}}]
+            self.listener(envelope.Call('deliver', '1.3', self.delivery(host=host), {}))
+            self.listener(envelope.Call('deliver_all', '1.3', {'deliveries': several, 'host': host}, {}))
+        self.assertEqual([], self.receiver.received)
+        self.assertEqual({'delivery for another host': 12}, rejected.ALL.counts())
+        self.assertIn('this agent serves host node-1', self.logs.output)
+        self.assertNotIn('Traceback', self.logs.output)
+        for arguments in ({'host': HOST}, {}):
+            self.listener(envelope.Call('deliver', '1.3', {**self.delivery(), **arguments}, {}))
+            several = {'deliveries': [{**self.delivery(), 'context': {}}], **arguments}
+            self.listener(envelope.Call('deliver_all', '1.3', several, {}))
+        self.assertEqual(4, len(self.receiver.received))
 
     def test_deadline_is_bounded(self):
         self.deliver(deadline=time.time() + 10**9)

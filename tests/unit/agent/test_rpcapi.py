@@ -57,8 +57,8 @@ class AgentAPITest(base.TestCase):
 
     def received(self):
         receiver = Receiver()
-        listener = rpc.listener(endpoint.AgentEndpoint(receiver))
         for message in self.transport.messages:
+            listener = rpc.listener(endpoint.AgentEndpoint(receiver, message.server))
             listener(envelope.decode(envelope.encode(message.call)))
         return receiver.received
 
@@ -100,6 +100,19 @@ class AgentAPITest(base.TestCase):
         self.transport.done(2, exceptions.BrokerUnavailable(reason='away'))
         self.assertEqual([0, 1], [index for index, _ in self.results])
 
+    def test_messages_contain_their_host_unless_agents_are_older(self):
+        one, two, three = map(delivery, '123')
+        for cap, expected in (
+            (None, [('deliver_all', '1.3', 'a'), ('deliver', '1.3', 'b')]),
+            ('1.2', [('deliver_all', '1.1', None), ('deliver', '1.0', None)]),
+        ):
+            self.transport.messages = []
+            self.cast(('a', [one, two]), ('b', [three]), version_cap=cap)
+            calls = [message.call for message in self.transport.messages]
+            self.assertEqual(
+                expected, [(call.method, call.version, call.arguments.get('host')) for call in calls]
+            )
+
     def test_one_of_several_deliveries_fails(self):
         self.cast(('a', [delivery('1'), delivery('2')]), version_cap='1.0')
         self.transport.done(0, exceptions.BrokerUnavailable(reason='away'))
@@ -112,7 +125,7 @@ class ListenerTest(base.TestCase):
     def test_message_for_an_unknown_method_is_dropped(self):
         before = rejected.ALL.counts().get('message', 0)
         receiver = Receiver()
-        listener = rpc.listener(endpoint.AgentEndpoint(receiver))
+        listener = rpc.listener(endpoint.AgentEndpoint(receiver, 'a'))
         for call in (
             envelope.Call('deliver', '2.0', {}, {}),
             envelope.Call('deliver', '1.9', {}, {}),
