@@ -16,6 +16,7 @@ import kombu.exceptions
 
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import availability as availabilities
+from external_events_router.messaging.amqp import py_amqp
 from external_events_router.messaging.amqp import refusals
 
 #: Maximum seconds for a connection and its login, for all nodes of a cluster together.
@@ -150,7 +151,7 @@ class Broker:
             reason = reason.replace(node.password or '\0', '***')
             raise exceptions.BrokerUnavailable(reason=reason) from exc
         made = connection.connection
-        made.transport.sock.settimeout(IO_TIMEOUT)
+        py_amqp.socket_of(made).settimeout(IO_TIMEOUT)
         return made
 
     def _tls_for(self, node: Node) -> Mapping[str, Any] | bool:

@@ -8,7 +8,6 @@ because a login blocks; after that only the thread of the loop uses it. No read 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import math
@@ -27,6 +26,7 @@ from external_events_router import exceptions
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
 from external_events_router.messaging.amqp import loop as loops
+from external_events_router.messaging.amqp import py_amqp
 from external_events_router.process import parts
 
 LOG = log.getLogger(__name__)
@@ -74,17 +74,6 @@ class ConnectionHandler(Protocol):
     def lost(self, reason: str) -> None:
         """Handle a lost connection, or a failed attempt to connect; must not block."""
         ...
-
-
-class _Pipe:
-    """Takes the frames that py-amqp writes to a transport."""
-
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._write = write
-
-    def write(self, data: bytes | memoryview) -> None:
-        # NOTE: py-amqp uses the buffer again.
-        self._write(bytes(data))
 
 
 class _Opening(threading.Thread):
@@ -218,8 +207,7 @@ class Connection:
             if sent < len(data):
                 self._unsent.append(memoryview(data)[sent:])
                 self._unsent_since = time.monotonic()
-        # NOTE: from this counter, py-amqp decides whether a heartbeat is due.
-        self._connection.bytes_sent += 1
+        py_amqp.count_sent(self._connection)
 
     @property
     def frame_max(self) -> int:
@@ -237,7 +225,7 @@ class Connection:
         try:
             self._connection = connection
             self.channel = connection.channel()
-            self._socket = connection.transport.sock
+            self._socket = py_amqp.socket_of(connection)
             self._unsent.clear()
             self._reader = frames.Reader()
             role.connected(self)
@@ -299,8 +287,7 @@ class Connection:
             self._end(opening.reason)
             return
         connection = opening.connection
-        # NOTE: py-amqp itself writes answers, such as that to the end of a connection.
-        connection.frame_writer = connection.frame_writer_cls(connection, _Pipe(self.write))
+        py_amqp.write_with(connection, self.write)
         self._socket.setblocking(False)
         self._descriptor = self._socket.fileno()
         self._connected_at = now
@@ -361,10 +348,10 @@ class Connection:
                 if isinstance(arrival, frames.Other):
                     kind, channel, payload = arrival.frame
                     # NOTE: a handler opens further channels, which py-amqp does not know.
-                    if channel in self._connection.channels:
-                        self._connection.on_inbound_frame((kind, channel, bytes(payload)))
+                    if py_amqp.knows_channel(self._connection, channel):
+                        py_amqp.handle_frame(self._connection, kind, channel, bytes(payload))
                 else:
-                    self._connection.bytes_recv += 1
+                    py_amqp.count_received(self._connection)
                     self._role.arrived(arrival)
             # NOTE: what TLS has decrypted already is not seen by poll().
             if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
@@ -424,8 +411,7 @@ class Connection:
             sock.settimeout(1.0)
             for data in self._unsent:
                 sock.sendall(data)
-            connection.frame_writer = connection.frame_writer_cls(connection, _Pipe(sock.sendall))
-            connection.send_method((10, 50), 'BsBB', (200, 'bye', 0, 0))
+            py_amqp.send_close(connection, sock)
             if not isinstance(sock, ssl.SSLSocket):
                 sock.shutdown(socket.SHUT_WR)
 

@@ -20,6 +20,7 @@ from oslo_log import log
 from external_events_router import exceptions
 from external_events_router.messaging.amqp import broker as brokers
 from external_events_router.messaging.amqp import frames
+from external_events_router.messaging.amqp import py_amqp
 
 LOG = log.getLogger(__name__)
 
@@ -130,11 +131,11 @@ class ConsumerCounts:
 
     def _ask(self, queues: Sequence[str], deadline: float) -> Iterator[frames.Declared | frames.Closed]:
         """Send a query for each queue, and yield frames until the last answer or the end of the channel."""
-        sock = self._connection.transport.sock
+        sock = py_amqp.socket_of(self._connection)
         channel = self._channel.channel_id
         sock.settimeout(max(0.01, min(brokers.IO_TIMEOUT, deadline - time.monotonic())))
         sock.sendall(b''.join(frames.declare_passively(channel, queue) for queue in queues))
-        self._connection.bytes_sent += 1
+        py_amqp.count_sent(self._connection)
         reader, missing = frames.Reader(), len(queues)
         while missing:
             data = sock.recv(_READ)

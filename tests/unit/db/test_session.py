@@ -5,6 +5,8 @@ import time
 
 import fixtures
 from oslo_db import exception as db_exception
+from oslo_db.sqlalchemy import engines
+import sqlalchemy as sa
 
 from external_events_router import exceptions
 from external_events_router.db import migration
@@ -93,3 +95,21 @@ class TestUnreachable(base.TestCase):
         conf = databases.configured('mysql+mysqldb://router@127.0.0.1/router')
         refused = self.assertRaises(exceptions.ConfigurationError, session.Database.from_conf, conf)
         self.assertIn('mysql+mysqldb', str(refused))
+
+
+class InternalsTest(base.TestCase):
+    """The internals of oslo.db that ``session`` uses: this test fails if they change."""
+
+    def test_engine_is_made_by_the_function_of_this_package(self):
+        made = []
+
+        def make(url, **arguments):
+            made.append((url, arguments))
+            engine = sa.create_engine(url)
+            return engine, engine
+
+        engine = engines.create_engine('sqlite://', max_retries=0, thread_checkin=False, _engine_target=make)
+        self.addCleanup(engine.dispose)
+        ((url, arguments),) = made
+        self.assertEqual('sqlite', url.get_backend_name())
+        self.assertIsInstance(arguments, dict)
