@@ -6,7 +6,6 @@ module only remembers events, with limits on their number and age.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from collections.abc import Sequence
 import threading
@@ -14,6 +13,7 @@ import time
 
 from external_events_router import events
 from external_events_router.agent import acker
+from external_events_router.concurrency import bounded_store
 
 #: Maximum number of deliveries that get the result of one event in progress; older ones are dropped.
 MAX_RECEIPTS = 16
@@ -33,14 +33,12 @@ class Deduplicator:
         remembered_seconds: float = 900.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_events = remembered_events
-        self._max_seconds = remembered_seconds
-        self._clock = clock
-        # Guards both. _done is ordered by time. Entries beyond the limits are removed when the next
-        # event arrives.
+        # Guards both. _done is ordered by time.
         self._lock = threading.Lock()
         self._in_progress: dict[str, tuple[acker.Receipt, ...]] = {}
-        self._done: collections.OrderedDict[str, tuple[float, events.Result]] = collections.OrderedDict()
+        self._done: bounded_store.BoundedStore[str, events.Result] = bounded_store.BoundedStore(
+            remembered_events, seconds=remembered_seconds, clock=clock
+        )
 
     def begin(self, event_id: str, receipt: acker.Receipt) -> bool | events.Result:
         """Record that an event was received.
@@ -50,9 +48,9 @@ class Deduplicator:
             the event was handled before
         """
         with self._lock:
-            self._expire()
+            self._done.expire()
             if (done := self._done.get(event_id)) is not None:
-                return done[1]
+                return done
             if (receipts := self._in_progress.get(event_id)) is not None:
                 if receipts[-1] is not receipt:
                     self._in_progress[event_id] = (*receipts[1 - MAX_RECEIPTS :], receipt)
@@ -68,17 +66,15 @@ class Deduplicator:
         """
         results, repeated = list[events.Result](), 0
         with self._lock:
-            self._expire()
+            self._done.expire()
             if self._in_progress and not self._in_progress.keys().isdisjoint(event_ids):
                 return None
-            now = self._clock()
             for event_id in event_ids:
-                done = self._done.get(event_id)
-                if done is None:
+                result = self._done.get(event_id)
+                if result is None:
                     result = events.Result(event_id, events.Verdict.HANDLED, None, events.NOT_HANDLED)
-                    self._done[event_id] = (now, result)
+                    self._done.add(event_id, result)
                 else:
-                    result = done[1]
                     repeated += 1
                 results.append(result)
         return results, repeated
@@ -92,7 +88,7 @@ class Deduplicator:
         """
         with self._lock:
             if result.verdict is not events.Verdict.NOT_HERE:
-                self._done[event_id] = (self._clock(), result)
+                self._done.add(event_id, result)
             return self._in_progress.pop(event_id, ())
 
     def forget(self, event_id: str) -> None:
@@ -112,11 +108,3 @@ class Deduplicator:
                     return False
             del self._in_progress[event_id]
             return True
-
-    def _expire(self) -> None:
-        oldest = self._clock() - self._max_seconds
-        while self._done:
-            finished_at, _result = next(iter(self._done.values()))
-            if finished_at > oldest and len(self._done) <= self._max_events:
-                return
-            self._done.popitem(last=False)

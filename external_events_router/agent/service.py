@@ -43,6 +43,7 @@ class Agent:
         handlers: agent_handlers.Handlers | None = None,
         source: sources.Source | None = None,
         shared: agent_runtime.AgentRuntime | None = None,
+        owns_shared: bool = False,
         remembered_events: int = 100_000,
         remembered_seconds: float = 900.0,
     ) -> None:
@@ -54,9 +55,10 @@ class Agent:
         :param topic: ``[compute] topic`` of the resolver
         :param handlers: None: only the handlers registered with :meth:`on`
         :param source: the servers on this host; None: unknown. The agent closes the source when it
-            stops, unless ``shared`` is given
-        :param shared: objects that it shares with other agents of this process, started and stopped
-            by the caller; None: new ones for this agent
+            stops, unless it shares ``shared`` with other agents
+        :param shared: objects that it shares with other agents of this process; None: new ones for
+            this agent
+        :param owns_shared: no other agent uses ``shared``: start and stop it with this agent
         :param remembered_events: maximum number of handled events that it remembers
         :param remembered_seconds: maximum seconds for which it remembers them
         """
@@ -67,7 +69,7 @@ class Agent:
                 f'{checks.longest_host(topic)} letters, digits and characters of .-_:@',
             )
         self.host = host
-        self._owns_shared = shared is None
+        self._owns_shared = owns_shared or shared is None
         self._runtime = shared or agent_runtime.AgentRuntime.over(transport)
         self._handlers = handlers or agent_handlers.Handlers()
         self._source = source or sources.NoSource()
@@ -106,18 +108,17 @@ class Agent:
         :raises ConfigurationError: a handler or the source cannot be created
         """
         own = agent_runtime.AgentRuntime.from_conf(conf, transport) if shared is None else shared
-        agent = cls(
+        return cls(
             transport,
             host,
             topic=conf.compute.topic,
             handlers=handlers or agent_handlers.Handlers(agent_handlers.load(conf)),
             source=source or sources.load(conf, [host]),
             shared=own,
+            owns_shared=shared is None,
             remembered_events=conf.agent.remembered_events,
             remembered_seconds=conf.agent.remembered_seconds,
         )
-        agent._owns_shared = shared is None
-        return agent
 
     @overload
     def on(self, name: str) -> Callable[[agent_handlers.Handler], agent_handlers.Handler]: ...

@@ -10,10 +10,11 @@ Keystone's answer. The middleware also checks whether the token has expired.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 import threading
 import time as clocks
+
+from external_events_router.concurrency import bounded_store
 
 
 class TokenCache:
@@ -24,23 +25,14 @@ class TokenCache:
     """
 
     def __init__(self, size: int, *, clock: Callable[[], float] = clocks.monotonic) -> None:
-        self._size = size
-        self._clock = clock
-        # Guards _entries: key to the value and the instant at which it expires.
+        # Guards _entries.
         self._lock = threading.Lock()
-        self._entries: collections.OrderedDict[str, tuple[bytes, float]] = collections.OrderedDict()
+        self._entries: bounded_store.BoundedStore[str, bytes] = bounded_store.BoundedStore(size, clock=clock)
 
     def get(self, key: str) -> bytes | None:
         """Return the value of a key, unless it has expired."""
         with self._lock:
-            value, until = self._entries.get(key, (None, 0.0))
-            if value is None:
-                return None
-            if until <= self._clock():
-                del self._entries[key]
-                return None
-            self._entries.move_to_end(key)
-            return value
+            return self._entries.get(key, use=True)
 
     def set(self, key: str, value: bytes, time: int = 0) -> None:
         """Store a value.
@@ -50,12 +42,8 @@ class TokenCache:
         """
         if time < 0:
             return
-        until = self._clock() + time if time else float('inf')
         with self._lock:
-            self._entries[key] = (value, until)
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+            self._entries.add(key, value, seconds=time or None)
 
     def __bool__(self) -> bool:
         # NOTE: the middleware treats a false object as no cache.

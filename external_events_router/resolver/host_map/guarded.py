@@ -6,7 +6,6 @@ keep their last known hosts. The sources of the hosts are in the other modules o
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from external_events_router import exceptions
 from external_events_router import rejected
 from external_events_router import throttled_log
 from external_events_router.concurrency import batch_loader
+from external_events_router.concurrency import bounded_store
 from external_events_router.concurrency import pause
 from external_events_router.metrics import recorder
 from external_events_router.process import parts
@@ -320,10 +320,9 @@ class _Memory:
     """The cache with the hosts of the most recently looked up servers."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
         # Guards everything below.
         self._lock = threading.Lock()
-        self._hosts: collections.OrderedDict[str, tuple[str, ...]] = collections.OrderedDict()
+        self._hosts: bounded_store.BoundedStore[str, tuple[str, ...]] = bounded_store.BoundedStore(size)
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -341,11 +340,10 @@ class _Memory:
             if epoch != self._epoch:
                 return
             for server in wanted:
-                self._hosts.pop(server, None)
                 if server in hosts:
-                    self._hosts[server] = hosts[server]
-            while len(self._hosts) > self._size:
-                self._hosts.popitem(last=False)
+                    self._hosts.add(server, hosts[server])
+                else:
+                    self._hosts.remove(server)
 
     def knows(self, wanted: frozenset[str]) -> bool:
         """Return whether all of the servers were looked up before."""
@@ -356,10 +354,8 @@ class _Memory:
         """Return the cached hosts of servers."""
         with self._lock:
             found: Mapping[str, tuple[str, ...]] = {
-                server: self._hosts[server] for server in wanted if server in self._hosts
+                server: hosts for server in wanted if (hosts := self._hosts.get(server, use=True)) is not None
             }
-            for server in found:
-                self._hosts.move_to_end(server)
         unavailable = wanted - found.keys()
         return base.Lookup(found, unavailable, reason if unavailable else None, remembered=frozenset(found))
 
@@ -375,11 +371,12 @@ class _Memory:
         """Remove a server that was deleted."""
         with self._lock:
             self._epoch += 1
-            self._hosts.pop(server, None)
+            self._hosts.remove(server)
 
     def _rewrite(self, servers: frozenset[str], change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
         # A server that was never looked up stays out: its other hosts are not known.
         with self._lock:
             self._epoch += bool(servers)
-            for server in servers & self._hosts.keys():
-                self._hosts[server] = change(self._hosts[server])
+            for server in servers:
+                if (hosts := self._hosts.get(server)) is not None:
+                    self._hosts.replace(server, change(hosts))

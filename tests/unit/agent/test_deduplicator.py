@@ -1,4 +1,7 @@
+import tracemalloc
+
 from external_events_router import events
+from external_events_router import ids
 from external_events_router.agent import deduplicator
 from tests import base
 from tests.unit.agent import helpers
@@ -72,3 +75,34 @@ class TestSeen(base.TestCase):
         self.assertFalse(self.seen.forget_late('e', newer.deadline - 1))
         self.assertTrue(self.seen.forget_late('e', newer.deadline + 1))
         self.assertIs(True, self.seen.begin('e', self.receipt))
+
+    def test_remembered_event_takes_at_most_one_kibibyte(self):
+        number = 5000
+        seen = deduplicator.Deduplicator()
+        handling = events.Handling(True, 17, 'handler', 3)
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(number):
+            event_id = ids.random_uuid()
+            seen.begin(event_id, self.receipt)
+            result = events.Result(event_id, events.Verdict.REFUSED, f'reason of {event_id}', handling)
+            seen.finish(event_id, result)
+        seen.finish_all([ids.random_uuid() for _ in range(number)])
+        used = tracemalloc.get_traced_memory()[0] - before
+        self.assertLess(used / (2 * number), 500)
+
+    def test_events_that_end_at_once_are_remembered(self):
+        self._handle('a', events.Verdict.REFUSED)
+        results, repeated = self.seen.finish_all(['a', 'b', 'b'])
+        self.assertEqual(
+            [('a', 'refused'), ('b', 'handled'), ('b', 'handled')],
+            [(result.event_id, result.verdict) for result in results],
+        )
+        self.assertEqual(2, repeated)
+        self.assertIs(results[1], self.seen.begin('b', self.receipt))
+
+    def test_nothing_ends_at_once_while_one_event_is_in_progress(self):
+        self.seen.begin('a', self.receipt)
+        self.assertIsNone(self.seen.finish_all(['b', 'a']))
+        self.assertIs(True, self.seen.begin('b', self.receipt))
