@@ -112,13 +112,22 @@ class Transport(Protocol):
         ...
 
     def listener(
-        self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
+        self,
+        topic: str,
+        server: str,
+        endpoint: Any,
+        *,
+        threads: int = 1,
+        watcher: Watcher | None = None,
+        automatic: bool = False,
     ) -> Listener:
         """Return a listener on the queue of a server; it does not listen before its start.
 
         :param endpoint: has ``target`` and exposed methods, see ``rpc``; it answers casts only
         :param threads: maximum number of threads that call the endpoint, if the implementation has several
         :param watcher: notified by direct AMQP; oslo.messaging does not know when it is disconnected
+        :param automatic: with direct AMQP, messages on their way may be lost with the connection, see
+            ``amqp.consumer``; oslo.messaging always acknowledges them
         """
         ...
 
@@ -199,10 +208,19 @@ class DirectTransport:
         self._loop.run_soon(callback)
 
     def listener(
-        self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
+        self,
+        topic: str,
+        server: str,
+        endpoint: Any,
+        *,
+        threads: int = 1,
+        watcher: Watcher | None = None,
+        automatic: bool = False,
     ) -> Listener:
         """See :class:`Transport`. The thread of the connection calls the endpoint."""
-        return _DirectListener(self._consumer, f'{topic}.{server}', rpc.listener(endpoint), watcher)
+        return _DirectListener(
+            self._consumer, f'{topic}.{server}', rpc.listener(endpoint), watcher, automatic=automatic
+        )
 
     def start(self) -> None:
         """See :class:`Transport`."""
@@ -219,16 +237,26 @@ class _DirectListener:
     """A queue of a consumer that other listeners of the process share."""
 
     def __init__(
-        self, consuming: consumer.Consumer, queue: str, take: consumer.Listener, watcher: Watcher | None
+        self,
+        consuming: consumer.Consumer,
+        queue: str,
+        take: consumer.Listener,
+        watcher: Watcher | None,
+        *,
+        automatic: bool,
     ) -> None:
         self._consumer = consuming
         self._queue = queue
         self._take = take
         self._watcher = watcher
+        self._automatic = automatic
 
     def start(self) -> None:
         """See :class:`Listener`. Waits for the broker for :data:`LISTEN_TIMEOUT` at most."""
-        self._consumer.listen(self._queue, self._take, watcher=self._watcher).wait(LISTEN_TIMEOUT)
+        listens = self._consumer.listen(
+            self._queue, self._take, watcher=self._watcher, automatic=self._automatic
+        )
+        listens.wait(LISTEN_TIMEOUT)
 
     def stop(self, timeout: float) -> bool:
         """See :class:`Listener`."""
@@ -276,7 +304,14 @@ class OsloTransport:
         callback()
 
     def listener(
-        self, topic: str, server: str, endpoint: Any, *, threads: int = 1, watcher: Watcher | None = None
+        self,
+        topic: str,
+        server: str,
+        endpoint: Any,
+        *,
+        threads: int = 1,
+        watcher: Watcher | None = None,
+        automatic: bool = False,
     ) -> Listener:
         """See :class:`Transport`."""
         target = messaging.Target(topic=topic, server=server)

@@ -97,6 +97,33 @@ class FastRoadCase(base.TestCase):
 
 
 class FastRoadTest(FastRoadCase):
+    def test_messages_without_acknowledgements_arrive_in_order(self):
+        """Also on the channel of a queue with acknowledgements; and the broker keeps none of them."""
+        endpoint, other = Endpoint(), Endpoint()
+        consuming = self.consume(other)
+        queue = f'{self.queue}.automatic'
+        self.addCleanup(self._delete_queue, queue)
+        listens = consuming.listen(queue, rpc.listener(endpoint), automatic=True)
+        self.assertTrue(listens.wait(PATIENCE))
+        publishing = self.publisher()
+        for start in range(0, 1000, 100):
+            calls = [self.call(number=number) for number in range(start, start + 100)]
+            self.assertEqual({None}, set(self.publish(publishing, *calls, queue=queue)))
+            self.publish(publishing, self.call(number=start))
+        got = self.received(endpoint, 1000)
+        self.assertEqual([('req-1', {'number': number}) for number in range(1000)], got)
+        self.received(other, 10)
+        consuming.stop(PATIENCE)
+        connection = self.broker.connect()
+        self.addCleanup(connection.close)
+        for name in (queue, self.queue):
+            self.assertEqual(0, connection.channel().queue_declare(name, passive=True).message_count)
+
+    def _delete_queue(self, name):
+        connection = self.broker.connect()
+        connection.channel().queue_delete(name)
+        connection.close()
+
     def test_fast_to_fast_in_order(self):
         endpoint = Endpoint()
         self.consume(endpoint)

@@ -1,8 +1,14 @@
 """Consumes any number of queues with one connection and one thread, in the order of each queue.
 
 A queue is declared as oslo.messaging declares it for a server of a topic. As in oslo.messaging, a
-message is acknowledged when it was received, before it is processed. The listener decides what to do
-with a message.
+message is acknowledged when it was received, before it is processed, with one frame for all messages of one
+read. The listener decides what to do with a message.
+
+NOTE: the broker can treat messages as acknowledged when it sends them, which saves this frame. Then messages
+that it has sent, but the socket has not received, are lost with the connection. The queue of acknowledgements
+uses it: a worker that loses its connection abandons all waits, and its events are held and sent again. The
+queues of hosts do not use it: their events would be held and sent again too, but only after the wait of their
+batch. A later event of the same server, sent on the next connection before that, would overtake them.
 
 A queue that the broker refuses is tried again after a pause. Other queues are not affected (see
 ``declaring``). Exchange and bindings are declared again regularly, because an operator or a network partition
@@ -71,6 +77,7 @@ class _Queue:
 
     :ivar due: instant of ``time.monotonic()`` at which it is declared; None: the declaration has started
     :ivar channel: channel of its consumer
+    :ivar automatic: the broker treats its messages as acknowledged when it sends them
     :ivar alone: on a separate channel, because the broker has refused its consumer before
     :ivar failures: number of failures since it was last consumed for some time
     :ivar since: instant at which the broker started to send
@@ -82,6 +89,7 @@ class _Queue:
     watcher: Watcher | None = None
     due: float | None = 0.0
     channel: int | None = None
+    automatic: bool = False
     alone: bool = False
     failures: int = 0
     since: float = 0.0
@@ -101,6 +109,8 @@ class Consumer:
         # The following attributes are used only on the thread of the connection.
         # For each channel, the tag up to which all messages were received.
         self._taken: dict[int, int] = {}
+        # Queues without acknowledgements, including cancelled queues, whose messages may still arrive.
+        self._automatic: set[str] = set()
         self._declarer: declaring.Declarer | None = None
         # For each channel, the queues whose consumers the broker has not confirmed yet, in their order.
         self._unconfirmed: dict[int, collections.deque[str]] = {}
@@ -143,15 +153,19 @@ class Consumer:
         )
         return parts.Status('queues', parts.State.FAILED if failed else parts.State.OK, details)
 
-    def listen(self, queue: str, listener: Listener, *, watcher: Watcher | None = None) -> threading.Event:
+    def listen(
+        self, queue: str, listener: Listener, *, watcher: Watcher | None = None, automatic: bool = False
+    ) -> threading.Event:
         """Pass the messages of a queue to a listener, from now on and after every reconnect.
 
         :param queue: its name, which is also the routing key of its messages
         :param listener: called on the thread of the consumer, so it must be fast
         :param watcher: is informed whether messages can arrive; called on the same thread
+        :param automatic: the broker treats messages as acknowledged when it sends them; messages that are
+            on their way when the connection is lost are lost
         :returns: set when the broker starts to send messages
         """
-        entry = _Queue(listener, threading.Event(), watcher)
+        entry = _Queue(listener, threading.Event(), watcher, automatic=automatic)
         with self._lock:
             self._queues[queue] = entry
             self._news = True
@@ -216,7 +230,8 @@ class Consumer:
     def arrived(self, arrival: frames.Arrival) -> None:
         """Handle a received frame, on the thread of the connection."""
         if isinstance(arrival, frames.Delivered):
-            self._taken[arrival.channel] = arrival.tag
+            if arrival.consumer not in self._automatic:
+                self._taken[arrival.channel] = arrival.tag
             with self._lock:
                 entry = self._queues.get(arrival.consumer)
             if arrival.too_large:
@@ -329,7 +344,11 @@ class Consumer:
                 return
             entry.channel = channel
         self._unconfirmed.setdefault(channel, collections.deque()).append(name)
-        self._link.write(frames.consume(channel, name))
+        if entry.automatic:
+            self._automatic.add(name)
+        else:
+            self._automatic.discard(name)
+        self._link.write(frames.consume(channel, name, automatic=entry.automatic))
 
     def _open(self, channel: int) -> None:
         self._link.write(

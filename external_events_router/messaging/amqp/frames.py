@@ -225,9 +225,12 @@ class _Content:
     parts: list[bytes] = dataclasses.field(default_factory=list)
 
 
-def consume(channel: int, queue: str) -> bytes:
-    """Return the frame that starts a consumer. Its tag is the name of the queue."""
-    return method(channel, CONSUME, 'BssbbbbF', (0, queue, queue, False, False, False, False, {}))
+def consume(channel: int, queue: str, *, automatic: bool = False) -> bytes:
+    """Return the frame that starts a consumer. Its tag is the name of the queue.
+
+    :param automatic: the broker treats messages as acknowledged when it sends them
+    """
+    return method(channel, CONSUME, 'BssbbbbF', (0, queue, queue, False, automatic, False, False, {}))
 
 
 def cancel(channel: int, queue: str) -> bytes:

@@ -70,6 +70,8 @@ class AgentDriver:
             endpoint.AckEndpoint(self._collector, observer),
             threads=ACK_THREADS,
             watcher=self._collector,
+            # NOTE: the waits for acknowledgements that are lost with the connection are abandoned anyway.
+            automatic=True,
         )
         return deliverer.AgentDeliverer(
             coalescing_sender.CoalescingSender(

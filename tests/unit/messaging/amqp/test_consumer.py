@@ -9,6 +9,7 @@ from hypothesis import strategies
 
 from external_events_router import rejected
 from external_events_router.messaging.amqp import broker as brokers
+from external_events_router.messaging.amqp import connection as links
 from external_events_router.messaging.amqp import consumer
 from external_events_router.messaging.amqp import declaring
 from external_events_router.messaging.amqp import envelope
@@ -76,6 +77,45 @@ class Broker(test_exactly_once.Link):
         self.reasons.append(reason)
         self._waiting.extendleft(reversed(self._unacknowledged.values()))
         self._unacknowledged, self._tag = {}, 0
+
+
+class AutomaticTest(base.TestCase):
+    """A queue whose messages count as acknowledged when the broker sends them."""
+
+    def test_no_message_is_acknowledged(self):
+        consuming = consumer.Consumer(test_exactly_once.BROKER, name='test')
+        link = consuming._link = mock.create_autospec(links.Connection, instance=True)
+        link.channel = mock.Mock(channel_id=1)
+        got = []
+        listens = consuming.listen('a', lambda call: got.append(call.method), automatic=True)
+        consuming.listen('q', lambda call: got.append(call.method))
+        for name in ('a', 'q'):
+            consuming._consume(name, consuming._queues[name])
+        self.assertEqual(
+            [frames.consume(1, 'a', automatic=True), frames.consume(1, 'q')],
+            [call.args[0] for call in link.write.call_args_list],
+        )
+        self.assertNotEqual(frames.consume(1, 'q', automatic=True), frames.consume(1, 'q'))
+        link.write.reset_mock()
+
+        def deliver(tag, queue):
+            body = envelope.encode(envelope.Call(f'{queue}{tag}', '1.0', {}, {}))
+            consuming.arrived(frames.Delivered(queue, tag, body, 1))
+
+        deliver(1, 'a')
+        consuming._news = False
+        consuming.on_ready()
+        link.write.assert_not_called()
+        deliver(2, 'q')
+        deliver(3, 'a')
+        # The broker may send more before it has handled the end of the consumer.
+        consuming.cancel('a')
+        deliver(4, 'a')
+        consuming._news = False
+        consuming.on_ready()
+        link.write.assert_called_once_with(frames.acknowledge(1, 2))
+        self.assertEqual(['a1', 'q2', 'a3'], got)
+        self.assertFalse(listens.is_set())
 
 
 class SettlingTest(base.TestCase):
