@@ -193,7 +193,7 @@ class Operation:
         _render(resp, self._route.handler(call))
 
     def _body(self, req: falcon.Request) -> dict[str, Any]:
-        data = bodies.read(req.env, MAX_BYTES)
+        data = request_buffer.body_of(req.env, MAX_BYTES)
         if self._validator is None:
             if data:
                 raise faults.Fault(400, 'This operation has no body.')

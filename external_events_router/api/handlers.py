@@ -24,6 +24,7 @@ from external_events_router.api import faults
 from external_events_router.api import media
 from external_events_router.api import policies
 from external_events_router.api import refusals
+from external_events_router.api import request_buffer
 from external_events_router.api import router_client
 from external_events_router.api import versions
 from external_events_router.metrics import recorder
@@ -73,7 +74,7 @@ class ServerExternalEvents:
         _check_project(ctxt, project_id)
         # NOTE: before the body is parsed, because parsing takes much longer than the policy check.
         policies.authorize(self._enforcer, ctxt)
-        document = req.env[refusals.DOCUMENT] = bodies.parse(bodies.read(req.env, self._max_bytes))
+        document = req.env[refusals.DOCUMENT] = bodies.parse(request_buffer.body_of(req.env, self._max_bytes))
         submitted = self._validated(document, version)
         batch = events.identify(submitted, ctxt.global_request_id)
         outcomes = self._client.route(ctxt, batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 import io
 import threading
 import time
@@ -52,6 +53,9 @@ LONGEST_REST = 1.0
 
 _CHUNK = 64 * 1024
 
+#: Member of the WSGI environment with the received bytes of a request; see :func:`body_of`.
+BODY = 'external_events_router.body'
+
 
 def refuse(fault: faults.Fault, start_response: StartResponse) -> Iterable[bytes]:
     """Answer a request with a fault."""
@@ -63,6 +67,23 @@ def refuse(fault: faults.Fault, start_response: StartResponse) -> Iterable[bytes
 def too_large(max_bytes: int) -> faults.Fault:
     """Return the fault for a body that is longer than the limit."""
     return faults.Fault(413, f'The request body is too large: at most {max_bytes} bytes are allowed.')
+
+
+def body_of(environ: Mapping[str, Any], max_bytes: int) -> bytes:
+    """Return the body of a request that :class:`RequestBuffer` has received.
+
+    Its length is checked here and not when it is received, because other faults take precedence, such
+    as a missing token.
+
+    :raises Fault: 413 if it is longer than permitted, 400 if it has ended too early
+    """
+    body: bytes = environ[BODY]
+    if len(body) > max_bytes:
+        raise too_large(max_bytes)
+    declared = environ.get('CONTENT_LENGTH')
+    if declared and len(body) < int(declared):
+        raise faults.Fault(400, 'The request body is shorter than its Content-Length.')
+    return body
 
 
 class Memory:
@@ -140,7 +161,8 @@ class RequestBuffer:
                 body.read(length)
             if environ.get('CONTENT_LENGTH') and length > self._max_bytes:
                 raise too_large(self._max_bytes)
-            environ['wsgi.input'] = io.BytesIO(body.kept)
+            environ[BODY] = bytes(body.kept)
+            environ['wsgi.input'] = io.BytesIO(environ[BODY])
             with self._places:
                 return self._app(environ, start_response)
         except faults.Fault as fault:

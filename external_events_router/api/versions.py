@@ -137,7 +137,7 @@ def _about_schema() -> dict[str, Any]:
 def _answer(req: falcon.Request, resp: falcon.Response, document: dict[str, Any]) -> None:
     media.check(req.env)
     if req.method in _WITH_BODY:
-        bodies.parse(bodies.read(req.env, request_buffer.DRAINED))
+        bodies.parse(request_buffer.body_of(req.env, request_buffer.DRAINED))
     _check_query(req.env)
     resp.content_type = media.wanted(req.env)
     resp.data = json.dumps(document).encode()

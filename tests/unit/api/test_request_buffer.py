@@ -9,6 +9,7 @@ from typing import Any
 
 import fixtures
 
+from external_events_router.api import faults
 from external_events_router.api import request_buffer
 from tests import base
 from tests.unit.api.test_middleware import Answer
@@ -30,6 +31,40 @@ def make(
 def status_of(answer: Answer) -> int:
     # NOTE: not the reason phrase, which differs between releases of Python.
     return int(answer.status.split()[0])
+
+
+class BodyTest(base.TestCase):
+    def body(self, sent: bytes, **environ: object) -> bytes:
+        bodies = []
+
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            self.assertEqual(environ[request_buffer.BODY], environ['wsgi.input'].read())
+            try:
+                bodies.append(request_buffer.body_of(environ, 10))
+            except faults.Fault as fault:
+                bodies.append(fault)
+            return ok(environ, start_response)
+
+        # NOTE: the limit for a request of this application is lower than that of the buffer.
+        Answer(make(app, max_bytes=100), **{'wsgi.input': io.BytesIO(sent), **environ})
+        (body,) = bodies
+        return body
+
+    def test_request_without_a_length_has_no_body(self) -> None:
+        # NOTE: a server that does not end the input would block the read.
+        self.assertEqual(b'', self.body(b'more', CONTENT_LENGTH=''))
+
+    def test_body_with_a_length_or_until_the_end(self) -> None:
+        self.assertEqual(b'0123456789', self.body(b'0123456789more', CONTENT_LENGTH='10'))
+        self.assertEqual(b'0123456789', self.body(b'0123456789', **{'wsgi.input_terminated': True}))
+
+    def test_body_that_is_too_long_or_too_short(self) -> None:
+        for sent, environ, status in (
+            (b'0123456789a', {'CONTENT_LENGTH': '11'}, 413),
+            (b'0123456789a', {'wsgi.input_terminated': True}, 413),
+            (b'0123', {'CONTENT_LENGTH': '5'}, 400),
+        ):
+            self.assertEqual(status, self.body(sent, **environ).status)
 
 
 class LimitTest(base.TestCase):
