@@ -17,7 +17,7 @@ from external_events_router import ids
 #: Members of a context that are sent to other processes.
 CARRIED = ('request_id', 'global_request_id', 'user_id', 'project_id', 'is_admin', 'roles')
 _CARRIED = frozenset(CARRIED)
-_NO_TEXTS = frozenset({'is_admin', 'roles'})
+_TEXTS = _CARRIED - {'is_admin', 'roles'}
 
 #: Maximum characters of a member, and maximum number of roles, in a context from another process.
 MAX_MEMBER = 255
@@ -83,18 +83,21 @@ def from_wire(values: object) -> RequestContext:
     """
     if type(values) is not dict:
         return RequestContext()
-    kept = {name: value for name, value in values.items() if name in _CARRIED and _is_valid(name, value)}
+    kept: dict[str, Any] = {}
+    # NOTE: written out, because an agent does this for each delivery that has a handler.
+    for name, value in values.items():
+        if type(value) is str:
+            if name in _TEXTS and len(value) <= MAX_MEMBER and value.isascii() and value.isprintable():
+                kept[name] = value
+        elif (name == 'roles' and _is_roles(value)) or (name == 'is_admin' and type(value) is bool):
+            kept[name] = value
     if 'user_id' not in kept and _is_text(values.get('user')):
         kept['user_id'] = values['user']
     return RequestContext(**kept)
 
 
-def _is_valid(name: str, value: object) -> bool:
-    if type(value) is str:
-        return name not in _NO_TEXTS and len(value) <= MAX_MEMBER and value.isascii() and value.isprintable()
-    if name == 'roles':
-        return type(value) is list and len(value) <= MAX_ROLES and all(map(_is_text, value))
-    return name == 'is_admin' and type(value) is bool
+def _is_roles(value: object) -> bool:
+    return type(value) is list and len(value) <= MAX_ROLES and all(map(_is_text, value))
 
 
 def _is_text(value: object) -> bool:
