@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 
+import fixtures
+
 from external_events_router.messaging.amqp import loop
 from tests import base
 
@@ -24,9 +26,11 @@ class Member:
         self.stays = True
         self.left = threading.Event()
         self.threads = set()
+        #: Called on the thread, in its next turn, after that none.
+        self.next_turn = None
 
     def descriptor(self):
-        return self.sock.fileno()
+        return self.sock.fileno() if self.stays else None
 
     def wants_to_write(self):
         return bool(self.unsent)
@@ -41,6 +45,9 @@ class Member:
                 self.got += self.sock.recv(100)
 
     def on_interval(self, now):
+        call, self.next_turn = self.next_turn, None
+        if call is not None:
+            call()
         if not self.stays:
             self.left.set()
         return self.stays
@@ -121,6 +128,44 @@ class LoopTest(base.TestCase):
         self.loop.run_soon(done.set)
         self.assertTrue(done.wait(LONG))
         self.assertEqual([(number, 'test-loop') for number in range(100)], ran)
+
+    def test_work_that_a_callback_leaves_needs_one_turn(self):
+        """The turn after the callback does it, and no further turn is requested."""
+        member, _remote = self.member()
+        requested, done = [], threading.Event()
+
+        def turn():
+            requested.append(self.loop._woken)
+            done.set()
+
+        def leave_work():
+            member.next_turn = turn
+            self.loop.wake()
+
+        self.loop.run_soon(leave_work)
+        self.assertTrue(done.wait(LONG))
+        self.assertEqual([False], requested)
+
+    def test_what_is_left_during_a_turn_is_done(self):
+        """By another thread, or for another member: the loop does not sleep before."""
+        self.useFixture(fixtures.MonkeyPatch(f'{loop.__name__}.INTERVAL', 10 * LONG))
+        member, _remote = self.member()
+        done, added = threading.Event(), threading.Event()
+
+        def turn():
+            thread = threading.Thread(target=self.loop.run_soon, args=(add,))
+            thread.start()
+            thread.join(LONG)
+
+        def add():
+            other, _remote = self.member()
+            other.next_turn = added.set
+            done.set()
+
+        member.next_turn = turn
+        self.loop.wake()
+        self.assertTrue(done.wait(LONG))
+        self.assertTrue(added.wait(LONG))
 
     def test_what_raises_does_not_end_the_thread(self):
         member, remote = self.member()
