@@ -26,10 +26,6 @@ class Signal:
         with contextlib.suppress(RuntimeError):
             self._lock.release()
 
-    def is_set(self) -> bool:
-        """Return whether it was set."""
-        return self.wait_until(0.0)
-
     def wait_until(self, deadline: float) -> bool:
         """Wait until it is set, or until the deadline.
 

@@ -18,6 +18,7 @@ from external_events_router.messaging.amqp import publisher
 from external_events_router.resolver.drivers.agent import acks
 from tests import base
 from tests.integration import services
+from tests.unit.resolver import agents
 
 #: Seconds; longer than anything takes.
 PATIENCE = 20.0
@@ -239,7 +240,7 @@ class RoundsTest(FastRoadCase):
     def fails_at_once(self, break_it):
         event = events.Event('network-changed', str(uuid.uuid4()))
         sent = events.Delivery('one', 'worker', time.time() + 60, (event,))
-        with self.collector.expect({'host': sent}) as waiting:
+        with agents.expect(self.collector, {'host': sent}) as waiting:
             self.assertFalse(waiting.abandoned)
             break_it()
             (answer,) = waiting.wait(time.monotonic() + PATIENCE).values()

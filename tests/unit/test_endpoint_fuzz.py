@@ -164,7 +164,7 @@ class EndpointFuzzTest(base.TestCase):
     def test_acknowledgement_of_another_host_changes_nothing(self) -> None:
         event = events.Event('network-changed', fuzzing.SERVERS[0], id='event-1')
         delivery = events.Delivery('delivery-1', 'worker', time.time() + 60, (event,))
-        with self.collector.expect({WAITED_HOST: delivery}) as waiting:
+        with agents.expect(self.collector, {WAITED_HOST: delivery}) as waiting:
 
             @fuzzing.examples(EXAMPLES // 2)
             @hypothesis.given(fuzzing.BODIES)

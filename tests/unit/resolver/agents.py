@@ -67,3 +67,16 @@ def make_deliverer(hosts, collector, observer=None):
     return deliverer.AgentDeliverer(
         casts, collector, observer or Observer(), reply_to='worker', transport=None, listener=None
     )
+
+
+@contextlib.contextmanager
+def expect(collector, deliveries):
+    """Register deliveries within the block, and remove them after it.
+
+    :param deliveries: host to its delivery
+    """
+    waiting = collector.begin(deliveries)
+    try:
+        yield waiting
+    finally:
+        collector.end(deliveries, waiting)

@@ -232,7 +232,7 @@ class AckTest(EndpointTest):
 
     def test_invalid_acknowledgement_does_not_discard_the_others(self):
         half = {'event_id': 'a1', 'verdict': 'refused', 'reason': 'half \ud83d of a pair'}
-        with self.collector.expect(self.deliveries) as waiting:
+        with agents.expect(self.collector, self.deliveries) as waiting:
             self.cast(None, [], {}, self.said('a', delivery_id='x' * 65), self.said('a', results=[half]))
             self.cast(
                 self.said('a', results=[{}, None, {'event_id': 'a2', 'verdict': 'no'}]),
@@ -254,7 +254,7 @@ class AckTest(EndpointTest):
         self.assertNotIn('Traceback', self.logs.output)
 
     def test_host_cannot_acknowledge_for_another_host(self):
-        with self.collector.expect(self.deliveries) as waiting:
+        with agents.expect(self.collector, self.deliveries) as waiting:
             self.cast(self.said('b', 'a1', 'a2', delivery_id='a-1'))
             self.assertIsNone(waiting.wait(0)['a', 'a1'].verdict)
         # It does not show that either host responds, even if it is late.
@@ -263,20 +263,20 @@ class AckTest(EndpointTest):
         self.assertEqual({'acknowledgement of another host': 2}, rejected.ALL.counts())
 
     def test_late_acknowledgement_counts_for_the_host_of_its_delivery(self):
-        with self.collector.expect(self.deliveries):
+        with agents.expect(self.collector, self.deliveries):
             pass
         self.cast(self.said('a', 'a1'))
         self.endpoint.acknowledge(CONTEXT, 'b-1', [])
         self.assertEqual(['a', 'b'], self.late)
 
     def test_acknowledgement_in_time_is_not_remembered(self):
-        with self.collector.expect({'a': self.deliveries['a']}):
+        with agents.expect(self.collector, {'a': self.deliveries['a']}):
             self.cast(self.said('a', 'a1', 'a2'))
         self.cast(self.said('a', 'a1'))
         self.assertEqual([], self.late)
 
     def test_agent_of_version_one_does_not_send_its_host(self):
-        with self.collector.expect(self.deliveries) as waiting:
+        with agents.expect(self.collector, self.deliveries) as waiting:
             self.endpoint.acknowledge(CONTEXT, 'a-1', [{'event_id': 'a1', 'verdict': 'handled'}])
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', 'a1'].verdict)
 
@@ -294,7 +294,7 @@ class AckTest(EndpointTest):
     @generated.examples(60)
     @hypothesis.given(_json)
     def test_any_acknowledgement(self, acknowledgements):
-        with self.collector.expect(self.deliveries) as waiting:
+        with agents.expect(self.collector, self.deliveries) as waiting:
             self.listener(envelope.Call('acknowledge_all', '1.2', {'acknowledgements': acknowledgements}, {}))
             self.cast(self.said('b', 'b1'))
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['b', 'b1'].verdict)

@@ -10,9 +10,7 @@ import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
-import contextlib
 import dataclasses
 import threading
 import time
@@ -67,18 +65,6 @@ class Collector:
         # Also guarded: deliveries that were not acknowledged in time, and their hosts. Only for these, a
         # late acknowledgement shows that the host responds.
         self._ended: collections.OrderedDict[str, _Ended] = collections.OrderedDict()
-
-    @contextlib.contextmanager
-    def expect(self, deliveries: Mapping[str, events.Delivery]) -> Iterator[rounds.AckRound]:
-        """Register deliveries that are cast within the block, and remove them after it.
-
-        :param deliveries: host to its delivery
-        """
-        waiting = self.begin(deliveries)
-        try:
-            yield waiting
-        finally:
-            self.end(deliveries, waiting)
 
     def begin(
         self, deliveries: Mapping[str, events.Delivery], *, settled: signal.Signal | None = None

@@ -36,7 +36,7 @@ class CollectorTest(base.TestCase):
         return time.monotonic() - began
 
     def test_wait_ends_with_the_last_acknowledgement(self):
-        with self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.collector.acknowledge('delivery-2', handled('2.0'))
             late = threading.Timer(0.05, self.collector.acknowledge, ('delivery-1', handled('1.1')))
@@ -47,7 +47,7 @@ class CollectorTest(base.TestCase):
                 self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)[host, event_id].verdict)
 
     def test_deadline_ends_the_wait_and_keeps_the_received_acknowledgements(self):
-        with self.collector.expect({'a': delivery(1, 2)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1, 2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('1.1'))
             began = time.monotonic()
             waiting.wait(began + 0.05)
@@ -57,32 +57,32 @@ class CollectorTest(base.TestCase):
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '1.1'].verdict)
 
     def test_failed_host_is_not_waited_for(self):
-        with self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1, 2), 'b': delivery(2)}) as waiting:
             waiting.fail('a', 'no queue')
             self.collector.acknowledge('delivery-2', handled('2.0'))
             self.assertLess(self.soon(waiting), 30)
             self.assertEqual('no queue', waiting.wait(0)['a', '1.0'].reason)
 
     def test_acknowledgement_after_a_failure_to_publish_changes_nothing(self):
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             waiting.fail('a', 'no queue')
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
 
     def test_first_acknowledgement_of_a_host_is_used(self):
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             self.collector.acknowledge('delivery-1', [events.Result('1.0', events.Verdict.REFUSED, 'no')])
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
 
     def test_first_acknowledgement_in_one_message_is_used(self):
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             refused = events.Result('1.0', events.Verdict.REFUSED, 'no')
             self.collector.acknowledge('delivery-1', [refused, *handled('1.0')])
             self.assertEqual(events.Verdict.REFUSED, waiting.wait(0)['a', '1.0'].verdict)
 
     def test_host_cannot_acknowledge_for_another_host(self):
-        with self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1), 'b': delivery(2)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('2.0'))
             self.assertIsNone(waiting.wait(0)['b', '2.0'].verdict)
             # It also cannot use the id of a delivery that was sent to the other host.
@@ -92,15 +92,15 @@ class CollectorTest(base.TestCase):
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['b', '2.0'].verdict)
 
     def test_unknown_late_and_repeated_acknowledgements_are_dropped(self):
-        with self.collector.expect({'a': delivery(1)}):
+        with agents.expect(self.collector, {'a': delivery(1)}):
             self.collector.acknowledge('delivery-1', handled('1.0', '1.0', 'never heard of'))
         self.collector.acknowledge('delivery-1', handled('1.0'))
         self.collector.acknowledge('delivery-9', handled('9.0'))
 
     def test_lost_connection_immediately_fails_every_round_in_flight(self):
         with (
-            self.collector.expect({'a': delivery(1, 2), 'b': delivery(2)}) as first,
-            self.collector.expect({'a': delivery(3)}) as second,
+            agents.expect(self.collector, {'a': delivery(1, 2), 'b': delivery(2)}) as first,
+            agents.expect(self.collector, {'a': delivery(3)}) as second,
         ):
             self.collector.acknowledge('delivery-1', handled('1.0'))
             self.collector.disconnected('reset by peer')
@@ -117,19 +117,19 @@ class CollectorTest(base.TestCase):
         self.collector.disconnected('no route')
         self.collector.disconnected('refused')
         self.assertFalse(self.collector.is_connected())
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             self.assertTrue(waiting.abandoned)
             self.assertIn('refused', waiting.wait(time.monotonic() + 60)['a', '1.0'].reason)
         self.collector.connected()
         self.assertTrue(self.collector.is_connected())
-        with self.collector.expect({'a': delivery(2)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(2)}) as waiting:
             self.assertFalse(waiting.abandoned)
             self.collector.acknowledge('delivery-2', handled('2.0'))
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '2.0'].verdict)
 
     def test_acknowledgement_after_a_lost_connection_shows_that_the_host_responds(self):
         observer = agents.Observer()
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             self.collector.disconnected('reset by peer')
             self.collector.acknowledge('delivery-1', handled('1.0'), sender='a', observer=observer)
             self.assertIsNone(waiting.wait(0)['a', '1.0'].verdict)
@@ -157,13 +157,13 @@ class CollectorTest(base.TestCase):
 
     def test_observer_that_fails_does_not_affect_the_acknowledgement(self):
         observer = mock.Mock(responded=mock.Mock(side_effect=ZeroDivisionError))
-        with self.collector.expect({'a': delivery(1)}) as waiting:
+        with agents.expect(self.collector, {'a': delivery(1)}) as waiting:
             self.collector.acknowledge('delivery-1', handled('1.0'), observer=observer)
             self.assertEqual(events.Verdict.HANDLED, waiting.wait(0)['a', '1.0'].verdict)
 
     def test_nothing_is_remembered_after_the_block(self):
         for number in range(10):
-            with self.collector.expect({'a': delivery(number)}):
+            with agents.expect(self.collector, {'a': delivery(number)}):
                 pass
         self.assertEqual({}, self.collector._waiting)
 
@@ -175,7 +175,7 @@ class OverdueTest(base.TestCase):
 
     def test_overdue_hosts_have_not_acknowledged_for_some_time(self):
         self.assertEqual([], self.collector.overdue(0.0))
-        with self.collector.expect({'a': delivery(1), 'b': delivery(2)}):
+        with agents.expect(self.collector, {'a': delivery(1), 'b': delivery(2)}):
             self.collector.acknowledge('delivery-2', handled('2.0'))
             self.assertEqual(['a'], self.collector.overdue(0.0))
             self.assertEqual([], self.collector.overdue(60.0))
@@ -183,8 +183,8 @@ class OverdueTest(base.TestCase):
 
     def test_failing_hosts_ends_only_the_waits_for_these_hosts(self):
         with (
-            self.collector.expect({'a': delivery(1), 'b': delivery(2)}) as one,
-            self.collector.expect({'a': delivery(3), 'c': delivery(4)}) as two,
+            agents.expect(self.collector, {'a': delivery(1), 'b': delivery(2)}) as one,
+            agents.expect(self.collector, {'a': delivery(3), 'c': delivery(4)}) as two,
         ):
             self.collector.fail({'a'}, 'no consumer', age=60.0)
             self.assertEqual(['a', 'b', 'c'], sorted(self.collector.overdue(0.0)))
