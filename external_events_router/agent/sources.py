@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
-import json
 import logging
 import os
 import threading
 from typing import Protocol
-import uuid
 
 from oslo_config import cfg
 
 from external_events_router import checks
 from external_events_router import exceptions
+from external_events_router import host_lines
 from external_events_router import plugins
 from external_events_router.process import essential
 
@@ -74,7 +73,7 @@ class NoSource:
 
 
 class FileSource:
-    """Lines of JSON in a file, ``{"server": "<uuid>", "hosts": ["<host>"]}``.
+    """Lines of JSON in a file, ``{"server": "<uuid>", "hosts": ["<host>"]}``; see ``host_lines``.
 
     The file is read again when it changes. Write a new file and rename it to this path, so that a
     half-written file is never read. While a changed file cannot be read, the last content stays in
@@ -82,20 +81,29 @@ class FileSource:
     file contains one, servers of the last content keep their hosts.
     """
 
-    def __init__(self, path: str, hosts: Iterable[str], *, look_interval: float = LOOK_INTERVAL) -> None:
+    def __init__(
+        self,
+        path: str,
+        hosts: Iterable[str],
+        *,
+        longest_host: int = host_lines.DEFAULT_LONGEST_HOST,
+        look_interval: float = LOOK_INTERVAL,
+    ) -> None:
         """Read the file.
 
         :param hosts: hosts of this agent; servers of other hosts are ignored
+        :param longest_host: characters of a host name, see ``checks.longest_host``
         :raises OSError: the file cannot be read
         :raises BadLine: no line is valid
         """
         self._path = path
+        self._longest_host = longest_host
         self._look_interval = look_interval
         # Guards the attributes below; held while the file is read.
         self._lock = threading.Lock()
         self._hosts = frozenset(hosts)
         self._stamp = _stamp(path)
-        self._servers, problem = _read(path, self._hosts)
+        self._servers, problem = _read(path, self._hosts, longest_host)
         if problem is not None:
             LOG.warning(SKIPPED, path, problem)
         self._watchers: list[Callable[[], None]] = []
@@ -113,7 +121,8 @@ class FileSource:
                 option=option, reason='is not set, but source = file needs it'
             )
         try:
-            return cls(conf.agent.source_file, hosts)
+            longest = checks.longest_host(conf.compute.topic)
+            return cls(conf.agent.source_file, hosts, longest_host=longest)
         except (OSError, exceptions.BadLine) as exc:
             reason = f'{conf.agent.source_file}: {getattr(exc, "strerror", None) or exc}'
             raise exceptions.ConfigurationError(option=option, reason=reason) from exc
@@ -155,7 +164,7 @@ class FileSource:
 
     def _read_again(self) -> str | None:
         try:
-            servers, problem = _read(self._path, self._hosts)
+            servers, problem = _read(self._path, self._hosts, self._longest_host)
         except (OSError, exceptions.BadLine) as exc:
             return str(exc)
         if problem is not None:
@@ -183,7 +192,9 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _read(path: str, hosts: frozenset[str]) -> tuple[dict[str, frozenset[str]], exceptions.BadLine | None]:
+def _read(
+    path: str, hosts: frozenset[str], longest_host: int
+) -> tuple[dict[str, frozenset[str]], exceptions.BadLine | None]:
     """Return the servers of each host, and the first invalid line.
 
     :raises OSError: the file cannot be read
@@ -192,31 +203,18 @@ def _read(path: str, hosts: frozenset[str]) -> tuple[dict[str, frozenset[str]], 
     servers: dict[str, set[str]] = {host: set() for host in hosts}
     problem: exceptions.BadLine | None = None
     used = 0
-    with open(path, encoding='utf-8', errors='surrogateescape') as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+    with open(path, 'rb') as file:
+        for number, line in enumerate(host_lines.read(file), 1):
             try:
-                server, on = _parse(line, number)
+                entry = host_lines.parse(number, line, longest_host=longest_host)
             except exceptions.BadLine as exc:
                 problem = problem or exc
                 continue
+            if entry is None:
+                continue
             used += 1
-            for host in hosts.intersection(on):
-                servers[host].add(server)
+            for host in hosts.intersection(entry.hosts):
+                servers[host].add(entry.server_uuid)
     if problem is not None and not used:
         raise problem
     return {host: frozenset(found) for host, found in servers.items()}, problem
-
-
-def _parse(line: str, number: int) -> tuple[str, list[str]]:
-    try:
-        entry = json.loads(line)
-        server, hosts = str(uuid.UUID(entry['server'])), entry['hosts']
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise exceptions.BadLine(
-            number=number, reason=f'not a server and its hosts: {checks.shown(exc)}'
-        ) from exc
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise exceptions.BadLine(number=number, reason='"hosts" is not a list of names')
-    return server, hosts

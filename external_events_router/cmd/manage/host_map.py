@@ -12,11 +12,11 @@ from typing import BinaryIO
 from cliff import columns
 from cliff import command
 
+from external_events_router import host_lines
 from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import progress
 from external_events_router.resolver.host_map import base
-from external_events_router.resolver.host_map import lines
 from external_events_router.resolver.host_map import sql
 
 Shown = tuple[tuple[str, ...], tuple[object, ...]]
@@ -45,7 +45,7 @@ class Import(app.ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> Shown:
         with _opened(parsed_args.file) as file, progress.shown(self.app.stderr, size=_size(file)) as report:
-            imported = _host_map(self).import_lines(report.counting(lines.read(file)), progress=report)
+            imported = _host_map(self).import_lines(report.counting(host_lines.read(file)), progress=report)
         total = imported.added + imported.changed + imported.unchanged
         names = ('servers', 'added', 'changed', 'unchanged')
         return names, (total, imported.added, imported.changed, imported.unchanged)

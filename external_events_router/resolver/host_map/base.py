@@ -15,6 +15,7 @@ from typing import runtime_checkable
 from external_events_router import checks
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router import host_lines
 
 #: Servers that have held events, each with the hosts that have acknowledged all of these
 #: events. A later event is sent to those hosts immediately, and is held for the other hosts.
@@ -25,7 +26,7 @@ HeldServers = Mapping[str, frozenset[str]]
 Hosts = Mapping[str, tuple[str, ...]]
 
 #: Maximum characters of a host name, with the default of ``[compute] topic``.
-DEFAULT_LONGEST_HOST = checks.longest_host('compute')
+DEFAULT_LONGEST_HOST = host_lines.DEFAULT_LONGEST_HOST
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

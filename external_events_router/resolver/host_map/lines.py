@@ -1,7 +1,6 @@
-"""The host map as a file: one JSON object per line.
+"""A whole file of the host map, sorted and without duplicates, in bounded memory.
 
-Reads, writes and checks lines, and keeps a whole file sorted and without
-duplicates in bounded memory. It does not use the database of the service.
+``host_lines`` describes its lines. This module does not use the database of the service.
 """
 
 from __future__ import annotations
@@ -9,77 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-import dataclasses
 import itertools
-import json
 import sqlite3
-from typing import Any
-from typing import BinaryIO
 
 from external_events_router import exceptions
-from external_events_router.resolver.host_map import base
-
-#: Bytes. A server with hundreds of hosts fits; a file without line ends does not.
-MAX_LINE = 65536
-
-_MEMBERS = frozenset({'server', 'hosts'})
+from external_events_router import host_lines
 
 #: Lines that are written to the spool, or read from it, at a time.
 CHUNK = 1000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """A server and the hosts that it is on, sorted."""
-
-    server_uuid: str
-    hosts: tuple[str, ...]
-
-    def to_line(self) -> str:
-        """Return the entry as a line, without the end of the line."""
-        return json.dumps({'server': self.server_uuid, 'hosts': list(self.hosts)})
-
-
-def read(file: BinaryIO) -> Iterator[bytes]:
-    """Return the lines of a file; each has at most one byte more than :data:`MAX_LINE`."""
-    return iter(lambda: file.readline(MAX_LINE + 1), b'')
-
-
-def parse(number: int, line: bytes, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> Entry | None:
-    """Return the entry of a line; None for a blank line.
-
-    :param number: the number of the line, from 1
-    :param longest_host: characters of a host name
-    :raises BadLine: the line is not valid; with the reason
-    """
-    if len(line) > MAX_LINE:
-        raise exceptions.BadLine(number=number, reason=f'longer than {MAX_LINE} bytes')
-    if not line.strip():
-        return None
-    try:
-        data = json.loads(line.decode('utf-8-sig' if number == 1 else 'utf-8'))
-    except UnicodeDecodeError as exc:
-        raise exceptions.BadLine(number=number, reason='not UTF-8') from exc
-    except (ValueError, RecursionError) as exc:
-        raise exceptions.BadLine(number=number, reason=f'not JSON ({exc})') from exc
-    try:
-        return _entry(data, longest_host)
-    except (TypeError, exceptions.MalformedMessage) as exc:
-        raise exceptions.BadLine(number=number, reason=str(exc)) from exc
-
-
-def _entry(data: Any, longest_host: int) -> Entry:
-    if not isinstance(data, dict) or not isinstance(data.get('server'), str):
-        raise TypeError('not an object with a server\'s uuid as "server"')
-    if not data.keys() <= _MEMBERS:
-        raise TypeError(f'unknown member {min(data.keys() - _MEMBERS)!r}')
-    hosts = data.get('hosts', [])
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise TypeError('"hosts" is not a list of names')
-    if len(set(hosts)) < len(hosts):
-        raise TypeError('"hosts" names a host twice')
-    names = sorted(base.host_name(host, longest=longest_host) for host in hosts)
-    return Entry(base.server_uuid(data['server']), tuple(names))
 
 
 class Spool:
@@ -89,7 +25,7 @@ class Spool:
     (in ``SQLITE_TMPDIR``, ``TMPDIR``, ``/var/tmp`` or ``/tmp``).
     """
 
-    def __init__(self, *, longest_host: int = base.DEFAULT_LONGEST_HOST) -> None:
+    def __init__(self, *, longest_host: int = host_lines.DEFAULT_LONGEST_HOST) -> None:
         """:param longest_host: characters of a host name"""
         self._longest_host = longest_host
         # NOTE: an empty name is SQLite's for a file that is deleted when closed.
@@ -118,7 +54,7 @@ class Spool:
             rows = []
             try:
                 for number, line in chunk:
-                    entry = parse(number, line, longest_host=self._longest_host)
+                    entry = host_lines.parse(number, line, longest_host=self._longest_host)
                     if entry is not None:
                         rows.append((entry.server_uuid, number, ' '.join(entry.hosts)))
             finally:

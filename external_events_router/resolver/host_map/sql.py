@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from external_events_router import checks
 from external_events_router import exceptions
+from external_events_router import host_lines
 from external_events_router.db import models
 from external_events_router.db import session
 from external_events_router.resolver.host_map import base
@@ -211,7 +212,7 @@ class SqlHostMap:
             spool.fill(source, progress=lambda done: report('reading', done, None))
             return self._merge(spool, report)
 
-    def export(self) -> Iterator[lines.Entry]:
+    def export(self) -> Iterator[host_lines.Entry]:
         """Read every server, ordered by uuid, in pages.
 
         Each page shows the map at the time of its query. The pages together are not a snapshot.
@@ -220,7 +221,7 @@ class SqlHostMap:
         """
         after = ''
         while page := self._page(after):
-            yield from (lines.Entry(server_uuid, hosts) for server_uuid, hosts in page.items())
+            yield from (host_lines.Entry(server_uuid, hosts) for server_uuid, hosts in page.items())
             after = list(page)[-1]
 
     def _expect(self, connection: sa.Connection, server_uuid: str, expected: Collection[str] | None) -> None:

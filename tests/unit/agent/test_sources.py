@@ -81,7 +81,7 @@ class TestFileSource(base.TestCase):
         for line in ('x', '[]', '{}', '{"server": 1, "hosts": []}', '[' * 100000):
             self._write(line)
             self.assertRaises(exceptions.BadLine, self._source)
-        for hosts in ('"a"', 'null', '[1]'):
+        for hosts in ('"a"', 'null', '[1]', '["a b"]', '["a", "a"]'):
             self._write(f'{{"server": "{helpers.SERVER}", "hosts": {hosts}}}')
             self.assertRaises(exceptions.BadLine, self._source)
 

@@ -9,6 +9,7 @@ import hypothesis
 from hypothesis import strategies
 
 from external_events_router import exceptions
+from external_events_router import host_lines
 from external_events_router.resolver.host_map import lines
 from tests import base
 
@@ -18,12 +19,12 @@ A, B = (str(uuid.UUID(int=number)) for number in (1, 2))
 class TestParse(base.TestCase):
     def test_valid_lines(self):
         for text, expected in (
-            (f'{{"server": "{A}", "hosts": ["two", "one"]}}', lines.Entry(A, ('one', 'two'))),
-            (f'  {{"hosts": [], "server": "{A.replace("-", "").upper()}"}}\r\n', lines.Entry(A, ())),
-            (f'\ufeff{{"server": "urn:uuid:{A}"}}', lines.Entry(A, ())),
+            (f'{{"server": "{A}", "hosts": ["two", "one"]}}', host_lines.Entry(A, ('one', 'two'))),
+            (f'  {{"hosts": [], "server": "{A.replace("-", "").upper()}"}}\r\n', host_lines.Entry(A, ())),
+            (f'\ufeff{{"server": "urn:uuid:{A}"}}', host_lines.Entry(A, ())),
             (' \n', None),
         ):
-            self.assertEqual(expected, lines.parse(1, text.encode()))
+            self.assertEqual(expected, host_lines.parse(1, text.encode()))
 
     def test_invalid_lines(self):
         for text, expected in (
@@ -41,26 +42,26 @@ class TestParse(base.TestCase):
             (f'{{"server": "{A}", "hosts": ["one", "one"]}}'.encode(), 'names a host twice'),
             (b' ' * 70_000, 'longer than 65536 bytes'),
         ):
-            bad = self.assertRaises(exceptions.BadLine, lines.parse, 7, text)
+            bad = self.assertRaises(exceptions.BadLine, host_lines.parse, 7, text)
             self.assertTrue(str(bad).startswith('line 7: '), bad)
             self.assertIn(expected, str(bad))
 
     @hypothesis.given(strategies.binary() | strategies.text().map(lambda text: json.dumps(text).encode()))
     def test_any_bytes(self, line):
         with contextlib.suppress(exceptions.BadLine):
-            lines.parse(2, line)
+            host_lines.parse(2, line)
 
     @hypothesis.given(
         strategies.uuids(),
         strategies.sets(strategies.from_regex('[0-9A-Za-z._:@-]{1,247}', fullmatch=True), max_size=3),
     )
     def test_round_trip(self, server, hosts):
-        entry = lines.Entry(str(server), tuple(sorted(hosts)))
-        self.assertEqual(entry, lines.parse(1, entry.to_line().encode()))
+        entry = host_lines.Entry(str(server), tuple(sorted(hosts)))
+        self.assertEqual(entry, host_lines.parse(1, entry.to_line().encode()))
 
     def test_file_without_line_ends_is_not_read_into_memory(self):
-        first = next(lines.read(io.BytesIO(b'x' * 1_000_000)))
-        self.assertEqual(lines.MAX_LINE + 1, len(first))
+        first = next(host_lines.read(io.BytesIO(b'x' * 1_000_000)))
+        self.assertEqual(host_lines.MAX_LINE + 1, len(first))
 
 
 class TestSpool(base.TestCase):
@@ -71,7 +72,7 @@ class TestSpool(base.TestCase):
         return spool
 
     def entry(self, server, *hosts):
-        return lines.Entry(server, hosts).to_line()
+        return host_lines.Entry(server, hosts).to_line()
 
     def test_entries_are_sorted_by_server(self):
         spool = self.filled(self.entry(B, 'one'), '', self.entry(A))
