@@ -20,7 +20,7 @@ from external_events_router.doctor import base
 TIMEOUT = 5.0
 
 #: Roles with which Keystone's default policy permits to validate tokens.
-VALIDATING = frozenset({'admin', 'service', 'reader'})
+VALIDATING = frozenset({'admin', 'service'})
 
 #: Users that send events in a usual installation.
 SENDERS = ('neutron', 'cinder', 'ironic', 'cyborg')
