@@ -154,7 +154,7 @@ def _load(url, book, stall_monitor, hosts_of, args):
     time.sleep(args.seconds)
     stop.set()
     for sender in senders:
-        sender.join(deployment.RECOVERY_LIMIT)
+        sender.join(deployment.PATIENCE)
     return {sender.name: sender.answered for sender in senders}
 
 

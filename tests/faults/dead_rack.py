@@ -214,7 +214,7 @@ class Run:
         stop.wait(self.form.seconds if seconds is None else seconds)
         stop.set()
         for sender in senders:
-            sender.join(deployment.RECOVERY_LIMIT)
+            sender.join(deployment.PATIENCE)
         answered = [each for sender in senders for each in sender.answered]
         lasted = time.monotonic() - began
         batches = {(each.sent, each.answered): each.took for each in answered}
@@ -230,7 +230,7 @@ class Run:
         for part in parts:
             os.kill(self.router.agents[part].pid, signal.SIGKILL)
         for part in parts:
-            self.router.agents[part].process.wait(deployment.RECOVERY_LIMIT)
+            self.router.agents[part].process.wait(deployment.PATIENCE)
 
     def bring_back(self, parts):
         """Start agent processes again, and wait until nothing is held.
@@ -404,7 +404,7 @@ def _run(rabbit, server, form, args):
 
 def wait_ready(process):
     """Wait until an agent process listens for all of its hosts."""
-    until = time.monotonic() + 5 * deployment.RECOVERY_LIMIT
+    until = time.monotonic() + 5 * deployment.PATIENCE
     while 'ready\n' not in process.text():
         if process.process.poll() is not None or time.monotonic() > until:
             raise AssertionError(f'{process.name} is not ready:\n{process.text()[-4000:]}')

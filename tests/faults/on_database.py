@@ -83,7 +83,7 @@ def deadlocks(site, timing):
     finally:
         stop.set()
         for locker in lockers:
-            locker.join(deployment.RECOVERY_LIMIT)
+            locker.join(deployment.PATIENCE)
 
 
 @catalogue.fault('disk-full', affects='database agents-a', databases=('sqlite',), breaks_database=True)

@@ -252,7 +252,7 @@ class Site(fixtures.Fixture):
         finally:
             stop.set()
             for sender in started:
-                sender.join(deployment.RECOVERY_LIMIT)
+                sender.join(deployment.PATIENCE)
 
     def _hosts_of(self):
         """The hosts of each server at the beginning."""
