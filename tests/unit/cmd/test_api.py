@@ -67,7 +67,10 @@ class ReloadTest(base.TestCase):
         self.conf = cfg.ConfigOpts()
         opts.set_library_defaults()
         router_conf.register_all(self.conf)
-        self.conf(['--config-file', str(self.file)], project='external-events-router')
+        arguments = ['--config-file', str(self.file)]
+        self.conf(arguments, project='external-events-router')
+        # The command reads the files of its own arguments again.
+        self.useFixture(fixtures.MonkeyPatch('sys.argv', [api.PROG, *arguments]))
 
     def write(self, **api_options: str) -> None:
         # NOTE: a resolver inside the API process would need a database.

@@ -40,7 +40,7 @@ class Answers:
     """An endpoint that stores the received arguments as JSON, and returns a given answer."""
 
     def __init__(self, namespace: str | None = None, answer: Any = None) -> None:
-        self.target = messaging.Target(version='1.2', namespace=namespace)
+        self.target = messaging.Target(version='1.3', namespace=namespace)
         self.answer = answer
         self.received: list[dict[str, Any]] = []
         self.contexts: list[context.RequestContext] = []
@@ -168,6 +168,7 @@ class MessageTest(WireTest):
         casting.deliver(self.transport, 'host-a', delivery, ctxt=self.ctxt)
         self.flush('compute', 'host-a')
         message = answers.received[0]
+        self.assertEqual('host-a', message['host'])
         self.assertEqual(
             delivery,
             events.Delivery(
