@@ -55,6 +55,18 @@ def gaps(database: session.Database, since: int, until: int) -> list[records.Gap
 
 
 @session.retried
+def written_until(database: session.Database) -> int | None:
+    """Return until when all workers that run have written their records; None: no worker runs.
+
+    :raises DatabaseUnavailable: the database cannot be asked
+    """
+    running = sa.select(sa.func.min(_workers.c.written_until)).where(_workers.c.stopped_at.is_(None))
+    with database.reading() as connection:
+        found: int | None = connection.scalar(running)
+    return found
+
+
+@session.retried
 def workers(database: session.Database, since: int, until: int) -> list[records.WorkerRow]:
     """Return the workers that ran in a period, in the order of their starts.
 

@@ -108,7 +108,8 @@ class Batch:
 
     @property
     def size(self) -> int:
-        return len(self.outcomes)
+        # NOTE: a batch without events has a row, too, which needs a number.
+        return max(1, len(self.outcomes))
 
     def rows(self, clock: Clock, worker: int, seq: int) -> Iterator[Row]:
         """See :class:`Entry`."""
@@ -147,11 +148,11 @@ class Batch:
         key: tuple[int, int, int, int],
     ) -> Iterator[Row]:
         event, hosts = outcome.event, sorted(by_host)
-        handling, ack_ms = None, None
+        handling, answered = None, [answer.at for answer in by_host.values() if answer.at is not None]
         for answer in by_host.values():
             handling = handling if answer.handling is None else better(handling, answer.handling)
-            if answer.at is not None:
-                ack_ms = max(ack_ms or 0, _milliseconds(answer.at - self.since))
+        is_complete = bool(by_host) and len(answered) == len(by_host)
+        ack_ms = _milliseconds(max(answered) - self.since) if is_complete else None
         yield (
             models.JournalEvent.__tablename__,
             (

@@ -116,8 +116,11 @@ def after_refusal(refusal: records.RefusalRow) -> NextStep:
             )
         case reasons.Refusal.TOO_LARGE:
             return NextStep(
-                'Compare the size of the batch with [api] max_events and max_body_bytes.',
-                command=f'{MANAGE} events list --code 413 --since 1d',
+                'Search the log of the sender for the request, and compare the size of its batch with [api] '
+                'max_events and [oslo_middleware] max_request_body_size.',
+                search=refusal.global_request_id or refusal.request_id or NOT_POSTED,
+                log=SENDERS[0][2],
+                host=refusal.address,
             )
         case reasons.Refusal.KEYSTONE_UNAVAILABLE:
             return NextStep('Check that Keystone answers.', command='openstack token issue')
@@ -196,6 +199,14 @@ def check_broker() -> NextStep:
     """Return the step if the broker did not accept messages."""
     return NextStep(
         'Check the nodes and the alarms of RabbitMQ.', command='rabbitmqctl cluster_status', host='the broker'
+    )
+
+
+def list_held(event: records.EventRow) -> NextStep:
+    """Later records of an event may be missing: the database of held events states whether it is held."""
+    return NextStep(
+        'Check whether the event is held now.',
+        command=f'{MANAGE} held list --server {event.server_uuid}',
     )
 
 

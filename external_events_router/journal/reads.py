@@ -154,7 +154,9 @@ class Reader:
     ) -> list[_Row]:
         found: list[_Row] = []
         # NOTE: an index without the hour returns the rows in their order: no parts are needed.
-        parts = period.parts() if any(query.by_hour for query in queries) else iter((None,))
+        parts: Iterator[tuple[int, int] | None] = iter((None,))
+        if any(query.by_hour for query in queries):
+            parts = self._with_rows(period, {query.key[0] for query in queries}).parts()
         for part in parts:
             if len(found) >= limit:
                 break
@@ -165,6 +167,24 @@ class Reader:
             ordered = sorted(rows, reverse=period.newest_first)[: limit - len(found)]
             found += [rows[key] for key in ordered]
         return found
+
+    @session.retried
+    def _with_rows(self, period: Period, times: Collection[sa.Column[int]]) -> Period:
+        """Limit a long period to the time between the first and the last row.
+
+        :param times: columns of the primary keys, by which the tables are read
+        """
+        if period.until - period.since <= LONGEST_PART * records.HOUR:
+            return period
+        edges: list[int] = []
+        with self._database.reading() as connection:
+            for at in times:
+                for order in (at, at.desc()):
+                    edges += connection.scalars(sa.select(at).order_by(order).limit(1)).all()
+        if not edges:
+            return dataclasses.replace(period, until=period.since)
+        since, until = max(period.since, min(edges)), min(period.until, max(edges))
+        return dataclasses.replace(period, since=since, until=max(since, until))
 
     @session.retried
     def _fetch(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:

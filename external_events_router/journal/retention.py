@@ -202,9 +202,14 @@ class Cleaner:
         self._retention.close()
 
     def _run(self) -> None:
-        while not self._stopped.wait(INTERVAL):
+        pause = INTERVAL
+        while not self._stopped.wait(pause):
+            pause = INTERVAL
             try:
-                self._retention.run(self._stopped)
+                if self._retention.run(self._stopped) >= MOST_EXCESS:
+                    # NOTE: one turn shortens the journal by a limited number of rows, and there may be
+                    # more.
+                    pause = 0.0
             except exceptions.DatabaseUnavailable as exc:
                 self._away.occurred(logging.WARNING, 'Old records of the journal are not deleted: %s', exc)
             except Exception:  # the outermost loop of this thread

@@ -44,6 +44,9 @@ _OF_STEPS: Mapping[reasons.Step, State] = types.MappingProxyType(
     }
 )
 
+#: The steps that change the state of an event.
+DECIDING = frozenset(_OF_STEPS)
+
 _FAILED = frozenset(reasons.Reason) - reasons.ORDINARY - reasons.HELD - {reasons.Reason.HANDLER_FAILED}
 
 #: The reasons that an event of a state can have, so that a filter can use an index.

@@ -280,6 +280,13 @@ def _still_held(
     tried = [step for step in steps if step.kind is reasons.Step.ATTEMPT]
     attempts = f' Last attempt: {tried[-1].detail or "no reason recorded"}.' if tried else ''
     what = f'{timeline.titled(event.name, event.tag)} for server {event.server_uuid}'
+    lost = [gap for gap in history.gaps if gap.reason in _LOST and gap.to_at > event.received_at]
+    if lost:
+        sentence = (
+            f'{what} was answered 200 and held: {timeline.why(event)}.{attempts} Its end may not be '
+            f'recorded, because the journal is incomplete: {timeline.GAPS[lost[-1].reason]}.'
+        )
+        return Finding(Verdict.INCOMPLETE_RECORD, sentence, next_steps.list_held(event), event.event_id)
     sentence = f'{what} was answered 200 and is held: {timeline.why(event)}.{attempts}'
     verdict = _HELD.get(_cause(event, history), Verdict.HELD_SILENT_HOST)
     hosts = tuple(sorted({step.host for step in tried if step.host})) or event.hosts
@@ -301,6 +308,16 @@ def _cause(event: records.EventRow, history: timeline.History) -> reasons.Reason
     ]
     return max(before, key=lambda other: other.received_at).reason if before else event.reason
 
+
+#: Why the last step of an event may be missing.
+_LOST = frozenset(
+    {
+        reasons.GapReason.KILLED,
+        reasons.GapReason.SILENT,
+        reasons.GapReason.DATABASE,
+        reasons.GapReason.QUEUE_FULL,
+    }
+)
 
 _HELD: Mapping[reasons.Reason, Verdict] = types.MappingProxyType(
     {

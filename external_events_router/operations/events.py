@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
@@ -25,14 +26,15 @@ from external_events_router.resolver.host_map import base
 #: Default period of a list.
 SINCE = '1h'
 
-#: Number of events that are read at a time, and maximum number of steps of one event.
+#: Events that are read at a time, and steps of one event.
 PAGE = 500
-STEPS = 200
+STEPS = 1000
 
-#: Seconds between two reads of ``follow``, and how far back it reads: workers write their rows
-#: within this time.
+#: Seconds between two reads of ``follow``, and how far back it reads at least and at most: to the time
+#: until which all workers have written their rows.
 POLL = 1.0
 OVERLAP = 15.0
+LONGEST_OVERLAP = 600.0
 
 #: Maximum number of rows of one read of ``follow``, and of one page of a list.
 BURST = 20_000
@@ -155,10 +157,10 @@ class Matches:
         state = states.state(event, ())
         if state is not states.State.HELD:
             return state
-        later = reads.Period(event.received_at, self.reader.now())
-        return states.state(
-            event, self.reader.steps(reads.Selection(event_id=event.event_id), later, limit=STEPS)
-        )
+        later = reads.Period(event.received_at, self.reader.now(), newest_first=True)
+        # NOTE: without attempts, of which an event can have hundreds, the newest step decides.
+        deciding = reads.Selection(event_id=event.event_id, kinds=states.DECIDING)
+        return states.state(event, self.reader.steps(deciding, later, limit=1))
 
 
 def history(
@@ -176,28 +178,51 @@ def history(
     posted = rows.reader.events(chosen, period)
     if not posted:
         raise exceptions.NoSuchEvent(event_id=event_id)
-    steps = rows.reader.steps(chosen, period, limit=STEPS)
+    steps = _steps(rows.reader, chosen, period)
     found = timeline.History(
         posted[0].server_uuid, period.since, now, events=tuple(posted), steps=tuple(steps)
     )
     return posted, timeline.build(found)
 
 
-def follow(matches: Matches, since: int, end: float | None) -> Iterator[Found]:
+def _steps(
+    reader: reads.Reader, selection: reads.Selection, period: reads.Period
+) -> Iterator[records.StepRow]:
+    """Yield all steps of an event."""
+    while True:
+        found = reader.steps(selection, period, limit=STEPS)
+        yield from found
+        if len(found) < STEPS:
+            return
+        period = dataclasses.replace(period, after=(found[-1].at, found[-1].worker, found[-1].seq))
+
+
+def follow(
+    matches: Matches,
+    since: int,
+    end: float | None,
+    *,
+    written_until: Callable[[], int | None] = lambda: None,
+) -> Iterator[Found]:
     """Yield new events as they are written, each once.
 
     :param since: microseconds since the epoch
     :param end: an instant of ``time.monotonic()``; None: never
+    :param written_until: returns until when all workers have written their rows; None: no worker runs
     """
     seen: dict[reads.Key, None] = {}
     while True:
         now = matches.reader.now()
+        again = now - times.microseconds(OVERLAP)
+        if (written := written_until()) is not None:
+            again = max(now - times.microseconds(LONGEST_OVERLAP), min(again, written))
         for event, state in matches.of(reads.Period(since, now), page=BURST):
             if key(event) not in seen:
-                seen[key(event)] = None
+                if event.received_at >= again:
+                    seen[key(event)] = None
                 yield event, state
         # NOTE: workers write their rows at different times, so the last seconds are read again.
-        since = max(since, now - times.microseconds(OVERLAP))
+        since = max(since, again)
         seen = {each: None for each in seen if each[0] >= since}
         left = POLL if end is None else min(POLL, end - time.monotonic())
         if left <= 0:

@@ -38,6 +38,10 @@ INTERVAL = 5.0
 REFRESH = 30.0
 VALID = 120.0
 
+#: Seconds after which the report of a host that reports no longer is deleted, and between two deletions.
+KEPT = 30 * 86400.0
+DELETE_INTERVAL = 3600.0
+
 #: Rows of one statement.
 ROWS = 500
 
@@ -80,6 +84,22 @@ class HostStateStore:
             for some in _chunks(sorted(breakers)):
                 rows = [{'worker': worker, 'host': host, 'seen_at': now} for host in some]
                 connection.execute(sa.insert(_breakers), rows)
+
+    @session.retried
+    def delete_old(self) -> int:
+        """Delete the reports of hosts that have not reported for :data:`KEPT`.
+
+        :returns: their number
+        :raises DatabaseUnavailable: nothing was deleted
+        """
+        with self._database.writing() as connection:
+            before = self._database.now(connection) - KEPT
+            # NOTE: first read without locks, because the table has no index of the time.
+            old = connection.scalars(sa.select(_reports.c.host).where(_reports.c.reported_at < before)).all()
+            for some in _chunks(sorted(old)):
+                condition = sa.and_(_reports.c.host.in_(some), _reports.c.reported_at < before)
+                connection.execute(sa.delete(_reports).where(condition))
+        return len(old)
 
     @session.retried
     def read(self, hosts: Collection[str] | None = None) -> tuple[float, Mapping[str, State]]:
@@ -181,9 +201,13 @@ class HostStates:
             self._written, self._intervals_left = breakers, int(REFRESH / INTERVAL)
 
     def _run(self) -> None:
+        turns = 0
         while not self._stopping.wait(INTERVAL):
             try:
                 self.write()
+                if turns % int(DELETE_INTERVAL / INTERVAL) == 0:
+                    self._store.delete_old()
+                turns += 1
             except exceptions.DatabaseUnavailable as exc:
                 self._failing.occurred(
                     logging.WARNING, 'Could not store the states of hosts for "host list": %s', exc

@@ -190,6 +190,37 @@ class TestEvents(JournalTestCase):
         self.assertEqual(300.0, rows[-1]['seconds'])
         self.assertIn('no event nonsense', self.refused(unknown))
 
+    def test_event_with_many_attempts(self):
+        attempts = [h.step(40 + number / 10, 'attempt', event_id='held') for number in range(1005)]
+        self.add(*attempts, h.step(300, 'expired', event_id='held'))
+        listed, shown = self.manage('events list --state held -f json', 'events show held -f json')
+        self.assertEqual([], self.listed(listed))
+        steps = [row for row in json.loads(shown[1]) if row['kind'] == 'step']
+        self.assertEqual((1006, 'expired'), (len(steps), steps[-1]['what_happened']))
+
+    def test_tail_shows_an_event_that_a_slow_worker_writes_late(self):
+        stored.add_worker(self.database, age=60.0)
+        process = self.tail('--since', '1h')
+        for _ in range(4):
+            process.stdout.readline()
+        age = time.time() - self.now / records.SECOND
+        self.add(h.event(1770 + age, 'no_host', event_id='late', tag='=1+1'))
+        cells = process.stdout.readline().split(',')
+        self.assertEqual(('late', "'=1+1"), (cells[1], cells[3]))
+
+    def tail(self, *options):
+        command = [sys.executable, '-c', test_manage.SCRIPT, '--config-file', str(self.config)]
+        process = subprocess.Popen(
+            [*command, 'events', 'tail', *options, '-f', 'csv'],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=base.allow_interrupts,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
     def test_tail(self):
         text, lines = self.manage(
             'events tail --since 1h --for 0s', 'events tail --since 1h --for 0s -f json'
@@ -203,15 +234,7 @@ class TestEvents(JournalTestCase):
         )
 
     def test_tail_follows_and_ends_with_an_interrupt(self):
-        command = [sys.executable, '-c', test_manage.SCRIPT, '--config-file', str(self.config)]
-        process = subprocess.Popen(
-            [*command, 'events', 'tail', '--since', '1h', '-f', 'csv'],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=base.allow_interrupts,
-        )
-        self.addCleanup(process.kill)
+        process = self.tail('--since', '1h')
         for event in ('delivered', 'expired', 'held', 'failed'):
             self.assertEqual(event, process.stdout.readline().split(',')[1])
         # NOTE: tail reads the last seconds only.

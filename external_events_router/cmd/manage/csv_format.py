@@ -52,6 +52,10 @@ class CsvFormatter(base.ListFormatter, base.SingleFormatter):
         self.emit_list(column_names, [data], stdout, parsed_args)
 
 
+def safe(cell: object) -> object:
+    """Return a cell that a spreadsheet does not run as a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell != '-' and cell.startswith(_FORMULA) else cell
+
+
 def _cell(value: object) -> object:
-    cell = formats.for_people(value)
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    return safe(formats.for_people(value))

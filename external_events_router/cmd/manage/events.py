@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import csv
+import functools
 import io
 import json
 import time
@@ -16,9 +17,11 @@ from cliff import command
 
 from external_events_router import exceptions
 from external_events_router.cmd.manage import app
+from external_events_router.cmd.manage import csv_format
 from external_events_router.cmd.manage import host_map
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
+from external_events_router.journal import completeness
 from external_events_router.journal import reads
 from external_events_router.journal import records
 from external_events_router.journal import states
@@ -152,7 +155,9 @@ class Tail(command.Command):
         end = None if parsed_args.seconds is None else time.monotonic() + parsed_args.seconds
         try:
             matches = _filter(parsed_args).matches(rows.reader)
-            for event, state in events.follow(matches, times.microseconds(since), end):
+            written_until = functools.partial(completeness.written_until, rows.database)
+            begin = times.microseconds(since)
+            for event, state in events.follow(matches, begin, end, written_until=written_until):
                 self.app.stdout.write(f'{line(events.document(event, state))}\n')
                 self.app.stdout.flush()
         except KeyboardInterrupt:
@@ -240,7 +245,7 @@ def _text_line(cells: Mapping[str, object]) -> str:
 
 def _csv_line(cells: Mapping[str, object]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator='').writerow(_shown(cell) for cell in cells.values())
+    csv.writer(line, lineterminator='').writerow(csv_format.safe(_shown(cell)) for cell in cells.values())
     return line.getvalue()
 
 

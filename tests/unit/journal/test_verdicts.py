@@ -186,6 +186,29 @@ TABLE = {
         'is held',
         'systemctl status openstack-nova-compute',
     ),
+    'held by a worker that was killed': (
+        h.history(h.event(1, 'held_no_queue'), gaps=(h.gap('killed', 5, 9),)),
+        AGENT,
+        V.INCOMPLETE_RECORD,
+        'Its end may not be recorded, because the journal is incomplete: a worker was killed',
+        f'external-events-manage held list --server {h.SERVER}',
+    ),
+    'held after a worker was killed': (
+        h.history(h.event(10, 'held_no_queue'), gaps=(h.gap('killed', 5, 9),)),
+        AGENT,
+        V.HELD_NO_QUEUE,
+        'is held',
+        'systemctl status external-events-agent',
+    ),
+    'too many events in a request': (
+        h.history(
+            refusals=(h.refusal('too_large', 413, servers=(h.SERVER,), global_request_id='req-sender'),)
+        ),
+        AGENT,
+        V.REFUSED,
+        'refused with 413',
+        'on 192.0.2.7: req-sender',
+    ),
     'broker unavailable': (
         h.history(h.event(reason='held_broker_unavailable')),
         AGENT,

@@ -1,8 +1,10 @@
 """The last reports and open circuit breakers of hosts, on SQLite."""
 
 import fixtures
+import sqlalchemy as sa
 
 from external_events_router import exceptions
+from external_events_router.db import models
 from external_events_router.resolver import host_overview
 from external_events_router.resolver import host_states
 from external_events_router.resolver.hold import store
@@ -38,6 +40,15 @@ class HostStatesTest(base.TestCase):
         now, found = self.store.read()
         self.assertLess(abs(now - found['host-a'].reported_at), 60)
         self.assertEqual(0, found['host-a'].breakers)
+
+    def test_reports_of_hosts_that_were_removed_are_deleted(self):
+        self.store.write('resolver:0', reported=['host-a', 'removed'], breakers=None)
+        old = {'reported_at': self.store.read()[0] - host_states.KEPT - 60}
+        table = models.HostReport
+        with self.database.writing() as connection:
+            connection.execute(sa.update(table).where(table.host == 'removed').values(old))
+        self.assertEqual([1, 0], [self.store.delete_old() for _ in range(2)])
+        self.assertEqual(['host-a'], list(self.read()))
 
     def test_breakers_of_workers_are_counted(self):
         self.open = ['host-a', 'host-b']
