@@ -89,13 +89,15 @@ def replay_host(call: calls.Call) -> calls.Answer:
         outcomes = []
         if plan.chosen:
             with replay.resolver(services.conf) as api:
-                outcomes = replay.send(
+                sent = replay.send(
                     api,
                     plan.chosen,
                     ack_timeout=services.conf.delivery.ack_timeout,
                     actor=call.operator.name,
                     end=event_operations.instant(REPLAY_TIME),
+                    is_due=plan.is_due,
                 )
+                outcomes = list(sent)
         done.number = len(outcomes)
     names = replay.results(plan.selected, outcomes)
     return calls.Answer(

@@ -34,11 +34,16 @@ def recording(conf: cfg.ConfigOpts, *, actor: str | None = None) -> Callable[[Se
         try:
             with contextlib.closing(store.Store(recorder.open_database(conf))) as journal:
                 journal.synchronize()
-                journal.append(steps, actor=actor or f'{user()}@{conf.host}')
+                journal.append(steps, actor=actor or operator(conf))
         except exceptions.RouterError as exc:
             LOG.warning('The journal does not contain this command: %s', exc)
 
     return record
+
+
+def operator(conf: cfg.ConfigOpts) -> str:
+    """Return ``<user>@<host>``, the operator that runs a command."""
+    return f'{user()}@{conf.host}'
 
 
 def user() -> str:

@@ -47,24 +47,45 @@ def select(
     found: Iterable[tuple[records.EventRow, states.State]],
     *,
     now: int,
+    since: int,
     lifetime: Callable[[events.Event], float],
 ) -> Selected:
     """Sort recorded events by whether they can be sent again.
 
-    :param found: events in the order in which they arrived; if an event arrived twice, the first counts
+    The deadline of an event counts from its first arrival, also if the sender or an operator sent it
+    again.
+
+    :param found: events in the order in which they arrived, from the longest lifetime before ``since``
     :param now: microseconds since the epoch
+    :param since: select events that a sender posted after this time, microseconds since the epoch
     :param lifetime: seconds for which an event is useful, from its arrival
     """
-    due: dict[str, records.EventRow] = {}
-    late: dict[str, records.EventRow] = {}
-    held: dict[str, records.EventRow] = {}
+    first: dict[str, records.EventRow] = {}
+    chosen, are_held = set(), set()
     for event, state in found:
-        if event.event_id in due or event.event_id in late or event.event_id in held:
-            continue
-        ends = event.received_at + lifetime(event_of(event)) * records.SECOND
-        group = held if state is states.State.HELD else due if now < ends else late
-        group[event.event_id] = event
-    return Selected(tuple(due.values()), tuple(late.values()), tuple(held.values()))
+        if state is states.State.HELD:
+            are_held.add(event.event_id)
+        if not event.replayed:
+            first.setdefault(event.event_id, event)
+            if event.received_at >= since:
+                chosen.add(event.event_id)
+    due: list[records.EventRow] = []
+    late: list[records.EventRow] = []
+    held: list[records.EventRow] = []
+    for event_id, event in first.items():
+        if event_id in chosen:
+            is_due = now < deadline(event, lifetime)
+            group = held if event_id in are_held else due if is_due else late
+            group.append(event)
+    return Selected(tuple(due), tuple(late), tuple(held))
+
+
+def deadline(row: records.EventRow, lifetime: Callable[[events.Event], float]) -> int:
+    """Return the time from which an event is too late, microseconds since the epoch.
+
+    :param row: the first arrival of the event
+    """
+    return row.received_at + round(lifetime(event_of(row)) * records.SECOND)
 
 
 def batches(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
@@ -40,10 +41,12 @@ class Plan:
 
     :ivar selected: all events that were found, by whether they can be sent
     :ivar chosen: events to send, in the order in which they arrived
+    :ivar is_due: whether an event is still useful; always true for all of ``chosen`` with ``force``
     """
 
     selected: replay.Selected
     chosen: tuple[records.EventRow, ...]
+    is_due: Callable[[records.EventRow], bool] = lambda row: True
 
     def counts(self) -> list[dict[str, Any]]:
         """Return the numbers of events for each name."""
@@ -73,15 +76,23 @@ def plan(
     """
     if chosen.host is None and chosen.server is None:
         raise exceptions.InvalidArgument('a replay needs a host or a server')
-    now = rows.reader.now()
+    lifetimes = hold.Lifetimes.from_conf(conf)
+    now, began, first = rows.reader.now(), time.monotonic(), times.microseconds(since)
     matches = chosen.matches(rows.reader)
-    period = reads.Period(times.microseconds(since), now)
+    # NOTE: an event may have arrived the first time before the period.
+    period = reads.Period(max(0, first - times.microseconds(lifetimes.longest)), now)
     found = list(matches.of(period, most=most + 1))
     if len(found) > most:
         raise exceptions.InvalidArgument(f'these are more than {most} events; use a shorter period')
-    selected = replay.select(found, now=now, lifetime=hold.Lifetimes.from_conf(conf).of)
+    selected = replay.select(found, now=now, since=first, lifetime=lifetimes.of)
     events_to_send = (*selected.due, *selected.late) if force else selected.due
-    return Plan(selected, tuple(sorted(events_to_send, key=event_operations.key)))
+
+    def is_due(row: records.EventRow) -> bool:
+        # NOTE: the operator may have answered late, and many events take long.
+        reached = now + times.microseconds(time.monotonic() - began)
+        return force or reached < replay.deadline(row, lifetimes.of)
+
+    return Plan(selected, tuple(sorted(events_to_send, key=event_operations.key)), is_due)
 
 
 def send(
@@ -91,23 +102,27 @@ def send(
     ack_timeout: float,
     actor: str,
     end: float | None = None,
-) -> list[events.Outcome]:
-    """Send events again, one request after the other, so that the events of a server keep their order.
+    is_due: Callable[[records.EventRow], bool] = lambda row: True,
+) -> Iterator[events.Outcome]:
+    """Have events sent again, one request after the other, so that those of a server keep their order.
 
     :param ack_timeout: seconds that a resolver waits for hosts
     :param actor: the operator, for the journal
     :param end: an instant of ``time.monotonic()`` after which no further request is sent; None: no limit
-    :raises ResolverUnavailable: no resolver answered; the previous requests were sent
-    :raises BrokerUnavailable: the broker cannot be reached; the previous requests were sent
+    :param is_due: asked just before an event is sent; false: leave it out
+    :returns: the outcome of each event that was sent; the caller must read all of them
+    :raises ResolverUnavailable: no resolver answered; the events before were sent
+    :raises BrokerUnavailable: the broker cannot be reached; the events before were sent
     """
-    outcomes: list[events.Outcome] = []
+    rows = {row.event_id: row for row in chosen}
     for ctxt, batch in replay.batches(chosen):
         if end is not None and time.monotonic() > end:
-            break
-        outcomes += api.replay(
-            ctxt, batch, actor=actor, ack_timeout=ack_timeout, timeout=ack_timeout + MARGIN
-        )
-    return outcomes
+            return
+        due = [event for event in batch if is_due(rows[event.id])]
+        if due:
+            yield from api.replay(
+                ctxt, due, actor=actor, ack_timeout=ack_timeout, timeout=ack_timeout + MARGIN
+            )
 
 
 @contextlib.contextmanager
@@ -125,8 +140,17 @@ def resolver(conf: cfg.ConfigOpts) -> Iterator[rpcapi.OperatorAPI]:
         transport.cleanup()
 
 
-def results(selected: replay.Selected, outcomes: Sequence[events.Outcome]) -> list[dict[str, Any]]:
-    """Return the numbers of events for each name, by their results."""
+def results(
+    selected: replay.Selected,
+    outcomes: Sequence[events.Outcome],
+    chosen: Sequence[records.EventRow] = (),
+) -> list[dict[str, Any]]:
+    """Return the numbers of events for each name, by their results.
+
+    :param chosen: events that were to be sent; those without an outcome were late then
+    """
+    sent = {outcome.event.id for outcome in outcomes}
+    expired = collections.Counter(row.name for row in chosen if row.event_id not in sent)
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for outcome in outcomes:
         delivered = outcome.code is events.Code.DELIVERED
@@ -137,7 +161,7 @@ def results(selected: replay.Selected, outcomes: Sequence[events.Outcome]) -> li
         {
             'name': name,
             **{kind: counts[name][kind] for kind in ('sent', 'delivered', 'held', 'not_delivered')},
-            'late': late,
+            'late': late + expired[name],
             'already_held': held,
         }
         for name, _due, late, held in selected.counts()

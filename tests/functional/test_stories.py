@@ -221,7 +221,8 @@ class StoriesTest(stories.StoryTestCase):
 class ReplayTest(stories.StoryTestCase):
     def replay(self, *rows):
         api = rpcapi.OperatorAPI.from_conf(self.router.conf, self.router.transport)
-        return replay.send(api, rows, ack_timeout=self.router.conf.delivery.ack_timeout, actor='operator')
+        timeout = self.router.conf.delivery.ack_timeout
+        return list(replay.send(api, rows, ack_timeout=timeout, actor='operator'))
 
     def test_agent_that_lost_its_memory_handles_an_event_again(self):
         router = self.useFixture(fixtures.Router(stories.HOSTS_OF))

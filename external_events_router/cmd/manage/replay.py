@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from collections.abc import Iterator
-import getpass
-import socket
+from collections.abc import Mapping
 import sys
+from typing import Any
 
 from cliff import command
+from oslo_config import cfg
 
 from external_events_router import events
 from external_events_router import exceptions
@@ -16,8 +18,13 @@ from external_events_router.cmd.manage import actions
 from external_events_router.cmd.manage import app
 from external_events_router.cmd.manage import journal
 from external_events_router.cmd.manage import times
+from external_events_router.journal import operators
 from external_events_router.operations import events as event_operations
 from external_events_router.operations import replay as operation
+
+#: Exit status if the operator did not agree, and if an event that was sent is neither delivered nor held.
+DECLINED = 1
+NOT_DELIVERED = 3
 
 _COLUMNS = ('name', 'sent', 'delivered', 'held', 'not_delivered', 'late', 'already_held')
 
@@ -28,8 +35,12 @@ class Replay(app.Lister):
     Use it after a host lost its memory. A running agent ignores an event that it has handled.
     The events go through a resolver: they get a code and are held, like events of a sender.
     Events that are held now are left out, and events past their deadline, unless --force is
-    given. The command first shows the number of events for each name and asks.
+    given. The command first shows the number of events for each name and asks. The exit status is 0 if all
+    events that were sent are delivered or held, 3 if others were sent, and 1 if nothing was sent because
+    of the answer.
     """
+
+    _status = 0
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser = super().get_parser(prog_name)
@@ -65,23 +76,53 @@ class Replay(app.Lister):
         )
         since = parsed_args.since.seconds(rows.now())
         plan = operation.plan(conf, rows, chosen, since=since, force=parsed_args.force)
+        if not plan.chosen or parsed_args.dry_run:
+            return _COLUMNS, _rows(operation.results(plan.selected, []))
+        if not self._confirmed(plan, parsed_args):
+            self._status = DECLINED
+            return _COLUMNS, _rows(operation.results(plan.selected, []))
+        described = {
+            'host': chosen.host,
+            'server': chosen.server,
+            'name': sorted(chosen.name),
+            'since': times.utc(since),
+            'force': parsed_args.force,
+        }
+        outcomes = self._send(conf, plan, described)
+        if any(outcome.code is not events.Code.DELIVERED for outcome in outcomes):
+            self._status = NOT_DELIVERED
+        return _COLUMNS, _rows(operation.results(plan.selected, outcomes, plan.chosen))
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command.
+
+        :returns: exit status
+        """
+        return super().run(parsed_args) or self._status
+
+    def _send(
+        self, conf: cfg.ConfigOpts, plan: operation.Plan, described: Mapping[str, Any]
+    ) -> list[events.Outcome]:
         outcomes: list[events.Outcome] = []
-        if plan.chosen and not parsed_args.dry_run and self._confirmed(plan, parsed_args):
-            actor = f'{getpass.getuser()}@{socket.gethostname()}'
-            described = {
-                'host': chosen.host,
-                'server': chosen.server,
-                'name': sorted(chosen.name),
-                'since': times.utc(since),
-                'force': parsed_args.force,
-            }
+        actor = operators.operator(conf)
+        try:
             with actions.recording(self)('replay', described) as done, operation.resolver(conf) as api:
-                outcomes = operation.send(
-                    api, plan.chosen, ack_timeout=conf.delivery.ack_timeout, actor=actor
-                )
-                done.number = len(outcomes)
-        rows_of_names = operation.results(plan.selected, outcomes)
-        return _COLUMNS, (tuple(row[column] for column in _COLUMNS) for row in rows_of_names)
+                try:
+                    outcomes.extend(
+                        operation.send(
+                            api,
+                            plan.chosen,
+                            ack_timeout=conf.delivery.ack_timeout,
+                            actor=actor,
+                            is_due=plan.is_due,
+                        )
+                    )
+                finally:
+                    done.number = len(outcomes)
+        except exceptions.RouterError:
+            self.app.stderr.write(f'Sent {len(outcomes)} of {len(plan.chosen)} events before the error\n')
+            raise
+        return outcomes
 
     def _confirmed(self, plan: operation.Plan, parsed_args: argparse.Namespace) -> bool:
         """Return whether the operator agrees.
@@ -97,6 +138,10 @@ class Replay(app.Lister):
         self.app.stderr.write(f'Send {len(plan.chosen)} events again? [y/N] ')
         self.app.stderr.flush()
         return sys.stdin.readline().strip().lower() in ('y', 'yes')
+
+
+def _rows(results: Iterable[Mapping[str, Any]]) -> Iterator[tuple[object, ...]]:
+    return (tuple(row[column] for column in _COLUMNS) for row in results)
 
 
 COMMANDS: dict[str, type[command.Command]] = {'replay': Replay}

@@ -79,6 +79,11 @@ class Lifetimes:
                 )
         return cls(conf.delivery.event_ttl, by_name, conf.delivery.hold_unassigned)
 
+    @property
+    def longest(self) -> float:
+        """Seconds after which no event is useful."""
+        return max(self.default, *self.by_name.values()) if self.by_name else self.default
+
     def of(self, event: events.Event) -> float:
         """Return the lifetime of an event, from its arrival."""
         return self.by_name.get(event.name, self.default)

@@ -271,7 +271,7 @@ class WriterScenarios(JournalScenarios):
         batch = self.batch('one')
         event = batch.outcomes[0].event.id
         batch.answers = {
-            (f'node-{number}', event): Told(at=batch.since + number / 1000, handling=None)
+            (f'node-{number}', event): HostAnswer(at=batch.since + number / 1000, handling=None)
             for number in (7, 20)
         }
         worker.add(batch)

@@ -13,8 +13,8 @@ def named(rows):
 
 
 class ReplayTest(base.TestCase):
-    def select(self, *found, now=400):
-        return replay.select(found, now=h.at(now), lifetime=lambda event: 300.0)
+    def select(self, *found, now=400, since=0):
+        return replay.select(found, now=h.at(now), since=h.at(since), lifetime=lambda event: 300.0)
 
     def test_events_are_due_late_or_held(self):
         selected = self.select(
@@ -36,6 +36,32 @@ class ReplayTest(base.TestCase):
             (h.event(390, event_id='one', replayed=True), State.DELIVERED),
         )
         self.assertEqual(([], [h.at(10)]), (named(selected.due), [row.received_at for row in selected.late]))
+
+    def test_deadline_counts_from_an_arrival_before_the_period(self):
+        selected = self.select(
+            (h.event(90, event_id='late'), State.DELIVERED),
+            (h.event(150, event_id='due'), State.DELIVERED),
+            (h.event(160, event_id='before'), State.DELIVERED),
+            (h.event(250, event_id='late'), State.DELIVERED),
+            (h.event(260, event_id='due'), State.DELIVERED),
+            since=200,
+        )
+        self.assertEqual((['due'], ['late']), (named(selected.due), named(selected.late)))
+
+    def test_event_that_only_an_operator_sent_in_the_period_is_not_in_it(self):
+        rows = (
+            (h.event(150, event_id='before'), State.DELIVERED),
+            (h.event(250, event_id='before', replayed=True), State.DELIVERED),
+            (h.event(260, event_id='without its post', replayed=True), State.DELIVERED),
+        )
+        self.assertEqual(replay.Selected(), self.select(*rows, since=200))
+
+    def test_event_that_is_held_after_it_was_sent_again(self):
+        selected = self.select(
+            (h.event(150, event_id='one'), State.DELIVERED),
+            (h.event(250, 'held_no_queue', event_id='one', replayed=True), State.HELD),
+        )
+        self.assertEqual(((), ['one']), (selected.due, named(selected.held)))
 
     def test_events_of_a_request_go_together_in_their_order(self):
         one, two = h.request(request_id='req-1'), h.request(request_id='req-2', user_id=None)
