@@ -26,6 +26,7 @@ from external_events_router import events
 from external_events_router import exceptions
 from external_events_router import throttled_log
 from external_events_router.api import auth
+from external_events_router.api import presence
 
 LOG = log.getLogger(__name__)
 
@@ -50,6 +51,12 @@ WAITING = 1000
 TOGETHER = 100
 INTERVAL = 1.0
 PAUSE = 5.0
+
+#: Seconds between two messages with the state of the process; that a resolver needs to write a message;
+#: and that a stop waits.
+HEARTBEAT = 3.0
+SETTLE = 5.0
+STOP_TIMEOUT = 3.0
 
 #: Takes refused requests, as :func:`describe` returns them.
 Sink = Callable[[Sequence[Mapping[str, Any]]], None]
@@ -163,55 +170,138 @@ class Limit:
 
 
 class Forwarder:
-    """Sends refused requests to a resolver, on a separate thread. Thread-safe; no call waits."""
+    """Sends refused requests to a resolver, on a separate thread. Thread-safe; no call waits.
 
-    def __init__(self, send: Callable[[Sequence[Mapping[str, Any]], int], None]) -> None:
-        """:param send: sends some requests, and the number of requests that were dropped before them"""
+    With a presence it also sends, every few seconds, until when all refused requests have been sent.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Mapping[str, Any]], int, Mapping[str, Any] | None], None],
+        *,
+        state: presence.Presence | None = None,
+        longest: float = 0.0,
+    ) -> None:
+        """:param send: sends some requests, the number of requests that were dropped before them, and the
+            state of this process
+        :param state: None: the process does not describe itself
+        :param longest: seconds that a request may take
+        """
         self._send = send
+        self._state = state
+        self._longest = longest
         self._away = throttled_log.ThrottledLog(LOG)
-        # Guards _waiting (each item with the instant of its arrival), _dropped and _running.
+        # Guards _waiting (each item with the instant of its arrival), _dropped, _dropped_since, _running and
+        # _stopped.
         self._changed = threading.Condition()
         self._waiting: collections.deque[tuple[float, Mapping[str, Any]]] = collections.deque()
         self._dropped = 0
+        self._dropped_since: float | None = None
         self._running = False
+        self._stopped = False
+        # Of the thread: instants of messages, with the instant until which all was sent by them.
+        self._reached: collections.deque[tuple[float, float]] = collections.deque()
+        self._complete_until = 0.0
+        self._thread = threading.Thread(target=self._run, name='refusals', daemon=True)
+
+    def start(self) -> None:
+        """Begin to send the state of this process."""
+        with self._changed:
+            self._start()
 
     def __call__(self, refusals: Sequence[Mapping[str, Any]]) -> None:
         """Queue refused requests for sending; drop the oldest if too many wait."""
         now = time.monotonic()
         with self._changed:
             self._waiting.extend((now, refusal) for refusal in refusals)
-            while len(self._waiting) > WAITING:
-                self._waiting.popleft()
-                self._dropped += 1
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._run, name='refusals', daemon=True).start()
+            self._drop()
+            self._start()
             self._changed.notify_all()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
-                some = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
-                dropped, self._dropped = self._dropped, 0
-            now = time.monotonic()
-            aged = [{**refusal, 'age_ms': int((now - came) * 1000)} for came, refusal in some]
-            try:
-                self._send(aged, dropped)
-            except Exception as exc:  # after any error it is tried again
-                self._failed(some, dropped, exc)
-                time.sleep(PAUSE)
-            else:
-                self._away.over('Refused requests are passed to a resolver again')
-                time.sleep(INTERVAL)
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Send what waits as far as the time allows, and that this process has stopped.
 
-    def _failed(self, some: Sequence[tuple[float, Mapping[str, Any]]], dropped: int, exc: Exception) -> None:
+        :param timeout: seconds
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _start(self) -> None:
+        """Start the thread; called with the lock held."""
+        if not self._running:
+            self._running = True
+            self._thread.start()
+
+    def _drop(self) -> None:
+        """Drop the oldest if too many wait; called with the lock held."""
+        while len(self._waiting) > WAITING:
+            came, _refusal = self._waiting.popleft()
+            self._dropped += 1
+            self._dropped_since = min(came, self._dropped_since or came)
+
+    def _run(self) -> None:
+        while self._send_some():
+            pass
+
+    def _send_some(self) -> bool:
+        """Wait for refused requests or for the next message of the state, and send it.
+
+        :returns: false: all was sent, and the process stops
+        """
+        with self._changed:
+            heartbeat = None if self._state is None else HEARTBEAT
+            self._changed.wait_for(lambda: self._waiting or self._stopped, heartbeat)
+            some = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+            dropped, self._dropped = self._dropped, 0
+            dropped_since, self._dropped_since = self._dropped_since, None
+            is_last = self._stopped and not self._waiting
+            now = time.monotonic()
+            until = (self._waiting[0][0] if self._waiting else now) - self._longest
+        aged = [{**refusal, 'age_ms': int((now - came) * 1000)} for came, refusal in some]
+        try:
+            self._send(aged, dropped, self._described(until, dropped_since, is_last=is_last))
+        except Exception as exc:  # after any error it is tried again
+            self._failed(some, dropped, dropped_since, exc)
+            self._pause(PAUSE)
+            return not self._stopped
+        self._reached.append((now, until))
+        self._away.over('Refused requests are passed to a resolver again')
+        self._pause(INTERVAL)
+        return not is_last
+
+    def _described(
+        self, until: float, dropped_since: float | None, *, is_last: bool
+    ) -> Mapping[str, Any] | None:
+        if self._state is None:
+            return None
+        # NOTE: earlier messages may have gone to other resolvers, which need some time to write them.
+        settled = time.monotonic() - SETTLE
+        while self._reached and self._reached[0][0] <= settled:
+            self._complete_until = self._reached.popleft()[1]
+        complete_until = until if is_last else self._complete_until
+        return self._state.described(complete_until, dropped_since=dropped_since, is_stopped=is_last)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait between two messages, but not during a stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, seconds)
+
+    def _failed(
+        self,
+        some: Sequence[tuple[float, Mapping[str, Any]]],
+        dropped: int,
+        dropped_since: float | None,
+        exc: Exception,
+    ) -> None:
         with self._changed:
             self._waiting.extendleft(reversed(some))
             self._dropped += dropped
-            while len(self._waiting) > WAITING:
-                self._waiting.popleft()
-                self._dropped += 1
+            if dropped_since is not None:
+                self._dropped_since = min(dropped_since, self._dropped_since or dropped_since)
+            self._drop()
         known = isinstance(exc, exceptions.RouterError)
         self._away.occurred(
             logging.WARNING,

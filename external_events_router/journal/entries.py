@@ -272,6 +272,28 @@ class Refusal:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Presence:
+    """An API process without a resolver of its own, and how far its refused requests were passed on.
+
+    :ivar id: of the process, a negative number, so that no worker has it
+    :ivar name: the next process at this place has the same name
+    :ivar since: when it started, an instant of ``time.monotonic()``
+    :ivar complete_until: all requests that it refused before this instant are in the journal, or a
+        resolver has them, which is not complete until then either
+    :ivar is_stopped: it refuses no more requests
+    """
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    record: str
+    since: float
+    complete_until: float
+    is_stopped: bool = False
+
+
 def better(one: records.Handling | None, other: records.Handling) -> records.Handling:
     """Select one of two reports: prefer the one with a waiter, then the one with a handler."""
     if one is None or (not one.waiter and (other.waiter or one.handler is None)):

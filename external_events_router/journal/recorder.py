@@ -1,6 +1,6 @@
 """The interface with which the services record events. No call waits or raises.
 
-With ``[journal] record = none`` it is :data:`NOTHING`, whose methods do nothing.
+With ``[journal] record = none`` it is :class:`Announced`, which records no events.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Recorder(Protocol):
         """Record that requests of the last seconds are missing: an API could not pass them on."""
         ...
 
+    def present(self, presence: entries.Presence) -> None:
+        """Record how far an API process has passed on its refused requests."""
+        ...
+
     def start(self) -> None:
         """Begin to write."""
         ...
@@ -94,6 +98,9 @@ class Nothing:
     def missed(self, number: int, *, seconds: float) -> None:
         """See :class:`Recorder`."""
 
+    def present(self, presence: entries.Presence) -> None:
+        """See :class:`Recorder`."""
+
     def start(self) -> None:
         """See :class:`Recorder`."""
 
@@ -102,6 +109,21 @@ class Nothing:
 
 
 NOTHING = Nothing()
+
+
+class Announced(Nothing):
+    """Records only that this worker runs, so that the journal is not complete while it does."""
+
+    def __init__(self, writing: writer.Writer) -> None:
+        self._writing = writing
+
+    def start(self) -> None:
+        """See :class:`Recorder`."""
+        self._writing.start()
+
+    def stop(self) -> None:
+        """See :class:`Recorder`."""
+        self._writing.stop(STOP_TIMEOUT)
 
 
 class Journal:
@@ -161,6 +183,10 @@ class Journal:
         """See :class:`Recorder`."""
         self._writer.miss(number, seconds=seconds)
 
+    def present(self, presence: entries.Presence) -> None:
+        """See :class:`Recorder`."""
+        self._writer.present(presence)
+
     def start(self) -> None:
         """See :class:`Recorder`."""
         self._writer.start()
@@ -196,8 +222,6 @@ def from_conf(conf: cfg.ConfigOpts, classify: entries.Classify, *, name: str, se
     :raises ConfigurationError: a value cannot be used
     """
     options = conf.journal
-    if options.record == 'none':
-        return NOTHING
     identity = store.Identity(name, service, conf.host, os.getpid(), options.record)
     writing = writer.Writer(
         store.Store(open_database(conf)),
@@ -205,6 +229,8 @@ def from_conf(conf: cfg.ConfigOpts, classify: entries.Classify, *, name: str, se
         queue_size=options.queue_size,
         longest=conf.delivery.ack_timeout + 1.0,
     )
+    if options.record == 'none':
+        return Announced(writing)
     cleaner = retention.Cleaner(
         retention.Retention(
             open_database(conf),

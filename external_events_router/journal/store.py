@@ -28,6 +28,10 @@ _workers = cast(sa.Table, models.JournalWorker.__table__)
 _gaps = cast(sa.Table, models.JournalGap.__table__)
 
 
+#: The service of API processes without a resolver of their own.
+API = 'external-events-api'
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
     """A worker, as its row describes it; see ``records.WorkerRow``."""
@@ -58,11 +62,13 @@ class Progress:
     :ivar until: see ``records.WorkerRow.written_until``
     :ivar seq: the sequence number of the last record
     :ivar lost: gaps to be recorded
+    :ivar presences: processes whose records it writes
     """
 
     until: int
     seq: int
     lost: Sequence[Lost] = ()
+    presences: Sequence[entries.Presence] = ()
 
 
 class Store:
@@ -70,6 +76,9 @@ class Store:
 
     def __init__(self, database: session.Database) -> None:
         self._database = database
+        self._insert_presence = database.insert_or_merge(_workers, _merge_presence)
+        # Processes whose start was recorded, and so the end of their predecessors.
+        self._present: set[int] = set()
         # Microseconds of the database at the instant 0 of time.monotonic().
         self._offset: float | None = None
 
@@ -152,7 +161,33 @@ class Store:
             if progress.lost:
                 gaps = [{'worker': worker, **dataclasses.asdict(lost)} for lost in progress.lost]
                 connection.execute(sa.insert(_gaps), gaps)
+            for presence in progress.presences:
+                self._record(connection, presence, now)
+        self._present.update(presence.id for presence in progress.presences)
         return True
+
+    def _record(self, connection: sa.Connection, presence: entries.Presence, now: int) -> None:
+        if presence.id not in self._present:
+            before = sa.and_(_workers.c.name == presence.name, _workers.c.id != presence.id)
+            self._end_killed(connection, before, now=now)
+        until = self.clock(presence.complete_until)
+        row = {
+            'id': presence.id,
+            'name': presence.name,
+            'service': API,
+            'host': presence.host,
+            'pid': presence.pid,
+            'record': presence.record,
+            'started_at': self.clock(presence.since),
+            'last_seen_at': now,
+            'written_until': until,
+            'stopped_at': until if presence.is_stopped else None,
+            'killed': 0,
+            'written_seq': 0,
+            'written': 0,
+            'dropped': 0,
+        }
+        connection.execute(self._insert_presence, [row])
 
     def append(self, steps: Sequence[entries.Step], *, actor: str) -> None:
         """Record steps that an operator took, outside of any worker.
@@ -239,6 +274,18 @@ class Store:
         if gaps:
             connection.execute(sa.insert(_gaps), gaps)
         return len(killed)
+
+
+def _merge_presence(row: Any, proposed: Any) -> Sequence[tuple[str, Any]]:
+    # NOTE: messages of a process may be written out of order, so its stop stays. If another worker took it
+    # for dead, it goes on.
+    stopped_at = sa.func.coalesce(row['stopped_at'], proposed['stopped_at'])
+    return [
+        ('stopped_at', sa.case((row['killed'] == 1, proposed['stopped_at']), else_=stopped_at)),
+        ('killed', sa.literal(0)),
+        ('last_seen_at', proposed['last_seen_at']),
+        ('written_until', proposed['written_until']),
+    ]
 
 
 def is_about_rows(exc: exceptions.DatabaseUnavailable) -> bool:

@@ -33,8 +33,9 @@ LOG = log.getLogger(__name__)
 INTERVAL = 0.25
 MOST = 500
 
-#: Maximum number of gaps of other workers that wait to be recorded.
+#: Maximum number of gaps of other workers, and of API processes, that wait to be recorded.
 MOST_MISSED = 100
+MOST_PRESENCES = 10_000
 
 #: Seconds between two transactions without records, and seconds between two checks of the clock of the
 #: database and of workers that have stopped writing.
@@ -54,6 +55,10 @@ STOP_INTERVAL = 0.1
 OVERRUN = 1.0
 
 
+#: See ``entries.Presence``.
+Presences = Sequence[entries.Presence]
+
+
 @dataclasses.dataclass(slots=True)
 class _Group:
     """Entries that are written together, with their sequence numbers.
@@ -67,6 +72,7 @@ class _Group:
     complete_until: float
     seq: int
     lost: list[_Drops]
+    presences: Presences = ()
     tried: bool = False
     divided: bool = False
 
@@ -114,13 +120,14 @@ class Writer:
         self._stopped = threading.Event()
         self._started = time.monotonic()
         self._deadline: float | None = None
-        # Guards _queue, _size, _seq, _drops, _missed and _failing.
+        # Guards _queue, _size, _seq, _drops, _missed, _presences and _failing.
         self._lock = threading.Lock()
         self._queue: collections.deque[tuple[int, entries.Entry]] = collections.deque()
         self._size = 0
         self._seq = 0
         self._drops: _Drops | None = None
         self._missed: list[_Drops] = []
+        self._presences: dict[int, entries.Presence] = {}
         self._failing = False
         # Used only by the thread: the number of the worker, the group that has failed, and the instants of
         # the last transaction and of the last check.
@@ -169,6 +176,16 @@ class Writer:
         with self._lock:
             if len(self._missed) < MOST_MISSED:
                 self._missed.append(missed)
+                return
+            last = self._missed[-1]
+            last.since, last.until = min(last.since, missed.since), now
+            last.missing += number
+
+    def present(self, presence: entries.Presence) -> None:
+        """Have the progress of an API process recorded, with the records that this worker has of it."""
+        with self._lock:
+            if len(self._presences) < MOST_PRESENCES or presence.id in self._presences:
+                self._presences[presence.id] = presence
 
     def stop(self, timeout: float) -> None:
         """Write the queue as far as the time allows, and end.
@@ -207,7 +224,8 @@ class Writer:
             self._connect()
             while True:
                 self._group = self._group or self._take()
-                if not self._group.entries and not self._group.lost and not self._is_due():
+                has_records = self._group.entries or self._group.lost or self._group.presences
+                if not has_records and not self._is_due():
                     self._group = None
                     break
                 self._write(self._group)
@@ -278,7 +296,12 @@ class Writer:
             added_until = self._queue[0][1].until if self._queue else time.monotonic()
             drops, self._drops = self._drops, None
             missed, self._missed = self._missed, []
-        return _Group(taken, added_until - self._settle, seq, [*([drops] if drops else []), *missed])
+            # NOTE: a presence is about records that came before it.
+            presences = [] if self._queue else list(self._presences.values())
+            if presences:
+                self._presences = {}
+        lost = [*([drops] if drops else []), *missed]
+        return _Group(taken, added_until - self._settle, seq, lost, presences)
 
     def _write(self, group: _Group) -> None:
         assert self._worker is not None  # noqa: S101 - _connect has set it
@@ -343,7 +366,9 @@ class Writer:
             for drops in group.lost
         ]
         until = clock(max(group.complete_until, self._started))
-        is_written = self._store.write(self._worker, rows, store.Progress(until, group.seq, lost))
+        is_written = self._store.write(
+            self._worker, rows, store.Progress(until, group.seq, lost, group.presences)
+        )
         if is_written:
             recorder.current().journal_written(sum(map(len, rows.values())))
         return is_written

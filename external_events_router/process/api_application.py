@@ -14,8 +14,10 @@ from oslo_config import cfg
 
 from external_events_router.api import app
 from external_events_router.api import auth
+from external_events_router.api import presence
 from external_events_router.api import refusals
 from external_events_router.api import request_buffer
+from external_events_router.api import router_client
 from external_events_router.messaging import rpc
 from external_events_router.resolver import embedded
 from external_events_router.resolver import host_map
@@ -39,8 +41,16 @@ def make_app(
     records = conf.journal.record != 'none'
     if conf.api.resolver == 'rpc':
         resolver_api = rpcapi.ResolverAPI.from_conf(conf, transport)
-        recorded = refusals.Forwarder(resolver_api.refused) if records else None
-        return app.make_app(conf, resolver_api, memory=memory, unhealthy=unhealthy, refused=recorded)
+        forwarder = refusals.Forwarder(
+            resolver_api.refused,
+            state=presence.Presence.from_conf(conf),
+            longest=conf.delivery.ack_timeout + router_client.GRACE,
+        )
+        recorded = forwarder if records else None
+        made = app.make_app(conf, resolver_api, memory=memory, unhealthy=unhealthy, refused=recorded)
+        forwarder.start()
+        _stop_at_end(forwarder.stop)
+        return made
     settings = dataclasses.replace(
         service.Settings.from_conf(conf), threads=embedded.THREADS, batches=conf.api.threads
     )
@@ -56,11 +66,16 @@ def make_app(
         refused=resolver.refused if records else None,
     )
     resolver.start()
+    _stop_at_end(resolver.stop)
+    return made
+
+
+def _stop_at_end(stop: Callable[[], None]) -> None:
+    """Call a function at the end of the process."""
     # NOTE: a child process of multiprocessing, as the workers of granian, does not run the
     # functions of atexit at its end. Other processes do not run those of multiprocessing.
-    util.Finalize(None, resolver.stop, exitpriority=10)
-    atexit.register(resolver.stop)
-    return made
+    util.Finalize(None, stop, exitpriority=10)
+    atexit.register(stop)
 
 
 def check(conf: cfg.ConfigOpts) -> None:

@@ -86,13 +86,19 @@ class RouteEndpoint:
 
     @rpc.exposed()
     def refused(
-        self, ctxt: context.RequestContext, refusals: Sequence[Mapping[str, Any]], dropped: int = 0
+        self,
+        ctxt: context.RequestContext,
+        refusals: Sequence[Mapping[str, Any]],
+        dropped: int = 0,
+        api: Mapping[str, Any] | None = None,
     ) -> None:
         if not checks.is_list(refusals, MAX_EVENTS):
             raise exceptions.MalformedMessage(what='refusals', value=refusals)
         if type(dropped) is not int or dropped < 0:
             raise exceptions.MalformedMessage(what='dropped', value=dropped)
-        recording.record_refusals(self._journal, refusals, dropped=dropped)
+        if api is not None and type(api) is not dict:
+            raise exceptions.MalformedMessage(what='api', value=api)
+        recording.record_refusals(self._journal, refusals, dropped=dropped, api=api)
 
 
 class ReportEndpoint:

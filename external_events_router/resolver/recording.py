@@ -120,20 +120,56 @@ def _delivered(handed: bool) -> reasons.Reason:
 
 
 def record_refusals(
-    journal: recorder.Recorder, refusals: Sequence[Mapping[str, Any]], *, dropped: int = 0
+    journal: recorder.Recorder,
+    refusals: Sequence[Mapping[str, Any]],
+    *,
+    dropped: int = 0,
+    api: Mapping[str, Any] | None = None,
 ) -> None:
     """Record requests that an API refused; an invalid item is left out.
 
     :param refusals: as ``api.refusals.describe`` makes them
     :param dropped: number of those before them that did not reach a resolver
+    :param api: the process, as ``api.presence`` describes it; None: it does not describe itself
     """
     for data in refusals:
         try:
             journal.refused(_refusal(data))
         except (exceptions.MalformedMessage, KeyError, TypeError, ValueError):
             rejected.ALL.note('refused request', 'it is not recorded', data)
+    try:
+        presence = None if api is None else _presence(api)
+        dropped_ms = _number(api, 'dropped_ms') if api is not None else None
+    except (exceptions.MalformedMessage, KeyError, TypeError):
+        rejected.ALL.note('state of an API process', 'it is not recorded', api)
+        presence, dropped_ms = None, None
     if dropped:
-        journal.missed(dropped, seconds=MISSED_SECONDS)
+        journal.missed(dropped, seconds=MISSED_SECONDS if dropped_ms is None else dropped_ms / 1000)
+    if presence is not None:
+        journal.present(presence)
+
+
+def _presence(data: Mapping[str, Any]) -> entries.Presence:
+    now, name, host, record = time.monotonic(), data['name'], data['host'], data['record']
+    if not checks.is_host(name) or not checks.is_host(host) or record not in ('all', 'problems', 'none'):
+        raise exceptions.MalformedMessage(what='state of an API process', value=data)
+    return entries.Presence(
+        id=-_number(data, 'id'),
+        name=name,
+        host=host,
+        pid=_number(data, 'pid'),
+        record=record,
+        since=now - _number(data, 'age_ms') / 1000,
+        complete_until=now - _number(data, 'complete_ms') / 1000,
+        is_stopped=data['stopped'] is True,
+    )
+
+
+def _number(data: Mapping[str, Any], name: str) -> int:
+    number = data[name]
+    if type(number) is not int or not 0 <= number < 2**40 or (name in ('id', 'pid') and number >= 2**31):
+        raise exceptions.MalformedMessage(what=name, value=number)
+    return number
 
 
 def _refusal(data: Mapping[str, Any]) -> entries.Refusal:

@@ -68,9 +68,11 @@ class ResolverAPI:
     * 1.1: ``route`` has the time limit of its caller, so that a second call, which has less time,
       leaves the resolver time to hold events
     * 1.2: ``refused``, for the journal
+    * 1.3: ``refused`` has the state of the API process, so that the journal knows until when it has all
+      refused requests
     """
 
-    VERSION = '1.2'
+    VERSION = '1.3'
 
     #: A call may hang while the broker is unavailable or in alarm.
     bounded = False
@@ -111,20 +113,28 @@ class ResolverAPI:
             outcomes = client.call(ctxt, 'route', events=[event.to_dict() for event in batch], **arguments)
         return _outcomes(outcomes, len(batch))
 
-    def refused(self, refusals: Sequence[Mapping[str, Any]], dropped: int = 0) -> None:
+    def refused(
+        self,
+        refusals: Sequence[Mapping[str, Any]],
+        dropped: int = 0,
+        api: Mapping[str, Any] | None = None,
+    ) -> None:
         """Cast to a resolver which requests the API refused; it records them in the journal.
 
-        A resolver before 1.2 gets nothing.
+        A resolver before 1.2 gets nothing, and a resolver before 1.3 does not get ``api``.
 
         :param refusals: as ``api.refusals.describe`` makes them, with ``age_ms``
         :param dropped: number of those before them that could not be sent
+        :param api: the process, as ``api.presence`` describes it
         :raises BrokerUnavailable: the broker did not take the message
         """
-        if self._client.can_send_version('1.2'):
+        arguments: dict[str, Any] = {'refusals': list(refusals), 'dropped': dropped}
+        version = '1.2'
+        if api is not None and self._client.can_send_version('1.3'):
+            version, arguments = '1.3', {**arguments, 'api': api}
+        if self._client.can_send_version(version) and (version == '1.3' or refusals or dropped):
             with rpc.translated():
-                self._client.prepare(version='1.2').cast(
-                    context.for_service(), 'refused', refusals=list(refusals), dropped=dropped
-                )
+                self._client.prepare(version=version).cast(context.for_service(), 'refused', **arguments)
 
 
 def _outcomes(answer: object, number: int) -> list[events.Outcome]:

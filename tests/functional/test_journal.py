@@ -166,7 +166,9 @@ class JournalTest(base.TestCase):
         router.post(fixtures.event(PLACED))
         router.resolver.stop()
         self.assertEqual([], self.reader.events(reads.Selection(), self.period()))
-        self.assertEqual([], completeness.workers(router.database, 0, self.reader.now()))
+        (worker,) = completeness.workers(router.database, 0, self.reader.now())
+        found = completeness.gaps(router.database, worker.started_at, worker.stopped_at)
+        self.assertEqual((['not_recorded'], 0), ([gap.reason for gap in found], worker.written))
 
     def test_problems_are_recorded(self):
         router = self.start(journal__record='problems')

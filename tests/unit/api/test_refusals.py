@@ -6,6 +6,7 @@ import time
 from external_events_router import context
 from external_events_router import events
 from external_events_router import exceptions
+from external_events_router.api import presence
 from external_events_router.api import refusals
 from tests import base
 
@@ -117,12 +118,13 @@ class TestForwarder(base.TestCase):
         super().setUp()
         for name, value in (('INTERVAL', 0.0), ('PAUSE', 0.01), ('WAITING', 5)):
             self.patch(refusals, name, value)
-        self.sent = []
+        self.sent, self.states = [], []
         self.broken = threading.Event()
 
-    def send(self, some, dropped):
+    def send(self, some, dropped, state):
         if self.broken.is_set():
             raise exceptions.BrokerUnavailable(reason='unavailable')
+        self.states.append(state)
         self.sent.append(([each['status'] for each in some], dropped))
 
     def statuses(self):
@@ -150,6 +152,51 @@ class TestForwarder(base.TestCase):
         self.wait_for(lambda: self.statuses()[-5:] == [4, 5, 6, 7, 8])
         sent = sum(len(some) for some, _ in self.sent)
         self.assertEqual(9, sent + sum(dropped for _, dropped in self.sent))
+
+    def test_state_of_the_process(self):
+        for name, value in (('HEARTBEAT', 0.01), ('SETTLE', 0.3)):
+            self.patch(refusals, name, value)
+        state = presence.Presence(f'host-{id(self)}', 'all')
+        forwarder = refusals.Forwarder(self.send, state=state)
+        forwarder.start()
+        self.wait_for(lambda: len(self.states) > 1)
+        first = self.states[0]
+        self.assertEqual(
+            (f'host-{id(self)}:api-0', 'all', False), (first['name'], first['record'], first['stopped'])
+        )
+        # Until the resolvers have had time to write, nothing is complete.
+        self.assertAlmostEqual(first['age_ms'], first['complete_ms'], delta=100)
+        self.wait_for(lambda: self.states[-1]['age_ms'] > self.states[-1]['complete_ms'] + 200)
+        self.broken.set()
+        for number in range(9):
+            forwarder([{'status': number}])
+        failed = time.monotonic()
+        self.wait_for(lambda: 'cannot be passed to a resolver' in self.logs.output)
+        time.sleep(0.05)
+        self.broken.clear()
+        self.wait_for(lambda: sum(dropped for _, dropped in self.sent) == 4)
+        number = next(number for number, (_, dropped) in enumerate(self.sent) if dropped)
+        age = (time.monotonic() - failed) * 1000
+        self.assertTrue(40 <= self.states[number]['dropped_ms'] <= age + 1000, self.states[number])
+        forwarder.stop(20.0)
+        self.assertEqual((True, True), (self.states[-1]['stopped'], self.states[-1]['complete_ms'] < 5000))
+        self.assertEqual({first['id']}, {each['id'] for each in self.states})
+
+    def test_what_waits_is_sent_before_the_end(self):
+        self.patch(refusals, 'INTERVAL', 60.0)
+        forwarder = refusals.Forwarder(self.send)
+        forwarder([{'status': 1}])
+        self.wait_for(lambda: self.statuses() == [1])
+        forwarder([{'status': 2}, {'status': 3}])
+        forwarder.stop(20.0)
+        self.assertEqual([1, 2, 3], self.statuses())
+
+    def test_stop_while_no_resolver_is_available(self):
+        self.broken.set()
+        forwarder = refusals.Forwarder(self.send)
+        forwarder([{'status': 1}] * 5)
+        forwarder.stop(20.0)
+        self.assertFalse(forwarder._thread.is_alive())
 
 
 class TestNotRouted(base.TestCase):

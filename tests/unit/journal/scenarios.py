@@ -493,6 +493,62 @@ class WriterScenarios(JournalScenarios):
         self.wait_for_rows('three')
         self.assertEqual([], [gap for gap in self.complete_since(before) if gap.worker])
 
+    def presence(self, number, *, complete, stopped=False):
+        now = time.monotonic()
+        return entries.Presence(
+            -number, 'controller:api-0', 'controller', 7, 'all', now - 100, now - complete, stopped
+        )
+
+    def of_apis(self):
+        found = completeness.workers(self.database, 0, self.reader.now() + MINUTE)
+        return [row for row in found if row.id < 0]
+
+    def test_an_api_process_is_complete_until_its_last_message(self):
+        worker = self.started()
+        worker.present(self.presence(5, complete=60))
+        self.wait_for(self.of_apis)
+        until = self.reader.now()
+        (gap,) = [gap for gap in self.gaps(until - 50 * records.SECOND, until) if gap.worker == -5]
+        self.assertEqual('not_written_yet', gap.reason)
+        self.assertEqual('external-events-api', self.of_apis()[0].service)
+        worker.present(self.presence(5, complete=-1))
+        self.wait_for(lambda: [gap for gap in self.gaps(until - 1, until) if gap.worker == -5] == [])
+        # The next process at its place ends it, and has a message after its stop.
+        worker.present(self.presence(6, complete=10))
+        self.wait_for(lambda: len(self.of_apis()) == 2)
+        self.assertEqual({-5: True, -6: False}, {row.id: row.killed for row in self.of_apis()})
+        self.wait_for(lambda: 'killed' in self.reasons(until))
+        worker.present(self.presence(6, complete=0, stopped=True))
+        self.wait_for(lambda: all(row.stopped_at for row in self.of_apis()))
+        stopped = max(row.stopped_at for row in self.of_apis())
+        worker.present(self.presence(6, complete=3))
+        worker.present(self.presence(7, complete=3))
+        self.wait_for(lambda: len(self.of_apis()) == 3)
+        self.assertIn(stopped, [row.stopped_at for row in self.of_apis()])
+
+    def test_an_api_process_that_was_taken_for_dead_goes_on(self):
+        worker = self.started()
+        worker.present(self.presence(5, complete=60))
+        self.wait_for(self.of_apis)
+        other = store.Store(self.database)
+        other.synchronize()
+        other.end_silent(-60.0, worker=-5)
+        self.assertTrue(self.of_apis()[0].killed)
+        worker.present(self.presence(5, complete=1))
+        self.wait_for(lambda: not self.of_apis()[0].killed and self.of_apis()[0].stopped_at is None)
+
+    def test_gaps_of_others_are_counted_together_if_they_are_many(self):
+        self.useFixture(fixtures.MonkeyPatch(f'{WRITER}.MOST_MISSED', 2))
+        before = self.reader.now()
+        worker = self.worker()
+        for seconds in (1, 2, 30, 4):
+            worker.miss(10, seconds=seconds)
+        worker.start()
+        worker.stop(5.0)
+        found = [gap for gap in self.gaps(before - MINUTE) if gap.reason == 'not_routed']
+        self.assertEqual(40, sum(gap.missing for gap in found))
+        self.assertLess(min(gap.from_at for gap in found), before - 20 * records.SECOND)
+
     def test_two_workers_with_the_same_name(self):
         workers = [self.started('controller:0') for _ in range(2)]
         names = [f'{number}' for number in range(20)]
