@@ -99,6 +99,7 @@ ALLOWED = {
         'process.essential',
         'process.parts',
         'process.readiness',
+        'process.slots',
         'schemas',
         'resolver.rpcapi',
         'throttled_log',
