@@ -343,7 +343,7 @@ class KeystoneTest(CheckedTest):
         )
         self.assertEqual('', done.stderr)
         row = json.loads(done.stdout)[-1]
-        self.assertEqual(done.returncode, checks.Status[row['status']])
+        self.assertEqual(done.returncode, checks.Status[row['status']], done.stdout)
         return checks.Result(checks.Status[row['status']], row['evidence'], row['remedy'])
 
     def test_password(self):
@@ -365,8 +365,8 @@ class KeystoneTest(CheckedTest):
         self.assert_result(checks.Status.FAIL, 'refuses events of cinder', bad, '--user cinder')
         nobody = self.checked('keystone-senders', 'router', senders=['nobody'])
         self.assert_result(checks.Status.WARN, 'none of these users', nobody)
-        unable = self.checked('keystone-senders', 'weak', senders=['neutron'])
-        self.assert_result(checks.Status.WARN, 'user weak may not list', unable, 'role assignment list')
+        unable = self.checked('keystone-senders', 'validator', senders=['neutron'])
+        self.assert_result(checks.Status.WARN, 'user validator may not list', unable, 'role assignment list')
 
 
 class NovaTest(CheckedTest):

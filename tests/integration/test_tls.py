@@ -18,6 +18,7 @@ from tests.faults import broker
 from tests.faults import database
 from tests.integration import deployment
 from tests.integration import keystone
+from tests.integration import services
 
 SERVER = '2b4b6f0a-7d3e-4c89-8a51-6e1f0c9d7a01'
 EVENT = {'name': 'network-changed', 'server_uuid': SERVER}
@@ -190,9 +191,13 @@ class TLSTest(base.TestCase):
 
     def test_a_certificate_is_replaced_without_a_restart(self):
         before = self.serial_number()
+        api = self.router.api.process
+        replaced = set(services.children(api.pid))
         self.authority.issue('api')
-        self.router.api.process.send_signal(signal.SIGHUP)
+        api.send_signal(signal.SIGHUP)
         deployment.wait_until(lambda: self.serial_number() != before, 'the new certificate')
+        # The server closes a connection whose TLS handshake is not complete when its worker ends.
+        deployment.wait_until(lambda: not replaced & set(services.children(api.pid)), 'the end of the worker')
         self.assertEqual(200, self.post().status_code)
 
     def serial_number(self):
