@@ -65,6 +65,7 @@ SAMPLES: dict[str, Any] = {
     'until': 0.0,
     'refusals': [],
     'dropped': 0,
+    'api': {},
 }
 
 
