@@ -96,20 +96,23 @@ class PyAmqpTest(base.TestCase):
     def test_heartbeats_depend_on_the_counts(self):
         """A heartbeat is sent only if nothing was sent, and the broker is lost if nothing was received."""
         py_amqp.write_with(self.connection, self.written.append)
-        self.connection.heartbeat = 0.001
+        # NOTE: no real time passes in these intervals; the instants are moved back instead.
+        self.connection.heartbeat = 60
         self.connection.heartbeat_tick(rate=2)
         for number in range(3):
             before = len(self.written)
             py_amqp.count_received(self.connection)
             py_amqp.count_sent(self.connection)
+            self.connection.last_heartbeat_sent -= 1000
+            self.connection.last_heartbeat_received -= 1000
             self.connection.heartbeat_tick(rate=2)
             self.assertEqual(before, len(self.written), number)
         py_amqp.count_received(self.connection)
         before = len(self.written)
-        self.connection.last_heartbeat_sent -= 10
+        self.connection.last_heartbeat_sent -= 1000
         self.connection.heartbeat_tick(rate=2)
         self.assertEqual(before + 1, len(self.written))
-        self.connection.last_heartbeat_received -= 10
+        self.connection.last_heartbeat_received -= 1000
         self.assertRaises(amqp_exceptions.ConnectionForced, self.connection.heartbeat_tick, rate=2)
 
     def test_no_other_module_uses_the_internals(self):
