@@ -299,9 +299,9 @@ class Simulation(maps.BeginsAtOnce):
         self._patches.enter_context(
             mock.patch.object(self.database, 'now', lambda connection: now + self.passed())
         )
-        wait = rounds.AckRound.wait
+        wait = rounds.AckRound.wait_until
         self._patches.enter_context(
-            mock.patch.object(rounds.AckRound, 'wait', lambda waiting, deadline: wait(waiting, 0.0))
+            mock.patch.object(rounds.AckRound, 'wait_until', lambda waiting, deadline: wait(waiting, 0.0))
         )
         self.locations = {server: self.random.choice(self.PLACES) for server in self.servers}
         self.map = dict(self.locations)
