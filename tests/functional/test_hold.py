@@ -69,8 +69,8 @@ class HoldTest(base.TestCase):
         self.assertEqual(1, len(router.handled.events))
 
     def test_responding_host_of_two_gets_each_event_at_once(self):
-        # NOTE: far more than anything takes, so that what waits for the other host is seen.
-        router = self.start(hosts=('host-a',), delivery__ack_timeout=fixtures.PATIENCE)
+        # NOTE: far more than a delivery takes. The first batch waits for all of it, until the breaker opens.
+        router = self.start(hosts=('host-a',), delivery__ack_timeout=10.0)
         tags = [str(number) for number in range(6)]
         for tag in tags:
             self.assertEqual([200], router.post(fixtures.event(MIGRATING, tag=tag)).codes)
